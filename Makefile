@@ -1,0 +1,49 @@
+# `make` prints what there is to make. Everything sets up its own environment first.
+
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) -c \
+  'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $(p))))
+BIN = .venv/bin
+SETTINGS = $(if $(DATA),--data "$(DATA)") $(if $(LEARNERS),--learners "$(LEARNERS)") \
+  $(if $(SHOTS),--shots "$(SHOTS)") $(if $(WAYS),--ways "$(WAYS)") $(if $(BUDGET),--budget $(BUDGET)) \
+  $(if $(TERMS),--terms $(TERMS)) $(if $(SEEDS),--seeds "$(SEEDS)") \
+  $(if $(RESULTS),--results "$(RESULTS)") $(if $(DRY_RUN),--dry-run)
+
+.PHONY: help setup test lint check format bench clean
+
+help: ## this list
+	@grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 22
+	@echo
+	@echo 'table-% takes DATA= LEARNERS= SHOTS= WAYS= BUDGET= TERMS= SEEDS= RESULTS= DRY_RUN=1, as in'
+	@echo '  make table-omniglot DATA=~/data LEARNERS="protonet maml[first_order=true]" SHOTS="1 5"'
+
+setup: .venv/ready ## the environment in .venv: Python 3.11-3.13, PyTorch, Lightning, ...
+
+.venv/ready: setup.cfg pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo 'Python 3.11, 3.12 or 3.13 is needed and was not found: install one, or name it: make PYTHON=/path/to/python' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") -c constraints.txt -e '.[dev]'
+	@touch $@
+
+test: setup ## the tests, at most 10 minutes; set ZOO_DATA=DIR to test on real images too
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test ## lint and test
+
+format: setup ## put the code into ruff's form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+table-%: setup ## the comparison on a benchmark: glyphs (no data needed), omniglot, miniimagenet, cifarfs, fc100
+	@$(BIN)/python -m zoo table '$*' $(SETTINGS)
+
+bench: setup ## how fast episodes, updates and tests are here, and how much memory they take
+	@$(BIN)/python -m tests.bench
+
+clean: ## remove the environment, caches and runs under way; results stay
+	rm -rf .venv runs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,99 @@
+"""Model-Agnostic Meta-Learning (Finn, Abbeel & Levine, ICML 2017). https://arxiv.org/abs/1703.03400
+
+Departures from the paper:
+
+1. `inner_lr` is for the *mean* cross-entropy. The authors' code sums it over the ways (each
+   example's loss divided by K, summed over N*K), so their printed 0.4, 0.1 and 0.01 are 2.0, 2.0
+   and 0.05 here (github cbfinn/maml, utils.py `xent`).
+2. `clip` is for the mean query loss. Theirs, +-10, is of a sum divided by K: 10 K / (N Q) here.
+3. Scale and shift of batch norm are adapted too; theirs has no scale, and adapts no shift.
+4. Weights start as PyTorch's do; theirs by Xavier's rule, the head by a truncated normal.
+5. Test episodes have 15 queries a class (Omniglot 5) like every learner's; theirs have K.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from zoo import Episode, Examples, Learner, Params, adapt, call, register
+from zoo.backbones import Classifier, normalising
+from zoo.learner import task_cross_entropy
+
+
+@register("maml")
+class MAML(Learner):
+    """Learn an initialisation from which a few gradient steps solve a task."""
+
+    title = "MAML"
+    fixed_way = True
+    way_equivariant = False
+    gradient_based = True
+    wrappable = True
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        way: int,
+        *,
+        inner_lr: float = 0.05,
+        inner_steps: int = 5,
+        test_steps: int = 10,
+        first_order: bool = False,
+        batch_norm: str = "batch",
+        clip: float | None = 0.133,
+        outer_lr: float = 1e-3,
+    ) -> None:
+        """Defaults are for mini-ImageNet, 5-way 1-shot.
+
+        Args:
+            backbone: from images to D features.
+            way: N, the same in training and test: the head has one logit a way.
+            inner_lr: alpha, on the mean support loss [section 5.2: 0.01 on the summed one].
+            inner_steps: gradient steps in training [section 5.2].
+            test_steps: gradient steps in validation and test [section 5.2].
+            first_order: drop the second derivatives, FOMAML [section 5.2, "first order approx."].
+            batch_norm: statistics of the batch at hand; ``support`` is the inductive variant
+                [authors' code].
+            clip: outer gradients are clipped to +-clip, element by element; null for none
+                [authors' code].
+            outer_lr: beta, of Adam [authors' code].
+        """
+        super().__init__(Classifier(backbone, way), way, batch_norm=batch_norm, outer_lr=outer_lr)
+        self.inner_lr = inner_lr
+        self.inner_steps = inner_steps
+        self.test_steps = test_steps
+        self.first_order = first_order
+        self.clip = clip
+        self.transductive = batch_norm == "batch"
+
+    def forward(self, episode: Episode) -> Tensor:
+        """Adapt to each support set, then classify its queries: logits (T, N*Q, N)."""
+        return self.predict(self.adapt(episode.support), episode)
+
+    def adapt(self, support: Examples) -> Params:
+        """theta' = theta - alpha grad L_T(f_theta), several times (eq. 1)."""
+        return adapt(
+            self.net,
+            support,
+            task_cross_entropy,
+            lr=self.inner_lr,
+            steps=self.inner_steps if self.training else self.test_steps,
+            first_order=self.first_order,
+        )
+
+    def predict(self, theta: Params, episode: Episode) -> Tensor:
+        """f_theta' of the queries: logits (T, N*Q, N)."""
+        support, query = episode.support.x, episode.query.x
+        if self.batch_norm != "support":
+            return call(self.net, theta, query)
+        with normalising(self.net, support_rows=support.shape[1]):
+            return call(self.net, theta, torch.cat([support, query], 1))[:, support.shape[1] :]
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the outer gradient by value."""
+        if self.clip is not None:
+            nn.utils.clip_grad_value_(self.net.parameters(), self.clip)

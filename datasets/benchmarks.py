@@ -1,0 +1,246 @@
+"""The image benchmarks: what each one is, and how to open its images.
+
+Nothing heavy is imported until images are opened, so that listing benchmarks costs nothing.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from datasets import splits as published
+from datasets.splits import Lists
+from zoo import registry
+from zoo.errors import UsageError
+from zoo.registry import register_benchmark
+
+if TYPE_CHECKING:
+    from datasets.readers import Reader
+    from datasets.store import Store
+
+
+class Benchmark:
+    """A few-shot benchmark of images, with its options.
+
+    Args:
+        options: overrides, as in ``omniglot[split=1200/423]``.
+
+    Raises:
+        UsageError: an option that the benchmark does not have, or a value it does not know.
+    """
+
+    key: ClassVar[str]
+    title: ClassVar[str]
+    image: ClassVar[tuple[int, int, int]]  # (C, H, W)
+    # The allowed values of each option, the default first.
+    allowed: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    # A network is given (x / 255 - mean) / std, channel by channel.
+    mean: ClassVar[tuple[float, ...]]
+    std: ClassVar[tuple[float, ...]]
+    query: int = 15  # test queries a class
+    per_class: int = 600  # images a class
+    note: str = ""  # to print beside numbers measured on it
+
+    def __init__(self, **options: Any) -> None:
+        for name, value in options.items():
+            if name not in self.allowed:
+                known = (
+                    f"options: {', '.join(self.allowed)}" if self.allowed else "it has no options"
+                )
+                raise UsageError(f"benchmark {self.key!r} has no option {name!r}; {known}")
+            if value not in self.allowed[name]:
+                choices = ", ".join(map(str, self.allowed[name]))
+                raise UsageError(
+                    f"benchmark {self.key!r}: {name}={value} is unknown; choose from {choices}"
+                )
+        self.options = {name: values[0] for name, values in self.allowed.items()} | options
+
+    @property
+    def variant(self) -> str:
+        """The benchmark as it is written everywhere: its key and the options not at default."""
+        changed = {
+            name: value for name, value in self.options.items() if value != self.allowed[name][0]
+        }
+        return registry.format_variant(self.key, changed)
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits there are, of train, val and test."""
+        return list(self.classes)
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """The number of classes in each split."""
+        return {split: len(names) for split, names in self.lists().items()}
+
+    def lists(self) -> Lists:
+        """The published class list of each split."""
+        raise NotImplementedError
+
+    def readers(self) -> list[type["Reader"]]:
+        """The readers of its published forms, the preferred one first."""
+        raise NotImplementedError
+
+    def find(self, data: Path | None) -> "Reader":
+        """The reader of the form that lies at or below `data`; reads no image.
+
+        Raises:
+            UsageError: there is none; a screen that says what was looked for and where to get it.
+        """
+        from datasets.sources import not_found
+
+        lists = self.lists()
+        for form in self.readers():
+            if data and (reader := form.find(data, lists, self.per_class)):
+                return reader
+        raise UsageError(not_found(self, data))
+
+    def open(self, data: Path | None) -> dict[str, "Store"]:
+        """The image store of each split, built first if need be (one to two minutes at most).
+
+        Stores lie in ``<data>/zoo-store``, or in the folder that the environment variable
+        ZOO_STORE names. The source must be there too: it tells whether a store is still right.
+
+        Raises:
+            UsageError: the images are not below `data`, or something is wrong with them.
+        """
+        from datasets.store import open_store
+
+        reader = self.find(data)
+        folder = Path(os.environ.get("ZOO_STORE") or f"{data}/zoo-store")
+        name = re.sub(r"\W+", "-", self.variant).strip("-")
+        return {
+            split: open_store(folder / f"{name}.{split}", reader, split) for split in self.splits
+        }
+
+
+def find_benchmark(text: str) -> Benchmark:
+    """The benchmark that a variant such as ``omniglot[split=1200/423]`` names.
+
+    Raises:
+        UsageError: no such benchmark, option or value.
+    """
+    key, options = registry.parse_variant(text)
+    return registry.benchmarks.get(key)(**options)
+
+
+@register_benchmark("miniimagenet")
+class MiniImageNet(Benchmark):
+    """mini-ImageNet (Vinyals et al. 2016) in Ravi & Larochelle's split, 84x84 RGB."""
+
+    key = "miniimagenet"
+    title = "mini-ImageNet"
+    image = (3, 84, 84)
+    # Means of the train split as gidariss/FewShotWithoutForgetting prints them; deviations
+    # measured on a copy of it.
+    mean = (120.4 / 255, 115.6 / 255, 104.5 / 255)
+    std = (69.2 / 255, 67.5 / 255, 70.9 / 255)
+
+    def lists(self) -> Lists:
+        """64, 16 and 20 wnids."""
+        return published.miniimagenet()
+
+    def readers(self) -> list[type["Reader"]]:
+        """The csv files with JPEGs."""
+        from datasets.readers.ravi_csv import RaviCsv
+
+        return [RaviCsv]
+
+
+class _Cifar100(Benchmark):
+    image = (3, 32, 32)
+    mean = (129.4 / 255, 124.1 / 255, 112.5 / 255)  # kjunelee/MetaOptNet
+
+    def readers(self) -> list[type["Reader"]]:
+        """The publisher's pickles."""
+        from datasets.readers.cifar100_python import Cifar100Python
+
+        return [Cifar100Python]
+
+
+@register_benchmark("cifarfs")
+class CifarFs(_Cifar100):
+    """CIFAR-FS (Bertinetto et al. 2019): CIFAR-100 split at random, 32x32 RGB."""
+
+    key = "cifarfs"
+    title = "CIFAR-FS"
+    std = (68.2 / 255, 65.4 / 255, 70.7 / 255)  # of its train split
+
+    def lists(self) -> Lists:
+        """64, 16 and 20 classes."""
+        return published.cifar100("cifar_fs")
+
+
+@register_benchmark("fc100")
+class Fc100(_Cifar100):
+    """FC100 (Oreshkin et al. 2018): CIFAR-100 split by superclass, 32x32 RGB."""
+
+    key = "fc100"
+    title = "FC100"
+    std = (69.9 / 255, 67.1 / 255, 73.3 / 255)  # of its train split
+
+    def lists(self) -> Lists:
+        """60, 20 and 20 classes."""
+        return published.cifar100("fc100")
+
+
+@register_benchmark("omniglot")
+class Omniglot(Benchmark):
+    """Omniglot (Lake et al. 2015): characters drawn by 20 people, four rotations, 28x28."""
+
+    key = "omniglot"
+    title = "Omniglot"
+    image = (1, 28, 28)
+    allowed: ClassVar = {"split": ("vinyals", "1200/423")}
+    mean = (0.0,)
+    std = (1.0,)
+    query = 5
+    per_class = 20
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """Four classes to a character, one for each rotation."""
+        return {split: 4 * count for split, count in super().classes.items()}
+
+    def lists(self) -> Lists:
+        """1028, 172 and 423 characters, or 1200 and 423."""
+        return published.omniglot(self.options["split"])
+
+    def readers(self) -> list[type["Reader"]]:
+        """Lake's folders."""
+        from datasets.readers.omniglot_folders import OmniglotFolders
+
+        return [OmniglotFolders]
+
+
+@register_benchmark("glyphs")
+class Glyphs(Benchmark):
+    """Glyphs of printed letters that come with the code, 28x28: needs no data."""
+
+    key = "glyphs"
+    title = "Glyphs"
+    image = (1, 28, 28)
+    mean = (0.0,)
+    std = (1.0,)
+    query = 5
+    per_class = 20
+
+    def lists(self) -> Lists:
+        """The characters of each split."""
+        from datasets.glyphs import load
+
+        return {split: list(names) for split, (names, _) in load().items()}
+
+    def readers(self) -> list[type["Reader"]]:
+        """None: the images come with the code."""
+        return []
+
+    def open(self, data: Path | None = None) -> dict[str, "Store"]:
+        """The image store of each split, in memory."""
+        from datasets.glyphs import load
+        from datasets.store import Store
+
+        return {
+            split: Store.from_arrays(names, images[:, :, None])
+            for split, (names, images) in load().items()
+        }

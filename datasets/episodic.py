@@ -1,0 +1,175 @@
+"""The episodic data module: meta-batches of episodes for every learner, the same test for all."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from datasets.sampler import EVALUATION_SEED, EpisodeSampler, Indices, fingerprint, key_of
+from datasets.store import Store
+from zoo import Episode, Examples
+
+
+def content_hash(*fingerprints: str) -> str:
+    """One short hash of several."""
+    return hashlib.blake2b("\n".join(fingerprints).encode(), digest_size=8).hexdigest()
+
+
+class Gathered(NamedTuple):
+    """A meta-batch as it travels to the device: pixels still bytes, support before query."""
+
+    x: Tensor  # (T, N*K + N*Q, *image) uint8
+    y: Tensor  # (T, N*K + N*Q) int64
+    support: int  # N*K
+    way: int
+
+
+class MetaBatches:
+    """Iterates over meta-batches; resumable (Lightning's stateful loader)."""
+
+    def __init__(
+        self, store: Store, sampler: EpisodeSampler, episodes: int, tasks: int, start: int = 0
+    ) -> None:
+        """Episodes 0 to `episodes`, `tasks` at a time; the first pass begins at batch `start`."""
+        # Not named `sampler`: Lightning takes that for a torch DataLoader's.
+        self.store, self.drawn = store, sampler
+        self.episodes, self.tasks, self.start = episodes, tasks, start
+        self.served = 0
+
+    def __len__(self) -> int:
+        return -(-self.episodes // self.tasks)
+
+    def __iter__(self) -> Iterator[Gathered]:
+        self.served, self.start = self.start, 0
+        while self.served < len(self):
+            first = self.served * self.tasks
+            self.served += 1  # before the yield: the batch in hand counts
+            yield self.gather(self.drawn.indices(first, min(self.tasks, self.episodes - first)))
+
+    def gather(self, indices: Indices) -> Gathered:
+        """One gather from the store for the whole meta-batch."""
+        tasks, way = indices.classes.shape
+        query = self.drawn.query
+        rows = self.store.offsets[indices.classes][..., None] + indices.images  # (T, N, Q+K)
+        support = np.take_along_axis(rows[..., query:].reshape(tasks, -1), indices.order, 1)
+        y = np.concatenate(
+            [
+                indices.order // self.drawn.shot,
+                np.repeat(np.arange(way), query)[None].repeat(tasks, 0),
+            ],
+            1,
+        )
+        flat = np.concatenate([support, rows[..., :query].reshape(tasks, -1)], 1)
+        x = self.store.gather(torch.from_numpy(flat.ravel()))
+        return Gathered(x.unflatten(0, flat.shape), torch.from_numpy(y), support.shape[1], way)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many meta-batches were served."""
+        return {"served": self.served}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on behind the meta-batches that were served."""
+        self.start = state["served"]
+
+
+class EpisodicDataModule(pl.LightningDataModule):
+    """Training, validation and test episodes of one benchmark, way and shot.
+
+    Validation and test episodes depend on nothing but the benchmark and their shape; training
+    episodes on the seed too.
+    """
+
+    def __init__(
+        self,
+        stores: Mapping[str, Store],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        settings: Mapping[str, Any],
+        *,
+        way: int,
+        shot: int,
+        seed: int,
+        micro_batch: int,
+        eval_batch: int,
+    ) -> None:
+        """Check that the episodes exist.
+
+        Args:
+            stores: by split; no ``val`` where the benchmark has no validation classes.
+            mean: of each channel, in [0, 1].
+            std: of each channel.
+            settings: values of `zoo.settings.Protocol`, resolved.
+            way: N of validation and test.
+            shot: K of validation and test.
+            seed: of the training episodes.
+            micro_batch: tasks computed at once in training.
+            eval_batch: tasks computed at once in validation and test.
+
+        Raises:
+            UsageError: a split has too few classes, or a class too few images.
+        """
+        super().__init__()
+        self.stores = dict(stores)
+        self.mean = torch.tensor(mean).view(-1, 1, 1) * 255
+        self.std = torch.tensor(std).view(-1, 1, 1) * 255
+        self.micro_batch, self.eval_batch = micro_batch, eval_batch
+        self.train_episodes = settings["updates"] * settings["meta_batch"]
+        self.evaluation = {"val": settings["val_episodes"], "test": settings["test_episodes"]}
+        self.samplers = {}
+        for split, store in self.stores.items():
+            shape, run = (way, shot, settings["query"]), EVALUATION_SEED
+            if split == "train":
+                shape = tuple(settings[f"train_{part}"] for part in ("way", "shot", "query"))
+                run = seed
+            self.samplers[split] = EpisodeSampler(
+                np.diff(store.offsets), *shape, key_of(split, run)
+            )
+        self.tested = 0  # test episodes already recorded by an earlier process
+
+    def setup(self, stage: str) -> None:
+        """Move the images to the GPU where there is one and they fit into half of what is free."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if device.type == "cuda":
+            for split, store in self.stores.items():
+                if store.images.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
+                    self.stores[split] = store.to(device)
+
+    def train_dataloader(self) -> MetaBatches:
+        """Training episodes 0, 1, ... of the seed."""
+        return self._batches("train", self.train_episodes)
+
+    def val_dataloader(self) -> MetaBatches | list[MetaBatches]:
+        """The fixed validation episodes; none where there are no validation classes."""
+        return self._batches("val", self.evaluation["val"]) if "val" in self.stores else []
+
+    def test_dataloader(self) -> MetaBatches:
+        """The fixed test episodes that are not recorded yet."""
+        return self._batches("test", self.evaluation["test"], self.tested // self.eval_batch)
+
+    def test_indices(self) -> Indices:
+        """Classes and images of all test episodes."""
+        return self.samplers["test"].indices(0, self.evaluation["test"])
+
+    def test_fingerprint(self) -> str:
+        """A hash of the test episodes and of the images they are drawn from."""
+        return content_hash(fingerprint(self.test_indices()), self.stores["test"].fingerprint)
+
+    def fingerprint(self) -> str:
+        """A hash of the images of all splits."""
+        return content_hash(*(self.stores[split].fingerprint for split in sorted(self.stores)))
+
+    def _batches(self, split: str, episodes: int, start: int = 0) -> MetaBatches:
+        tasks = self.micro_batch if split == "train" else self.eval_batch
+        return MetaBatches(self.stores[split], self.samplers[split], episodes, tasks, start)
+
+    def on_after_batch_transfer(self, batch: Gathered, dataloader_idx: int) -> Episode:
+        """Cast and normalise on the device."""
+        x = batch.x.float().sub_(self.mean.to(batch.x.device)).div_(self.std.to(batch.x.device))
+        n = batch.support
+        return Episode(
+            Examples(x[:, :n], batch.y[:, :n]), Examples(x[:, n:], batch.y[:, n:]), batch.way
+        )

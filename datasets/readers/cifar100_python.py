@@ -1,0 +1,121 @@
+"""CIFAR-100, python version (Krizhevsky 2009), of which CIFAR-FS and FC100 are splits.
+
+``train``, ``test`` and ``meta``: Python 2 pickles; ``data`` is uint8 (n, 3072), the three 32x32
+planes of an image one after the other. A few-shot class is its 500 train and 100 test images.
+"""
+
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.readers import Reader
+from datasets.unpickle import unpickle
+from zoo.errors import UsageError
+
+CLASSES = 100
+AGAIN = "unpack cifar-100-python.tar.gz again"
+
+
+class Cifar100Python(Reader):
+    """The publisher's three pickles."""
+
+    form = "CIFAR-100 python version"
+    needs = "train, test and meta (from cifar-100-python.tar.gz)"
+    homes = ("cifar-100-python", "cifar100/cifar-100-python", "cifar100")
+    recipe = "RGB 32x32, train and test joined, 1"
+
+    def __init__(self, folder: Path, lists: dict[str, list[str]], per_class: int) -> None:
+        super().__init__(folder, lists, per_class)
+        self._loaded: tuple[np.ndarray, np.ndarray] | None = None
+        self._labels: dict[str, int] = {}
+
+    @classmethod
+    def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
+        """At least two of the three files, so that the missing one gets named."""
+        return sum((folder / name).is_file() for name in ("train", "test", "meta")) >= 2
+
+    def files(self) -> list[Path]:
+        """The three pickles."""
+        return [self.folder / name for name in ("train", "test", "meta")]
+
+    def classes(self, split: str) -> list[str]:
+        """Fine class names, in the order of the class list; see `Reader.classes`."""
+        self._load()
+        return self.lists[split]
+
+    def images(self, split: str) -> Iterator[np.ndarray]:
+        """Arrays (600, 3, 32, 32) RGB, ordered by content; see `Reader.images`.
+
+        Other forms of CIFAR-100 hold the same pixels in other orders, some without file names.
+        Ordered by content, all of them give the same rows, so the same episodes.
+        """
+        data, labels = self._load()
+        for name in self.lists[split]:
+            rows = data[labels == self._labels[name]]
+            order = sorted(range(len(rows)), key=lambda i: blake2b(rows[i]).digest())
+            yield rows[order].reshape(-1, 3, 32, 32)
+
+    def _load(self) -> tuple[np.ndarray, np.ndarray]:
+        """All pixels (60000, 3072) and their labels, checked."""
+        if self._loaded is None:
+            self._labels = self._read_meta()
+            train, test = self._read_part("train"), self._read_part("test")
+            data, labels = (np.concatenate(parts) for parts in zip(train, test, strict=True))
+            for name, label in self._labels.items():
+                count = int((labels == label).sum())
+                if count != self.per_class:
+                    raise UsageError(
+                        f"{self.folder}: class {name!r} has {count} images in train and test "
+                        f"together, expected {self.per_class}; {AGAIN}"
+                    )
+            self._loaded = data, labels
+        return self._loaded
+
+    def _read_meta(self) -> dict[str, int]:
+        """The label of each class, by its name."""
+        path = self.folder / "meta"
+        names = _text(_field(path, _text(unpickle(path)), "fine_label_names", list))
+        wanted = {name for split in self.lists.values() for name in split}
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f"{path}: class {name!r} is named twice; {AGAIN}")
+        for name in sorted(wanted.difference(names)):
+            raise UsageError(f"{path}: class {name!r} is missing; {AGAIN}")
+        if len(names) != CLASSES:
+            raise UsageError(f"{path}: expected {CLASSES} class names, found {len(names)}; {AGAIN}")
+        return {name: label for label, name in enumerate(names)}
+
+    def _read_part(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels uint8 (n, 3072) and labels int64 (n,) of ``train`` or ``test``."""
+        path = self.folder / part
+        batch = _text(unpickle(path))
+        data = _field(path, batch, "data", np.ndarray)
+        labels = _field(path, batch, "fine_labels", list)
+        if data.dtype != np.uint8 or data.shape != (len(labels), 3072):
+            raise UsageError(
+                f"{path}: expected data of uint8 ({len(labels)}, 3072), one row a label, found "
+                f"{data.dtype} {data.shape}; {AGAIN}"
+            )
+        if not all(isinstance(label, int) and 0 <= label < CLASSES for label in labels):
+            raise UsageError(f"{path}: expected fine_labels from 0 to {CLASSES - 1}; {AGAIN}")
+        return data, np.array(labels)
+
+
+def _field(path: Path, batch: Any, key: str, kind: type) -> Any:
+    """An entry of a pickled dictionary, of the kind it must have."""
+    value = batch.get(key) if isinstance(batch, dict) else None
+    if not isinstance(value, kind):
+        raise UsageError(f"{path}: expected {key!r}, a {kind.__name__}, in the pickle; {AGAIN}")
+    return value
+
+
+def _text(thing: Any) -> Any:
+    """Decode bytes that Python 3 wrote where Python 2 has strings: keys of a dict, or a list."""
+    if isinstance(thing, dict):
+        return {_text(key): value for key, value in thing.items()}
+    if isinstance(thing, list):
+        return [_text(entry) for entry in thing]
+    return thing.decode("latin1") if isinstance(thing, bytes) else thing

@@ -1,0 +1,114 @@
+"""Which runs stand behind which cell of a comparison, and what must be said of them."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, cast
+
+import pandas as pd
+
+from reports.published import TRANSDUCTIVE, counted, format_overrides
+
+NORMS = {
+    "batch": "the statistics of the batch at hand",
+    "running": "running statistics",
+    "support": "the support set's statistics",
+}
+
+Run = dict[str, Any]  # a row of records.load
+
+
+class Cell(NamedTuple):
+    """The runs behind one measured number: alike in all but their seed, the finished first."""
+
+    runs: list[Run]
+    unlike: str  # what sets them apart from other runs with an equal claim to the cell, or ""
+
+
+Line = dict[tuple[int, int], Cell]  # (way, shot; 0 for none) -> cell, where one was run
+
+
+def runs_of(frame: pd.DataFrame) -> list[Run]:
+    """The rows of a frame of runs."""
+    return cast(list[Run], frame.to_dict("records"))
+
+
+def lines(runs: list[Run], order: Sequence[str] = ()) -> Iterator[Line]:
+    """One line for each learner variant and protocol: by `order`, then title, overrides, protocol.
+
+    Runs of one cell that differ in more than their seed are spread over several lines.
+    """
+    found: dict[tuple[Any, ...], dict[tuple[int, int], list[list[Run]]]] = {}
+    for run in sorted(runs, key=lambda run: (run["status"] != "done", run["seed"], run["run"])):
+        place = order.index(run["learner"]) if run["learner"] in order else len(order)
+        name = (run["title"].casefold(), run["learner"], format_overrides(run["variant"]))
+        terms = (str(run[part]) for part in ("benchmark", "terms", "budget", "backbone_family"))
+        cells = found.setdefault((place, *name, *terms), {})
+        groups = cells.setdefault((_count(run["way"]), _count(run["shot"])), [])
+        group = next((group for group in groups if alike(group[0], run)), None)
+        if group is None:
+            groups.append([run])
+        else:
+            group.append(run)
+    for _, cells in sorted(found.items()):
+        for rank in range(max(len(groups) for groups in cells.values())):
+            yield {
+                column: Cell(groups[rank], _unlike(rank, groups))
+                for column, groups in sorted(cells.items())
+                if rank < len(groups)
+            }
+
+
+def alike(a: Run, b: Run) -> bool:
+    """Whether two runs of a variant differ in seed alone; a failed one may lack its proofs."""
+    proofs = ("data_fingerprint", "episodes", "episodes_fingerprint")
+    return a["settings"] == b["settings"] and all(
+        pd.isna(a[name]) or pd.isna(b[name]) or a[name] == b[name] for name in proofs
+    )
+
+
+def protocol(run: Run) -> dict[str, str]:
+    """How a run was trained and judged, in words fit for a table; what is not known is left out."""
+    queries, tests, data = run["settings"].get("query"), run["episodes"], run["data_fingerprint"]
+    words = {
+        "budget": f"{run['budget']} budget",
+        "terms": f"{run['terms']} terms",
+        "options": run["benchmark"].partition("[")[2].removesuffix("]") or "default classes",
+        "queries": queries and f"{counted(queries, 'query', 'queries')} a class",
+        "tests": pd.notna(tests) and counted(tests, "test episode", "test episodes"),
+        "backbone": pd.notna(run["backbone_family"]) and f"{run['backbone_family']} backbone",
+        "norm": run["batch_norm"] in NORMS and f"batch norm by {NORMS[run['batch_norm']]}",
+        "data": pd.notna(data) and f"data fingerprint {data[:12]}",
+    }
+    return {part: text for part, text in words.items() if text}
+
+
+def usual(runs: list[Run]) -> dict[str, str]:
+    """For each part of the protocol what most of the runs share; of equals the first."""
+    counts = Counter(part for run in runs for part in protocol(run).items())
+    common: dict[str, str] = {}
+    for (part, text), _ in counts.most_common():
+        common.setdefault(part, text)
+    return {part: common[part] for run in runs for part in protocol(run)}
+
+
+def departures(cell: Cell, common: dict[str, str]) -> list[str]:
+    """The footnotes that a cell needs: what is not as usual, transductive, unlike its rivals."""
+    run = cell.runs[0]
+    texts = [text for part, text in protocol(run).items() if text != common[part]]
+    texts += [TRANSDUCTIVE] * bool(run["transductive"]) + [cell.unlike] * bool(cell.unlike)
+    return texts
+
+
+def _count(value: Any) -> int:
+    return 0 if pd.isna(value) else int(value)
+
+
+def _unlike(rank: int, groups: list[list[Run]]) -> str:
+    """The settings in which one group of runs differs from the others of its cell."""
+    settings = [group[0]["settings"] for group in groups]
+    own = {
+        name: value
+        for name, value in settings[rank].items()
+        if name != "query" and any((name, value) not in other.items() for other in settings)
+    }
+    return f"with {format_overrides(own).replace(',', ', ')}" if own else ""

@@ -1,0 +1,139 @@
+"""Published few-shot numbers, and which of them a run is compared with.
+
+The numbers and the meaning of each column: published.csv and published.md beside this file.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+Run = Mapping[str, Any] | pd.Series
+
+# The classes a benchmark has where its options do not say otherwise, as `split` names them.
+SPLITS = {
+    "miniimagenet": "ravi",
+    "tieredimagenet": "ren",
+    "cifarfs": "bertinetto",
+    "fc100": "oreshkin",
+    "omniglot": "vinyals",
+}
+SAME_TEST = {"1200/423", "vinyals"}  # Omniglot: other training classes, the same test classes
+TRANSDUCTIVE = "transductive: a query's prediction may depend on the other queries"
+
+
+def published() -> pd.DataFrame:
+    """All rows, in file order.
+
+    Text columns are stripped and "" where the file says nothing; `way`, `shot` and `primary` are
+    nullable integers ("var" counts as none); `value` and `ci95` are floats, and `printed` is both
+    as the file writes them: "98.8", "48.70 ± 1.84".
+    """
+    path = Path(__file__).with_name("published.csv")
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    frame = frame.apply(lambda column: column.str.strip())
+    frame["printed"] = (frame["value"] + " ± " + frame["ci95"]).str.removesuffix(" ± ")
+    for name in ("way", "shot", "primary"):
+        frame[name] = pd.to_numeric(frame[name], errors="coerce").astype("Int64")
+    for name in ("value", "ci95"):
+        frame[name] = pd.to_numeric(frame[name])
+    return frame
+
+
+def match(run: Run, published: pd.DataFrame, metric: str = "accuracy") -> pd.Series | None:
+    """The published number that a run stands beside, if there is one.
+
+    Among the primary rows of the run's learner, benchmark, backbone family, way, shot and metric:
+    those whose `settings` all equal the run's and name every override of its variant; of these the
+    one with most settings, the first in the file if several have as many.
+
+    Args:
+        run: a row of `records.load`.
+        published: as `published()` returns it.
+        metric: as the record names it.
+    """
+    wanted = {
+        "primary": 1,
+        "learner_key": run["learner"],
+        "benchmark_key": benchmark_key(run["benchmark"]),
+        "backbone_key": run["backbone_family"],
+        "way": run["way"],
+        "shot": run["shot"],
+        "metric": metric,
+    }
+    fits = np.ones(len(published), dtype=bool)
+    for column, value in wanted.items():
+        known = published[column]
+        fits &= (known.isna() if pd.isna(value) else known == value).to_numpy(bool, na_value=False)
+    rows = published[fits]
+    resolved = {name: format_value(value) for name, value in run["settings"].items()}
+    best, most = None, -1
+    for position, text in enumerate(rows["settings"]):
+        pairs = dict(pair.split("=", 1) for pair in text.split(";") if pair)
+        holds = all(resolved.get(name) == value for name, value in pairs.items())
+        if holds and set(run["variant"]) <= set(pairs) and len(pairs) > most:
+            best, most = position, len(pairs)
+    return None if best is None else rows.iloc[best]
+
+
+def remarks(row: pd.Series, run: Run) -> list[str]:
+    """What must be said of a published number beside this run: each departure of its protocol."""
+    said = []
+    if row["transductive"] == "yes":
+        said.append(TRANSDUCTIVE)
+    elif row["transductive"] == "?":
+        said.append("published: not known whether transductive")
+    elif run["transductive"]:
+        said.append("published: not transductive, our run is")
+    split, own = row["split"], _split(run)
+    if split == "?":
+        said.append("published: split not known")
+    elif split not in ("-", own):
+        test = "the same" if {split, own} == SAME_TEST else "other"
+        said.append(f"published: split {split}, {test} test classes")
+    queries = run["settings"].get("query")
+    if row["queries"].isdigit() and queries is not None and row["queries"] != str(queries):
+        said.append(f"published: {counted(row['queries'], 'query', 'queries')} a class")
+    if row["ensemble"] not in ("1", "?", ""):
+        said.append(f"published: average of {row['ensemble']} models")
+    over = {"seeds": "published: ± over training seeds", "std": "published: ± 1 deviation"}
+    if row["ci_over"] in over:
+        said.append(over[row["ci_over"]])
+    if row["origin"] == "rerun":
+        said.append("published: re-run by a later paper")
+    doubt = {"secondary": "read in a summary only", "remembered": "remembered, not yet read"}
+    if row["confidence"] in doubt:
+        said.append(f"published: {doubt[row['confidence']]}")
+    return said
+
+
+def benchmark_key(benchmark: str) -> str:
+    """``omniglot`` of ``omniglot[split=1200/423]``."""
+    return benchmark.partition("[")[0]
+
+
+def counted(number: Any, one: str, many: str) -> str:
+    """``1 query``, ``15 queries``."""
+    return f"{number} {one if int(number) == 1 else many}"
+
+
+def format_value(value: Any) -> str:
+    """A setting's value as variants, tables and published.csv write it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def format_overrides(overrides: Mapping[str, Any]) -> str:
+    """``first_order=true,inner_lr=0.1``, sorted by name; "" for none."""
+    return ",".join(f"{name}={format_value(overrides[name])}" for name in sorted(overrides))
+
+
+def _split(run: Run) -> str | None:
+    """The split whose classes trained the run, as published.csv names it."""
+    options = run["benchmark"].partition("[")[2].rstrip("]").split(",")
+    named = dict(option.split("=", 1) for option in options if "=" in option)
+    chosen = named.get("split") or run["settings"].get("split")
+    return str(chosen) if chosen else SPLITS.get(benchmark_key(run["benchmark"]))

@@ -1,0 +1,137 @@
+"""Finished runs: ``<results>/<run>.json``, and ``<run>.npz`` with what each episode gave."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+SCHEMA = 1
+
+# Column of the frame -> where the record holds it, and what may stand there.
+FIELDS: dict[str, tuple[str, Any]] = {
+    "run": ("run", str),
+    "status": ("status", str),
+    "learner": ("learner", str),
+    "variant": ("variant", dict),
+    "title": ("title", str),
+    "benchmark": ("benchmark", str),
+    "way": ("way", int | None),
+    "shot": ("shot", int | None),
+    "terms": ("terms", str),
+    "budget": ("budget", str),
+    "seed": ("seed", int),
+    "settings": ("settings", dict),
+    "backbone_family": ("backbone_family", str | None),
+    "transductive": ("traits.transductive", bool),
+    "batch_norm": ("traits.batch_norm", str | None),
+    "parameters": ("parameters", int | None),
+    "tasks_seen": ("training_tasks.seen", int | None),
+    "tasks_paper": ("training_tasks.paper", int | None),
+    "updates": ("updates.total", int | None),
+    "split": ("episodes.split", str | None),
+    "episodes": ("episodes.count", int | None),
+    "episodes_fingerprint": ("episodes.fingerprint", str | None),
+    "data_fingerprint": ("data.fingerprint", str | None),
+    "failed_at": ("failure.update", int | None),
+    "failure": ("failure.reason", str | None),
+    "commit": ("environment.commit", str | None),
+    "dirty": ("environment.dirty", bool | None),
+    "device": ("environment.device", str | None),
+    "threads": ("environment.threads", int | None),
+    "test_passes_begun": ("test_passes_begun", int | None),
+}
+
+
+def load(folder: str | Path) -> tuple[pd.DataFrame, list[str]]:
+    """Every record of a folder, one row a run, sorted by file name; only the JSON is read.
+
+    Args:
+        folder: where the records lie.
+
+    Returns:
+        The frame and the problems, one line each. Columns: the keys of `FIELDS` (`settings`: name
+        to resolved value), then each metric's mean under its name and its interval under
+        ``<name>_ci95``. What cannot be read becomes a problem, and the rest is loaded.
+    """
+    folder = Path(folder)
+    rows: list[dict[str, Any]] = []
+    problems: list[str] = []
+    if not folder.is_dir():
+        problems.append(f"{folder}: no such folder")
+    else:
+        paths = sorted(folder.glob("*.json"))
+        for path in paths:
+            try:
+                rows.append(_row(json.loads(path.read_text(encoding="utf-8")), path.stem))
+            except (OSError, ValueError, RecursionError) as error:
+                problems.append(f"{path.name}: skipped, {' '.join(str(error).split())}")
+        if not paths:
+            problems.append(f"{folder}: no records")
+    metrics = sorted({name for row in rows for name in row} - set(FIELDS))
+    frame = pd.DataFrame(rows, columns=[*FIELDS, *metrics])
+    counts = [name for name, (_, kind) in FIELDS.items() if kind in (int, int | None)]
+    return frame.astype(dict.fromkeys(counts, "Int64")), problems
+
+
+def episodes(folder: str | Path, run: str) -> pd.DataFrame:
+    """What each test episode of a run gave, indexed by episode.
+
+    Returns:
+        One column a metric, and `prediction`: the N*Q predictions of an episode.
+    """
+    with np.load(Path(folder) / f"{run}.npz", allow_pickle=False) as arrays:
+        columns = {name: list(arrays[name]) for name in arrays.files}
+    return pd.DataFrame(columns).rename_axis("episode")
+
+
+def _row(record: Any, stem: str) -> dict[str, Any]:
+    """The flat row of one record.
+
+    Raises:
+        ValueError: it is no record of ours, or a broken one.
+    """
+    if not isinstance(record, dict) or "schema" not in record:
+        raise ValueError("not a record of a run")
+    if record["schema"] != SCHEMA:
+        raise ValueError(f"schema {record['schema']!r}, this code reads {SCHEMA}")
+    row = {name: _value(record, path, kind) for name, (path, kind) in FIELDS.items()}
+    if row["run"] != stem:
+        raise ValueError(f"a duplicate or renamed: it holds run {row['run']!r}")
+    if row["status"] not in ("done", "failed"):
+        raise ValueError(f"status {row['status']!r} is neither done nor failed")
+    try:
+        row["settings"] = {name: entry["value"] for name, entry in row["settings"].items()}
+    except (TypeError, KeyError):
+        raise ValueError("settings without values") from None
+    metrics = _value(record, "metrics", dict | None) or {}
+    if row["status"] == "done" and not metrics:
+        raise ValueError("done, but without metrics")
+    for name in metrics if row["status"] == "done" else ():
+        row[name] = _number(record, name, "mean")
+        row[f"{name}_ci95"] = _number(record, name, "ci95")
+    return row
+
+
+def _value(record: dict[str, Any], path: str, kind: Any) -> Any:
+    """What the record holds at a dotted path; None where it holds nothing and may."""
+    value: Any = record
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    if isinstance(value, kind) and not (isinstance(value, bool) and kind in (int, int | None)):
+        return value
+    if value is None:
+        raise ValueError(f"{path} is missing")
+    raise ValueError(f"{path} is {value!r:.40}")
+
+
+def _number(record: dict[str, Any], metric: str, part: str) -> float:
+    """A metric's mean or interval; only the interval may be null (of a single episode)."""
+    value = _value(record["metrics"], f"{metric}.{part}", int | float | None)
+    if value is None and part == "ci95":
+        return math.nan
+    if value is None or not math.isfinite(value):
+        raise ValueError(f"{part} of {metric} is {value}")
+    return float(value)

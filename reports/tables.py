@@ -1,0 +1,187 @@
+"""The comparison table: measured runs beside published numbers, formatted only on the way out."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+from tabulate import tabulate
+
+import reports.published as paper
+from reports.cells import Run, departures, lines, protocol, runs_of, usual
+
+NONE = "–"
+NAME, PUBLISHED, SHARE = "learner", "published", "share of the paper's tasks"
+CLAIM = (
+    "± is the 95 % interval over test episodes: a claim about these trained weights. "
+    "Published numbers are as printed."
+)
+LETTERS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ"
+
+
+def comparison(
+    measured: pd.DataFrame,
+    published: pd.DataFrame,
+    benchmark: str,
+    *,
+    title: str | None = None,
+    order: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Accuracy in per cent of each learner variant on a benchmark, beside the published number.
+
+    Runs that differ in nothing but the seed share a cell, others get lines of their own. What
+    most cells share stands in the caption, what departs from it in footnotes.
+
+    Args:
+        measured: as `records.load` returns it.
+        published: as `published.published` returns it.
+        benchmark: a key, for all its options in one table, or one variant of it.
+        title: what the caption calls the benchmark.
+        order: learner keys, first to last; all others follow, by title.
+
+    Returns:
+        A frame of text; ``attrs`` holds the `caption` and the `notes`, a list of (mark, text).
+    """
+    key = paper.benchmark_key(benchmark)
+    names = measured["benchmark"].map(paper.benchmark_key if key == benchmark else str)
+    table = list(lines(runs_of(measured[names == benchmark]), order))
+    columns = sorted({column for line in table for column in line})
+    firsts = [cell.runs[0] for line in table for cell in line.values()]
+    common = usual(firsts)
+    marks: dict[str, str] = {}  # text of a footnote -> its letter, in order of appearance
+    rows = []
+    for line in table:
+        said = {column: departures(cell, common) for column, cell in line.items()}
+        first, *others = said.values()
+        of_all = [text for text in first if all(text in other for other in others)]
+        row = {NAME: _label(next(iter(line.values())).runs[0]) + _marked(of_all, marks)}
+        for column in columns:
+            ours, theirs = NONE, NONE
+            if column in line:
+                runs = line[column].runs
+                ours, remarks = _measured(runs)
+                own = [text for text in said[column] if text not in of_all]
+                ours += _marked(own + remarks, marks)
+                if (found := paper.match(runs[0], published)) is not None:
+                    theirs = found["printed"] + _marked(paper.remarks(found, runs[0]), marks)
+            row |= {_heading(column): ours, f"{_heading(column)}, {PUBLISHED}": theirs}
+        row[SHARE] = _shares([line[at].runs[0] if at in line else None for at in columns])
+        rows.append(row)
+    headings = [_heading(column) + end for column in columns for end in ("", f", {PUBLISHED}")]
+    frame = pd.DataFrame(rows, columns=[NAME, *headings, SHARE])
+    phrases = [text for part, text in common.items() if part not in ("data", "options")]
+    mixed = any(protocol(run).items() - common.items() for run in firsts)
+    marked = "; departures are marked" if mixed else ""
+    caption = f"accuracy in %, {', '.join(phrases)}{marked}. {CLAIM}"
+    frame.attrs = {
+        "caption": f"**{_plain(title or key)}**: {caption if rows else 'no runs.'}",
+        "notes": [(mark, text) for text, mark in marks.items()],
+    }
+    return frame
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """Caption, table and footnotes of a `comparison`; columns that say nothing are left out."""
+    parts = [table.attrs["caption"]]
+    if len(table):
+        said = [name for name in table.columns if (table[name] != NONE).any()]
+        heads = [PUBLISHED if name.endswith(PUBLISHED) else name for name in said]
+        cells = table[said].to_numpy().tolist()
+        parts.append(tabulate(cells, heads, tablefmt="github", disable_numparse=True))
+    if table.attrs["notes"]:
+        parts.append("\n".join(f"- {mark} {text}" for mark, text in table.attrs["notes"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_csv_frame(measured: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """Raw numbers, one a row: each metric of each run; a failed run has one row without a number.
+
+    `published` and `published_ci95` are in the unit of `mean`: an accuracy is a fraction of 1.
+    """
+    columns = [str(name) for name in measured.columns]
+    metrics = [name.removesuffix("_ci95") for name in columns if name.endswith("_ci95")]
+    same = ["learner", "benchmark", "way", "shot", "terms", "budget", "seed", "status"]
+    rows = []
+    for run in runs_of(measured):
+        here = [metric for metric in metrics if not pd.isna(run[metric])]
+        for metric in here or [""]:
+            row = {name: run[name] for name in same}
+            row |= {"variant": paper.format_overrides(run["variant"]), "metric": metric}
+            row |= {"mean": run.get(metric), "ci95": run.get(f"{metric}_ci95")}
+            row |= {"episodes": run["episodes"], "share": _share(run), "run": run["run"]}
+            if (found := paper.match(run, published, metric)) is not None:
+                unit = 100 if metric.startswith("accuracy") else 1
+                row["published"] = round(found["value"] / unit, 9)
+                row["published_ci95"] = round(found["ci95"] / unit, 9)
+                row["published_source"] = found["source"]
+            rows.append(row)
+    numbers = ["metric", "mean", "ci95", "episodes"]
+    theirs = ["published", "published_ci95", "published_source"]
+    columns = [same[0], "variant", *same[1:], *numbers, *theirs, "share", "run"]
+    frame = pd.DataFrame(rows, columns=columns)
+    by = ["benchmark", "learner", "variant", "way", "shot", "metric", "terms", "budget", "seed"]
+    return frame.sort_values([*by, "run"], ignore_index=True)
+
+
+def _measured(runs: list[Run]) -> tuple[str, list[str]]:
+    """A cell's number, and the footnotes it needs: failures and seeds."""
+    done = [run for run in runs if run["status"] == "done"]
+    remarks: list[str] = []
+    for run in runs[len(done) :]:
+        seed = f"seed {run['seed']} " if len(runs) > 1 else ""
+        when: str = "" if pd.isna(run["failed_at"]) else f" at update {run['failed_at']}"
+        why: str = "no reason recorded" if pd.isna(run["failure"]) else _plain(run["failure"])
+        remarks.append(f"{seed}failed{when}: {why}")
+    if not done:
+        return "failed", remarks
+    means = [100 * run.get("accuracy", float("nan")) for run in done]
+    if any(pd.isna(mean) for mean in means):
+        return NONE, ["measured without accuracy", *remarks]
+    mean, ci95 = sum(means) / len(means), 100 * done[0]["accuracy_ci95"]
+    if len(done) > 1:
+        seeds = ", ".join(str(run["seed"]) for run in done)
+        return f"{mean:.2f}", [f"mean of {len(done)} runs (seeds {seeds}), no interval", *remarks]
+    return f"{mean:.2f}" + ("" if pd.isna(ci95) else f" ± {ci95:.2f}"), remarks
+
+
+def _share(run: Run) -> float:
+    """Training tasks seen, of those the paper trained on; nan where either is not known."""
+    seen, paper_tasks = run["tasks_seen"], run["tasks_paper"]
+    return float("nan") if pd.isna(seen) or pd.isna(paper_tasks) else seen / paper_tasks
+
+
+def _shares(runs: list[Run | None]) -> str:
+    """``12 %`` where all columns agree, else one share a column: ``12 / 24 %``."""
+    texts = [NONE if run is None else _per_cent(_share(run)) for run in runs]
+    if len({text for text, run in zip(texts, runs, strict=True) if run is not None}) == 1:
+        texts = [text for text, run in zip(texts, runs, strict=True) if run is not None][:1]
+    return " / ".join(texts) + ("" if set(texts) == {NONE} else " %")
+
+
+def _per_cent(share: float) -> str:
+    """In whole per cent, rounded down: 99.9 is not yet all."""
+    if pd.isna(share):
+        return NONE
+    return "<1" if 0 < share < 0.01 else str(math.floor(100 * share + 1e-9))
+
+
+def _heading(at: tuple[int, int]) -> str:
+    way, shot = at
+    return f"{way}-way {shot}-shot" if way else f"{shot}-shot"
+
+
+def _label(run: Run) -> str:
+    overrides = paper.format_overrides(run["variant"])
+    return _plain(f"{run['title']} [{overrides}]" if overrides else run["title"])
+
+
+def _marked(texts: list[str], marks: dict[str, str]) -> str:
+    """The letters of these footnotes; a new one gets the next letter."""
+    for text in texts:
+        number = len(marks)
+        marks.setdefault(text, LETTERS[number] if number < len(LETTERS) else f"⁽{number + 1}⁾")
+    return "".join(mark for text, mark in marks.items() if text in texts)
+
+
+def _plain(text: str) -> str:
+    """One line that Markdown leaves as it is."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "\\<")

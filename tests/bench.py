@@ -1,0 +1,136 @@
+"""How fast the zoo is here: `make bench`. Prints a Markdown table; nothing is asserted."""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+SECONDS = 3.0  # of each measurement
+
+
+def rate(work: Callable[[], int]) -> float:
+    """Units a second: the median over five stretches, after a warm-up."""
+    work()
+    rates = []
+    for _ in range(5):
+        done, start = 0, time.perf_counter()
+        while time.perf_counter() - start < SECONDS / 5:
+            done += work()
+        rates.append(done / (time.perf_counter() - start))
+    return statistics.median(rates)
+
+
+def anonymous_megabytes() -> float:
+    """Memory of this process that no file stands behind."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def indices() -> str:
+    """Which images make up an episode."""
+    from datasets.sampler import EpisodeSampler, key_of
+
+    sampler = EpisodeSampler(np.full(64, 600), 5, 5, 15, key_of("train", 0))
+    return f"{rate(lambda: len(sampler.indices(0, 1024).classes)):,.0f} tasks/s"
+
+
+def gather(normalise: bool) -> str:
+    """Meta-batches of 4 tasks of 100 84x84 images, from 400 MB of pixels."""
+    import torch
+
+    from datasets.episodic import EpisodicDataModule, MetaBatches
+    from datasets.sampler import EpisodeSampler, key_of
+    from datasets.store import Store
+    from zoo.settings import Protocol
+
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 600, 3, 84, 84), np.uint8)
+    store = Store.from_arrays([str(c) for c in range(32)], pixels)
+    sampler = EpisodeSampler(np.full(32, 600), 5, 5, 15, key_of("train", 0))
+    settings = {n: f.default for n, f in Protocol.__dataclass_fields__.items()}
+    settings |= {"query": 15, "train_way": 5, "train_shot": 5, "train_query": 15}
+    data = EpisodicDataModule(
+        {"train": store}, (0.5,) * 3, (0.25,) * 3, settings,
+        way=5, shot=5, seed=0, micro_batch=4, eval_batch=4,
+    )  # fmt: skip
+    batches = iter(MetaBatches(store, sampler, 10**9, 4))
+
+    def work() -> int:
+        batch = next(batches)
+        if normalise:
+            data.on_after_batch_transfer(batch, 0)
+        return len(batch.x)
+
+    torch.set_num_threads(2)
+    return f"{rate(work):,.0f} tasks/s"
+
+
+def update(name: str) -> str:
+    """One bare update on random 84x84 images, and the peak of anonymous memory."""
+    import torch
+
+    from tests.conftest import episode_of
+    from zoo import learners
+    from zoo.backbones import build_backbone
+
+    image = (3, 84, 84)
+    tasks, shape, text = 4, dict(way=5, shot=5, query=15), "conv4[channels=32]"
+    if name == "protonet":
+        tasks, shape, text = 1, dict(way=20, shot=5, query=15), "conv4"
+    learner = learners.get(name)(build_backbone(text, image), 5)
+    optimizer = torch.optim.Adam(learner.parameters())
+    batches = [episode_of(**shape, tasks=1, image=image, seed=t) for t in range(tasks)]
+    peak = 0.0
+
+    def work() -> int:
+        nonlocal peak
+        for batch in batches:
+            loss = learner.meta_loss(batch) / tasks
+            peak = max(peak, anonymous_megabytes())  # the graph is whole
+            loss.backward()
+            peak = max(peak, anonymous_megabytes())
+        optimizer.step()
+        optimizer.zero_grad()
+        return 1
+
+    return f"{1 / rate(work):.2f} s, {peak:,.0f} MB"
+
+
+MEASUREMENTS = {
+    "episode indices, 5-way 5-shot 15 queries": (indices, True),
+    "episodes of 100 84x84 images, uint8": (lambda: gather(False), True),
+    "the same, cast and normalised": (lambda: gather(True), True),
+    "second-order MAML update, Conv4-32, 84x84, 4 tasks, 5 steps": (lambda: update("maml"), True),
+    "the same without the allocator settings": (lambda: update("maml"), False),
+    "ProtoNet update, Conv4-64, 84x84, 20-way 5-shot": (lambda: update("protonet"), True),
+}
+
+
+def main() -> None:
+    """Measure each in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", type=int, help=argparse.SUPPRESS)
+    only = parser.parse_args().only
+    if only is not None:
+        from zoo.allocator import tune_allocator
+
+        measure, tuned = list(MEASUREMENTS.values())[only]
+        if tuned:
+            tune_allocator()
+        print(measure())
+        return
+    print("| work | here |\n|---|---|")
+    for number, name in enumerate(MEASUREMENTS):
+        command = [sys.executable, "-m", "tests.bench", "--only", str(number)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        print(f"| {name} | {done.stdout.strip()} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

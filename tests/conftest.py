@@ -1,0 +1,59 @@
+"""What several test files share."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import baselines  # noqa: F401  (fills the register)
+from datasets.sampler import EpisodeSampler, key_of
+from datasets.store import Store
+from zoo import Episode, Examples
+
+
+@pytest.fixture(autouse=True)
+def _two_threads():
+    """Sums depend on the thread count; tests must not depend on the machine's."""
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The real image sets, where there are any."""
+    if not os.environ.get("ZOO_DATA"):
+        pytest.skip("ZOO_DATA is not set: no real images to test on")
+    return Path(os.environ["ZOO_DATA"])
+
+
+def blobs(classes: int, per_class: int = 20, image=(1, 28, 28), seed: int = 0) -> Store:
+    """A store of noisy copies of one random image a class: easy to learn, quick to make."""
+    rng = np.random.default_rng(seed)
+    means = rng.uniform(40, 215, (classes, 1, image[0], 7, image[2] // 4)).repeat(4, 3).repeat(4, 4)
+    images = means + rng.normal(0, 60, (classes, per_class, *image))
+    arrays = images.clip(0, 255).astype(np.uint8)
+    return Store.from_arrays([f"blob {c}" for c in range(classes)], arrays)
+
+
+@pytest.fixture(scope="session")
+def stores() -> dict[str, Store]:
+    """Three splits of blobs, of glyphs' image size."""
+    return {split: blobs(30, seed=s) for s, split in enumerate(("train", "val", "test"))}
+
+
+def episode_of(
+    way: int = 5, shot: int = 2, query: int = 3, tasks: int = 4, image=(1, 28, 28), seed: int = 0
+) -> Episode:
+    """A meta-batch of random float images; the support in random order."""
+    g = torch.Generator().manual_seed(seed)
+    order = torch.stack([torch.randperm(way * shot, generator=g) for _ in range(tasks)])
+    support = torch.randn(tasks, way * shot, *image, generator=g)
+    queries = torch.randn(tasks, way * query, *image, generator=g)
+    labels = torch.arange(way).repeat_interleave(query).expand(tasks, -1)
+    return Episode(Examples(support, order // shot), Examples(queries, labels), way)
+
+
+def sampler(counts, way=5, shot=1, query=3, *words) -> EpisodeSampler:
+    """A sampler keyed by words."""
+    return EpisodeSampler(np.asarray(counts), way, shot, query, key_of(*(words or ("train", 0))))

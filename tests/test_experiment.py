@@ -1,0 +1,274 @@
+"""Runs: trained, interrupted, resumed, refused, recorded."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import zoo.callbacks
+from reports import records
+from reports.statistics import paired_difference
+from tests.conftest import blobs
+from zoo import learners
+from zoo.errors import UsageError
+from zoo.experiment import Run
+from zoo.files import alone_in
+from zoo.plan import Place
+
+ROOT = Path(__file__).parent.parent
+SMALL = {
+    "backbone": "conv4_strided[channels=8]", "updates": 12, "validations": 3, "val_episodes": 20,
+    "test_episodes": 40, "meta_batch": 4, "query": 3,
+}  # fmt: skip
+
+
+def plan(folder: Path, stores, learner="maml", flags=SMALL, **options) -> Run:
+    place = Place(results=folder / "results", runs=folder / "runs", threads=1)
+    return Run(learner, "glyphs", flags=flags, place=place, stores=stores, **options)
+
+
+def numbers(run: Run) -> dict[str, np.ndarray]:
+    """What a run measured, episode by episode, and the weights it ended with."""
+    with np.load(run.record_path.with_suffix(".npz")) as arrays:
+        measured = dict(arrays)
+    weights = torch.load(run.place.runs / run.name / "best.ckpt", weights_only=True)
+    return {**measured, **{name: value.numpy() for name, value in weights.items()}}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(stores, tmp_path_factory):
+    """MAML, run to its end: four micro-batches an update, so that a kill can fall between."""
+    torch.set_num_threads(1)
+    run = plan(tmp_path_factory.mktemp("undisturbed"), stores, flags={**SMALL, "micro_batch": 1})
+    record = run.execute(progress=False)
+    return run, record, numbers(run)
+
+
+class KilledError(Exception):
+    """Stands for kill -9: what is on disk stays, nothing else does."""
+
+
+def kill_at(monkeypatch, hook: str, count: int) -> None:
+    """Die at the count-th call of a hook of Lightning's."""
+    calls = iter(range(1, 10**6))
+    cls = zoo.callbacks.TestRecorder if "test" in hook else zoo.callbacks.Keeper
+    original = getattr(cls, hook)
+
+    def dying(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        if next(calls) == count:
+            raise KilledError
+
+    monkeypatch.setattr(cls, hook, dying)
+
+
+# Updates are 4 batches; saves come after update 2, 3 (a validation at 4), ...
+@pytest.mark.parametrize(
+    ("hook", "count", "executed"),
+    [
+        ("on_train_start", 1, 12),  # before anything was saved
+        ("on_train_batch_end", 4, 11),  # just after the save of update 1
+        ("on_train_batch_end", 11, 10),  # between micro-batches
+        ("on_train_batch_end", 16, 9),  # before the validation of update 4
+        ("on_validation_batch_end", 2, 9),  # within a validation
+        ("on_validation_end", 1, 8),
+        ("on_validation_end", 3, 0),  # the last
+        ("on_train_end", 1, 0),
+        ("on_test_batch_end", 3, 0),
+    ],
+)
+def test_a_killed_run_ends_as_an_undisturbed_one(
+    hook, count, executed, undisturbed, stores, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(zoo.callbacks, "SECONDS_BETWEEN_SAVES", -1.0)  # at every update
+    flags = {**SMALL, "micro_batch": 1}
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        kill_at(patch, hook, count)
+        plan(tmp_path, stores, flags=flags).execute(progress=False)
+    run = plan(tmp_path, stores, flags=flags)
+    assert run.record() is None
+    record = run.execute(progress=False)
+    assert record["updates"]["executed_by_this_process"] == executed
+    expected_run, expected_record, expected = undisturbed
+    assert run.name == expected_run.name
+    got = numbers(run)
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        assert np.array_equal(got[name], value), name
+    assert record["validation"] == expected_record["validation"]
+    assert record["metrics"] == expected_record["metrics"]
+    assert record["test_passes_begun"] == 1
+
+
+@pytest.mark.slow
+def test_kill_9(tmp_path):
+    """The real thing: a process killed in training, the same command again."""
+    words = [
+        sys.executable, "-m", "zoo", "run", "maml", "glyphs", "--threads", "1", "--updates", "60",
+        "--backbone", "conv4_strided[channels=8]", "--val_episodes", "20", "--test_episodes", "20",
+    ]  # fmt: skip
+    environment = {**os.environ, "ZOO_SECONDS_BETWEEN_SAVES": "0.2"}
+
+    def command(name: str) -> list[str]:
+        return [*words, "--results", f"{tmp_path}/{name}", "--runs", f"{tmp_path}/{name}-runs"]
+
+    def record(name: str) -> dict:
+        (path,) = (tmp_path / name).glob("maml*.json")
+        return json.loads(path.read_text())
+
+    subprocess.run(command("whole"), cwd=ROOT, env=environment, check=True, capture_output=True)
+    process = subprocess.Popen(
+        command("killed"), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
+    )
+    while not list(tmp_path.glob("killed-runs/*/last.ckpt")):
+        assert process.poll() is None, "ended before it was killed"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list((tmp_path / "killed").glob("*.json"))
+    subprocess.run(command("killed"), cwd=ROOT, env=environment, check=True, capture_output=True)
+    whole, killed = record("whole"), record("killed")
+    assert killed["metrics"] == whole["metrics"] and killed["validation"] == whole["validation"]
+    assert 0 < killed["updates"]["executed_by_this_process"] < 60
+
+
+def test_a_record_says_what_was_run(undisturbed):
+    run, record, measured = undisturbed
+    assert record["status"] == "done" and record["updates"]["total"] == 12
+    assert record["settings"]["updates"] == {"value": 12, "origin": "flag", "source": ""}
+    assert record["variant"]["meta_batch"] == 4
+    assert record["training_tasks"]["seen"] == 48
+    assert measured["accuracy"].shape == (40,) and measured["prediction"].shape == (40, 15)
+    right = (measured["prediction"] == np.repeat(np.arange(5), 3)).mean(1)
+    assert np.allclose(right, measured["accuracy"])
+    assert record["metrics"]["accuracy"]["mean"] == pytest.approx(right.mean())
+    assert len(record["validation"]) == 3
+    best = max(record["validation"], key=lambda point: point[1])
+    assert record["tested_update"] == best[0]
+    frame, problems = records.load(run.place.results)
+    assert not problems and list(frame["run"]) == [run.name]
+    episodes = run.place.results / f"episodes-{record['episodes']['fingerprint']}.npz"
+    with np.load(episodes) as arrays:
+        assert np.array_equal(arrays["classes"], run.data.test_indices().classes)
+
+
+def test_a_finished_run_is_not_run_again(undisturbed, monkeypatch):
+    run, record, _ = undisturbed
+    monkeypatch.setattr(Run, "train", None)
+    assert run.execute(progress=False) == record
+
+
+def test_the_same_command_gives_the_same_numbers(undisturbed, stores, tmp_path):
+    run = plan(tmp_path, stores, flags={**SMALL, "micro_batch": 1})
+    run.execute(progress=False)
+    for name, value in undisturbed[2].items():
+        assert np.array_equal(numbers(run)[name], value), name
+
+
+def test_test_episodes_are_shared_by_learners_and_seeds(undisturbed, stores, tmp_path):
+    prints = {
+        plan(tmp_path, stores, learner, seed=seed).data.test_fingerprint()
+        for learner in learners.names()
+        for seed in (0, 1)
+    }
+    assert prints == {undisturbed[1]["episodes"]["fingerprint"]}
+
+
+def test_identities_differ(stores, tmp_path):
+    runs = [
+        plan(tmp_path, stores),
+        plan(tmp_path, stores, seed=1),
+        plan(tmp_path, stores, shot=2),
+        plan(tmp_path, stores, flags={**SMALL, "inner_lr": 0.3}),
+        plan(tmp_path, {**stores, "train": blobs(30, seed=9)}),
+    ]
+    assert len({run.name for run in runs}) == len(runs)
+
+
+def test_divergence_is_recorded_and_not_tried_again(stores, tmp_path):
+    run = plan(tmp_path, stores, flags={**SMALL, "outer_lr": 1e30, "clip": None})
+    record = run.execute(progress=False)
+    assert record["status"] == "failed" and 1 <= record["failure"]["update"] <= 12
+    assert "loss is" in record["failure"]["reason"]
+    assert not record["metrics"] and record["test_passes_begun"] == 0
+    frame, problems = records.load(tmp_path / "results")
+    assert not problems and frame["failure"].item() == record["failure"]["reason"]
+    assert run.execute(progress=False) == record
+
+
+def test_a_run_in_use_is_refused(stores, tmp_path):
+    run = plan(tmp_path, stores)
+    folder = tmp_path / "runs" / run.name
+    folder.mkdir(parents=True)
+    with alone_in(folder), pytest.raises(UsageError, match=f"in use by process {os.getpid()} on"):
+        run.execute(progress=False)
+
+
+def test_no_updates_means_untrained(stores, tmp_path):
+    flags = {name: value for name, value in SMALL.items() if name != "updates"}
+    run = plan(tmp_path, stores, flags=flags, budget="none")
+    before = {name: value.clone() for name, value in run.learner.state_dict().items()}
+    record = run.execute(progress=False)
+    assert record["updates"] == {"total": 0, "executed_by_this_process": 0}
+    after = run.learner.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_without_validation_classes_the_last_weights_are_tested(stores, tmp_path):
+    run = plan(tmp_path, {"train": stores["train"], "test": stores["test"]})
+    record = run.execute(progress=False)
+    assert record["validation"] == [] and record["tested_update"] == 12
+    assert record["metrics"]["accuracy"]["mean"] > 0
+
+
+def test_micro_batches_do_not_change_what_is_learned(stores, tmp_path):
+    """Up to rounding: the meta-batch's mean loss is the mean of its parts'."""
+    ends = []
+    for micro in (1, 4):
+        flags = {**SMALL, "micro_batch": micro, "updates": 3, "validations": 1, "outer_lr": 1e-4}
+        run = plan(tmp_path, stores, flags=flags)
+        run.execute(progress=False)
+        ends.append(run.learner.state_dict())
+    for name, value in ends[0].items():
+        torch.testing.assert_close(value, ends[1][name], rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"flags": {**SMALL, "train_way": 7}}, "--train_way 7 must equal --way 5"),
+        ({"flags": {**SMALL, "micro_batch": 3}}, "--micro_batch 3: must divide --meta_batch 4"),
+        ({"way": 31}, "way 31: the split has only 30 classes"),
+        ({"shot": 18}, "shot 18 + query 3: the smallest class has only 20 images"),
+        ({"learner": "mamll"}, "no learner 'mamll': did you mean 'maml'"),
+        ({"learner": "maml[inner=1]"}, "maml[inner=1]: no setting 'inner'"),
+        ({"flags": {**SMALL, "backbone": "conv9"}}, "no backbone 'conv9'"),
+        ({"flags": {**SMALL, "batch_norm": "none"}}, "no mode 'none'"),
+    ],
+)
+def test_what_cannot_be_run_is_said_before_it_starts(options, says, stores, tmp_path):
+    with pytest.raises(UsageError) as error:
+        plan(tmp_path, stores, **options)
+    assert says in str(error.value) and "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", learners.names())
+def test_it_learns_on_glyphs(key, tmp_path):
+    """At least 10 points over its own zero-update run, on the same episodes."""
+    accuracies = []
+    for budget, flags in (("none", {}), ("quick", {"updates": 120, "validations": 2})):
+        place = Place(results=tmp_path / "results", runs=tmp_path / "runs")
+        run = Run(key, "glyphs", budget=budget, flags=flags, place=place)
+        run.execute(progress=False)
+        accuracies.append(records.episodes(tmp_path / "results", run.name)["accuracy"])
+    gain, ci95 = paired_difference(accuracies[1], accuracies[0])
+    assert gain >= 0.10 and gain - ci95 > 0

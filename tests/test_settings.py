@@ -1,0 +1,152 @@
+"""Settings: which value wins, and that the file says nothing that no learner has."""
+
+from pathlib import Path
+
+import pytest
+
+from zoo import backbones, benchmarks, learners
+from zoo.backbones import build_backbone
+from zoo.errors import UsageError
+from zoo.settings import (
+    Job,
+    Protocol,
+    constructor_defaults,
+    documentation,
+    load_rows,
+    parse_flags,
+    parse_values,
+    resolve,
+)
+
+ROWS = load_rows(Path(__file__).parent.parent / "baselines" / "settings.yaml")
+MAML = learners.get("maml")
+JOB = Job("maml", "omniglot", 5, 1, "paper", "quick")
+
+
+def solve(job=JOB, rows=ROWS, **options):
+    return resolve(job, learners.get(job.learner), rows, query=5, **options)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: str(row["when"]))
+def test_every_key_of_the_file_is_an_argument(row):
+    chosen = row["when"].get("learner", learners.names())
+    for key in [chosen] if isinstance(chosen, str) else chosen:
+        known = constructor_defaults(learners.get(key))
+        if "learner" in row["when"]:
+            assert set(row["set"]) <= set(known)
+        else:
+            assert set(row["set"]) <= set(Protocol.__dataclass_fields__)
+    chosen = row["when"].get("benchmark", [])
+    assert {*([chosen] if isinstance(chosen, str) else chosen)} <= set(benchmarks.names())
+    assert row["source"]
+
+
+@pytest.mark.parametrize("key", learners.names())
+@pytest.mark.parametrize("benchmark", benchmarks.names())
+@pytest.mark.parametrize("terms", ["paper", "equal"])
+@pytest.mark.parametrize("budget", ["none", "smoke", "quick", "paper"])
+def test_every_combination_resolves(key, benchmark, terms, budget):
+    for shot in (1, 5):
+        settings, changed = solve(Job(key, benchmark, 5, shot, terms, budget))
+        build_backbone(settings["backbone"].value, (3, 84, 84))
+        assert not changed
+        assert (settings["updates"].value == 0) == (budget == "none")
+
+
+@pytest.mark.parametrize("key", learners.names())
+def test_every_setting_is_documented(key):
+    cls = learners.get(key)
+    assert set(constructor_defaults(cls)) <= set(documentation(cls))
+
+
+def layers(*names):
+    when = {"settings": {}, "terms": {"terms": "paper"}, "budget": {"budget": "quick"}}
+    rows = [{"when": when[n], "set": {"inner_lr": i}, "source": n} for i, n in enumerate(names)]
+    return solve(rows=rows)[0]["inner_lr"]
+
+
+def test_who_wins():
+    assert solve(rows=[])[0]["inner_lr"].origin == "constructor"
+    assert layers("settings").origin == "settings"
+    assert layers("terms", "settings") == (0, "terms", "terms")
+    assert layers("budget", "terms", "settings") == (0, "budget", "budget")
+    settings, changed = solve(config={"inner_lr": 7.0, "clip": 1.0}, flags={"inner_lr": 8.0})
+    assert settings["inner_lr"][:2] == (8.0, "flag") and settings["clip"][:2] == (1.0, "config")
+    assert changed == {"inner_lr": 8.0, "clip": 1.0}
+
+
+def test_a_flag_that_changes_nothing_is_no_change():
+    default = solve()[0]["inner_lr"].value
+    assert solve(flags={"inner_lr": default})[1] == {}
+
+
+def test_the_papers_rates_are_for_the_mean_loss():
+    """0.4, 0.1 and 0.01 on a loss summed over 5, 20 and 5 ways."""
+    job = Job("maml", "omniglot", 5, 1, "paper", "paper")
+    assert solve(job)[0]["inner_lr"].value == 0.4 * 5
+    assert solve(job._replace(way=20))[0]["inner_lr"].value == 0.1 * 20
+    assert solve(job._replace(benchmark="miniimagenet"))[0]["inner_lr"].value == 0.01 * 5
+    for shot in (1, 5):  # +-10 on the authors' sum
+        clip = solve(job._replace(benchmark="miniimagenet", shot=shot))[0]["clip"].value
+        assert clip == pytest.approx(10 * shot / (5 * 15), abs=1e-3)
+
+
+def test_equal_terms_are_equal():
+    resolved = [
+        {
+            name: solve(Job(key, "cifarfs", 5, 1, "equal", "quick"))[0][name].value
+            for name in Protocol.__dataclass_fields__
+        }
+        for key in learners.names()
+    ]
+    assert all(values == resolved[0] for values in resolved)
+
+
+def test_train_shape_follows_the_test():
+    job = Job("maml", "miniimagenet", 7, 3, "paper", "quick")
+    settings, _ = solve(job, flags={"query": 11})
+    assert [settings[f"train_{p}"].value for p in ("way", "shot", "query")] == [7, 3, 11]
+
+
+def test_benchmark_options_take_the_benchmarks_rows():
+    with_option = solve(JOB._replace(benchmark="omniglot[split=1200/423]"))[0]
+    assert {n: s.value for n, s in with_option.items()} == {
+        n: s.value for n, s in solve()[0].items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: parse_flags(MAML, ["--inner_lrr", "1"]), "--inner_lrr: did you mean 'inner_lr'"),
+        (lambda: parse_flags(MAML, ["--inner_lr", "much"]), '"inner_lr": Expected a <class'),
+        (lambda: parse_flags(MAML, ["loose"]), "unrecognized arguments: loose"),
+        (lambda: parse_values(MAML, {"clipp": 1}, "x.yaml"), "x.yaml: no setting 'clipp': did you"),
+        (lambda: parse_values(MAML, {"clip": "a"}, "x.yaml"), "x.yaml: "),
+        (lambda: solve(flags={"meta_batch": 0}), "--meta_batch 0: expected"),
+        (lambda: solve(flags={"updates": -1}), "--updates -1: expected"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_named(call, says):
+    with pytest.raises(UsageError) as error:
+        call()
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_types_are_kept():
+    parsed = parse_flags(MAML, ["--inner_lr=1", "--clip", "null", "--first_order", "true"])
+    assert parsed == {"inner_lr": 1.0, "clip": None, "first_order": True}
+
+
+def test_a_bad_file_is_named(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text("- when: {lerner: maml}\n  set: {}\n")
+    with pytest.raises(UsageError, match=r"s\.yaml: selector 'lerner': did you mean 'learner'"):
+        load_rows(path)
+    path.write_text("- when: {")
+    with pytest.raises(UsageError, match=r"s\.yaml: cannot be read"):
+        load_rows(path)
+
+
+def test_backbones_are_registered():
+    assert {"conv4", "conv4_strided"} <= set(backbones.names())

@@ -1,0 +1,270 @@
+import json
+import math
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reports.published import published
+from reports.records import load
+from reports.tables import comparison, to_csv_frame, to_markdown
+
+PUBLISHED = published()
+OVER_BATCH = {"transductive": True, "batch_norm": "batch"}
+
+
+def record(learner, shot, accuracy=None, **changes):
+    """A record as a run leaves it; without an accuracy, a failed one."""
+    base = {
+        "schema": 1,
+        "status": "failed" if accuracy is None else "done",
+        "learner": learner,
+        "title": {"protonet": "ProtoNet", "maml": "MAML", "reptile": "Reptile"}.get(learner, "New"),
+        "benchmark": "omniglot",
+        "way": 5,
+        "shot": shot,
+        "terms": "paper",
+        "budget": "quick",
+        "seed": 0,
+        "backbone_family": "conv4",
+        "traits": {"transductive": False, "batch_norm": "running"},
+        "training_tasks": {"seen": 12000, "paper": 100000},
+        "episodes": {"split": "test", "count": 1000, "fingerprint": f"{shot}-shot"},
+        "metrics": {"accuracy": {"mean": accuracy, "ci95": 0.0012}},
+        "data": {"fingerprint": "dada"},
+        **changes,
+    }
+    variant = base.setdefault("variant", {})
+    settings = {"query": 5} | variant | base.get("settings", {})
+    base["settings"] = {name: {"value": value} for name, value in settings.items()}
+    return base | {"run": base.get("run", f"{learner}-{shot}s-{base['seed']}-{variant}")}
+
+
+@pytest.fixture
+def frame(tmp_path):
+    """Writes records and loads them: fails on any problem."""
+
+    def build(*records):
+        for each in records:
+            (tmp_path / f"{each['run']}.json").write_text(json.dumps(each), encoding="utf-8")
+        loaded, problems = load(tmp_path)
+        assert problems == [] and len(loaded) == len(records)
+        return loaded
+
+    return build
+
+
+def zoo():
+    """A small set: two shots, a variant, a failure, two seeds, and a cell that was not run."""
+    maml = {"traits": OVER_BATCH, "training_tasks": {"seen": 12000, "paper": 1920000}}
+    nan = {"update": 12, "reason": "the loss is nan"}
+    whole = {"training_tasks": {"seen": 24000, "paper": 100000}}
+    return [
+        record("protonet", 1, 0.9701, settings={"train_way": 60}),
+        record("protonet", 5, 0.9904, settings={"train_way": 60}, **whole),
+        record("maml", 1, 0.9512, settings={"first_order": False}, **maml),
+        record("maml", 5, settings={"first_order": False}, failure=nan, **maml),
+        record("maml", 1, 0.9411, variant={"first_order": True}, **maml),
+        record("reptile", 5, 0.98, settings={"transductive": True}, traits=OVER_BATCH),
+        record("reptile", 5, 0.982, settings={"transductive": True}, traits=OVER_BATCH, seed=1),
+        record("new", 1, 0.5, training_tasks={"seen": 3, "paper": None}),
+    ]
+
+
+GOLDEN = """\
+**Omniglot**: accuracy in %, quick budget, paper terms, 5 queries a class, 1000 test episodes, conv4 backbone, batch norm by the statistics of the batch at hand; departures are marked. ± is the 95 % interval over test episodes: a claim about these trained weights. Published numbers are as printed.
+
+| learner                  | 5-way 1-shot   | published     | 5-way 5-shot   | published        | share of the paper's tasks   |
+|--------------------------|----------------|---------------|----------------|------------------|------------------------------|
+| ProtoNetᵃ                | 97.01 ± 0.12   | 98.8          | 99.04 ± 0.12   | 99.7             | 12 / 24 %                    |
+| MAMLᵇ                    | 95.12 ± 0.12   | 98.7 ± 0.4ᵇᶜᵈ | failedᵉ        | 99.9 ± 0.1ᵇᶜ     | <1 %                         |
+| MAML [first_order=true]ᵇ | 94.11 ± 0.12   | 98.3 ± 0.5ᵇᶜᶠ | –              | –                | <1 %                         |
+| Newᵃ                     | 50.00 ± 0.12   | –             | –              | –                | –                            |
+| Reptileᵇ                 | –              | –             | 98.10ᵍ         | 99.48 ± 0.06ᵇᶜᵈʰ | 12 %                         |
+
+- ᵃ batch norm by running statistics
+- ᵇ transductive: a query's prediction may depend on the other queries
+- ᶜ published: split 1200/423, the same test classes
+- ᵈ published: 1 query a class
+- ᵉ failed at update 12: the loss is nan
+- ᶠ published: re-run by a later paper
+- ᵍ mean of 2 runs (seeds 0, 1), no interval
+- ʰ published: ± over training seeds
+"""  # noqa: E501
+
+
+def markdown(measured, **options):
+    return to_markdown(comparison(measured, PUBLISHED, "omniglot", **options))
+
+
+def test_golden(frame):
+    measured = frame(*zoo())
+    table = comparison(measured, PUBLISHED, "omniglot", title="Omniglot", order=["protonet"])
+    assert to_markdown(table) == GOLDEN
+    assert list(table.columns) == [
+        "learner",
+        "5-way 1-shot",
+        "5-way 1-shot, published",
+        "5-way 5-shot",
+        "5-way 5-shot, published",
+        "share of the paper's tasks",
+    ]
+
+
+def test_the_order_of_the_runs_does_not_matter(frame):
+    measured = frame(*zoo())
+    for seed in range(20):
+        shuffled = measured.sample(frac=1, random_state=seed)
+        assert markdown(shuffled) == markdown(measured)
+
+
+def rows(measured, benchmark="omniglot"):
+    """The table's rows without the marks, and its footnotes."""
+    table = comparison(measured, PUBLISHED, benchmark)
+    return table, [text for _, text in table.attrs["notes"]]
+
+
+OTHER = {"settings": {"train_way": 60}, "run": "other"}
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        ({"budget": "paper"}, "paper budget"),
+        ({"terms": "equal"}, "equal terms"),
+        ({"benchmark": "omniglot[split=1200/423]"}, "split=1200/423"),
+        ({"settings": {"train_way": 60, "query": 15}}, "15 queries a class"),
+        ({"settings": {"train_way": 5}}, "with train_way=5"),
+        ({"episodes": {"count": 300, "fingerprint": "x"}}, "300 test episodes"),
+        ({"data": {"fingerprint": "feed"}}, "data fingerprint feed"),
+        ({"backbone_family": "resnet12"}, "resnet12 backbone"),
+    ],
+)
+def test_runs_that_differ_in_more_than_the_seed_are_never_pooled(frame, change, note):
+    first = record("protonet", 1, 0.97, settings={"train_way": 60})
+    other = record("protonet", 1, 0.9, seed=1, **OTHER | change)
+    table, notes = rows(frame(first, other, record("a", 1, 0.5)))  # the third: what is usual
+    ours = table[table["learner"].str.startswith("ProtoNet")]
+    assert sorted(cell[:12] for cell in ours["5-way 1-shot"]) == ["90.00 ± 0.12", "97.00 ± 0.12"]
+    assert note in notes and ours["learner"].is_unique
+    assert not any("query=" in text for text in notes)  # said once, in words
+
+
+def test_a_departure_of_one_cell_is_marked_in_that_cell(frame):
+    few = {"episodes": {"count": 300, "fingerprint": "x"}}
+    table, notes = rows(
+        frame(
+            record("new", 1, 0.5),
+            record("new", 5, 0.6, **few),
+            record("newer", 1, 0.5),
+        )
+    )
+    assert list(table.iloc[0]) == ["New", "50.00 ± 0.12", "–", "60.00 ± 0.12ᵃ", "–", "12 %"]
+    assert notes == ["300 test episodes"]
+    assert "1000 test episodes" in table.attrs["caption"]
+    assert "departures are marked" in table.attrs["caption"]
+
+
+def test_an_even_table_has_no_marks(frame):
+    table, notes = rows(frame(record("new", 1, 0.5), record("newer", 1, 0.6)))
+    assert notes == [] and "marked" not in table.attrs["caption"]
+    assert "published" not in to_markdown(table)  # a column without a number
+
+
+def test_a_failed_seed_is_said_and_left_out_of_the_mean(frame):
+    failed = record("new", 1, seed=0, failure={"update": 7, "reason": "a | b\nc <d>"}, episodes={})
+    done = [record("new", 1, 0.5, seed=1), record("new", 1, 0.7, seed=2)]
+    table, notes = rows(frame(failed, *done))
+    assert list(table["5-way 1-shot"]) == ["60.00ᵃᵇ"]
+    assert notes[0] == "mean of 2 runs (seeds 1, 2), no interval"
+    assert notes[1] == "seed 0 failed at update 7: a \\| b c \\<d>"
+
+
+def test_one_test_episode_has_no_interval(frame):
+    alone = record("new", 1, 0.5, metrics={"accuracy": {"mean": 0.5, "ci95": None}})
+    assert "| 50.00 " in markdown(frame(alone))
+
+
+def test_other_metrics_are_not_called_accuracy(frame):
+    other = record("new", 1, 0.5, metrics={"mse": {"mean": 0.5, "ci95": 0.1}})
+    table, notes = rows(frame(other))
+    assert list(table["5-way 1-shot"]) == ["–ᵃ"] and notes == ["measured without accuracy"]
+
+
+def test_benchmarks_are_not_mixed(frame):
+    split = record("new", 1, 0.6, benchmark="omniglot[split=lake]", run="split")
+    measured = frame(
+        record("new", 1, 0.5), split, record("new", 1, 0.7, benchmark="fc100", run="f")
+    )
+    assert len(rows(measured)[0]) == 2
+    table, notes = rows(measured, "omniglot[split=lake]")
+    assert list(table["5-way 1-shot"]) == ["60.00 ± 0.12"] and notes == []
+    empty = comparison(measured, PUBLISHED, "glyphs")
+    assert to_markdown(empty) == "**glyphs**: no runs.\n"
+
+
+def test_no_records_at_all(tmp_path):
+    measured, _ = load(tmp_path)
+    assert markdown(measured, title="Omniglot") == "**Omniglot**: no runs.\n"
+    assert to_csv_frame(measured, PUBLISHED).empty
+
+
+def test_more_footnotes_than_letters(frame):
+    many = [
+        record("new", 1, seed=seed, failure={"update": seed, "reason": "nan"}) for seed in range(30)
+    ]
+    table, notes = rows(frame(*many))
+    marks = [mark for mark, _ in table.attrs["notes"]]
+    assert len(set(marks)) == len(notes) == 30 and marks[-1] == "⁽30⁾"
+
+
+@given(st.integers(0, 10**9), st.integers(1, 10**7))
+def test_the_share_never_rounds_up_to_all(seen, whole):
+    measured = pd.DataFrame([flat(tasks_seen=seen, tasks_paper=whole)])
+    text = comparison(measured, PUBLISHED, "omniglot")["share of the paper's tasks"][0]
+    number = text.removesuffix(" %")
+    if number == "<1":
+        assert 0 < seen / whole < 0.01
+    else:
+        assert int(number) == pytest.approx(math.floor(100 * seen / whole), abs=1e-6)
+        assert (int(number) >= 100) == (seen >= whole)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_seeds_are_pooled_by_the_mean_of_their_means(means):
+    runs = [flat(seed=seed, run=str(seed), accuracy=mean) for seed, mean in enumerate(means)]
+    table = comparison(pd.DataFrame(runs), PUBLISHED, "omniglot")
+    (cell,) = table["5-way 1-shot"]
+    assert float(cell[:5].rstrip("ᵃ ±")) == pytest.approx(100 * sum(means) / len(means), abs=0.06)
+    assert ("±" in cell) == (len(means) == 1)
+
+
+def flat(**changes):
+    """A row of `records.load`, made by hand."""
+    texts = ("title", "terms", "budget", "data_fingerprint", "episodes_fingerprint", "learner")
+    row = dict.fromkeys(texts, "x") | {"status": "done", "benchmark": "omniglot", "run": "r"}
+    row |= {"way": 5, "shot": 1, "seed": 0, "settings": {}, "variant": {}, "episodes": 10}
+    row |= {"backbone_family": "conv4", "transductive": False, "batch_norm": None}
+    row |= {"tasks_seen": 1, "tasks_paper": 2, "failed_at": None, "failure": None}
+    return row | {"accuracy": 0.5, "accuracy_ci95": 0.1} | changes
+
+
+def test_csv_has_one_number_a_row(frame):
+    metrics = {"accuracy": {"mean": 0.9512, "ci95": 0.0012}, "nll": {"mean": 0.2, "ci95": 0.01}}
+    measured = frame(
+        record("maml", 1, 1.0, metrics=metrics, run="b"),
+        record("maml", 5, failure={"update": 1, "reason": "nan"}, run="a"),
+        record("new", 1, 0.5, way=None, variant={"b": None, "a": False}, run="c"),
+    )
+    table = to_csv_frame(measured, PUBLISHED)
+    assert list(table["run"]) == ["b", "b", "a", "c"]
+    assert list(table["metric"]) == ["accuracy", "nll", "", "accuracy"]
+    first = table.iloc[0]
+    assert (first["mean"], first["ci95"], first["share"]) == (0.9512, 0.0012, 0.12)
+    assert (first["published"], first["published_ci95"]) == (0.987, 0.004)
+    assert first["published_source"].startswith("MAML (Finn et al. 2017")
+    assert pd.isna(table["mean"][2]) and table["status"][2] == "failed"
+    assert pd.isna(table["published"][1])
+    assert table["variant"][3] == "a=false,b=null"
+    assert list(pd.to_numeric(table["mean"]).dropna()) == [0.9512, 0.2, 0.5]

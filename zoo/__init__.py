@@ -1,0 +1,46 @@
+"""The contract that every learner of the zoo keeps, and what they share.
+
+Names are imported on first use (PEP 562): Lightning alone takes seconds to import, and
+``python -m zoo list`` must not pay for it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.episode import Episode, Examples
+    from zoo.inner_loop import Params, adapt, call
+    from zoo.learner import Learner
+    from zoo.registry import backbones, benchmarks, learners, register
+
+_HOME = {
+    "Episode": "zoo.episode",
+    "Examples": "zoo.episode",
+    "Learner": "zoo.learner",
+    "Params": "zoo.inner_loop",
+    "adapt": "zoo.inner_loop",
+    "call": "zoo.inner_loop",
+    "backbones": "zoo.registry",
+    "benchmarks": "zoo.registry",
+    "learners": "zoo.registry",
+    "register": "zoo.registry",
+}
+
+__all__ = [
+    "Episode",
+    "Examples",
+    "Learner",
+    "Params",
+    "adapt",
+    "backbones",
+    "benchmarks",
+    "call",
+    "learners",
+    "register",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'zoo' has no attribute {name!r}")

@@ -1,0 +1,159 @@
+"""The command line: python -m zoo list | run | table.
+
+A composition root; what a command needs is imported when it is called, so that `list` and
+`--help` start at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from zoo.errors import UsageError
+from zoo.registry import Registry, backbones, benchmarks, learners, split_variants
+
+BUDGETS = ("none", "smoke", "quick", "paper")
+TERMS = ("paper", "equal")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 if a run failed, 2 for what cannot be run."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = front()
+    options, rest = parser.parse_known_args(words)
+    if rest and options.command != "run":
+        parser.error(f"unknown arguments: {' '.join(rest)}; see --help")
+    try:
+        status: int = options.call(options, rest)
+    except UsageError as error:
+        print(f"zoo: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return status
+
+
+def front() -> argparse.ArgumentParser:
+    """The parser of everything but a learner's own settings."""
+    parser = argparse.ArgumentParser(prog="python -m zoo", description="The meta-learning zoo.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    command = commands.add_parser("list", help="the keys of learners, benchmarks or backbones")
+    command.add_argument(
+        "kind", nargs="?", default="learners", choices=["learners", "benchmarks", "backbones"]
+    )
+    command.set_defaults(call=list_keys)
+
+    where = argparse.ArgumentParser(add_help=False)
+    group = where.add_argument_group("where")
+    group.add_argument("--data", type=Path, metavar="DIR", help="folder that holds the images")
+    group.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        default=Path("results"),
+        help="finished records (default: results)",
+    )
+    group.add_argument(
+        "--runs",
+        type=Path,
+        metavar="DIR",
+        default=Path("runs"),
+        help="checkpoints and logs of runs under way (default: runs)",
+    )
+    group.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    group.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    group.add_argument(
+        "--terms",
+        choices=TERMS,
+        default="paper",
+        help="each learner as its paper has it, or all equal (default: paper)",
+    )
+    group.add_argument(
+        "--budget",
+        choices=BUDGETS,
+        default="quick",
+        help="how long to train (default: quick, about 10 minutes on 2 cores)",
+    )
+
+    command = commands.add_parser(
+        "run",
+        parents=[where],
+        add_help=False,
+        usage="%(prog)s LEARNER BENCHMARK [options]",
+        help="train and test one learner; LEARNER BENCHMARK --help shows its settings",
+    )
+    command.add_argument("learner", nargs="?", help="a key or variant: maml[first_order=true]")
+    command.add_argument("benchmark", nargs="?", help="a key or variant: omniglot[split=1200/423]")
+    command.add_argument("-h", "--help", action="store_true", help="this, with the settings")
+    command.add_argument(
+        "--way", type=int, default=5, help="classes of a test episode (default: 5)"
+    )
+    command.add_argument("--shot", type=int, default=1, help="support images a class (default: 1)")
+    command.add_argument(
+        "--seed", type=int, default=0, help="of the weights and the training episodes (default: 0)"
+    )
+    command.add_argument("--config", type=Path, metavar="FILE", help="settings from a YAML file")
+    command.set_defaults(call=run, parser=command)
+
+    command = commands.add_parser(
+        "table", parents=[where], help="make the runs that are missing, print the comparison"
+    )
+    command.add_argument("benchmark", help="a key or variant")
+    command.add_argument("--learners", default="", help="keys or variants (default: all)")
+    command.add_argument("--ways", default="5", help="(default: 5)")
+    command.add_argument("--shots", default="", help="(default: 1 5; glyphs 1)")
+    command.add_argument("--seeds", default="0", help="(default: 0)")
+    command.add_argument("--dry-run", action="store_true", help="say what would be done")
+    command.set_defaults(call=table)
+    return parser
+
+
+def list_keys(options: argparse.Namespace, rest: list[str]) -> int:
+    """Print keys, one a line, each with what it is; imports none of them."""
+    import baselines  # noqa: F401
+    import datasets  # noqa: F401
+
+    register: Registry = {"learners": learners, "benchmarks": benchmarks, "backbones": backbones}[
+        options.kind
+    ]
+    if options.kind == "backbones":
+        backbones.scan("zoo", [str(Path(__file__).parent)])
+    width = max(map(len, register.names()), default=0)
+    for key in register.names():
+        entry = register.entries[key]
+        print(f"{key:<{width}}  {entry.summary}")
+    return 0
+
+
+def run(options: argparse.Namespace, flags: list[str]) -> int:
+    """Train, test and record one run; print what came out."""
+    if options.learner is None or options.benchmark is None:
+        options.parser.print_help(sys.stdout if options.help else sys.stderr)
+        return 0 if options.help else 2
+    from zoo.allocator import tune_allocator
+
+    tune_allocator()
+    from zoo.jobs import execute, explain, plan_run
+
+    if options.help:
+        options.parser.print_help()
+        print(explain(options))
+        return 0
+    planned = plan_run(options, flags)
+    return execute([planned], options)
+
+
+def table(options: argparse.Namespace, rest: list[str]) -> int:
+    """Make every run of a comparison that is not made yet, and print the table."""
+    from zoo.allocator import tune_allocator
+
+    tune_allocator()
+    from zoo.jobs import comparison
+
+    return comparison(options, split_variants(options.learners))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""What a run keeps while it is under way: checkpoints, learning curve, test results so far."""
+
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import STEP_OUTPUT
+
+from zoo.files import write_arrays, write_atomically
+
+SECONDS_BETWEEN_SAVES = float(os.environ.get("ZOO_SECONDS_BETWEEN_SAVES", "30"))
+GPU_LOSS_CHECK = 50  # updates; reading a loss stalls a GPU
+
+
+class DivergedError(Exception):
+    """Training cannot go on."""
+
+    def __init__(self, update: int, reason: str) -> None:
+        """Say after how many updates, and why."""
+        super().__init__(f"update {update}: {reason}")
+        self.update, self.reason = update, reason
+
+
+class Keeper(pl.Callback):
+    """Saves `last.ckpt` to resume from, and `best.ckpt`, the weights that validated best.
+
+    A checkpoint is made between updates only, at most half a minute and one update apart, and
+    holds all that the rest of the run follows from; so a killed run ends as an undisturbed one.
+    """
+
+    def __init__(self, folder: Path, metric: str, commit: str | None) -> None:
+        """Save into `folder`; `metric` names what validation maximises, such as val/accuracy."""
+        self.folder, self.metric = folder, metric
+        self.curve: list[tuple[int, float]] = []  # (updates, validation metric)
+        self.best: tuple[int, float] | None = None
+        self.commits = [commit]
+        self.seconds = 0.0  # of training, in earlier processes too
+        self.executed = 0  # updates, by this process
+        self._random: torch.Tensor | None = None
+        self._commit = commit
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know."""
+        return {
+            "curve": self.curve,
+            "best": self.best,
+            "commits": self.commits,
+            "seconds": self.seconds + time.monotonic() - self._started,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where an earlier process was."""
+        self.curve, self.best = state["curve"], state["best"]
+        self.seconds, self.commits = state["seconds"], state["commits"]
+        if self._commit not in self.commits:
+            self.commits = [*self.commits, self._commit]
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Lightning does not save random states."""
+        checkpoint["random"] = torch.get_rng_state()
+        if trainer.strategy.root_device.type == "cuda":
+            checkpoint["random_cuda"] = torch.cuda.get_rng_state()
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the random states until training starts."""
+        self._random = checkpoint["random"]
+        if "random_cuda" in checkpoint:
+            torch.cuda.set_rng_state(checkpoint["random_cuda"])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set the random states and start the clocks."""
+        if self._random is not None:
+            torch.set_rng_state(self._random)
+        self._started = self._saved = time.monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Check the loss; save when it is time, the update is complete and no validation is due.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
+        complete = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        update = trainer.global_step
+        on_gpu = trainer.strategy.root_device.type == "cuda"
+        if not on_gpu or (complete and update % GPU_LOSS_CHECK == 0):
+            assert isinstance(outputs, dict)
+            loss = float(outputs["loss"])
+            if not math.isfinite(loss):
+                raise DivergedError(update if complete else update + 1, f"the loss is {loss}")
+        if not complete:
+            return
+        self.executed += 1
+        assert trainer.val_check_batch is not None
+        validation_due = (batch_idx + 1) % trainer.val_check_batch == 0
+        if not validation_due and time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
+            self.save(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the weights if none were better."""
+        update, value = trainer.global_step, float(trainer.callback_metrics[self.metric])
+        self.curve = [*self.curve, (update, value)]
+        if self.best is None or value > self.best[1]:
+            self.best = (update, value)
+            self.save_weights(pl_module)
+        self.save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Without validation the last weights are the ones to test."""
+        self.seconds += time.monotonic() - self._started
+        if self.best is None:
+            self.save_weights(pl_module)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write last.ckpt; a kill in the middle leaves the one before."""
+        path = self.folder / "last.ckpt"
+        trainer.save_checkpoint(path.with_suffix(".new"))
+        path.with_suffix(".new").replace(path)
+        self._saved = time.monotonic()
+
+    def save_weights(self, learner: pl.LightningModule) -> None:
+        """Write best.ckpt."""
+        write_atomically(
+            self.folder / "best.ckpt", lambda file: torch.save(learner.state_dict(), file)
+        )
+
+
+class TestRecorder(pl.Callback):
+    """Collects per-episode metrics and predictions, and saves them on the way."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take up what an earlier process left in `folder`."""
+        self.path = folder / "test.npz"
+        self.parts: list[dict[str, np.ndarray]] = []
+        if self.path.exists():
+            with np.load(self.path) as saved:
+                self.parts = [dict(saved)]
+        self._saved = time.monotonic()
+
+    def __len__(self) -> int:
+        """Episodes recorded."""
+        return sum(len(part["prediction"]) for part in self.parts)
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep a batch of episodes."""
+        assert isinstance(outputs, dict)
+        self.parts.append({name: value.cpu().numpy() for name, value in outputs.items()})
+        if time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
+            write_arrays(self.path, self.results())
+            self._saved = time.monotonic()
+
+    def results(self) -> dict[str, np.ndarray]:
+        """Everything recorded: metrics (E,) and ``prediction`` (E, N*Q)."""
+        return {name: np.concatenate([p[name] for p in self.parts]) for name in self.parts[0]}

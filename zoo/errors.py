@@ -1,0 +1,9 @@
+"""Errors that a user can mend."""
+
+
+class UsageError(Exception):
+    """Something the user gave cannot be used.
+
+    The message is one line (or one screen) that names the file, key or flag, what was expected
+    and what to do. The command line prints it alone, without a traceback, and exits with 2.
+    """

@@ -1,0 +1,185 @@
+"""A run: trained, tested once, recorded; whatever was done before is not done again.
+
+A composition root, like plan.py.
+"""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import CSVLogger
+
+from reports.statistics import interval
+from zoo.callbacks import DivergedError, Keeper, TestRecorder
+from zoo.environment import commit, environment, quiet
+from zoo.files import alone_in, write_arrays, write_json, write_text
+from zoo.plan import SCHEMA, Plan
+
+
+class Run(Plan):
+    """A plan, and carrying it out."""
+
+    @property
+    def record_path(self) -> Path:
+        """Where the finished record lies."""
+        return self.place.results / f"{self.name}.json"
+
+    def record(self) -> dict[str, Any] | None:
+        """The finished record, if there is one."""
+        return json.loads(self.record_path.read_text()) if self.record_path.exists() else None
+
+    def execute(self, progress: bool = True) -> dict[str, Any]:
+        """Train, test once and record; whatever was done before is not done again.
+
+        Raises:
+            UsageError: another process works on the same run.
+        """
+        folder = self.place.runs / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        self.place.results.mkdir(parents=True, exist_ok=True)
+        with alone_in(folder), quiet():
+            if (done := self.record()) is not None:
+                return done
+            torch.set_num_threads(self.place.threads)
+            keeper = Keeper(folder, "val/accuracy", commit()[0])
+            try:
+                self.train(folder, keeper, progress)
+            except DivergedError as error:
+                return self._write(keeper, {"update": error.update, "reason": error.reason})
+            results, passes, seconds = self.test(folder, progress)
+            return self._write(keeper, None, results, passes, seconds)
+
+    def train(self, folder: Path, keeper: Keeper, progress: bool) -> None:
+        """Fit, from the last checkpoint if there is one; leave the best weights in the learner."""
+        updates, tasks = self["updates"], self["meta_batch"]
+        if updates == 0:
+            return
+        accumulate = tasks // self.micro_batch
+        asked = min(self["validations"], updates)
+        validations = next(n for n in range(asked, 0, -1) if updates % n == 0)
+        trainer = self._trainer(
+            progress,
+            logger=CSVLogger(folder, name="log"),
+            callbacks=[keeper],
+            max_steps=updates,
+            max_epochs=1,
+            accumulate_grad_batches=accumulate,
+            val_check_interval=accumulate * (updates // validations),
+            log_every_n_steps=max(1, min(50, updates // 10)),
+        )
+        last = folder / "last.ckpt"
+        pl.seed_everything(self.seed, verbose=False)
+        trainer.fit(self.learner, self.data, ckpt_path=last if last.exists() else None)
+        self.learner.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True))
+
+    def test(self, folder: Path, progress: bool) -> tuple[dict[str, np.ndarray], int, float]:
+        """Open the test split, once: results, test passes begun, seconds of this process."""
+        recorder = TestRecorder(folder)
+        passes_path = folder / "test_passes_begun"
+        passes = int(passes_path.read_text()) if passes_path.exists() else 0
+        if not len(recorder):  # else an interrupted pass goes on
+            passes += 1
+            write_text(passes_path, str(passes))
+        started = time.monotonic()
+        self.data.tested = len(recorder)
+        if len(recorder) < self["test_episodes"]:
+            pl.seed_everything(self.seed, verbose=False)
+            trainer = self._trainer(progress, logger=False, callbacks=[recorder])
+            trainer.test(self.learner, self.data, verbose=False)
+        return recorder.results(), passes, time.monotonic() - started
+
+    def _trainer(self, progress: bool, **options: Any) -> pl.Trainer:
+        return pl.Trainer(
+            accelerator={"cpu": "cpu", "cuda": "gpu"}[self.place.kind],
+            devices=1,
+            num_sanity_val_steps=0,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=progress,
+            inference_mode=False,
+            **options,
+        )
+
+    def _write(
+        self,
+        keeper: Keeper,
+        failure: dict[str, Any] | None,
+        results: Mapping[str, np.ndarray] | None = None,
+        passes: int = 0,
+        test_seconds: float = 0.0,
+    ) -> dict[str, Any]:
+        """Write the record: the arrays first, so that a JSON file always has its own."""
+        path = self.record_path
+        updates = failure["update"] if failure else self["updates"]
+        metrics: dict[str, dict[str, float | None]] = {}
+        if results is not None:
+            for name, values in results.items():
+                if values.ndim > 1:
+                    continue  # predictions
+                mean, ci95 = interval(values)
+                if not math.isfinite(mean):
+                    failure = {"update": updates, "reason": f"in the test, {name} is {mean}"}
+                    mean = ci95 = math.nan
+                metrics[name] = {"mean": finite(mean), "ci95": finite(ci95)}
+            small = {n: v.astype(np.uint8) if n == "prediction" else v for n, v in results.items()}
+            write_arrays(path.with_suffix(".npz"), small)
+            self._write_episodes()
+        record = {
+            "schema": SCHEMA,
+            "run": self.name,
+            "status": "failed" if failure else "done",
+            "learner": self.job.learner,
+            "title": self.cls.title or self.job.learner,
+            "variant": self.changed,
+            "benchmark": self.job.benchmark,
+            "way": self.job.way,
+            "shot": self.job.shot,
+            "terms": self.job.terms,
+            "budget": self.job.budget,
+            "seed": self.seed,
+            "settings": {name: s._asdict() for name, s in self.settings.items()},
+            "backbone_family": self.family,
+            "traits": {**self.learner.traits(), "batch_norm": self.learner.batch_norm},
+            "parameters": sum(p.numel() for p in self.learner.parameters()),
+            "training_tasks": {"seen": updates * self["meta_batch"], "paper": self.paper_tasks},
+            "updates": {"total": updates, "executed_by_this_process": keeper.executed},
+            "validation": keeper.curve,
+            "tested_update": keeper.best[0] if keeper.best else updates,
+            "episodes": {
+                "split": "test",
+                "count": self["test_episodes"],
+                "fingerprint": self.data.test_fingerprint(),
+            },
+            "metrics": metrics,
+            "failure": failure,
+            "data": {"fingerprint": self.data.fingerprint(), "splits": self.identity["data"]},
+            "tasks_at_once": {"training": self.micro_batch, "evaluation": self.eval_batch},
+            "test_passes_begun": passes,
+            "seconds": {"train": round(keeper.seconds, 2), "test": round(test_seconds, 2)},
+            "environment": {
+                **environment(self.place.kind),
+                "threads": self.place.threads,
+                "other_commits": [c for c in keeper.commits if c != commit()[0]],
+            },
+        }
+        write_json(path, record)
+        return json.loads(path.read_text())
+
+    def _write_episodes(self) -> None:
+        """The test episodes' classes and images, once for all runs that share them."""
+        path = self.place.results / f"episodes-{self.data.test_fingerprint()}.npz"
+        if not path.exists():
+            indices = self.data.test_indices()
+            arrays = {name: part.astype(np.uint16) for name, part in indices._asdict().items()}
+            write_arrays(path, arrays)
+
+
+def finite(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,87 @@
+"""Files that are whole or not there, and folders that one process works in at a time."""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from zoo.errors import UsageError
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write a file so that a reader, or a kill, finds the old one or the new one, never a part.
+
+    Args:
+        path: of the file; its folder must exist.
+        write: called with a binary file to write into.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically, one key a line."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text atomically."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a compressed .npz atomically."""
+    contents: dict[str, Any] = dict(arrays)
+    write_atomically(path, lambda file: np.savez_compressed(file, **contents))
+
+
+def make_folder(path: Path, flag: str) -> Path:
+    """Make a folder that results go into.
+
+    Raises:
+        UsageError: it cannot be made or written to; names the flag that moves it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{flag} {path}: {error.strerror}; choose a folder you may write"
+        ) from None
+    if not os.access(path, os.W_OK):
+        raise UsageError(f"{flag} {path}: no permission to write; choose another folder")
+    return path
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes; the system lets go of it when this one dies.
+
+    Raises:
+        UsageError: another process works in it; says which.
+    """
+    with open(folder / "lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UsageError(
+                f"{folder} is in use by {file.read().strip() or 'another process'}: "
+                f"wait for it, or stop it"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield

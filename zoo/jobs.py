@@ -1,0 +1,246 @@
+"""Jobs: several runs, planned together, made one after the other, and shown as a table.
+
+A composition root, like plan.py.
+"""
+
+import argparse
+import itertools
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from datasets.benchmarks import find_benchmark
+from reports import published, records, tables
+from zoo.errors import UsageError
+from zoo.experiment import Run
+from zoo.files import make_folder, write_text
+from zoo.plan import SETTINGS, Place
+from zoo.registry import format_value, learners, parse_variant
+from zoo.settings import Job, documentation, load_rows, parse_flags, parse_values, resolve
+
+QUICK_SECONDS = {"glyphs": 30}  # what budget `quick` trains for on 2 cores, by definition
+QUICK_SECONDS_ELSEWHERE = 600
+SECONDS_PER_TEST_EPISODE = 0.05
+
+
+def place_of(options: argparse.Namespace) -> Place:
+    """Where the command line says to work.
+
+    Raises:
+        UsageError: a folder or device that cannot be used.
+    """
+    if options.threads is not None and options.threads < 1:
+        raise UsageError(f"--threads {options.threads}: expected a number of at least 1")
+    place = Place(
+        options.data,
+        options.results,
+        options.runs,
+        options.device,
+        options.threads or torch.get_num_threads(),
+    )
+    place.kind  # noqa: B018  (raises for a device that is not there)
+    return place
+
+
+def plan_run(options: argparse.Namespace, flags: list[str]) -> Run:
+    """The run that ``zoo run`` asks for."""
+    key, _ = parse_variant(options.learner)
+    learner = learners.get(key)
+    return Run(
+        options.learner,
+        options.benchmark,
+        way=options.way,
+        shot=options.shot,
+        seed=options.seed,
+        terms=options.terms,
+        budget=options.budget,
+        config=parse_values(learner, read_config(options.config), str(options.config)),
+        flags=parse_flags(learner, flags),
+        place=place_of(options),
+    )
+
+
+def read_config(path: Path | None) -> Mapping[str, Any]:
+    """Settings from a YAML file of ``name: value`` lines.
+
+    Raises:
+        UsageError: it cannot be read, or holds something else.
+    """
+    if path is None:
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"--config {path}: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"--config {path}: expected lines of the form `setting: value`")
+    return content
+
+
+def explain(options: argparse.Namespace) -> str:
+    """The settings of a learner on a benchmark: flag, default, what it is, where it comes from."""
+    key, _ = parse_variant(options.learner)
+    learner = learners.get(key)
+    benchmark = find_benchmark(options.benchmark)
+    job = Job(key, options.benchmark, options.way, options.shot, options.terms, options.budget)
+    rows = load_rows(SETTINGS)
+    settings, _ = resolve(job, learner, rows, query=benchmark.query)
+    texts = documentation(learner)
+    lines = [
+        f"settings of {key} on {options.benchmark}, {job.way}-way {job.shot}-shot, "
+        f"terms {job.terms}, budget {job.budget}:"
+    ]
+    for name, setting in settings.items():
+        lines.append(f"  --{name} {format_value(setting.value)}")
+        lines.append(f"        {texts.get(name, '')}")
+        lines.append(f"        default from {setting.origin}: {setting.source or 'ours'}")
+    return "\n".join(lines)
+
+
+def seconds(run: Run) -> float:
+    """About how long a run takes on 2 cores."""
+    job, benchmark = run.job, find_benchmark(run.job.benchmark)
+    rows = load_rows(SETTINGS)
+    quick, _ = resolve(job._replace(budget="quick"), run.cls, rows, query=benchmark.query)
+    budget = QUICK_SECONDS.get(benchmark.key, QUICK_SECONDS_ELSEWHERE)
+    training = run["updates"] / quick["updates"].value * budget
+    return training + run["test_episodes"] * SECONDS_PER_TEST_EPISODE
+
+
+def megabytes(run: Run) -> float:
+    """About how much disk a run takes: two checkpoints, one of them with Adam's state."""
+    return sum(p.numel() for p in run.learner.parameters()) * 16 / 1e6 + 0.3
+
+
+def execute(runs: Sequence[Run], options: argparse.Namespace) -> int:
+    """Make runs one after the other; returns 1 if one failed, else 0.
+
+    What goes wrong in one does not stop the others.
+    """
+    left = [run for run in runs if run.record() is None]
+    minutes = sum(map(seconds, left)) / 60
+    print(
+        f"{len(runs)} runs: {len(runs) - len(left)} done, {len(left)} left, "
+        f"about {minutes:.0f} min on 2 cores and {sum(map(megabytes, left)):.0f} MB",
+        flush=True,
+    )
+    if getattr(options, "dry_run", False):
+        for run in runs:
+            print(f"  {'to do' if run in left else 'done '} {label(run)}")
+        return 0
+    for folder, flag in ((options.results, "--results"), (options.runs, "--runs")):
+        make_folder(folder, flag)
+    failed = 0
+    for number, run in enumerate(runs, 1):
+        print(f"[{number}/{len(runs)}] {label(run)}", flush=True)
+        try:
+            record = run.execute(progress=sys.stdout.isatty())
+        except UsageError as error:
+            if len(runs) == 1:
+                raise
+            print(f"  skipped: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        except Exception:
+            if len(runs) == 1:
+                raise
+            path = options.runs / run.name / "error.txt"
+            path.write_text(traceback.format_exc())
+            print(f"  broke: {path} says why; the other runs go on", file=sys.stderr)
+            failed += 1
+            continue
+        failed += record["status"] == "failed"
+        print(f"  {summary(run, record)}", flush=True)
+    return int(failed > 0)
+
+
+def label(run: Run) -> str:
+    """A run in words."""
+    job = run.job
+    return f"{run.title} {job.benchmark} {job.way}-way {job.shot}-shot {job.budget} seed {run.seed}"
+
+
+def summary(run: Run, record: Mapping[str, Any]) -> str:
+    """What came out of a run, and where it is written."""
+    if record["status"] == "failed":
+        failure = record["failure"]
+        text = f"failed at update {failure['update']}: {failure['reason']}"
+        return f"{text}; {run.record_path} (delete it to try again)"
+    accuracy = record["metrics"]["accuracy"]
+    spent = record["seconds"]
+    return (
+        f"accuracy {100 * accuracy['mean']:.2f} ± {100 * (accuracy['ci95'] or 0):.2f} % over "
+        f"{record['episodes']['count']} test episodes, {record['updates']['total']} updates, "
+        f"{spent['train']:.0f} + {spent['test']:.0f} s; {run.record_path}"
+    )
+
+
+def comparison(options: argparse.Namespace, variants: list[str]) -> int:
+    """``zoo table``: make what is missing, then print and write the comparison."""
+    import baselines  # noqa: F401
+
+    benchmark = find_benchmark(options.benchmark)
+    names = variants or learners.names()
+    for name in names:
+        learners.check(parse_variant(name)[0])
+    place = place_of(options)
+    stores = benchmark.open(place.data)
+    shots = options.shots or ("1" if benchmark.key == "glyphs" else "1 5")
+    runs: list[Run] = []
+    refused = 0
+    axes = (numbers(options.ways, "--ways"), numbers(shots, "--shots"))
+    for name, way, shot, seed in itertools.product(names, *axes, numbers(options.seeds, "--seeds")):
+        try:
+            runs.append(
+                Run(
+                    name,
+                    options.benchmark,
+                    way=way,
+                    shot=shot,
+                    seed=seed,
+                    terms=options.terms,
+                    budget=options.budget,
+                    place=place,
+                    stores=stores,
+                )
+            )
+        except UsageError as error:
+            refused += 1
+            print(f"  {name} {way}-way {shot}-shot cannot be run: {error}", file=sys.stderr)
+    print(f"{benchmark.title}, terms {options.terms}, budget {options.budget}")
+    status = execute(runs, options)
+    if options.dry_run:
+        return status
+    measured, problems = records.load(options.results)
+    for problem in problems:
+        print(f"  {problem}", file=sys.stderr)
+    measured = measured[measured["run"].isin([run.name for run in runs])]
+    numbers_published = published.published()
+    order = [parse_variant(name)[0] for name in names]
+    frame = tables.comparison(
+        measured, numbers_published, options.benchmark, title=benchmark.title, order=order
+    )
+    text = tables.to_markdown(frame)
+    csv = tables.to_csv_frame(measured, numbers_published).to_csv(index=False)
+    stem = f"table-{benchmark.key}-{options.terms}-{options.budget}"
+    write_text(options.results / f"{stem}.md", text)
+    write_text(options.results / f"{stem}.csv", csv)
+    print(f"\n{text}\nThe table lies in {options.results / stem}.md, its numbers in {stem}.csv")
+    return status or int(refused > 0)
+
+
+def numbers(text: str, flag: str) -> Iterator[int]:
+    """``"1 5"`` or ``"1,5"`` -> 1, 5.
+
+    Raises:
+        UsageError: something else.
+    """
+    words = text.replace(",", " ").split()
+    if not words or not all(word.isdigit() for word in words):
+        raise UsageError(f'{flag} {text!r}: expected whole numbers, such as "1 5"')
+    return map(int, words)

@@ -1,0 +1,120 @@
+"""The contract every learner keeps: a meta-batch of episodes in, query logits out."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.backbones import set_batch_norm
+from zoo.episode import Episode
+
+TRAITS = {
+    "transductive": "a query's logits may depend on the other queries",
+    "sequential": "the order of the support set matters",
+    "fixed_way": "trained and tested at one way",
+    "joint_tasks": "needs all tasks of a meta-batch at once",
+    "way_equivariant": "relabelling the ways permutes the logits",
+    "gradient_based": "adapts by gradient steps on its weights",
+    "wrappable": "TRLearner may host it",
+}
+
+
+class Learner(pl.LightningModule):
+    """A meta-learner.
+
+    A baseline writes `forward`, and overrides `meta_loss` only where its paper's outer objective
+    is not the query cross-entropy. Training, evaluation, logging and the outer-loop optimiser are
+    inherited. Its constructor is ``(backbone, way, *, <the paper's hyperparameters>, outer_lr)``.
+
+    The attributes below are *traits*, properties of the configured learner: the common tests hold
+    it to them, tables show them. See `TRAITS` for their meaning.
+    """
+
+    title = ""  # how tables call it
+    transductive: bool = False
+    sequential: bool = False
+    fixed_way: bool = False
+    joint_tasks: bool = False
+    way_equivariant: bool = True
+    gradient_based: bool = False
+    wrappable: bool = False
+
+    def __init__(
+        self, net: nn.Module, way: int, *, batch_norm: str = "batch", outer_lr: float = 1e-3
+    ) -> None:
+        """Keep the network and what the outer loop needs.
+
+        Args:
+            net: what the outer loop learns: the backbone, with a head where there is one.
+            way: N of the test episodes.
+            batch_norm: ``batch``, ``running`` or ``support`` (see zoo.backbones.BatchNorm).
+            outer_lr: learning rate of the outer loop's Adam.
+        """
+        super().__init__()
+        set_batch_norm(net, batch_norm)
+        self.net = net
+        self.way = way
+        self.batch_norm = batch_norm
+        self.outer_lr = outer_lr
+
+    def forward(self, episode: Episode) -> Tensor:
+        """Adapt to each support set and classify its query set: logits (T, N*Q, N)."""
+        raise NotImplementedError
+
+    def meta_loss(self, episode: Episode) -> Tensor:
+        """The outer-loop objective, averaged over the meta-batch: a scalar."""
+        return F.cross_entropy(self(episode).flatten(0, 1), episode.query.y.flatten())
+
+    def evaluate(self, episode: Episode) -> tuple[dict[str, Tensor], Tensor]:
+        """What a test records: metrics {name: (T,)}, and the predicted class of each query.
+
+        Returns:
+            ``accuracy`` in [0, 1] and ``nll``, the mean cross-entropy in nats; predictions
+            (T, N*Q).
+        """
+        logits = self(episode)
+        prediction = logits.argmax(-1)
+        return {
+            "accuracy": (prediction == episode.query.y).float().mean(-1),
+            "nll": task_cross_entropy(logits, episode.query.y),
+        }, prediction
+
+    def anneal(self, progress: float) -> float:
+        """What the outer learning rate is multiplied by when `progress` in [0, 1] is done."""
+        return 1.0
+
+    def traits(self) -> dict[str, bool]:
+        """The traits of this learner as configured."""
+        return {name: bool(getattr(self, name)) for name in TRAITS}
+
+    def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
+        """One micro-batch of the outer loop."""
+        loss = self.meta_loss(batch)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch.tasks)
+        return loss
+
+    def validation_step(self, batch: Episode, batch_idx: int) -> dict[str, Tensor]:
+        """Metrics of meta-validation episodes, each (T,)."""
+        metrics, _ = self.evaluate(batch)
+        means = {f"val/{name}": value.mean() for name, value in metrics.items()}
+        self.log_dict(means, prog_bar=True, batch_size=batch.tasks)
+        return metrics
+
+    def test_step(self, batch: Episode, batch_idx: int) -> dict[str, Tensor]:
+        """Metrics of meta-test episodes, each (T,), and ``prediction`` (T, N*Q)."""
+        metrics, prediction = self.evaluate(batch)
+        return {**metrics, "prediction": prediction}
+
+    def configure_optimizers(self) -> Any:
+        """Adam on every parameter, its rate annealed over the updates of the budget."""
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.outer_lr)
+        updates = max(1, self.trainer.max_steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda u: self.anneal(u / updates))
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+
+def task_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy of each task: (T, n, N), (T, n) -> (T,)."""
+    return F.cross_entropy(logits.mT, y, reduction="none").mean(-1)

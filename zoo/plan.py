@@ -1,0 +1,192 @@
+"""A run, planned: learner x benchmark x way x shot x seed x budget, every setting resolved.
+
+A composition root: it imports learners and data, and only experiments and jobs import it.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+import baselines  # noqa: F401  (fills the register)
+from datasets.benchmarks import Benchmark, find_benchmark
+from datasets.episodic import EpisodicDataModule
+from datasets.store import Store
+from zoo.backbones import Backbone, build_backbone
+from zoo.errors import UsageError
+from zoo.learner import Learner
+from zoo.registry import format_variant, learners, parse_variant
+from zoo.settings import Job, Protocol, constructor_defaults, load_rows, parse_values, resolve
+
+SCHEMA = 1
+SETTINGS = Path(__file__).parent.parent / "baselines" / "settings.yaml"
+SMALL_IMAGE = 32  # pixels a side; up to that, several tasks at once are faster on a CPU
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run reads, writes and computes."""
+
+    data: Path | None = None
+    results: Path = Path("results")
+    runs: Path = Path("runs")
+    device: str = "auto"
+    threads: int = field(default_factory=torch.get_num_threads)
+
+    @cached_property
+    def kind(self) -> str:
+        """The kind of device: cpu or cuda.
+
+        Raises:
+            UsageError: a device was asked for that is not there.
+        """
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"--device {self.device}: choose from auto, cpu, cuda")
+        there = torch.cuda.is_available()
+        if self.device == "cuda" and not there:
+            raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu")
+        return "cuda" if there and self.device != "cpu" else "cpu"
+
+
+class Plan:
+    """One run, planned: every setting resolved, nothing trained yet."""
+
+    def __init__(
+        self,
+        learner: str,
+        benchmark: str,
+        *,
+        way: int = 5,
+        shot: int = 1,
+        seed: int = 0,
+        terms: str = "paper",
+        budget: str = "quick",
+        config: Mapping[str, Any] | None = None,
+        flags: Mapping[str, Any] | None = None,
+        place: Place | None = None,
+        stores: Mapping[str, Store] | None = None,
+    ) -> None:
+        """Resolve the settings and open the data.
+
+        Args:
+            learner: a key or variant, such as ``maml[first_order=true]``.
+            benchmark: likewise.
+            way: N of the test episodes.
+            shot: K of the test episodes.
+            seed: of the initial weights and the training episodes.
+            terms: ``paper`` or ``equal``.
+            budget: ``none``, ``smoke``, ``quick`` or ``paper``.
+            config: settings from a file.
+            flags: settings from the command line, typed.
+            place: where to read, write and compute.
+            stores: the benchmark's, opened already.
+
+        Raises:
+            UsageError: something that cannot be run; says what to change.
+        """
+        key, overrides = parse_variant(learner)
+        self.cls: type[Learner] = learners.get(key)
+        self.place = place or Place()
+        self.benchmark: Benchmark = find_benchmark(benchmark)
+        self.job = Job(key, benchmark, way, shot, terms, budget)
+        self.seed = seed
+        flags = {**parse_values(self.cls, overrides, learner), **(flags or {})}
+        rows = load_rows(SETTINGS)
+        query = self.benchmark.query
+        self.settings, self.changed = resolve(
+            self.job, self.cls, rows, query=query, config=config, flags=flags
+        )
+        self.stores = stores or self.benchmark.open(self.place.data)
+        pl.seed_everything(seed, verbose=False)
+        self.learner = self.build()
+        if self.learner.fixed_way and self["train_way"] != way:
+            raise UsageError(
+                f"{key} has one output a way: --train_way {self['train_way']} "
+                f"must equal --way {way}"
+            )
+        paper, _ = resolve(
+            self.job._replace(terms="paper", budget="paper"), self.cls, rows, query=query
+        )
+        self.paper_tasks = paper["updates"].value * paper["meta_batch"].value
+        self.micro_batch, self.eval_batch = self._tasks_at_once()
+        self.data = self.episodes(seed)
+
+    def __getitem__(self, name: str) -> Any:
+        """The value of a setting."""
+        return self.settings[name].value
+
+    def build(self) -> Learner:
+        """The learner, with fresh weights."""
+        backbone: Backbone = build_backbone(self["backbone"], self.benchmark.image)
+        self.family = backbone.family
+        own = {k for k in constructor_defaults(self.cls)} - set(Protocol.__dataclass_fields__)
+        return self.cls(backbone, self.job.way, **{name: self[name] for name in own})
+
+    def episodes(self, seed: int) -> EpisodicDataModule:
+        """The data module of this run."""
+        return EpisodicDataModule(
+            self.stores,
+            self.benchmark.mean,
+            self.benchmark.std,
+            {name: s.value for name, s in self.settings.items()},
+            way=self.job.way,
+            shot=self.job.shot,
+            seed=seed,
+            micro_batch=self.micro_batch,
+            eval_batch=self.eval_batch,
+        )
+
+    def _tasks_at_once(self) -> tuple[int, int]:
+        """How many tasks are computed together, in training and in evaluation."""
+        tasks = self["meta_batch"]
+        on_gpu = self.place.kind == "cuda"
+        several = on_gpu or self.benchmark.image[1] <= SMALL_IMAGE
+        asked = self["micro_batch"]
+        if asked is not None and tasks % asked:
+            raise UsageError(f"--micro_batch {asked}: must divide --meta_batch {tasks}")
+        if asked is None or self.learner.joint_tasks:
+            whole = on_gpu or not self.learner.gradient_based
+            asked = tasks if whole else math.gcd(tasks, 8 if several else 1)
+        return asked, 8 if several else 1
+
+    @property
+    def title(self) -> str:
+        """How a reader calls it."""
+        return format_variant(self.job.learner, self.changed)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All that the run's numbers follow from, but the code."""
+        return {
+            "schema": SCHEMA,
+            **self.job._asdict(),
+            "seed": self.seed,
+            "settings": {name: s.value for name, s in sorted(self.settings.items())},
+            "tasks_at_once": [self.micro_batch, self.eval_batch],
+            "device": self.place.kind,
+            "threads": self.place.threads,
+            "data": {split: store.fingerprint for split, store in sorted(self.stores.items())},
+        }
+
+    @cached_property
+    def name(self) -> str:
+        """File name of the run: readable, and different for every identity."""
+        text = json.dumps(self.identity, sort_keys=True).encode()
+        job = self.job
+        words = [
+            job.learner,
+            job.benchmark,
+            f"{job.way}w{job.shot}s",
+            job.terms,
+            job.budget,
+            f"s{self.seed}",
+            hashlib.blake2b(text, digest_size=4).hexdigest(),
+        ]
+        return "".join(c if c.isalnum() or c in "-._" else "_" for c in "-".join(words))
