@@ -32,6 +32,7 @@ SOURCES |= {"georgian": "test", "other": "train"}
 LEFT_OUT = "νχѵ"  # twins of v and x that the measure does not see
 N_DRAWINGS, SIZE, FINE, INK = 20, 28, 4, 20  # side; dots a pixel while drawing; ink's longer side
 ALIKE, ALIKE_CASE = 0.72, 0.5  # likeness from which two characters, or two cases, are twins
+LEAST_INK = 42  # pixels
 LEGIBLE = 0.7  # overlap with its fine picture below which a character is a blot at 28×28
 ROTATION, SHEAR, STRETCH, SHIFT, WARP = 0.18, 0.18, 0.12, 1.25, 0.65  # radians, -, log, px, px
 
@@ -123,9 +124,10 @@ def twins(first: Sequence[str], second: Sequence[str]) -> np.ndarray:
 
 
 def legible(char: str) -> bool:
-    """Whether a character is neither blank nor too fine for 28×28."""
-    fine, image = np.asarray(page(char)) > 127, np.kron(canonical(char), np.ones((FINE, FINE))) > 0
-    return bool((fine & image).sum() >= LEGIBLE * max((fine | image).sum(), 1))
+    """Whether a character is neither blank, nor mere dots or a dash, nor too fine for 28×28."""
+    fine, image = np.asarray(page(char)) > 127, canonical(char)
+    enough, image = image.sum() >= LEAST_INK, np.kron(image, np.ones((FINE, FINE))) > 0
+    return bool(enough and (fine & image).sum() >= LEGIBLE * (fine | image).sum())
 
 
 def choose() -> list[tuple[str, str]]:

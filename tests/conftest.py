@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+from zoo.cpu import tune_cpu
+
+tune_cpu()  # before torch
+
 import numpy as np
 import pytest
 import torch

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from zoo.__main__ import main
-from zoo.allocator import tune_allocator
+from zoo.cpu import tune_cpu
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--updates", "2", "--val_episodes", "4", "--test_episodes", "8",
@@ -151,8 +152,9 @@ def test_make_alone_prints_the_targets():
         assert target in done.stdout
 
 
-def test_the_allocator_is_tuned_where_it_can_be():
-    assert tune_allocator() in (True, False)
+def test_the_cpu_is_tuned_where_it_can_be():
+    assert tune_cpu() == (platform.libc_ver()[0] == "glibc")
+    assert os.environ["GOMP_SPINCOUNT"]
 
 
 def test_real_images_end_to_end(data_folder, tmp_path, capsys):

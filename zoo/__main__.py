@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from zoo.cpu import tune_cpu
 from zoo.errors import UsageError
 from zoo.registry import Registry, backbones, benchmarks, learners, split_variants
 
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, rest = parser.parse_known_args(words)
     if rest and options.command != "run":
         parser.error(f"unknown arguments: {' '.join(rest)}; see --help")
+    tune_cpu()
     try:
         status: int = options.call(options, rest)
     except UsageError as error:
@@ -132,9 +134,6 @@ def run(options: argparse.Namespace, flags: list[str]) -> int:
     if options.learner is None or options.benchmark is None:
         options.parser.print_help(sys.stdout if options.help else sys.stderr)
         return 0 if options.help else 2
-    from zoo.allocator import tune_allocator
-
-    tune_allocator()
     from zoo.jobs import execute, explain, plan_run
 
     if options.help:
@@ -147,9 +146,6 @@ def run(options: argparse.Namespace, flags: list[str]) -> int:
 
 def table(options: argparse.Namespace, rest: list[str]) -> int:
     """Make every run of a comparison that is not made yet, and print the table."""
-    from zoo.allocator import tune_allocator
-
-    tune_allocator()
     from zoo.jobs import comparison
 
     return comparison(options, split_variants(options.learners))

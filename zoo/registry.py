@@ -69,7 +69,7 @@ class Registry:
                         case ast.Call(
                             func=ast.Name(id=self.decorator), args=[ast.Constant(value=str(key))]
                         ):
-                            entry = Entry(f"{package}.{path.stem}", summary, source)
+                            entry = Entry(f"{package}.{path.stem}".lstrip("."), summary, source)
                             first = self.entries.setdefault(key, entry)
                             if first.module != entry.module:
                                 raise UsageError(
