@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"zoo: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"zoo: {error}; what was done is kept, the same command goes on", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130

@@ -18,6 +18,7 @@ from pytorch_lightning.loggers import CSVLogger
 from reports.statistics import interval
 from zoo.callbacks import DivergedError, Keeper, TestRecorder
 from zoo.environment import commit, environment, quiet
+from zoo.errors import UsageError
 from zoo.files import alone_in, write_arrays, write_json, write_text
 from zoo.plan import SCHEMA, Plan
 
@@ -32,7 +33,14 @@ class Run(Plan):
 
     def record(self) -> dict[str, Any] | None:
         """The finished record, if there is one."""
-        return json.loads(self.record_path.read_text()) if self.record_path.exists() else None
+        try:
+            return json.loads(self.record_path.read_text())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            raise UsageError(
+                f"{self.record_path} is not a whole record: delete it, and the run is made again"
+            ) from None
 
     def execute(self, progress: bool = True) -> dict[str, Any]:
         """Train, test once and record; whatever was done before is not done again.

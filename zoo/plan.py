@@ -95,7 +95,10 @@ class Plan:
         self.cls: type[Learner] = learners.get(key)
         self.place = place or Place()
         self.benchmark: Benchmark = find_benchmark(benchmark)
-        self.job = Job(key, benchmark, way, shot, terms, budget)
+        for flag, value, least in (("--way", way, 2), ("--shot", shot, 1), ("--seed", seed, 0)):
+            if value < least:
+                raise UsageError(f"{flag} {value}: expected a number of at least {least}")
+        self.job = Job(key, self.benchmark.variant, way, shot, terms, budget)
         self.seed = seed
         flags = {**parse_values(self.cls, overrides, learner), **(flags or {})}
         rows = load_rows(SETTINGS)
