@@ -15,6 +15,7 @@ help: ## this list
 	@echo
 	@echo 'table-% takes DATA= LEARNERS= SHOTS= WAYS= BUDGET= TERMS= SEEDS= RESULTS= DRY_RUN=1, as in'
 	@echo '  make table-omniglot DATA=~/data LEARNERS="protonet maml[first_order=true]" SHOTS="1 5"'
+	@echo '  make table-omniglot DATA=~/data OPTIONS=split=1200/423'
 
 setup: .venv/ready ## the environment in .venv: Python 3.11-3.13, PyTorch, Lightning, ...
 
@@ -39,7 +40,7 @@ format: setup ## put the code into ruff's form
 	$(BIN)/ruff check --fix .
 
 table-%: setup ## the comparison on a benchmark: glyphs (no data needed), omniglot, miniimagenet, cifarfs, fc100
-	@$(BIN)/python -m zoo table '$*' $(SETTINGS)
+	@$(BIN)/python -m zoo table '$*$(if $(OPTIONS),[$(OPTIONS)])' $(SETTINGS)
 
 bench: setup ## how fast episodes, updates and tests are here, and how much memory they take
 	@$(BIN)/python -m tests.bench

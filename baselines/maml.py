@@ -9,6 +9,7 @@ Departures from the paper:
 3. Scale and shift of batch norm are adapted too; theirs has no scale, and adapts no shift.
 4. Weights start as PyTorch's do; theirs by Xavier's rule, the head by a truncated normal.
 5. Test episodes have 15 queries a class (Omniglot 5) like every learner's; theirs have K.
+6. The checkpoint that validated best is tested; the paper does not say which it tests.
 """
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from zoo import Episode, Examples, Learner, Params, adapt, call, register
 from zoo.backbones import Classifier, normalising
+from zoo.errors import UsageError
 from zoo.learner import task_cross_entropy
 
 
@@ -57,6 +59,8 @@ class MAML(Learner):
                 [authors' code].
             outer_lr: beta, of Adam [authors' code].
         """
+        if batch_norm == "running":  # inner steps have no running statistics of their own
+            raise UsageError("batch_norm running: MAML has batch and support")
         super().__init__(Classifier(backbone, way), way, batch_norm=batch_norm, outer_lr=outer_lr)
         self.inner_lr = inner_lr
         self.inner_steps = inner_steps

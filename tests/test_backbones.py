@@ -69,6 +69,8 @@ def test_normalising_is_undone_by_an_error():
         ("conv5", "did you mean 'conv4'"),
         ("conv4[width=3]", "no option 'width'; it has ['channels']"),
         ("conv4[channels=3", "closing bracket"),
+        ("conv4[channels=x]", "channels must be a whole number"),
+        ("conv4[channels=0]", "channels must be a whole number"),
     ],
 )
 def test_bad_backbones_are_named(text, says):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import test_every_learner as battery
 from tests.conftest import episode_of
 from zoo import learners
 from zoo.backbones import build_backbone
@@ -39,6 +40,16 @@ def test_the_example_learns(example):
         losses[-1].backward()
         optimizer.step()
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_it_passes_the_battery(example, monkeypatch):
+    learner = battery.build("cosine_mean")
+    battery.test_tasks_do_not_mix_in_evaluation(learner)
+    battery.test_no_query_label_is_seen(learner)
+    battery.test_support_order_matters_only_to_sequential_learners(learner)
+    battery.test_an_inductive_learner_classifies_queries_one_by_one(learner)
+    battery.test_way_equivariant_learners_permute_with_the_labels(learner)
+    battery.test_it_adapts_without_autograd(learner, torch.inference_mode)
 
 
 def test_its_settings_are_documented(example):

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import zoo.callbacks
+import zoo.environment
 from reports import records
 from reports.statistics import paired_difference
 from tests.conftest import blobs
@@ -34,10 +35,15 @@ def plan(folder: Path, stores, learner="maml", flags=SMALL, **options) -> Run:
     return Run(learner, "glyphs", flags=flags, place=place, stores=stores, **options)
 
 
-def numbers(run: Run) -> dict[str, np.ndarray]:
-    """What a run measured, episode by episode, and the weights it ended with."""
+def numbers_of(run: Run) -> dict[str, np.ndarray]:
+    """What a run measured, episode by episode."""
     with np.load(run.record_path.with_suffix(".npz")) as arrays:
-        measured = dict(arrays)
+        return dict(arrays)
+
+
+def numbers(run: Run) -> dict[str, np.ndarray]:
+    """What a run measured, and the weights it ended with."""
+    measured = numbers_of(run)
     weights = torch.load(run.place.runs / run.name / "best.ckpt", weights_only=True)
     return {**measured, **{name: value.numpy() for name, value in weights.items()}}
 
@@ -228,16 +234,74 @@ def test_without_validation_classes_the_last_weights_are_tested(stores, tmp_path
     assert record["metrics"]["accuracy"]["mean"] > 0
 
 
-def test_micro_batches_do_not_change_what_is_learned(stores, tmp_path):
-    """Up to rounding: the meta-batch's mean loss is the mean of its parts'."""
-    ends = []
-    for micro in (1, 4):
-        flags = {**SMALL, "micro_batch": micro, "updates": 3, "validations": 1, "outer_lr": 1e-4}
-        run = plan(tmp_path, stores, flags=flags)
+def test_micro_batches_add_up_to_the_meta_batch(stores, tmp_path, monkeypatch):
+    """One clip an update, of the mean gradient over all its tasks, however they are cut."""
+    seen: dict[int, list[torch.Tensor]] = {1: [], 2: [], 4: []}
+    cls = learners.get("maml")
+    for micro, gradients in seen.items():
+
+        def clip(self, *arguments, gradients=gradients, **options):
+            gradients.append(torch.cat([p.grad.flatten() for p in self.parameters()]))
+
+        monkeypatch.setattr(cls, "configure_gradient_clipping", clip)
+        flags = {**SMALL, "micro_batch": micro, "updates": 3, "validations": 1}
+        plan(tmp_path, stores, flags=flags).execute(progress=False)
+    assert [len(gradients) for gradients in seen.values()] == [3, 3, 3]
+    for gradients in (seen[1], seen[2]):
+        torch.testing.assert_close(gradients[0], seen[4][0], rtol=1e-3, atol=1e-5)
+    assert seen[4][0].abs().max() > 1e-2
+
+
+def test_a_damaged_record_is_named(undisturbed, stores, tmp_path):
+    run = plan(tmp_path, stores)
+    run.record_path.parent.mkdir()
+    run.record_path.write_text('{"schema": 1, ')
+    with pytest.raises(UsageError, match="is not a whole record: delete it"):
         run.execute(progress=False)
-        ends.append(run.learner.state_dict())
-    for name, value in ends[0].items():
-        torch.testing.assert_close(value, ends[1][name], rtol=1e-3, atol=2e-4)
+
+
+def test_who_deletes_a_record_gets_a_new_run(stores, tmp_path):
+    flags = {**SMALL, "updates": 2, "validations": 1}
+    run = plan(tmp_path, stores, flags=flags)
+    run.execute(progress=False)
+    run.record_path.unlink()
+    again = plan(tmp_path, stores, flags=flags).execute(progress=False)
+    assert again["updates"]["executed_by_this_process"] == 2 and again["test_passes_begun"] == 2
+
+
+def test_ctrl_c_is_no_failure(stores, tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zoo.callbacks.Keeper, "on_train_batch_end", stop)
+    with pytest.raises(KeyboardInterrupt):
+        plan(tmp_path, stores).execute(progress=False)
+    signal.signal(signal.SIGINT, before)  # Lightning ignores it while it shuts down
+
+
+def test_a_record_names_the_code_it_started_with(stores, tmp_path, monkeypatch):
+    heads = iter([("first", False), ("second", True)])
+    monkeypatch.setattr(zoo.environment, "commit", lambda: next(heads))
+    made_with = plan(tmp_path, stores).execute(progress=False)["environment"]
+    assert (made_with["commit"], made_with["dirty"]) == ("first", False)
+    assert made_with["other_commits"] == []
+
+
+def test_many_ways_fit_into_the_predictions(tmp_path):
+    stores = {split: blobs(300, 3) for split in ("train", "test")}
+    flags = {
+        **SMALL,
+        "updates": 0,
+        "query": 1,
+        "train_query": 1,
+        "test_episodes": 1,
+        "train_way": 5,
+    }
+    run = plan(tmp_path, stores, "protonet", flags=flags, way=300)
+    run.execute(progress=False)
+    assert numbers_of(run)["prediction"].max() > 255
 
 
 @pytest.mark.parametrize(
@@ -272,3 +336,15 @@ def test_it_learns_on_glyphs(key, tmp_path):
         accuracies.append(records.episodes(tmp_path / "results", run.name)["accuracy"])
     gain, ci95 = paired_difference(accuracies[1], accuracies[0])
     assert gain >= 0.10 and gain - ci95 > 0
+
+
+@pytest.mark.slow
+def test_second_order_maml_keeps_one_tasks_graph():
+    """At most 1.9 GB of anonymous memory: Conv4-32, 84x84, 5-way 5-shot, 4 tasks, 5 steps."""
+    from tests import bench
+
+    number = [measure for measure, _ in bench.MEASUREMENTS.values()].index(bench.maml_update)
+    command = [sys.executable, "-m", "tests.bench", "--only", str(number)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    megabytes = float(done.stdout.split()[-2].replace(",", ""))
+    assert 200 < megabytes <= 1900

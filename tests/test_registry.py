@@ -52,6 +52,7 @@ def test_a_key_taken_twice_names_both(tmp_path):
         ("maml[first_order=true,inner_lr=0.1]", "maml", {"first_order": True, "inner_lr": 0.1}),
         ("a[clip=null, b=x]", "a", {"clip": None, "b": "x"}),
         ("a[host=maml[inner_lr=1,steps=2],k=3]", "a", {"host": "maml[inner_lr=1,steps=2]", "k": 3}),
+        ("a[b=*,c='x]", "a", {"b": "*", "c": "'x"}),
         ("omniglot[split=1200/423]", "omniglot", {"split": "1200/423"}),
     ],
 )

@@ -4,15 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from zoo import backbones, benchmarks, learners
+from zoo import learners
 from zoo.backbones import build_backbone
 from zoo.errors import UsageError
+from zoo.registry import backbones, benchmarks
 from zoo.settings import (
     Job,
     Protocol,
     constructor_defaults,
     documentation,
     load_rows,
+    paper_tasks,
     parse_flags,
     parse_values,
     resolve,
@@ -91,15 +93,25 @@ def test_the_papers_rates_are_for_the_mean_loss():
         assert clip == pytest.approx(10 * shot / (5 * 15), abs=1e-3)
 
 
-def test_equal_terms_are_equal():
+@pytest.mark.parametrize("benchmark", benchmarks.names())
+@pytest.mark.parametrize("budget", ["smoke", "quick", "paper"])
+@pytest.mark.parametrize(("way", "shot"), [(5, 1), (5, 5), (20, 1)])
+def test_equal_terms_are_equal(benchmark, budget, way, shot):
     resolved = [
         {
-            name: solve(Job(key, "cifarfs", 5, 1, "equal", "quick"))[0][name].value
+            name: solve(Job(key, benchmark, way, shot, "equal", budget))[0][name].value
             for name in Protocol.__dataclass_fields__
         }
         for key in learners.names()
     ]
     assert all(values == resolved[0] for values in resolved)
+
+
+def test_the_papers_tasks_are_known_or_not():
+    assert paper_tasks(JOB, ROWS) == 60000 * 32
+    assert paper_tasks(JOB._replace(benchmark="miniimagenet", shot=5), ROWS) == 60000 * 2
+    assert paper_tasks(JOB._replace(benchmark="cifarfs"), ROWS) is None
+    assert paper_tasks(JOB._replace(learner="protonet"), ROWS) is None
 
 
 def test_train_shape_follows_the_test():

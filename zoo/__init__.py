@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from zoo.episode import Episode, Examples
     from zoo.inner_loop import Params, adapt, call
     from zoo.learner import Learner
-    from zoo.registry import backbones, benchmarks, learners, register
+    from zoo.registry import learners, register
 
 _HOME = {
     "Episode": "zoo.episode",
@@ -20,8 +20,6 @@ _HOME = {
     "Params": "zoo.inner_loop",
     "adapt": "zoo.inner_loop",
     "call": "zoo.inner_loop",
-    "backbones": "zoo.registry",
-    "benchmarks": "zoo.registry",
     "learners": "zoo.registry",
     "register": "zoo.registry",
 }
@@ -32,8 +30,6 @@ __all__ = [
     "Learner",
     "Params",
     "adapt",
-    "backbones",
-    "benchmarks",
     "call",
     "learners",
     "register",

@@ -5,9 +5,11 @@ A composition root; what a command needs is imported when it is called, so that 
 """
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from zoo.cpu import tune_cpu
 from zoo.errors import UsageError
@@ -20,28 +22,43 @@ TERMS = ("paper", "equal")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 if a run failed, 2 for what cannot be run."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser = front()
-    options, rest = parser.parse_known_args(words)
-    if rest and options.command != "run":
-        parser.error(f"unknown arguments: {' '.join(rest)}; see --help")
     tune_cpu()
     try:
-        status: int = options.call(options, rest)
+        options, rest = front().parse_known_args(words)
+        if rest and options.command != "run":
+            raise UsageError(f"{rest[0]} is not known; see python -m zoo {options.command} --help")
+        return int(options.call(options, rest))
     except UsageError as error:
         print(f"zoo: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"zoo: {error}; what was done is kept, the same command goes on", file=sys.stderr)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        print(f"zoo: {error}; mend that, and the same command goes on", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
-    return status
 
 
-def front() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Leave the words to `main`.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def front() -> Parser:
     """The parser of everything but a learner's own settings."""
-    parser = argparse.ArgumentParser(prog="python -m zoo", description="The meta-learning zoo.")
+    parser = Parser(prog="python -m zoo", description="The meta-learning zoo.")
     commands = parser.add_subparsers(dest="command", required=True)
 
     command = commands.add_parser("list", help="the keys of learners, benchmarks or backbones")
@@ -50,7 +67,7 @@ def front() -> argparse.ArgumentParser:
     )
     command.set_defaults(call=list_keys)
 
-    where = argparse.ArgumentParser(add_help=False)
+    where = Parser(add_help=False)
     group = where.add_argument_group("where")
     group.add_argument("--data", type=Path, metavar="DIR", help="folder that holds the images")
     group.add_argument(
@@ -141,7 +158,7 @@ def run(options: argparse.Namespace, flags: list[str]) -> int:
 
     if options.help:
         options.parser.print_help()
-        print(explain(options))
+        print(explain(options, flags))
         return 0
     planned = plan_run(options, flags)
     return execute([planned], options)

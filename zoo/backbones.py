@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.errors import UsageError
-from zoo.registry import backbones, format_variant, parse_variant, register_backbone
+from zoo.registry import backbones, parse_variant, register_backbone
 
 BATCH_NORM_MODES = ("batch", "running", "support")
 EPS, MOMENTUM = 1e-5, 0.1
@@ -208,11 +208,11 @@ def build_backbone(text: str, image: tuple[int, int, int]) -> Backbone:
     key, options = parse_variant(text)
     build = backbones.get(key)
     known = list(build.__annotations__)[1:-1]
-    for name in options:
+    for name, value in options.items():
         if name not in known:
-            raise UsageError(
-                f"backbone {format_variant(key, options)}: no option {name!r}; it has {known}"
-            )
+            raise UsageError(f"backbone {text}: no option {name!r}; it has {known}")
+        if not isinstance(value, int) or value < 1:
+            raise UsageError(f"backbone {text}: {name} must be a whole number of at least 1")
     return build(image, **options)
 
 

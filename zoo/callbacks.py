@@ -42,6 +42,8 @@ class Keeper(pl.Callback):
         self.seconds = 0.0  # of training, in earlier processes too
         self.executed = 0  # updates, by this process
         self._random: torch.Tensor | None = None
+        self._loss: Any = 0.0
+        self._started = time.monotonic()
         self._commit = commit
 
     def state_dict(self) -> dict[str, Any]:
@@ -95,14 +97,12 @@ class Keeper(pl.Callback):
         Raises:
             DivergedError: the loss is not finite.
         """
+        assert isinstance(outputs, dict)
+        self._loss = outputs["loss"]
         complete = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        update = trainer.global_step
         on_gpu = trainer.strategy.root_device.type == "cuda"
-        if not on_gpu or (complete and update % GPU_LOSS_CHECK == 0):
-            assert isinstance(outputs, dict)
-            loss = float(outputs["loss"])
-            if not math.isfinite(loss):
-                raise DivergedError(update if complete else update + 1, f"the loss is {loss}")
+        if not on_gpu or (complete and trainer.global_step % GPU_LOSS_CHECK == 0):
+            self._check(trainer.global_step + (not complete))
         if not complete:
             return
         self.executed += 1
@@ -111,8 +111,20 @@ class Keeper(pl.Callback):
         if not validation_due and time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
             self.save(trainer)
 
+    def _check(self, update: int) -> None:
+        loss = float(self._loss)
+        if not math.isfinite(loss):
+            raise DivergedError(update, f"the loss is {loss}")
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Count the time up to a failure."""
+        self.seconds += time.monotonic() - self._started
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights if none were better."""
+        self._check(trainer.global_step)
         update, value = trainer.global_step, float(trainer.callback_metrics[self.metric])
         self.curve = [*self.curve, (update, value)]
         if self.best is None or value > self.best[1]:
@@ -122,6 +134,7 @@ class Keeper(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Without validation the last weights are the ones to test."""
+        self._check(trainer.global_step)
         self.seconds += time.monotonic() - self._started
         if self.best is None:
             self.save_weights(pl_module)
@@ -130,6 +143,8 @@ class Keeper(pl.Callback):
         """Write last.ckpt; a kill in the middle leaves the one before."""
         path = self.folder / "last.ckpt"
         trainer.save_checkpoint(path.with_suffix(".new"))
+        with open(path.with_suffix(".new"), "rb") as file:
+            os.fsync(file.fileno())
         path.with_suffix(".new").replace(path)
         self._saved = time.monotonic()
 

@@ -67,5 +67,18 @@ def quiet() -> Iterator[None]:
     log.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
+        try:
+            yield
+        finally:
+            log.setLevel(level)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C through; Lightning turns it into sys.exit(1), which would read as a failure."""
+    try:
         yield
-    log.setLevel(level)
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise

@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from reports.statistics import interval
 from zoo.callbacks import DivergedError, Keeper, TestRecorder
-from zoo.environment import commit, environment, quiet
+from zoo.environment import environment, interruptible, quiet
 from zoo.errors import UsageError
 from zoo.files import alone_in, write_arrays, write_json, write_text
 from zoo.plan import SCHEMA, Plan
@@ -55,13 +55,19 @@ class Run(Plan):
             if (done := self.record()) is not None:
                 return done
             torch.set_num_threads(self.place.threads)
-            keeper = Keeper(folder, "val/accuracy", commit()[0])
+            made_with = environment(self.place.kind)  # before the files can change
+            keeper = Keeper(folder, "val/accuracy", made_with["commit"])
             try:
                 self.train(folder, keeper, progress)
+                tested = self.test(folder, progress)
             except DivergedError as error:
-                return self._write(keeper, {"update": error.update, "reason": error.reason})
-            results, passes, seconds = self.test(folder, progress)
-            return self._write(keeper, None, results, passes, seconds)
+                failure = {"update": error.update, "reason": error.reason}
+                record = self._write(keeper, made_with, failure)
+            else:
+                record = self._write(keeper, made_with, None, *tested)
+            for name in ("last.ckpt", "test.npz"):  # who deletes the record starts anew
+                (folder / name).unlink(missing_ok=True)
+            return record
 
     def train(self, folder: Path, keeper: Keeper, progress: bool) -> None:
         """Fit, from the last checkpoint if there is one; leave the best weights in the learner."""
@@ -83,7 +89,10 @@ class Run(Plan):
         )
         last = folder / "last.ckpt"
         pl.seed_everything(self.seed, verbose=False)
-        trainer.fit(self.learner, self.data, ckpt_path=last if last.exists() else None)
+        with interruptible():
+            trainer.fit(self.learner, self.data, ckpt_path=last if last.exists() else None)
+        if trainer.global_step != updates:
+            raise RuntimeError(f"{trainer.global_step} updates were made instead of {updates}")
         self.learner.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True))
 
     def test(self, folder: Path, progress: bool) -> tuple[dict[str, np.ndarray], int, float]:
@@ -99,7 +108,8 @@ class Run(Plan):
         if len(recorder) < self["test_episodes"]:
             pl.seed_everything(self.seed, verbose=False)
             trainer = self._trainer(progress, logger=False, callbacks=[recorder])
-            trainer.test(self.learner, self.data, verbose=False)
+            with interruptible():
+                trainer.test(self.learner, self.data, verbose=False)
         return recorder.results(), passes, time.monotonic() - started
 
     def _trainer(self, progress: bool, **options: Any) -> pl.Trainer:
@@ -117,6 +127,7 @@ class Run(Plan):
     def _write(
         self,
         keeper: Keeper,
+        made_with: dict[str, Any],
         failure: dict[str, Any] | None,
         results: Mapping[str, np.ndarray] | None = None,
         passes: int = 0,
@@ -135,7 +146,7 @@ class Run(Plan):
                     failure = {"update": updates, "reason": f"in the test, {name} is {mean}"}
                     mean = ci95 = math.nan
                 metrics[name] = {"mean": finite(mean), "ci95": finite(ci95)}
-            small = {n: v.astype(np.uint8) if n == "prediction" else v for n, v in results.items()}
+            small = {**results, "prediction": results["prediction"].astype(self._label_type)}
             write_arrays(path.with_suffix(".npz"), small)
             self._write_episodes()
         record = {
@@ -171,13 +182,17 @@ class Run(Plan):
             "test_passes_begun": passes,
             "seconds": {"train": round(keeper.seconds, 2), "test": round(test_seconds, 2)},
             "environment": {
-                **environment(self.place.kind),
+                **made_with,
                 "threads": self.place.threads,
-                "other_commits": [c for c in keeper.commits if c != commit()[0]],
+                "other_commits": [c for c in keeper.commits if c != made_with["commit"]],
             },
         }
         write_json(path, record)
         return json.loads(path.read_text())
+
+    @property
+    def _label_type(self) -> np.dtype:
+        return np.min_scalar_type(self.job.way - 1)
 
     def _write_episodes(self) -> None:
         """The test episodes' classes and images, once for all runs that share them."""

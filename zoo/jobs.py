@@ -19,13 +19,12 @@ from reports import published, records, tables
 from zoo.errors import UsageError
 from zoo.experiment import Run
 from zoo.files import make_folder, write_text
-from zoo.plan import SETTINGS, Place
+from zoo.plan import SETTINGS, Place, slug
 from zoo.registry import format_value, learners, parse_variant
 from zoo.settings import Job, documentation, load_rows, parse_flags, parse_values, resolve
 
 QUICK_SECONDS = {"glyphs": 30}  # what budget `quick` trains for on 2 cores, by definition
 QUICK_SECONDS_ELSEWHERE = 600
-SECONDS_PER_TEST_EPISODE = 0.05
 
 
 def place_of(options: argparse.Namespace) -> Place:
@@ -37,7 +36,7 @@ def place_of(options: argparse.Namespace) -> Place:
     if options.threads is not None and options.threads < 1:
         raise UsageError(f"--threads {options.threads}: expected a number of at least 1")
     place = Place(
-        options.data,
+        options.data and options.data.expanduser(),
         options.results,
         options.runs,
         options.device,
@@ -51,6 +50,7 @@ def plan_run(options: argparse.Namespace, flags: list[str]) -> Run:
     """The run that ``zoo run`` asks for."""
     key, _ = parse_variant(options.learner)
     learner = learners.get(key)
+    learner_flags = parse_flags(learner, flags)
     return Run(
         options.learner,
         options.benchmark,
@@ -60,7 +60,7 @@ def plan_run(options: argparse.Namespace, flags: list[str]) -> Run:
         terms=options.terms,
         budget=options.budget,
         config=parse_values(learner, read_config(options.config), str(options.config)),
-        flags=parse_flags(learner, flags),
+        flags=learner_flags,
         place=place_of(options),
     )
 
@@ -82,14 +82,21 @@ def read_config(path: Path | None) -> Mapping[str, Any]:
     return content
 
 
-def explain(options: argparse.Namespace) -> str:
-    """The settings of a learner on a benchmark: flag, default, what it is, where it comes from."""
-    key, _ = parse_variant(options.learner)
+def explain(options: argparse.Namespace, flags: list[str]) -> str:
+    """The settings of a learner on a benchmark: flag, value, what it is, where it comes from."""
+    key, overrides = parse_variant(options.learner)
     learner = learners.get(key)
     benchmark = find_benchmark(options.benchmark)
-    job = Job(key, options.benchmark, options.way, options.shot, options.terms, options.budget)
-    rows = load_rows(SETTINGS)
-    settings, _ = resolve(job, learner, rows, query=benchmark.query)
+    job = Job(key, benchmark.variant, options.way, options.shot, options.terms, options.budget)
+    own = parse_values(learner, overrides, options.learner)
+    settings, _ = resolve(
+        job,
+        learner,
+        load_rows(SETTINGS),
+        query=benchmark.query,
+        config=parse_values(learner, read_config(options.config), str(options.config)),
+        flags={**own, **parse_flags(learner, flags)},
+    )
     texts = documentation(learner)
     lines = [
         f"settings of {key} on {options.benchmark}, {job.way}-way {job.shot}-shot, "
@@ -97,19 +104,23 @@ def explain(options: argparse.Namespace) -> str:
     ]
     for name, setting in settings.items():
         lines.append(f"  --{name} {format_value(setting.value)}")
-        lines.append(f"        {texts.get(name, '')}")
-        lines.append(f"        default from {setting.origin}: {setting.source or 'ours'}")
+        lines.append(f"        {texts.get(name, '').partition(' [')[0]}")
+        lines.append(
+            f"        from {setting.origin}" + f": {setting.source}" * bool(setting.source)
+        )
     return "\n".join(lines)
 
 
 def seconds(run: Run) -> float:
     """About how long a run takes on 2 cores."""
-    job, benchmark = run.job, find_benchmark(run.job.benchmark)
-    rows = load_rows(SETTINGS)
-    quick, _ = resolve(job._replace(budget="quick"), run.cls, rows, query=benchmark.query)
+    benchmark, rows = run.benchmark, load_rows(SETTINGS)
+    quick, _ = resolve(run.job._replace(budget="quick"), run.cls, rows, query=benchmark.query)
     budget = QUICK_SECONDS.get(benchmark.key, QUICK_SECONDS_ELSEWHERE)
     training = run["updates"] / quick["updates"].value * budget
-    return training + run["test_episodes"] * SECONDS_PER_TEST_EPISODE
+    pixels = benchmark.image[1] * benchmark.image[2]
+    episode = (5e-5 if run.learner.gradient_based else 5e-6) * pixels
+    validations = run["validations"] if run["updates"] else 0
+    return training + episode * (run["test_episodes"] + validations * run["val_episodes"])
 
 
 def megabytes(run: Run) -> float:
@@ -122,7 +133,7 @@ def execute(runs: Sequence[Run], options: argparse.Namespace) -> int:
 
     What goes wrong in one does not stop the others.
     """
-    left = [run for run in runs if run.record() is None]
+    left = [run for run in runs if not run.record_path.exists()]
     minutes = sum(map(seconds, left)) / 60
     print(
         f"{len(runs)} runs: {len(runs) - len(left)} done, {len(left)} left, "
@@ -212,6 +223,8 @@ def comparison(options: argparse.Namespace, variants: list[str]) -> int:
         except UsageError as error:
             refused += 1
             print(f"  {name} {way}-way {shot}-shot cannot be run: {error}", file=sys.stderr)
+    if not runs:
+        raise UsageError("nothing of this table can be run")
     print(f"{benchmark.title}, terms {options.terms}, budget {options.budget}")
     status = execute(runs, options)
     if options.dry_run:
@@ -223,11 +236,12 @@ def comparison(options: argparse.Namespace, variants: list[str]) -> int:
     numbers_published = published.published()
     order = [parse_variant(name)[0] for name in names]
     frame = tables.comparison(
-        measured, numbers_published, options.benchmark, title=benchmark.title, order=order
+        measured, numbers_published, benchmark.variant, title=benchmark.title, order=order
     )
     text = tables.to_markdown(frame)
     csv = tables.to_csv_frame(measured, numbers_published).to_csv(index=False)
-    stem = f"table-{benchmark.key}-{options.terms}-{options.budget}"
+    words = [benchmark.variant, *variants, f"{options.ways}w", f"{shots}s"]
+    stem = slug("-".join(["table", *words, options.terms, options.budget]))
     write_text(options.results / f"{stem}.md", text)
     write_text(options.results / f"{stem}.csv", csv)
     print(f"\n{text}\nThe table lies in {options.results / stem}.md, its numbers in {stem}.csv")

@@ -23,7 +23,15 @@ from zoo.backbones import Backbone, build_backbone
 from zoo.errors import UsageError
 from zoo.learner import Learner
 from zoo.registry import format_variant, learners, parse_variant
-from zoo.settings import Job, Protocol, constructor_defaults, load_rows, parse_values, resolve
+from zoo.settings import (
+    Job,
+    Protocol,
+    constructor_defaults,
+    load_rows,
+    paper_tasks,
+    parse_values,
+    resolve,
+)
 
 SCHEMA = 1
 SETTINGS = Path(__file__).parent.parent / "baselines" / "settings.yaml"
@@ -114,10 +122,7 @@ class Plan:
                 f"{key} has one output a way: --train_way {self['train_way']} "
                 f"must equal --way {way}"
             )
-        paper, _ = resolve(
-            self.job._replace(terms="paper", budget="paper"), self.cls, rows, query=query
-        )
-        self.paper_tasks = paper["updates"].value * paper["meta_batch"].value
+        self.paper_tasks = paper_tasks(self.job, rows)
         self.micro_batch, self.eval_batch = self._tasks_at_once()
         self.data = self.episodes(seed)
 
@@ -154,10 +159,14 @@ class Plan:
         asked = self["micro_batch"]
         if asked is not None and tasks % asked:
             raise UsageError(f"--micro_batch {asked}: must divide --meta_batch {tasks}")
-        if asked is None or self.learner.joint_tasks:
-            whole = on_gpu or not self.learner.gradient_based
-            asked = tasks if whole else math.gcd(tasks, 8 if several else 1)
-        return asked, 8 if several else 1
+        if self.learner.joint_tasks and asked not in (None, tasks):
+            raise UsageError(
+                f"--micro_batch {asked}: this learner needs all tasks of a meta-batch at once; "
+                f"leave it out"
+            )
+        whole = on_gpu or self.learner.joint_tasks or not self.learner.gradient_based
+        at_once = tasks if whole else math.gcd(tasks, 8 if several else 1)
+        return asked or at_once, 8 if several else 1
 
     @property
     def title(self) -> str:
@@ -192,4 +201,9 @@ class Plan:
             f"s{self.seed}",
             hashlib.blake2b(text, digest_size=4).hexdigest(),
         ]
-        return "".join(c if c.isalnum() or c in "-._" else "_" for c in "-".join(words))
+        return slug("-".join(words))
+
+
+def slug(text: str) -> str:
+    """The text as a file name."""
+    return "".join(c if c.isalnum() or c in "-._=" else "_" for c in text)

@@ -133,7 +133,11 @@ def _scalar(text: str) -> Any:
     try:
         return json.loads(text)  # YAML 1.1 takes 1e-5 for text
     except ValueError:
+        pass
+    try:
         return text if "[" in text else yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def format_variant(key: str, overrides: dict[str, Any]) -> str:

@@ -34,7 +34,8 @@ class Protocol:
         meta_batch: T, tasks of one update.
         micro_batch: tasks computed at once; null for what suits the learner and the device.
         updates: outer-loop updates.
-        validations: how often validation episodes are run, at equal distances.
+        validations: how often validation episodes are run, at equal distances; the next smaller
+            number that divides the updates.
         val_episodes: episodes of each validation.
         test_episodes: episodes of the test.
     """
@@ -105,6 +106,12 @@ def load_rows(path: Path) -> list[dict[str, Any]]:
             if name not in SELECTORS:
                 raise UsageError(f"{path}: selector {name!r}: {hint(name, SELECTORS)}")
     return rows
+
+
+def paper_tasks(job: Job, rows: Iterable[Mapping[str, Any]]) -> int | None:
+    """How many training tasks the paper took for this, if it says so."""
+    said = [row["paper_tasks"] for row in rows if "paper_tasks" in row and job.matches(row["when"])]
+    return said[-1] if said else None
 
 
 def parser_for(learner: type) -> jsonargparse.ArgumentParser:
@@ -235,9 +242,7 @@ def _fill(settings: Mapping[str, Setting], job: Job, query: int) -> dict[str, Se
 
 
 def _check(settings: Mapping[str, Setting]) -> None:
-    for name in POSITIVE:
-        value = settings[name].value
-        if value is not None and value < 1:
-            raise UsageError(f"--{name} {value}: expected a number of at least 1")
-    if settings["updates"].value < 0:
-        raise UsageError(f"--updates {settings['updates'].value}: expected a number of at least 0")
+    for name, setting in settings.items():
+        least = int(name in POSITIVE)
+        if isinstance(setting.value, int | float) and not setting.value >= least:
+            raise UsageError(f"--{name} {setting.value}: expected a number of at least {least}")
