@@ -6,7 +6,6 @@ and rebuilt when its source changed or it was damaged. Memory-mapped, its pages 
 system's file cache: serving needs next to no memory of its own, and processes share them.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import UsageError
+from zoo.files import locked
 
 if TYPE_CHECKING:
     from datasets.readers import Reader
@@ -216,22 +216,14 @@ def _build(path: Path, reader: "Reader", split: str, source: str) -> None:
 @contextmanager
 def _only_builder(path: Path) -> Iterator[None]:
     """Hold the lock on building `path`; the system lets go of it however this process ends."""
+
+    def wait(holder: str) -> None:
+        print(f"waiting for {holder}, which is building {path}", file=sys.stderr)
+
     with _writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(f"{path.name}.lock").open("a+")
-    with lock:
-        with _writing(path.parent):
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.seek(0)
-                holder = lock.read().strip() or "?"
-                print(f"waiting for process {holder}, which is building {path}", file=sys.stderr)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            lock.truncate(0)
-            lock.write(f"{os.getpid()}\n")
-            lock.flush()
-        yield
+        with locked(path.with_name(f"{path.name}.lock"), wait):
+            yield
 
 
 @contextmanager

@@ -66,22 +66,37 @@ def make_folder(path: Path, flag: str) -> Path:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes; the system lets go of it when this one dies.
+def locked(path: Path, taken: Callable[[str], None]) -> Iterator[None]:
+    """Hold a lock file against other processes; the system lets go of it when this one dies.
 
-    Raises:
-        UsageError: another process works in it; says which.
+    Args:
+        path: of the file, made if need be.
+        taken: called with the holder's name where another process has it; unless that raises,
+            its turn is waited for.
     """
-    with open(folder / "lock", "a+") as file:
+    with open(path, "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise UsageError(
-                f"{folder} is in use by {file.read().strip() or 'another process'}: "
-                f"wait for it, or stop it"
-            ) from None
+            taken(file.read().strip() or "another process")
+            fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
+        yield
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes.
+
+    Raises:
+        UsageError: another process works in it; says which.
+    """
+
+    def refuse(holder: str) -> None:
+        raise UsageError(f"{folder} is in use by {holder}: wait for it, or stop it")
+
+    with locked(folder / "lock", refuse):
         yield
