@@ -4,6 +4,7 @@ import argparse
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +43,7 @@ def indices() -> str:
 
 
 def gather(normalise: bool) -> str:
-    """Meta-batches of 4 tasks of 100 84x84 images, from 400 MB of pixels."""
+    """Meta-batches of 4 tasks of 100 84x84 images, from 400 MB of pixels in a mapped file."""
     import torch
 
     from datasets.episodic import EpisodicDataModule, MetaBatches
@@ -50,8 +51,12 @@ def gather(normalise: bool) -> str:
     from datasets.store import Store
     from zoo.settings import Protocol
 
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 600, 3, 84, 84), np.uint8)
-    store = Store.from_arrays([str(c) for c in range(32)], pixels)
+    with tempfile.TemporaryFile() as file:
+        file.write(np.random.default_rng(0).bytes(32 * 600 * 3 * 84 * 84))
+        file.flush()
+        pixels = np.memmap(file, np.uint8, "c", shape=(32 * 600, 3, 84, 84))
+    names = [str(c) for c in range(32)]
+    store = Store(torch.from_numpy(pixels), np.arange(33) * 600, names, "")
     sampler = EpisodeSampler(np.full(32, 600), 5, 5, 15, key_of("train", 0))
     settings = {n: f.default for n, f in Protocol.__dataclass_fields__.items()}
     settings |= {"query": 15, "train_way": 5, "train_shot": 5, "train_query": 15}
