@@ -34,7 +34,7 @@ class MetaBatches:
     def __init__(
         self, store: Store, sampler: EpisodeSampler, episodes: int, tasks: int, start: int = 0
     ) -> None:
-        """Episodes 0 to `episodes`, `tasks` at a time; the first pass begins at batch `start`."""
+        """Episodes 0 to `episodes`, `tasks` at a time; a pass begins at batch `start`."""
         # Not named `sampler`: Lightning takes that for a torch DataLoader's.
         self.store, self.drawn = store, sampler
         self.episodes, self.tasks, self.start = episodes, tasks, start
@@ -44,7 +44,7 @@ class MetaBatches:
         return -(-self.episodes // self.tasks)
 
     def __iter__(self) -> Iterator[Gathered]:
-        self.served, self.start = self.start, 0
+        self.served = self.start
         while self.served < len(self):
             first = self.served * self.tasks
             self.served += 1  # before the yield: the batch in hand counts

@@ -113,6 +113,23 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
     assert record["test_passes_begun"] == 1
 
 
+def test_random_numbers_resume_too(stores, tmp_path, monkeypatch):
+    """With a learner that draws some, as one with dropout does."""
+    monkeypatch.setattr(zoo.callbacks, "SECONDS_BETWEEN_SAVES", -1.0)
+    cls = learners.get("maml")
+    loss = cls.meta_loss
+    monkeypatch.setattr(cls, "meta_loss", lambda self, e: loss(self, e) * torch.rand(()))
+    whole = plan(tmp_path / "whole", stores)
+    whole.execute(progress=False)
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        kill_at(patch, "on_train_batch_end", 6)
+        plan(tmp_path / "killed", stores).execute(progress=False)
+    killed = plan(tmp_path / "killed", stores)
+    killed.execute(progress=False)
+    for name, value in numbers(whole).items():
+        assert np.array_equal(numbers(killed)[name], value), name
+
+
 @pytest.mark.slow
 def test_kill_9(tmp_path):
     """The real thing: a process killed in training, the same command again."""
@@ -194,6 +211,7 @@ def test_identities_differ(stores, tmp_path):
         plan(tmp_path, stores, shot=2),
         plan(tmp_path, stores, flags={**SMALL, "inner_lr": 0.3}),
         plan(tmp_path, {**stores, "train": blobs(30, seed=9)}),
+        Run("maml", "glyphs", flags=SMALL, place=Place(threads=2), stores=stores),
     ]
     assert len({run.name for run in runs}) == len(runs)
 
