@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from zoo import Episode, Examples, Learner, Params, adapt, call, register
 from zoo.backbones import Classifier, normalising
 from zoo.errors import UsageError
-from zoo.learner import task_cross_entropy
+from zoo.losses import task_cross_entropy
 
 
 @register("maml")

@@ -7,7 +7,7 @@ from torch import nn
 from tests.conftest import episode_of
 from zoo import adapt, call
 from zoo.backbones import Classifier, build_backbone
-from zoo.learner import task_cross_entropy
+from zoo.losses import task_cross_entropy
 
 IMAGE = (2, 16, 16)
 

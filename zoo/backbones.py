@@ -163,9 +163,9 @@ class ConvNet(Backbone):
         if tasks:
             x = x.transpose(0, 1).flatten(1, 2)  # (n, T*C, H, W)
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = F.relu(norm(conv(x)))
-            if self.pooled:
-                x = F.max_pool2d(x, 2)
+            x = norm(conv(x))
+            # ReLU and maximum commute: pooled first, ReLU sees a quarter of the map.
+            x = F.relu(F.max_pool2d(x, 2) if self.pooled else x)
         if not self.pooled:
             x = x.mean((2, 3))
         return x.unflatten(1, (tasks, -1)).transpose(0, 1).flatten(2) if tasks else x.flatten(1)

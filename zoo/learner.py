@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from zoo.backbones import set_batch_norm
 from zoo.episode import Episode
+from zoo.losses import task_cross_entropy
 
 TRAITS = {
     "transductive": "a query's logits may depend on the other queries",
@@ -113,8 +114,3 @@ class Learner(pl.LightningModule):
         updates = max(1, self.trainer.max_steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda u: self.anneal(u / updates))
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
-
-
-def task_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy of each task: (T, n, N), (T, n) -> (T,)."""
-    return F.cross_entropy(logits.mT, y, reduction="none").mean(-1)
