@@ -146,7 +146,8 @@ class Run(Plan):
                     failure = {"update": updates, "reason": f"in the test, {name} is {mean}"}
                     mean = ci95 = math.nan
                 metrics[name] = {"mean": finite(mean), "ci95": finite(ci95)}
-            small = {**results, "prediction": results["prediction"].astype(self._label_type)}
+            labels = np.min_scalar_type(self.job.way - 1)
+            small = {**results, "prediction": results["prediction"].astype(labels)}
             write_arrays(path.with_suffix(".npz"), small)
             self._write_episodes()
         record = {
@@ -189,10 +190,6 @@ class Run(Plan):
         }
         write_json(path, record)
         return json.loads(path.read_text())
-
-    @property
-    def _label_type(self) -> np.dtype:
-        return np.min_scalar_type(self.job.way - 1)
 
     def _write_episodes(self) -> None:
         """The test episodes' classes and images, once for all runs that share them."""
