@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from zoo import Episode, Examples, Learner, Params, adapt, call, register
 from zoo.backbones import Classifier, normalising
 from zoo.errors import UsageError
+from zoo.inner_loop import MEMORY
+from zoo.layers import Fixed
 from zoo.losses import task_cross_entropy
 
 
@@ -41,6 +43,7 @@ class MAML(Learner):
         test_steps: int = 10,
         first_order: bool = False,
         batch_norm: str = "batch",
+        memory: str = "full",
         clip: float | None = 0.133,
         outer_lr: float = 1e-3,
     ) -> None:
@@ -55,17 +58,21 @@ class MAML(Learner):
             first_order: drop the second derivatives, FOMAML [section 5.2, "first order approx."].
             batch_norm: statistics of the batch at hand; ``support`` is the inductive variant
                 [authors' code].
+            memory: ``low`` takes the same second-order gradient in less memory and more time.
             clip: outer gradients are clipped to +-clip, element by element; null for none
                 [authors' code].
             outer_lr: beta, of Adam [authors' code].
         """
         if batch_norm == "running":  # inner steps have no running statistics of their own
             raise UsageError("batch_norm running: MAML has batch and support")
+        if memory not in MEMORY:
+            raise UsageError(f"memory {memory}: choose from {', '.join(MEMORY)}")
         super().__init__(Classifier(backbone, way), way, batch_norm=batch_norm, outer_lr=outer_lr)
         self.inner_lr = inner_lr
         self.inner_steps = inner_steps
         self.test_steps = test_steps
         self.first_order = first_order
+        self.memory = memory
         self.clip = clip
         self.transductive = batch_norm == "batch"
 
@@ -82,6 +89,7 @@ class MAML(Learner):
             lr=self.inner_lr,
             steps=self.inner_steps if self.training else self.test_steps,
             first_order=self.first_order,
+            memory=self.memory,
         )
 
     def predict(self, theta: Params, episode: Episode) -> Tensor:
@@ -89,8 +97,9 @@ class MAML(Learner):
         support, query = episode.support.x, episode.query.x
         if self.batch_norm != "support":
             return call(self.net, theta, query)
-        with normalising(self.net, support_rows=support.shape[1]):
-            return call(self.net, theta, torch.cat([support, query], 1))[:, support.shape[1] :]
+        x, rows = torch.cat([support, query], 1), support.shape[1]
+        with normalising(self.net, support_rows=rows, fixed=Fixed(x)):
+            return call(self.net, theta, x)[:, rows:]
 
     def configure_gradient_clipping(
         self,

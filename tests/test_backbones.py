@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.backbones import BatchNorm, build_backbone, normalising, set_batch_norm
+from zoo.backbones import build_backbone, normalising
 from zoo.errors import UsageError
+from zoo.layers import BatchNorm, set_batch_norm
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import torch
 
 from tests.conftest import episode_of
 from zoo import Episode, Examples, Learner, learners
-from zoo.backbones import BATCH_NORM_MODES, build_backbone
+from zoo.backbones import build_backbone
 from zoo.errors import UsageError
+from zoo.layers import BATCH_NORM_MODES
 from zoo.settings import constructor_defaults
 
 IMAGE = (1, 20, 20)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.backbones import set_batch_norm
 from zoo.episode import Episode
+from zoo.layers import set_batch_norm
 from zoo.losses import task_cross_entropy
 
 TRAITS = {
