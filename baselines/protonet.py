@@ -48,6 +48,7 @@ class ProtoNet(Learner):
         self.halvings = halvings
         self.transductive = batch_norm == "batch"
         self.joint_tasks = batch_norm == "running"  # training: one batch norm over the meta-batch
+        self.embeds_alone = batch_norm == "running"
 
     def forward(self, episode: Episode) -> Tensor:
         """Softmax over -d(f(x), c_k), squared Euclidean (eq. 2): logits (T, N*Q, N)."""

@@ -1,7 +1,8 @@
 """The episodic data module: meta-batches of episodes for every learner, the same test for all."""
 
+import copy
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,9 +10,13 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from datasets.sampler import EVALUATION_SEED, EpisodeSampler, Indices, fingerprint, key_of
+from datasets import features
+from datasets.sampler import EVALUATION_SEED, EpisodeSampler, Indices, Integers, fingerprint, key_of
 from datasets.store import Store
 from zoo import Episode, Examples
+from zoo.errors import UsageError
+
+FEATURE_TASKS = 32  # episodes of features served at once
 
 
 def content_hash(*fingerprints: str) -> str:
@@ -22,7 +27,7 @@ def content_hash(*fingerprints: str) -> str:
 class Gathered(NamedTuple):
     """A meta-batch as it travels to the device: pixels still bytes, support before query."""
 
-    x: Tensor  # (T, N*K + N*Q, *image) uint8
+    x: Tensor  # (T, N*K + N*Q, *image) uint8, or features (T, N*K + N*Q, D)
     y: Tensor  # (T, N*K + N*Q) int64
     support: int  # N*K
     way: int
@@ -54,7 +59,7 @@ class MetaBatches:
         """One gather from the store for the whole meta-batch."""
         tasks, way = indices.classes.shape
         query = self.drawn.query
-        rows = self.store.offsets[indices.classes][..., None] + indices.images  # (T, N, Q+K)
+        rows = rows_of(self.store, indices)
         support = np.take_along_axis(rows[..., query:].reshape(tasks, -1), indices.order, 1)
         y = np.concatenate(
             [
@@ -74,6 +79,11 @@ class MetaBatches:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on behind the meta-batches that were served."""
         self.start = state["served"]
+
+
+def rows_of(store: Store, indices: Indices) -> Integers:
+    """Which rows of the store the images of the episodes are: (T, N, Q+K)."""
+    return store.offsets[indices.classes][..., None] + indices.images
 
 
 class EpisodicDataModule(pl.LightningDataModule):
@@ -147,8 +157,45 @@ class EpisodicDataModule(pl.LightningDataModule):
         return self._batches("val", self.evaluation["val"]) if "val" in self.stores else []
 
     def test_dataloader(self) -> MetaBatches:
-        """The fixed test episodes that are not recorded yet."""
-        return self._batches("test", self.evaluation["test"], self.tested // self.eval_batch)
+        """The fixed test episodes that are not recorded yet.
+
+        Raises:
+            UsageError: code that computed another number of tasks at once recorded the others.
+        """
+        start, rest = divmod(self.tested, self.eval_batch)
+        if rest:
+            raise UsageError(
+                f"{self.tested} episodes were tested by another version of the zoo, which cannot "
+                "be gone on with: delete test.npz in the folder of this run"
+            )
+        return self._batches("test", self.evaluation["test"], start)
+
+    def embedded(
+        self,
+        network: Callable[[Tensor], Tensor],
+        device: torch.device | str = "cpu",
+        progress: bool = False,
+    ) -> "EpisodicDataModule":
+        """The same test with features for images; each image that it uses is embedded once.
+
+        Args:
+            network: normalised (n, *image) -> (n, D), each image by itself.
+            device: where `network` computes and the features stay.
+            progress: whether to show a bar.
+
+        Returns:
+            A data module that has a test only, whose episodes' x is (T, n, D).
+        """
+        store = self.stores["test"]
+        data = copy.copy(self)  # its samplers and episodes stay
+        used = rows_of(store, self.test_indices())
+        data.stores = {
+            "test": features.embed(
+                store, used, lambda x: network(self.normalise(x.to(device))), progress
+            )
+        }
+        data.eval_batch = FEATURE_TASKS
+        return data
 
     def test_indices(self) -> Indices:
         """Classes and images of all test episodes."""
@@ -167,9 +214,13 @@ class EpisodicDataModule(pl.LightningDataModule):
         return MetaBatches(self.stores[split], self.samplers[split], episodes, tasks, start)
 
     def on_after_batch_transfer(self, batch: Gathered, dataloader_idx: int) -> Episode:
-        """Cast and normalise on the device."""
-        x = batch.x.float().sub_(self.mean.to(batch.x.device)).div_(self.std.to(batch.x.device))
+        """Cast and normalise images on the device; features are what they should be."""
+        x = batch.x if batch.x.is_floating_point() else self.normalise(batch.x)
         n = batch.support
         return Episode(
             Examples(x[:, :n], batch.y[:, :n]), Examples(x[:, n:], batch.y[:, n:]), batch.way
         )
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Pixels (..., C, H, W) uint8 to what a network sees, float."""
+        return x.float().sub_(self.mean.to(x.device)).div_(self.std.to(x.device))

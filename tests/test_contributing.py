@@ -50,6 +50,8 @@ def test_it_passes_the_battery(example, monkeypatch):
     battery.test_an_inductive_learner_classifies_queries_one_by_one(learner)
     battery.test_way_equivariant_learners_permute_with_the_labels(learner)
     battery.test_it_adapts_without_autograd(learner, torch.inference_mode)
+    battery.test_features_stand_for_images_that_are_embedded_alone(learner)
+    assert learner.embeds_alone
 
 
 def test_its_settings_are_documented(example):

@@ -23,10 +23,10 @@ def coded() -> Store:
     return Store.from_arrays([str(c) for c in range(12)], images)
 
 
-def module(stores=None, **options) -> EpisodicDataModule:
+def module(stores=None, settings=SETTINGS, **options) -> EpisodicDataModule:
     stores = stores or {split: coded() for split in ("train", "val", "test")}
     defaults = dict(way=5, shot=1, seed=0, micro_batch=2, eval_batch=3)
-    return EpisodicDataModule(stores, (0.0,), (1.0,), SETTINGS, **{**defaults, **options})
+    return EpisodicDataModule(stores, (0.0,), (1.0,), settings, **{**defaults, **options})
 
 
 def test_images_carry_their_labels():

@@ -155,6 +155,32 @@ def test_evaluation_changes_nothing(learner):
     assert all(p.grad is None for p in learner.parameters())
 
 
+def test_features_stand_for_images_that_are_embedded_alone(learner):
+    """Each embedded by itself, in float64: so nothing but rounding may differ."""
+    if not learner.embeds_alone:
+        with pytest.raises(UsageError, match="features of an image depend"), learner.embedded():
+            pass
+        return
+    batch = episode()
+    learner.double()
+    for _ in range(3):
+        learner.meta_loss(doubled(batch))  # moves running statistics
+    expected = learner.eval()(doubled(batch))
+    learner.train()  # as training leaves it
+    with learner.embedded() as net:
+        parts = [
+            Examples(torch.stack([torch.cat([net(x[None]) for x in task]) for task in e.x]), e.y)
+            for e in doubled(batch)[:2]
+        ]
+        assert parts[0].x.dim() == 3
+        torch.testing.assert_close(learner(Episode(*parts, batch.way)), expected)
+    assert learner.net is net and net.training
+
+
+def doubled(batch: Episode) -> Episode:
+    return Episode(*(Examples(e.x.double(), e.y) for e in batch[:2]), batch.way)
+
+
 def test_metrics_are_one_number_a_task(learner):
     learner.eval()
     batch = episode()

@@ -182,7 +182,8 @@ class TestRecorder(pl.Callback):
     ) -> None:
         """Keep a batch of episodes."""
         assert isinstance(outputs, dict)
-        self.parts.append({name: value.cpu().numpy() for name, value in outputs.items()})
+        # Copied: what the step allocated would keep the large blocks around it from being reused.
+        self.parts.append({name: value.cpu().numpy().copy() for name, value in outputs.items()})
         if time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
             write_arrays(self.path, self.results())
             self._saved = time.monotonic()

@@ -109,8 +109,18 @@ class Run(Plan):
             pl.seed_everything(self.seed, verbose=False)
             trainer = self._trainer(progress, logger=False, callbacks=[recorder])
             with interruptible():
-                trainer.test(self.learner, self.data, verbose=False)
+                self._test_with(trainer, progress)
         return recorder.results(), passes, time.monotonic() - started
+
+    def _test_with(self, trainer: pl.Trainer, progress: bool) -> None:
+        """On features where the learner allows it: the same but for rounding, and far faster."""
+        if not self.learner.embeds_alone:
+            trainer.test(self.learner, self.data, verbose=False)
+            return
+        device = self.place.kind
+        with self.learner.embedded() as network:
+            features = self.data.embedded(network.to(device), device, progress)
+            trainer.test(self.learner, features, verbose=False)
 
     def _trainer(self, progress: bool, **options: Any) -> pl.Trainer:
         return pl.Trainer(

@@ -91,8 +91,8 @@ class BatchNorm(nn.Module):
             constants = self.running_mean.repeat(tasks), self.running_var.repeat(tasks)
             return F.batch_norm(x, *constants, weight, bias, False, MOMENTUM, EPS)
         with self.moving() as moved:
-            mean, var = moved or (None, None)
-            return F.batch_norm(x, mean, var, weight, bias, True, MOMENTUM, EPS)
+            moving_mean, moving_var = moved or (None, None)
+            return F.batch_norm(x, moving_mean, moving_var, weight, bias, True, MOMENTUM, EPS)
 
 
 class Fixed:

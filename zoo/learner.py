@@ -1,5 +1,7 @@
 """The contract every learner keeps: a meta-batch of episodes in, query logits out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -8,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.episode import Episode
+from zoo.errors import UsageError
 from zoo.layers import set_batch_norm
 from zoo.losses import task_cross_entropy
 
@@ -19,6 +22,7 @@ TRAITS = {
     "way_equivariant": "relabelling the ways permutes the logits",
     "gradient_based": "adapts by gradient steps on its weights",
     "wrappable": "TRLearner may host it",
+    "embeds_alone": "in evaluation, `net` embeds an image whatever the other images are",
 }
 
 
@@ -41,6 +45,7 @@ class Learner(pl.LightningModule):
     way_equivariant: bool = True
     gradient_based: bool = False
     wrappable: bool = False
+    embeds_alone: bool = False
 
     def __init__(
         self, net: nn.Module, way: int, *, batch_norm: str = "batch", outer_lr: float = 1e-3
@@ -81,6 +86,29 @@ class Learner(pl.LightningModule):
             "accuracy": (prediction == episode.query.y).float().mean(-1),
             "nll": task_cross_entropy(logits, episode.query.y),
         }, prediction
+
+    @contextmanager
+    def embedded(self) -> Iterator[nn.Module]:
+        """Inside this block, take episodes of features (T, n, D) in place of images.
+
+        So an image that many episodes share is embedded once.
+
+        Yields:
+            The network that makes the features, in evaluation: (n, *image) -> (n, D).
+
+        Raises:
+            UsageError: the features of an image depend on the other images of its episode.
+        """
+        if not self.embeds_alone:
+            raise UsageError(
+                f"{self.title} with batch_norm={self.batch_norm}: the features of an image depend "
+                "on the other images of its episode; test it on images, not on features"
+            )
+        net, self.net = self.net, nn.Identity()
+        try:
+            yield net.eval()
+        finally:
+            self.net = net.to(self.device).train(self.training)  # as the rest of the learner
 
     def anneal(self, progress: float) -> float:
         """What the outer learning rate is multiplied by when `progress` in [0, 1] is done."""
