@@ -8,7 +8,7 @@ SETTINGS = $(if $(DATA),--data "$(DATA)") $(if $(LEARNERS),--learners "$(LEARNER
   $(if $(TERMS),--terms $(TERMS)) $(if $(SEEDS),--seeds "$(SEEDS)") \
   $(if $(RESULTS),--results "$(RESULTS)") $(if $(DRY_RUN),--dry-run)
 
-.PHONY: help setup test lint check format bench clean
+.PHONY: help setup test lint check format bench bench-quick clean
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -42,9 +42,12 @@ format: setup ## put the code into ruff's form
 table-%: setup ## the comparison on a benchmark: glyphs (no data needed), omniglot, miniimagenet, cifarfs, fc100
 	@$(BIN)/python -m zoo table '$*$(if $(OPTIONS),[$(OPTIONS)])' $(SETTINGS)
 
-bench: setup ## how fast episodes, updates and tests are here, and how much memory they take
-	@$(BIN)/python -m tests.bench
+bench: setup ## our MAML step against other libraries', each installed below .bench, and all of bench-quick (hours)
+	@$(BIN)/python -m tests.bench $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)") $(if $(OUT),--out "$(OUT)")
+
+bench-quick: setup ## how fast episodes, updates and tests are here, and how much memory they take (3 minutes)
+	@$(BIN)/python -m tests.bench --quick $(if $(OUT),--out "$(OUT)")
 
 clean: ## remove the environment, caches and runs under way; results stay
-	rm -rf .venv runs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .bench runs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

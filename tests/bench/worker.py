@@ -1,0 +1,110 @@
+"""One contestant at work, in a process and an environment of its own.
+
+`python -m tests.bench.worker REQUEST ANSWER` reads the one file and writes the other. Only the
+standard library, numpy and the contestant are imported.
+"""
+
+import importlib.metadata
+import json
+import runpy
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+
+from tests.bench.peers import Problem
+
+ROOT = Path(__file__).parent.parent.parent
+SAMPLING = 0.01  # seconds
+
+
+class Request(TypedDict):
+    """What to do."""
+
+    name: str  # of the contestant's file
+    order: str  # second, first, test
+    problem: str  # an .npz of weights and tasks
+    tasks: int  # as many of the problem's tasks as these, the first ones
+    steps: int
+    lr: float
+    threads: int
+    tuned: bool  # whether under our allocator settings
+    gradient: str | None  # where the check's result goes; None: time it
+
+
+def tune() -> None:
+    """Our allocator settings, by the file that has them: nothing else of the zoo is loaded."""
+    runpy.run_path(str(ROOT / "zoo" / "cpu.py"))["tune_cpu"]()
+
+
+def prepare(request: Request) -> Callable[[], dict[str, Any]]:
+    """The contestant's step."""
+    with np.load(request["problem"]) as file:
+        arrays = {name: file[name] for name in file.files}
+    tasks = {
+        name: arrays.pop(name)[: request["tasks"]]
+        for name in ("support_x", "support_y", "query_x", "query_y")
+    }
+    if request["tuned"]:
+        tune()
+    contestant = importlib.import_module(f"tests.bench.peers.{request['name']}")
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(request["threads"])
+    else:
+        contestant.bind_to_cores(request["threads"])
+    problem = Problem(arrays, **tasks, steps=request["steps"], lr=request["lr"])
+    return contestant.prepare(problem, request["order"])
+
+
+def anonymous_megabytes() -> float:
+    """Memory of this process that no file stands behind; nan where the system does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return float("nan")
+    return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1.024e-3
+
+
+def timed(step: Callable[[], Any]) -> dict[str, float | None]:
+    """Seconds of one step, and the peak of this process's anonymous memory during it.
+
+    The peak is the largest of the sizes seen every ten milliseconds. The interpreter, the
+    library, the weights and the data are in it, and what the allocator keeps.
+    """
+    sizes, done = [anonymous_megabytes()], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(SAMPLING):
+            sizes.append(anonymous_megabytes())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    cpu, wall = time.process_time(), time.perf_counter()
+    step()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    done.set()
+    watcher.join()
+    peak = max(sizes)
+    return {"seconds": wall, "cpu_seconds": cpu, "megabytes": peak if peak == peak else None}
+
+
+def answer(request: Request) -> dict[str, Any]:
+    """Check or time, as the request says."""
+    step = prepare(request)
+    if request["gradient"]:
+        np.savez(request["gradient"], **{name: np.asarray(array) for name, array in step().items()})
+        versions = {d.name: d.version for d in importlib.metadata.distributions() if d.name}
+        return {"versions": dict(sorted(versions.items())), "python": sys.version.split()[0]}
+    start = time.perf_counter()
+    step()
+    first = time.perf_counter() - start
+    return {"first_seconds": first, **timed(step)}
+
+
+if __name__ == "__main__":
+    content = answer(json.loads(Path(sys.argv[1]).read_text()))
+    Path(sys.argv[2]).write_text(json.dumps(content))
