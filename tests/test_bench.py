@@ -81,6 +81,15 @@ def test_the_table_is_made_from_the_results():
     assert text.endswith("2030-01-02, 2 cores of Abacus, Linux.\n")
 
 
+def test_disturbed_samples_count_only_where_there_is_no_other():
+    (busy,) = samples("higher", False, 80.0)
+    text = markdown(RESULTS | {"samples": [*RESULTS["samples"], busy | {"others": 1.0}]})
+    assert GOLDEN in text and "are left out" in text
+    alone = [s for s in RESULTS["samples"] if s["contestant"] != "higher"]
+    text = markdown(RESULTS | {"samples": [*alone, busy | {"others": 1.0}]})
+    assert "| higher | 0.2.1 | same to 3e-15 | 80.00* |" in text
+
+
 def test_quick_results_are_a_table_too():
     text = markdown({"date": "2030-01-02", "machine": RESULTS["machine"], "ours": {"sums": "1 s"}})
     assert text.startswith("| work | here |\n|---|---|\n| sums | 1 s |\n")

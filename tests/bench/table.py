@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 Results = dict[str, Any]
+QUIET = 0.2  # cores that others may take during a sample that counts
 TOLERANCE = 1e-10
 PACKAGES = {"jax_": "jax", "plain": "torch"}  # elsewhere the contestant's own name
 WORK = {
@@ -32,8 +33,16 @@ def same(entry: dict[str, Any], order: str) -> bool:
     return entry["checks"][order].get("difference", 1) <= TOLERANCE
 
 
+def disturbed(sample: dict[str, Any]) -> bool:
+    """Whether other processes took much of the machine meanwhile."""
+    return (sample.get("others") or 0) > QUIET
+
+
 class Cell:
-    """The samples of one contestant at one piece of work, with or without our settings."""
+    """The samples of one contestant at one piece of work, with or without our settings.
+
+    Disturbed ones count only where there is no other.
+    """
 
     def __init__(self, results: Results, name: str, width: int, order: str, tuned: bool) -> None:
         mine = [
@@ -42,7 +51,9 @@ class Cell:
             if (s["contestant"], s["channels"], s["order"], s["tuned"])
             == (name, width, order, tuned)
         ]
+        mine = [s for s in mine if not disturbed(s)] or mine
         self.seconds = [s["seconds"] for s in mine if "seconds" in s]
+        self.disturbed = any(disturbed(s) for s in mine)
         sizes = [s["megabytes"] for s in mine if s.get("megabytes")]
         self.megabytes = statistics.median(sizes) if sizes else None
         self.failed = next((s["failed"] for s in mine if s.get("failed")), None)
@@ -54,7 +65,7 @@ class Cell:
         """Seconds with their range, ratio to `base`, megabytes."""
         if self.median is None:
             return [f"did not run: {self.failed}" if self.failed else "–", "–", "–"]
-        text = f"{self.median:.2f}"
+        text = f"{self.median:.2f}{'*' if self.disturbed else ''}"
         if len(self.seconds) > 1:
             text += f" ({min(self.seconds):.2f}–{max(self.seconds):.2f})"
         ratio = f"{self.comparable / base:.2f}" if self.comparable and base else "–"
@@ -115,6 +126,11 @@ def markdown(results: Results) -> str:
             "step, libraries and data included. As users get it: no settings of malloc or OpenMP; "
             "ours makes its own. Gradient: relative difference to the plain loop's in float64."
         ]
+        if any(disturbed(s) for s in samples):
+            lines.append(
+                f"Samples during which other processes took over {QUIET} cores are left out; "
+                "* there is no other sample: do not trust it."
+            )
         slow = [s for s in samples if s.get("first_seconds", 0) > s.get("seconds", 0) * 2 + 5]
         for name in dict.fromkeys(s["contestant"] for s in slow):
             longest = max(s["first_seconds"] for s in slow if s["contestant"] == name)

@@ -6,6 +6,8 @@ standard library, numpy and the contestant are imported.
 
 import importlib.metadata
 import json
+import math
+import os
 import runpy
 import sys
 import threading
@@ -69,11 +71,22 @@ def anonymous_megabytes() -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1.024e-3
 
 
+def busy_seconds() -> float:
+    """CPU seconds that all processes of this machine have used; nan where it does not say."""
+    try:
+        ticks = [int(n) for n in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8]]
+    except (OSError, ValueError):
+        return float("nan")
+    user, nice, system, _idle, _waiting, *interrupts = ticks
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
 def timed(step: Callable[[], Any]) -> dict[str, float | None]:
     """Seconds of one step, and the peak of this process's anonymous memory during it.
 
     The peak is the largest of the sizes seen every ten milliseconds. The interpreter, the
-    library, the weights and the data are in it, and what the allocator keeps.
+    library, the weights and the data are in it, and what the allocator keeps. ``others`` is how
+    many cores other processes took meanwhile.
     """
     sizes, done = [anonymous_megabytes()], threading.Event()
 
@@ -83,13 +96,14 @@ def timed(step: Callable[[], Any]) -> dict[str, float | None]:
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    cpu, wall = time.process_time(), time.perf_counter()
+    busy, cpu, wall = busy_seconds(), time.process_time(), time.perf_counter()
     step()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    others = (busy_seconds() - busy - cpu) / wall
     done.set()
     watcher.join()
-    peak = max(sizes)
-    return {"seconds": wall, "cpu_seconds": cpu, "megabytes": peak if peak == peak else None}
+    found = {"seconds": wall, "cpu_seconds": cpu, "others": others, "megabytes": max(sizes)}
+    return {name: None if math.isnan(number) else number for name, number in found.items()}
 
 
 def answer(request: Request) -> dict[str, Any]:
