@@ -43,8 +43,6 @@ class ProtoNet(Learner):
             outer_lr: of Adam [section 3.1].
         """
         super().__init__(backbone, way, batch_norm=batch_norm, outer_lr=outer_lr)
-        # Faster where no second derivative is taken.
-        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.halvings = halvings
         self.transductive = batch_norm == "batch"
         self.joint_tasks = batch_norm == "running"  # training: one batch norm over the meta-batch

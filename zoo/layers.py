@@ -158,7 +158,7 @@ def block(
         fixed: x, where it is known as fixed data.
     """
     if _plain:
-        x = norm(conv(x))
+        x = norm(conv(x.contiguous()))  # the layout in which PyTorch's own derivatives are faster
         x = F.max_pool2d(x, 2) if pool else x
         return F.relu(x) if relu else x  # ReLU and maximum commute; so it sees a quarter
     weight, tasks = conv.folded()

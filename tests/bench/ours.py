@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from zoo.episode import Episode
 
-SECONDS = 3.0  # of each measurement
+SECONDS = 3.0  # of each measurement of a rate
+ROUNDS = 3  # of an update beside the same by plain layers
 IMAGE = (3, 84, 84)
 
 
@@ -86,20 +87,24 @@ def gather(normalise: bool) -> str:
 
 
 def measure_update(loss_of: Callable[[Episode], Tensor], net: nn.Module, shape: list[int]) -> str:
-    """Seconds of one update on random 84x84 images, and its peak of anonymous memory.
+    """Seconds of one update on random 84x84 images, its peak of anonymous memory, and its share.
 
-    `shape` is way, shot, query and tasks; one task's graph at a time.
+    The share is of the same update by plain layers, in turn with ours. `shape` is way, shot, query
+    and tasks; one task's graph at a time.
     """
     import torch
 
     from tests.conftest import episode_of
+    from zoo.layers import plain
 
+    torch.set_num_threads(2)
     optimizer = torch.optim.Adam(net.parameters())
     batches = [episode_of(*shape[:3], tasks=1, image=IMAGE, seed=t) for t in range(shape[3])]
     peak = 0.0
 
-    def work() -> int:
+    def seconds() -> float:
         nonlocal peak
+        start = time.perf_counter()
         for batch in batches:
             loss = loss_of(batch) / len(batches)
             peak = max(peak, anonymous_megabytes())  # the graph is whole
@@ -107,21 +112,31 @@ def measure_update(loss_of: Callable[[Episode], Tensor], net: nn.Module, shape: 
             peak = max(peak, anonymous_megabytes())
         optimizer.step()
         optimizer.zero_grad()
-        return 1
+        return time.perf_counter() - start
 
-    return f"{1 / rate(work):.2f} s, {peak:,.0f} MB"
+    seconds(), seconds()
+    ours_needs = peak
+    with plain():
+        seconds()
+    ours, theirs = [], []
+    for _ in range(ROUNDS):
+        ours.append(seconds())
+        with plain():
+            theirs.append(seconds())
+    median, reference = statistics.median(ours), statistics.median(theirs)
+    return f"{median:.2f} s, {ours_needs:,.0f} MB; {median / reference:.2f} of plain layers"
 
 
-def maml_update() -> str:
-    """MAML's, second order, bare: without Lightning."""
+def maml_update(channels: int, **options: Any) -> str:
+    """MAML's update, bare: without Lightning."""
     from zoo.backbones import Classifier, build_backbone
     from zoo.inner_loop import adapt, call
     from zoo.losses import task_cross_entropy
 
-    net = Classifier(build_backbone("conv4[channels=32]", IMAGE), 5)
+    net = Classifier(build_backbone(f"conv4[channels={channels}]", IMAGE), 5)
 
     def loss_of(e: Episode) -> Tensor:
-        theta = adapt(net, e.support, task_cross_entropy, lr=0.01, steps=5)
+        theta = adapt(net, e.support, task_cross_entropy, lr=0.01, steps=5, **options)
         return task_cross_entropy(call(net, theta, e.query.x), e.query.y).mean()
 
     return measure_update(loss_of, net, [5, 5, 15, 4])
@@ -153,15 +168,19 @@ def folding(tasks: int) -> str:
     return f"{1000 / rate(work):.1f} ms"
 
 
+MAML = "MAML update, Conv4-{}, 84x84, 4 tasks, 5 steps, "
 MEASUREMENTS = {
     "episode indices, 5-way 5-shot 15 queries": (indices, True),
     "episodes of 100 84x84 images, uint8": (lambda: gather(False), True),
     "the same, cast and normalised": (lambda: gather(True), True),
-    "second-order MAML update, Conv4-32, 84x84, 4 tasks, 5 steps": (maml_update, True),
-    "the same without the allocator settings": (maml_update, False),
+    MAML.format(32) + "second order": (lambda: maml_update(32), True),
+    MAML.format(32) + "memory=low": (lambda: maml_update(32, memory="low"), True),
+    MAML.format(32) + "first order": (lambda: maml_update(32, first_order=True), True),
+    MAML.format(64) + "second order": (lambda: maml_update(64), True),
+    MAML.format(64) + "memory=low": (lambda: maml_update(64, memory="low"), True),
+    "ProtoNet update, Conv4-64, 84x84, 20-way 5-shot": (protonet_update, True),
     "MAML on Omniglot's Conv4-64, 5-way 1-shot, a task, one at a time": (lambda: folding(1), True),
     "the same, eight at a time, folded into channels": (lambda: folding(8), True),
-    "ProtoNet update, Conv4-64, 84x84, 20-way 5-shot": (protonet_update, True),
 }
 
 
