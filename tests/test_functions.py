@@ -5,14 +5,8 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
-from zoo.functions import (
-    PatchMoments,
-    batch_moments,
-    batch_norm,
-    channels_last,
-    conv2d,
-    max_pool,
-)
+from zoo.functions import batch_norm, channels_last, conv2d, max_pool
+from zoo.moments import PatchMoments, batch_moments
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -10,13 +10,14 @@ RuntimeError. The formulas are our own derivation; tests/test_functions.py holds
 `gradgradcheck` and against the plain layers of zoo/backbones.py.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
+
+from zoo.derivative import last_derivative
 
 EPS, MOMENTUM = 1e-5, 0.1  # of every batch norm
 
@@ -66,69 +67,6 @@ def batch_norm(
     return _BatchNorm.apply(z, weight, bias, relu, pool, running or (None, None))
 
 
-def batch_moments(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel over n, H and W: (n, C, H, W) -> (C,), (C,)."""
-    return _Moments.apply(channels_last(z))
-
-
-class PatchMoments(NamedTuple):
-    """Mean and covariance of the patches of fixed data, for each group of channels.
-
-    What a convolution makes of the data has mean w.m and variance w'Cw: no pass over its output.
-    """
-
-    mean: Tensor  # (groups, C*k*k) float64
-    covariance: Tensor  # (groups, C*k*k, C*k*k) float64
-
-    @classmethod
-    def of(cls, x: Tensor, size: int, stride: int = 1, groups: int = 1) -> "PatchMoments":
-        """Of the size x size patches of x (n, groups*C, H, W).
-
-        In float64: a variance can be a small difference of large numbers.
-        """
-        u = F.unfold(x.detach().double(), size, padding=size // 2, stride=stride)
-        u = u.unflatten(1, (groups, -1)).transpose(0, 1)  # (groups, n, C*k*k, positions)
-        mean = u.mean((1, 3))
-        covariance = (u @ u.mT).mean(1) / u.shape[3] - mean.unsqueeze(2) * mean.unsqueeze(1)
-        return cls(mean, covariance)
-
-    def after(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the output of a convolution.
-
-        weight (groups*O, C, k, k) -> (groups*O,), (groups*O,)
-        """
-        w = weight.double().view(len(self.mean), -1, self.mean.shape[1])
-        mean = w @ self.mean.unsqueeze(2)
-        var = ((w @ self.covariance) * w).sum(2)
-        return mean.flatten().to(weight), var.flatten().to(weight)
-
-
-class _NoMore(Function):
-    """The value itself; asking for its derivative in any of the sources is an error."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, *sources: Tensor) -> Tensor:
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Any:
-        raise RuntimeError("zoo.functions: a third derivative is not available")
-
-
-def _last(backward: Callable[..., tuple[Tensor | None, ...]]) -> Callable[..., Any]:
-    """Refuse to differentiate a second derivative; once_differentiable drops it in silence."""
-
-    def refusing(ctx: Any, *h: Tensor | None) -> tuple[Tensor | None, ...]:
-        with torch.no_grad():
-            values = backward(ctx, *h)
-        sources = [t for t in (*h, *ctx.saved_tensors) if t is not None and t.requires_grad]
-        if not torch.is_grad_enabled() or not sources:
-            return values
-        return tuple(None if v is None else _NoMore.apply(v, *sources) for v in values)
-
-    return refusing
-
-
 def _convolve(x: Tensor, w: Tensor, how: tuple[int, int]) -> Tensor:
     stride, groups = how
     return channels_last(F.conv2d(x, w, None, stride, w.shape[-1] // 2, 1, groups))
@@ -169,7 +107,7 @@ class _ConvBackward(Function):
         return _convolve_back(g, x, w, how, to_x, to_w)
 
     @staticmethod
-    @_last
+    @last_derivative
     def backward(ctx: Any, hx: Tensor | None, hw: Tensor | None) -> tuple[Tensor | None, ...]:
         """The gradient of <hx, gx> + <hw, gw> = <g, conv(hx, w) + conv(x, hw)>."""
         g, x, w = ctx.saved_tensors
@@ -260,7 +198,7 @@ def _sums(z: Tensor) -> Tensor:
     return z.permute(0, 2, 3, 1).view(-1, z.shape[1]).sum(0)
 
 
-def _wide(v: Tensor) -> Tensor:
+def wide(v: Tensor) -> Tensor:
     """(C,) -> (C, 1, 1)."""
     return v.view(-1, 1, 1)
 
@@ -286,11 +224,11 @@ class _BatchNorm(Function):
         )  # fmt: skip
         p, where = zhat, None
         if pool and (z.is_cuda or bool((gamma <= 0).any())):  # asking would stall a GPU
-            _, where = _pool(zhat * _wide(gamma.sign()))  # the minima, where gamma < 0
+            _, where = _pool(zhat * wide(gamma.sign()))  # the minima, where gamma < 0
             p = _take(zhat, where)
         elif pool:
             p, where = _pool(zhat)
-        y = torch.addcmul(_wide(beta), p, _wide(gamma))
+        y = torch.addcmul(wide(beta), p, wide(gamma))
         y = y.relu_() if relu else y
         ctx.save_for_backward(z, gamma, istd, p if pool else None, y if relu else None, where)
         return y
@@ -319,15 +257,15 @@ class _BatchNormBackward(Function):
         ps, count = (zhat if p is None else p), zhat.numel() // len(gamma)
         gbeta, ggamma = _sums(gu), _sums(gu * ps)
         a = gamma * istd
-        c0, c1 = _wide(-a * gbeta / count), _wide(-a * ggamma / count)
-        gz = torch.addcmul(c0, ps, c1).addcmul_(gu, _wide(a))
+        c0, c1 = wide(-a * gbeta / count), wide(-a * ggamma / count)
+        gz = torch.addcmul(c0, ps, c1).addcmul_(gu, wide(a))
         if where is not None:
             gz = _put(torch.addcmul(c0, zhat, c1), where, gz)
         ctx.save_for_backward(gu, zhat, gamma, istd, p, y, where, gbeta, ggamma)
         return gz, ggamma, gbeta
 
     @staticmethod
-    @_last
+    @last_derivative
     def backward(ctx: Any, h: Tensor, hg: Tensor, hb: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of <h, gz> + <hg, ggamma> + <hb, gbeta>.
 
@@ -341,30 +279,15 @@ class _BatchNormBackward(Function):
         a = gamma * istd
         at = hg * istd - a * istd * mean_hz
         # pt = istd (h - mean_h - zhat mean_hz) at the maxima, ut = gamma pt + hg p + hb
-        pt = torch.addcmul(_wide(-istd * mean_h), hs, _wide(istd))
-        pt.addcmul_(ps, _wide(-istd * mean_hz))
+        pt = torch.addcmul(wide(-istd * mean_h), hs, wide(istd))
+        pt.addcmul_(ps, wide(-istd * mean_hz))
         ggammat = _sums(gu * pt)
-        ut = torch.addcmul(_wide(hb), pt, _wide(gamma)).addcmul_(ps, _wide(hg))
+        ut = torch.addcmul(wide(hb), pt, wide(gamma)).addcmul_(ps, wide(hg))
         to_gy = ut if y is None else torch.ops.aten.threshold_backward(ut, y, 0)
         k = a * istd * ggamma / count
-        c0 = _wide(k * mean_h - at * gbeta / count)
-        c1 = _wide(k * mean_hz - (at * ggamma + a * ggammat) / count)
-        to_z = torch.addcmul(c0, ps, c1).addcmul_(hs, _wide(-k)).addcmul_(gu, _wide(at))
+        c0 = wide(k * mean_h - at * gbeta / count)
+        c1 = wide(k * mean_hz - (at * ggamma + a * ggammat) / count)
+        to_z = torch.addcmul(c0, ps, c1).addcmul_(hs, wide(-k)).addcmul_(gu, wide(at))
         if where is not None:
-            to_z = _put(torch.addcmul(c0, zhat, c1).addcmul_(h, _wide(-k)), where, to_z)
+            to_z = _put(torch.addcmul(c0, zhat, c1).addcmul_(h, wide(-k)), where, to_z)
         return to_gy, to_z, ggammat, None, None, None, None
-
-
-class _Moments(Function):
-    @staticmethod
-    def forward(ctx: Any, z: Tensor) -> tuple[Tensor, Tensor]:
-        mean, var = torch.batch_norm_update_stats(z, None, None, 0.0)
-        ctx.save_for_backward(z, mean)
-        return mean, var
-
-    @staticmethod
-    def backward(ctx: Any, gmean: Tensor, gvar: Tensor) -> Tensor:
-        """Of ordinary operations, so differentiable again."""
-        z, mean = ctx.saved_tensors
-        count = z.numel() // len(mean)
-        return _wide(gmean / count) + (z - _wide(mean)) * _wide(2 * gvar / count)

@@ -6,6 +6,7 @@ channels (convolutions with groups = T), so that no task sees another's weights 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,8 @@ from torch.nn import functional as F
 
 from zoo import functions
 from zoo.errors import UsageError
-from zoo.functions import EPS, MOMENTUM, PatchMoments
+from zoo.functions import EPS, MOMENTUM
+from zoo.moments import PatchMoments, batch_moments
 
 BATCH_NORM_MODES = ("batch", "running", "support")
 
@@ -101,8 +103,12 @@ class Fixed:
     def __init__(self, x: Tensor) -> None:
         """Keep x, (n, C, H, W) or all tasks' (T, n, C, H, W)."""
         self.x = x
-        self.pixels = fold(x.squeeze(0) if len(x) == 1 else x)
         self._patches: dict[tuple[int | None, int, int, int], PatchMoments] = {}
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """Folded: (n, T*C, H, W)."""
+        return fold(self.x.squeeze(0) if len(self.x) == 1 else self.x)
 
     def are(self, x: Tensor) -> bool:
         """Whether x is these images: the same memory, maybe without a T of 1."""
@@ -173,7 +179,7 @@ def block(
         if rows is None:
             with norm.moving() as moved:
                 return functions.batch_norm(z, gamma, beta, relu=relu, pool=pool, running=moved)
-        mean, var = functions.batch_moments(z[:rows])
+        mean, var = batch_moments(z[:rows])
         scale = gamma * (var + EPS).rsqrt()
         return _shifted(z * scale.view(-1, 1, 1), beta - mean * scale, relu, pool)
     # The statistics are known before the convolution: its weights take the scale.
