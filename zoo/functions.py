@@ -149,7 +149,8 @@ class _Unpool(Function):
     def forward(ctx: Any, g: Tensor, where: Tensor, shape: torch.Size) -> Tensor:
         ctx.save_for_backward(where)
         ctx.shape = shape
-        return _put(channels_last(g.new_zeros(shape)), where, channels_last(g))
+        z = torch.empty(shape, dtype=g.dtype, device=g.device, memory_format=torch.channels_last)
+        return _put(z.zero_(), where, channels_last(g))
 
     @staticmethod
     def backward(ctx: Any, h: Tensor) -> tuple[Tensor | None, ...]:

@@ -22,6 +22,7 @@ from tests.bench.peers import Problem
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLING = 0.01  # seconds
+SECONDS = 6.0  # that a sample takes at least, a step at least
 
 
 class Request(TypedDict):
@@ -81,8 +82,8 @@ def busy_seconds() -> float:
     return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
-def timed(step: Callable[[], Any]) -> dict[str, float | None]:
-    """Seconds of one step, and the peak of this process's anonymous memory during it.
+def timed(step: Callable[[], Any], seconds: float = SECONDS) -> dict[str, float | None]:
+    """Seconds of a step, the mean of a few, and the peak of this process's anonymous memory.
 
     The peak is the largest of the sizes seen every ten milliseconds. The interpreter, the
     library, the weights and the data are in it, and what the allocator keeps. ``others`` is how
@@ -96,13 +97,18 @@ def timed(step: Callable[[], Any]) -> dict[str, float | None]:
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    busy, cpu, wall = busy_seconds(), time.process_time(), time.perf_counter()
-    step()
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    busy, cpu, start, steps = busy_seconds(), time.process_time(), time.perf_counter(), 0
+    while not steps or time.perf_counter() - start < seconds:
+        step()
+        steps += 1
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     others = (busy_seconds() - busy - cpu) / wall
     done.set()
     watcher.join()
-    found = {"seconds": wall, "cpu_seconds": cpu, "others": others, "megabytes": max(sizes)}
+    found = {
+        "seconds": wall / steps, "cpu_seconds": cpu / steps, "others": others,
+        "megabytes": max(sizes),
+    }  # fmt: skip
     return {name: None if math.isnan(number) else number for name, number in found.items()}
 
 
