@@ -121,7 +121,7 @@ def markdown(results: Results) -> str:
         rounds = len({s["round"] for s in samples})
         lines += [
             f"Medians of {rounds} interleaved round{'s' * (rounds > 1)} (lowest–highest), each "
-            "sample the steps of six seconds, at least one, after a warm-up step in a fresh process, "
+            "sample the steps of six seconds, at least one, after a warm-up in a fresh process, "
             f"{results['threads']} threads. MB: the process's peak of anonymous memory during the "
             "step, libraries and data included. As users get it: no settings of malloc or OpenMP; "
             "ours makes its own. Gradient: relative difference to the plain loop's in float64."
