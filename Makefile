@@ -46,7 +46,7 @@ bench: setup ## our MAML step against other libraries', each installed below .be
 	@$(BIN)/python -m tests.bench $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)") $(if $(OUT),--out "$(OUT)")
 
 bench-quick: setup ## how fast episodes, updates and tests are here, and how much memory they take (3 minutes)
-	@$(BIN)/python -m tests.bench --quick $(if $(OUT),--out "$(OUT)")
+	@$(BIN)/python -m tests.bench --parts ours $(if $(OUT),--out "$(OUT)")
 
 clean: ## remove the environment, caches and runs under way; results stay
 	rm -rf .venv .bench runs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,19 +1,23 @@
 """What the zoo costs, and what other libraries take for the same second-order MAML step.
 
-`make bench` runs everything, `make bench-quick` the zoo's own measurements alone.
+`make bench` runs everything, `make bench-quick` part `ours` alone. The parts: `peers` compares
+libraries, `ours` measures the zoo's pieces, `runs` what a run takes beside them.
 """
 
 import argparse
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
-from tests.bench.ours import MEASUREMENTS
+from tests.bench import ours, runs
 from tests.bench.peers import NAMES
 from tests.bench.race import ROOT, Race, chosen, one_line
 from tests.bench.table import WORK, markdown
 from zoo.errors import UsageError
 from zoo.files import make_folder, write_text
+
+PARTS = ("peers", "ours", "runs")
 
 
 def arguments() -> argparse.Namespace:
@@ -24,8 +28,7 @@ def arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     flag = parser.add_argument
-    flag("--quick", action="store_true", help="the zoo's own measurements alone")
-    flag("--peers", action="store_true", help="the comparison alone")
+    flag("--parts", nargs="+", choices=PARTS, help="default: all; peers with --check or --only")
     flag("--check", action="store_true", help="install and compare gradients, time nothing")
     flag("--only", nargs="+", choices=NAMES, default=[], metavar="NAME", help=", ".join(NAMES))
     flag("--channels", nargs="+", type=int, default=[32, 64], metavar="C", help="default: 32 64")
@@ -38,17 +41,16 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure_ours(race: Race) -> None:
+def measure(race: Race, module: ModuleType) -> None:
     """The zoo's own measurements, each in a process of its own."""
-    race.results["ours"] = {}
-    for number, name in enumerate(MEASUREMENTS):
-        command = [sys.executable, "-m", "tests.bench.ours", "--only", str(number)]
+    found = race.results.setdefault("ours", {})
+    for name in module.MEASUREMENTS:
+        command = [sys.executable, "-m", module.__name__, name]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        said = done.stdout.strip() or "did not run"
+        found[name] = done.stdout.strip()
         if done.returncode:
-            said = f"did not run: {one_line(done.stderr)}"
-        race.results["ours"][name] = said
-        print(f"{name}: {said}", file=sys.stderr, flush=True)
+            found[name] = f"did not run: {one_line(done.stderr)}"
+        print(f"{name}: {found[name]}", file=sys.stderr, flush=True)
         race.save()
 
 
@@ -62,15 +64,18 @@ def main() -> int:
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2
-    race = Race([] if args.quick else chosen(args.only), args.threads, args.out, args.torch_index)
+    parts = args.parts or (["peers"] if args.check or args.only else PARTS)
+    names = chosen(args.only) if "peers" in parts else []
+    race = Race(names, args.threads, args.out, args.torch_index)
     status = 0
     try:
-        if not args.quick:
+        if names:
             race.check()
             if not args.check:
                 race.time(args.rounds, args.channels, args.orders)
-        if args.quick or not (args.peers or args.check or args.only):
-            measure_ours(race)
+        for module in (ours, runs):
+            if module.__name__.rpartition(".")[2] in parts:
+                measure(race, module)
     except KeyboardInterrupt:
         status = 130
         print("stopped; what was measured is below", file=sys.stderr)

@@ -1,10 +1,11 @@
-"""How fast the zoo is here: `make bench-quick`. Prints a Markdown table; nothing is asserted."""
+"""How fast the zoo's pieces are here: `make bench-quick`.
+
+`python -m tests.bench.ours NAME` takes one measurement, in a process of its own.
+"""
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from zoo.episode import Episode
 
 SECONDS = 3.0  # of each measurement of a rate
-ROUNDS = 3  # of an update beside the same by plain layers; 0 for its memory alone
+ROUNDS = 2  # of an update; 0 for its memory alone
 IMAGE = (3, 84, 84)
 
 
@@ -86,11 +87,33 @@ def gather(normalise: bool) -> str:
     return f"{rate(work):,.0f} tasks/s"
 
 
-def measure_update(loss_of: Callable[[Episode], Tensor], net: nn.Module, shape: list[int]) -> str:
-    """Seconds of one update on random 84x84 images, its peak of anonymous memory, and its share.
+def copy() -> str:
+    """The same bytes, read in order and written: what the memory allows at best."""
+    import torch
 
-    The share is of the same update by plain layers, in turn with ours. `shape` is way, shot, query
-    and tasks; one task's graph at a time.
+    torch.set_num_threads(2)
+    with tempfile.TemporaryFile() as file:
+        file.write(np.random.default_rng(0).bytes(32 * 600 * 3 * 84 * 84))
+        file.flush()
+        pixels = torch.from_numpy(np.memmap(file, np.uint8, "c", shape=(48, 400, 3 * 84 * 84)))
+    here = 0
+
+    def work() -> int:
+        nonlocal here
+        torch.empty(400, 3 * 84 * 84, dtype=torch.uint8).copy_(pixels[here])
+        here = (here + 1) % len(pixels)
+        return 4
+
+    return f"{rate(work):,.0f} tasks/s"
+
+
+def measure_update(
+    loss_of: Callable[[Episode], Tensor], net: nn.Module, shape: list[int], beside: bool = False
+) -> str:
+    """Seconds of one update on random 84x84 images, and its peak of anonymous memory.
+
+    `shape` is way, shot, query and tasks; one task's graph at a time. `beside` asks for the share
+    of the same update by plain layers, in turn with ours.
     """
     import torch
 
@@ -114,19 +137,22 @@ def measure_update(loss_of: Callable[[Episode], Tensor], net: nn.Module, shape: 
         optimizer.zero_grad()
         return time.perf_counter() - start
 
-    seconds(), seconds()
-    needs = peak  # before the plain layers'
-    if not ROUNDS:
-        return f"{needs:.0f}"
-    with plain():
-        seconds()
-    ours, theirs = [], []
-    for _ in range(ROUNDS):
-        ours.append(seconds())
+    def by_plain_layers() -> float:
         with plain():
-            theirs.append(seconds())
-    median, share = statistics.median(ours), statistics.median(ours) / statistics.median(theirs)
-    return f"{median:.2f} s, {needs:,.0f} MB; {share:.2f} of plain layers"
+            return seconds()
+
+    seconds()
+    if not ROUNDS:
+        seconds()
+        return f"{peak:.0f}"
+    ours = [seconds() for _ in range(ROUNDS)]
+    text = f"{statistics.median(ours):.2f} s, {peak:,.0f} MB"
+    if beside:
+        by_plain_layers()
+        turns = [(seconds(), by_plain_layers()) for _ in range(2 * ROUNDS + 1)]
+        mine, theirs = (statistics.median(times) for times in zip(*turns, strict=True))
+        text += f"; {mine / theirs:.2f} of plain layers' time"
+    return text
 
 
 def maml_update(channels: int, **options: Any) -> str:
@@ -150,7 +176,7 @@ def protonet_update() -> str:
     from zoo.backbones import build_backbone
 
     learner = ProtoNet(build_backbone("conv4", IMAGE), 5)
-    return measure_update(learner.meta_loss, learner, [20, 5, 15, 1])
+    return measure_update(learner.meta_loss, learner, [20, 5, 15, 1], beside=True)
 
 
 def folding(tasks: int) -> str:
@@ -172,39 +198,23 @@ def folding(tasks: int) -> str:
 
 MAML = "MAML update, Conv4-{}, 84x84, 4 tasks, 5 steps, "
 MEASUREMENTS = {
-    "episode indices, 5-way 5-shot 15 queries": (indices, True),
-    "episodes of 100 84x84 images, uint8": (lambda: gather(False), True),
-    "the same, cast and normalised": (lambda: gather(True), True),
-    MAML.format(32) + "second order": (lambda: maml_update(32), True),
-    MAML.format(32) + "memory=low": (lambda: maml_update(32, memory="low"), True),
-    MAML.format(32) + "first order": (lambda: maml_update(32, first_order=True), True),
-    MAML.format(64) + "second order": (lambda: maml_update(64), True),
-    MAML.format(64) + "memory=low": (lambda: maml_update(64, memory="low"), True),
-    "ProtoNet update, Conv4-64, 84x84, 20-way 5-shot": (protonet_update, True),
-    "MAML on Omniglot's Conv4-64, 5-way 1-shot, a task, one at a time": (lambda: folding(1), True),
-    "the same, eight at a time, folded into channels": (lambda: folding(8), True),
+    "episode indices, 5-way 5-shot 15 queries": indices,
+    "episodes of 100 84x84 images, uint8": lambda: gather(False),
+    "the same bytes, copied in order": copy,
+    "episodes of them, cast and normalised": lambda: gather(True),
+    MAML.format(32) + "second order": lambda: maml_update(32),
+    MAML.format(32) + "memory=low": lambda: maml_update(32, memory="low"),
+    MAML.format(32) + "first order": lambda: maml_update(32, first_order=True),
+    MAML.format(64) + "second order": lambda: maml_update(64),
+    MAML.format(64) + "memory=low": lambda: maml_update(64, memory="low"),
+    "ProtoNet update, Conv4-64, 84x84, 20-way 5-shot": protonet_update,
+    "MAML on Omniglot's Conv4-64, 5-way 1-shot, a task, one at a time": lambda: folding(1),
+    "the same, eight at a time, folded into channels": lambda: folding(8),
 }
 
 
-def main() -> None:
-    """Measure each in a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", type=int, help=argparse.SUPPRESS)
-    only = parser.parse_args().only
-    if only is not None:
-        from zoo.cpu import tune_cpu
-
-        measure, tuned = list(MEASUREMENTS.values())[only]
-        if tuned:
-            tune_cpu()
-        print(measure())
-        return
-    print("| work | here |\n|---|---|")
-    for number, name in enumerate(MEASUREMENTS):
-        command = [sys.executable, "-m", "tests.bench.ours", "--only", str(number)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        print(f"| {name} | {done.stdout.strip()} |", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    from zoo.cpu import tune_cpu
+
+    tune_cpu()
+    print(MEASUREMENTS[sys.argv[1]]())

@@ -1,4 +1,4 @@
-"""The tables in Markdown, made from a results file alone: `python -m tests.bench.table FILE`."""
+"""The tables in Markdown, made from results files alone: `python -m tests.bench.table FILE...`."""
 
 import json
 import statistics
@@ -142,4 +142,5 @@ def markdown(results: Results) -> str:
 
 
 if __name__ == "__main__":
-    print(markdown(json.loads(Path(sys.argv[1]).read_text())), end="")
+    files = [json.loads(Path(name).read_text()) for name in sys.argv[1:]]
+    print("\n".join(map(markdown, files)), end="")

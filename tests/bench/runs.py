@@ -1,0 +1,177 @@
+"""What a run takes beside its updates: its start, its set-up, Lightning, its tests.
+
+`python -m tests.bench.runs NAME` takes one measurement, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo.episode import Episode
+    from zoo.experiment import Run
+
+ONE = ["--updates", "1", "--val_episodes", "1", "--test_episodes", "1"]
+UPDATE = 0.05  # seconds, of which Lightning is measured as a share
+
+
+def process_seconds(*words: str, repeats: int = 5) -> float:
+    """Seconds that Python takes from start to end; the median."""
+
+    def once() -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *words], capture_output=True, check=True)
+        return time.perf_counter() - start
+
+    once()
+    return statistics.median(once() for _ in range(repeats))
+
+
+def start(*words: str) -> str:
+    """A command of ours, from start to end."""
+    return f"{process_seconds('-m', 'zoo', *words):.2f} s"
+
+
+def set_up() -> str:
+    """A run of one update, one validation and one test episode, less its imports."""
+
+    def fresh() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            where = ["--results", f"{folder}/results", "--runs", f"{folder}/runs"]
+            words = ["-m", "zoo", "run", "protonet", "glyphs", *ONE, *where]
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *words], capture_output=True, check=True)
+            return time.perf_counter() - start
+
+    fresh()
+    whole = statistics.median(fresh() for _ in range(3))
+    imports = process_seconds("-c", "import zoo.jobs, pytorch_lightning.loggers", repeats=3)
+    return f"{whole - imports:.1f} s (imports {imports:.1f} s)"
+
+
+def a_run(learner: str, shape: Sequence[int], flags: dict[str, Any]) -> Run:
+    """A run on random images: classes, images a class, C, H, W; the same in train and test."""
+    import torch
+
+    from datasets.store import Store
+    from zoo.experiment import Run
+    from zoo.plan import Place
+
+    torch.set_num_threads(2)
+    classes, *each = shape
+    random = np.random.default_rng(0)
+    images = (random.integers(0, 256, each, dtype=np.uint8) for _ in range(classes))
+    store = Store.from_arrays([str(c) for c in range(classes)], images)
+    return Run(
+        learner, "miniimagenet" if each[1] == 3 else "omniglot[split=1200/423]", shot=5,
+        budget="none", flags=flags, place=Place(device="cpu", threads=2),
+        stores={"train": store, "test": store},
+    )  # fmt: skip
+
+
+def lightning() -> str:
+    """What Lightning and our callbacks add to an update of 50 ms, by the length of two trainings.
+
+    The update sleeps, so that nothing but what surrounds it computes.
+    """
+    import torch
+
+    from zoo.callbacks import Keeper
+    from zoo.environment import quiet
+
+    def seconds(updates: int, bare: bool) -> float:
+        flags = {"updates": updates, "meta_batch": 1, "validations": 1}
+        run = a_run("protonet", (30, 20, 1, 28, 28), flags)
+        parameter = next(run.learner.parameters())
+
+        def meta_loss(episode: Episode) -> Tensor:
+            time.sleep(UPDATE)
+            return parameter.sum()
+
+        run.learner.meta_loss = meta_loss  # type: ignore[method-assign]
+        with tempfile.TemporaryDirectory() as folder, quiet():
+            start = time.perf_counter()
+            if bare:
+                optimizer = torch.optim.Adam(run.learner.parameters())
+                for batch in run.data.train_dataloader():
+                    meta_loss(run.data.on_after_batch_transfer(batch, 0)).backward()
+                    optimizer.step()
+                    optimizer.zero_grad()
+            else:
+                run.train(Path(folder), Keeper(Path(folder), "val/accuracy", None), False)
+            return time.perf_counter() - start
+
+    def each(bare: bool) -> float:
+        return (seconds(120, bare) - seconds(20, bare)) / 100
+
+    each(False)
+    added = statistics.median(each(False) - each(True) for _ in range(3))
+    return f"{1000 * added:.1f} ms, {added / UPDATE:.1%}"
+
+
+def test_seconds(
+    learner: str, episodes: int, options: Callable[[Run], None], **flags: Any
+) -> float:
+    """Seconds of a test of 5-way 5-shot episodes of 84x84 images, Lightning and all."""
+    from zoo.environment import quiet
+
+    run = a_run(learner, (20, 600, 3, 84, 84), flags | {"test_episodes": episodes})
+    options(run)
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        return run.test(Path(folder), progress=False)[2]
+
+
+def maml_test(episodes: int = 40) -> str:
+    """A MAML test of 1,000 episodes, by the speed of fewer."""
+
+    def seconds(count: int) -> float:
+        return test_seconds("maml", count, lambda run: None)
+
+    seconds(4)
+    return f"{(seconds(episodes + 4) - seconds(4)) / episodes * 1000:.0f} s"
+
+
+def embedding(episodes: int = 10_000, each: int = 60) -> str:
+    """A ProtoNet test with every image embedded once, beside embedding every episode."""
+
+    def seconds(count: int, alone: bool) -> float:
+        def set_trait(run: Run) -> None:
+            run.learner.embeds_alone = alone
+
+        return test_seconds("protonet", count, set_trait, backbone="conv4")
+
+    seconds(2, False)  # what happens once
+    first = seconds(each, False)
+    once = seconds(episodes, True)
+    last = seconds(each, False)  # again, lest the machine's mood decide
+    ordinary = (first + last) / 2 / each * episodes
+    return f"{once:.1f} s; {ordinary / once:.0f} times as long, {ordinary:,.0f} s, where each is"
+
+
+MEASUREMENTS = {
+    "python -m zoo --help": lambda: start("--help"),
+    "python -m zoo list": lambda: start("list"),
+    "a run beside its imports and updates": set_up,
+    "Lightning and callbacks, an update of 50 ms": lightning,
+    "MAML test of 1,000 episodes, Conv4-32, 84x84, 5-way 5-shot, 10 steps": maml_test,
+    "ProtoNet test of 10,000 5-shot episodes, Conv4-64, 84x84: images embedded once, not in each "
+    "episode": embedding,
+}
+
+
+if __name__ == "__main__":
+    from zoo.cpu import tune_cpu
+
+    tune_cpu()
+    print(MEASUREMENTS[sys.argv[1]]())
