@@ -133,7 +133,8 @@ def test_mini_images_are_read_in_the_order_of_the_class_list(mini: Path) -> None
         assert {array.shape for array in arrays} == {(FEW, 3, 84, 84)}
         for wnid, array in zip(wnids, arrays, strict=True):
             with Image.open(mini / "images" / f"{wnid}{FEW:08}.jpg") as image:
-                assert (array[FEW - 1] == np.asarray(image).transpose(2, 0, 1)).all()
+                pixels = np.asarray(image).transpose(2, 0, 1)
+                assert (array == pixels).all((1, 2, 3)).sum() == 1
 
 
 @pytest.mark.parametrize("python", [2, 3, 4, 5])
@@ -302,7 +303,7 @@ BAD_OMNIGLOT: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "class missing": (shutil.rmtree, [CHARACTER, "missing"]),
     "too few drawings": (
         lambda p: next(p.glob("*.png")).unlink(),
-        [CHARACTER, "expected 2 drawings, found 1"],
+        [CHARACTER, "has 1 images", "expected 2"],
     ),
     "class doubled": (
         lambda p: shutil.copytree(p, p.parents[2] / "images_background" / CHARACTER),

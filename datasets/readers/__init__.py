@@ -11,11 +11,12 @@ import struct
 import zlib
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
-from typing import ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -43,7 +44,7 @@ class Reader(ABC):
     Args:
         folder: where the form's files are, as `find` gives it.
         lists: the classes that belong to each split.
-        per_class: how many images every class must have.
+        per_class: how many images every class must have; None where classes differ.
     """
 
     form: ClassVar[str]  # its name in sources.csv, and in messages
@@ -52,14 +53,16 @@ class Reader(ABC):
     # What turns the files into pixels. It is part of the source's fingerprint: change it together
     # with the pixels, and stores that were built the old way are built anew.
     recipe: ClassVar[str]
+    again: ClassVar[str] = "fetch it again"  # what to do about damaged files
 
-    def __init__(self, folder: Path, lists: dict[str, list[str]], per_class: int) -> None:
+    def __init__(self, folder: Path, lists: dict[str, list[str]], per_class: int | None) -> None:
         self.folder = folder
         self.lists = lists
         self.per_class = per_class
+        self._found: tuple[str, Mapping[str, Sequence[Any]]] | None = None
 
     @classmethod
-    def find(cls, root: Path, lists: dict[str, list[str]], per_class: int) -> Self | None:
+    def find(cls, root: Path, lists: dict[str, list[str]], per_class: int | None) -> Self | None:
         """The reader of this form at or below `root`, or None where the form is not there."""
         for folder in (root, *(root / home for home in cls.homes)):
             if cls.is_in(folder, lists):
@@ -76,20 +79,58 @@ class Reader(ABC):
         """The files and folders whose size and time of change tell whether the source changed."""
 
     @abstractmethod
+    def where(self, split: str) -> Path:
+        """The file or folder that says which classes a split has, for messages."""
+
+    @abstractmethod
+    def scan(self, split: str) -> Mapping[str, Sequence[Any]]:
+        """What each class of a split is made of, one item an image, not compared with the lists.
+
+        Raises:
+            UsageError: a file is missing or damaged.
+        """
+
+    @abstractmethod
+    def decode(self, item: Any) -> np.ndarray:
+        """The image uint8 (C, H, W) of an item of `scan`.
+
+        Raises:
+            UsageError: it is damaged or of another kind.
+        """
+
+    def found(self, split: str) -> Mapping[str, Sequence[Any]]:
+        """`scan`, kept for one split at a time: it may hold all pixels."""
+        if not self._found or self._found[0] != split:
+            self._found = None
+            self._found = split, self.scan(split)
+        return self._found[1]
+
     def classes(self, split: str) -> list[str]:
-        """Names of the split's classes, in the order of `images`.
+        """Names of the split's classes, in the order of `images`, which is that of the class list.
 
         Raises:
             UsageError: the source does not hold exactly these classes, `per_class` images each.
         """
+        found = self.found(split)
+        compare_classes(self.where(split), found, self.lists, split, self.again)
+        for name, items in found.items():
+            if self.per_class is not None and len(items) != self.per_class:
+                raise UsageError(
+                    f"{self.where(split)}: class {name!r} has {len(items)} images, expected "
+                    f"{self.per_class}; {self.again}"
+                )
+        return self.lists[split]
 
-    @abstractmethod
     def images(self, split: str) -> Iterator[np.ndarray]:
-        """One array a class, uint8 (n, C, H, W), in the order of `classes`.
+        """One array a class, uint8 (n, C, H, W), in the order of `classes`, rows `by_content`.
 
         Raises:
             UsageError: an image is damaged or of another kind.
         """
+        groups = [self.found(split)[name] for name in self.classes(split)]
+        decoded = in_order(self.decode, (item for group in groups for item in group))
+        for group in groups:
+            yield by_content(np.stack([next(decoded) for _ in group]))
 
     def check(self) -> None:
         """Check the classes of every split, before anything is built from one of them."""
@@ -101,6 +142,16 @@ class Reader(ABC):
         state = [(path.relative_to(self.folder).as_posix(), *_stat(path)) for path in self.files()]
         facts = json.dumps([self.form, self.recipe, self.lists, state])
         return blake2b(facts.encode(), digest_size=16).hexdigest()
+
+
+def by_content(images: np.ndarray) -> np.ndarray:
+    """Images (n, ...) ordered by a hash of their pixels.
+
+    Forms of the same set hold a class's images in different orders, some without file names.
+    Ordered by content, all of them give the same rows, so the same episodes.
+    """
+    order = sorted(range(len(images)), key=lambda i: blake2b(images[i].tobytes()).digest())
+    return images[order]
 
 
 def _stat(path: Path) -> tuple[int, int]:
@@ -128,25 +179,52 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Itera
                 future.cancel()
 
 
-def load_image(path: Path) -> Image.Image:
-    """Decode an image file in full.
+def load_image(source: Path | bytes, name: object = None) -> Image.Image:
+    """Decode an image in full.
+
+    Args:
+        source: its file, or what would be in one.
+        name: what to call it in messages; by default the file.
 
     Raises:
         UsageError: it is missing, empty, truncated or no image.
     """
+    name = source if name is None else name
     try:
-        with Image.open(path) as image:
+        with Image.open(source if isinstance(source, Path) else BytesIO(source)) as image:
             image.load()
             return image
     except FileNotFoundError:
-        raise UsageError(f"{path}: the image is missing; unpack the archive again") from None
+        raise UsageError(f"{name}: the image is missing; unpack the archive again") from None
     except _DAMAGE as error:
-        reason = (
-            "empty" if path.stat().st_size == 0 else f"damaged or truncated ({one_line(error)})"
-        )
+        size = source.stat().st_size if isinstance(source, Path) else len(source)
+        reason = f"damaged or truncated ({one_line(error)})" if size else "empty"
         raise UsageError(
-            f"{path}: expected an image, the file is {reason}; unpack it again"
+            f"{name}: expected an image, the file is {reason}; unpack it again"
         ) from error
+
+
+# Squashing to the size wanted is what the common caches of mini- and tiered-ImageNet do
+# (renmengye/few-shot-ssl-public); Pillow's bilinear filter averages when it shrinks.
+FILTER = Image.Resampling.BILINEAR
+
+
+def colour_pixels(image: Image.Image, side: int, name: object, convert: bool = False) -> np.ndarray:
+    """A colour image as uint8 (3, side, side), squashed where it has another size.
+
+    Raises:
+        UsageError: it is grey or has a palette, and `convert` is not set.
+    """
+    if image.mode != "RGB":
+        if not convert:
+            raise UsageError(
+                f"{name}: expected a colour image (RGB), its mode is {image.mode!r}; "
+                "unpack it again"
+            )
+        image = image.convert("RGB")
+    if image.size != (side, side):
+        image = image.resize((side, side), FILTER)
+    return np.asarray(image).transpose(2, 0, 1)
 
 
 def one_line(error: BaseException) -> str:
@@ -155,21 +233,19 @@ def one_line(error: BaseException) -> str:
 
 
 def compare_classes(
-    source: Path, found: Iterable[str], lists: dict[str, list[str]], split: str
+    source: Path, found: Iterable[str], lists: dict[str, list[str]], split: str, again: str
 ) -> None:
     """Check that `source` holds the classes of `split`, all of them and no other.
 
     Raises:
-        UsageError: names the first class that is too many or missing.
+        UsageError: names the first class that is too many or missing, and ends with `again`.
     """
     expected = lists[split]
     home = {name: other for other, names in lists.items() for name in names}
-    advice = f"expected the {len(expected)} {split} classes of datasets/splits"
+    advice = f"expected the {len(expected)} {split} classes of datasets/splits; {again}"
     for name in found:
         if home.get(name) != split:
             what = f"a {home[name]} class" if name in home else "in none of the splits"
-            raise UsageError(
-                f"{source}: holds class {name!r}, which is {what}; {advice}: fetch it again"
-            )
+            raise UsageError(f"{source}: holds class {name!r}, which is {what}, {advice}")
     for name in sorted(set(expected).difference(found)):
-        raise UsageError(f"{source}: class {name!r} is missing; {advice}: fetch it again")
+        raise UsageError(f"{source}: class {name!r} of the {split} split is missing, {advice}")

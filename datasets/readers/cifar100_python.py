@@ -4,8 +4,7 @@
 planes of an image one after the other. A few-shot class is its 500 train and 100 test images.
 """
 
-from collections.abc import Iterator
-from hashlib import blake2b
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,9 @@ class Cifar100Python(Reader):
     needs = "train, test and meta (from cifar-100-python.tar.gz)"
     homes = ("cifar-100-python", "cifar100/cifar-100-python", "cifar100")
     recipe = "RGB 32x32, train and test joined, 1"
+    again = AGAIN
 
-    def __init__(self, folder: Path, lists: dict[str, list[str]], per_class: int) -> None:
+    def __init__(self, folder: Path, lists: dict[str, list[str]], per_class: int | None) -> None:
         super().__init__(folder, lists, per_class)
         self._loaded: tuple[np.ndarray, np.ndarray] | None = None
         self._labels: dict[str, int] = {}
@@ -41,22 +41,18 @@ class Cifar100Python(Reader):
         """The three pickles."""
         return [self.folder / name for name in ("train", "test", "meta")]
 
-    def classes(self, split: str) -> list[str]:
-        """Fine class names, in the order of the class list; see `Reader.classes`."""
-        self._load()
-        return self.lists[split]
+    def where(self, split: str) -> Path:
+        """All three together say it."""
+        return self.folder
 
-    def images(self, split: str) -> Iterator[np.ndarray]:
-        """Arrays (600, 3, 32, 32) RGB, ordered by content; see `Reader.images`.
-
-        Other forms of CIFAR-100 hold the same pixels in other orders, some without file names.
-        Ordered by content, all of them give the same rows, so the same episodes.
-        """
+    def scan(self, split: str) -> dict[str, Sequence[np.ndarray]]:
+        """Rows (3072,) by the name of the fine class; see `Reader.scan`."""
         data, labels = self._load()
-        for name in self.lists[split]:
-            rows = data[labels == self._labels[name]]
-            order = sorted(range(len(rows)), key=lambda i: blake2b(rows[i]).digest())
-            yield rows[order].reshape(-1, 3, 32, 32)
+        return {name: data[labels == self._labels[name]] for name in self.lists[split]}
+
+    def decode(self, item: np.ndarray) -> np.ndarray:
+        """The image (3, 32, 32) of a row: RGB."""
+        return item.reshape(3, 32, 32)
 
     def _load(self) -> tuple[np.ndarray, np.ndarray]:
         """All pixels (60000, 3072) and their labels, checked."""
@@ -64,13 +60,6 @@ class Cifar100Python(Reader):
             self._labels = self._read_meta()
             train, test = self._read_part("train"), self._read_part("test")
             data, labels = (np.concatenate(parts) for parts in zip(train, test, strict=True))
-            for name, label in self._labels.items():
-                count = int((labels == label).sum())
-                if count != self.per_class:
-                    raise UsageError(
-                        f"{self.folder}: class {name!r} has {count} images in train and test "
-                        f"together, expected {self.per_class}; {AGAIN}"
-                    )
             self._loaded = data, labels
         return self._loaded
 

@@ -5,19 +5,16 @@ Form: twitter-research/meta-learning-lstm, data/miniImagenet.
 """
 
 import csv
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from datasets.readers import Reader, compare_classes, in_order, load_image
+from datasets.readers import FILTER, Reader, colour_pixels, load_image
 from zoo.errors import UsageError
 
-SIDE = 84
-# The published images are larger than 84x84. Squashing is what the common caches do
-# (renmengye/few-shot-ssl-public); Pillow's bilinear filter averages when it shrinks.
-FILTER = Image.Resampling.BILINEAR
+SIDE = 84  # the published images are larger
 
 
 class RaviCsv(Reader):
@@ -26,11 +23,10 @@ class RaviCsv(Reader):
     form = "Ravi csv + jpg"
     needs = "train.csv, val.csv, test.csv and the folder images/ (from images.zip)"
     homes = ("miniimagenet", "mini-imagenet", "miniImagenet", "mini_imagenet")
-    recipe = f"RGB, squashed to {SIDE}x{SIDE} where it is not, {FILTER.name}, 1"
+    recipe = f"RGB, squashed to {SIDE}x{SIDE} where it is not, {FILTER.name}, 2"
 
-    def __init__(self, folder: Path, lists: dict[str, list[str]], per_class: int) -> None:
+    def __init__(self, folder: Path, lists: dict[str, list[str]], per_class: int | None) -> None:
         super().__init__(folder, lists, per_class)
-        self._listed: dict[str, dict[str, list[str]]] = {}
         self._present: set[str] | None = None
 
     @classmethod
@@ -44,24 +40,13 @@ class RaviCsv(Reader):
         names = ("train.csv", "val.csv", "test.csv", "images")
         return [self.folder / name for name in names]
 
-    def classes(self, split: str) -> list[str]:
-        """Wnids, in the order of the class list; see `Reader.classes`."""
-        if split not in self._listed:
-            self._listed[split] = self._read(split)
-        return self.lists[split]
+    def where(self, split: str) -> Path:
+        """The split's csv file."""
+        return self.folder / f"{split}.csv"
 
-    def images(self, split: str) -> Iterator[np.ndarray]:
-        """Arrays (600, 3, 84, 84) RGB, in the order of the file names; see `Reader.images`."""
-        names = self.classes(split)
-        files = (file for name in names for file in sorted(self._listed[split][name]))
-        decoded = in_order(self._decode, files)
-        for name in names:
-            yield np.stack([next(decoded) for _ in self._listed[split][name]])
-
-    def _read(self, split: str) -> dict[str, list[str]]:
-        """The csv file of a split, checked: file names by class."""
-        path = self.folder / f"{split}.csv"
-        present = self._images()
+    def scan(self, split: str) -> dict[str, list[str]]:
+        """File names by wnid, as the csv file lists them; see `Reader.scan`."""
+        path = self.where(split)
         listed: dict[str, list[str]] = {}
         seen: set[str] = set()
         for line, row in _rows(path):
@@ -77,18 +62,6 @@ class RaviCsv(Reader):
                 )
             seen.add(file)
             listed.setdefault(label, []).append(file)
-        compare_classes(path, listed, self.lists, split)
-        for name, files in listed.items():
-            if len(files) != self.per_class:
-                raise UsageError(
-                    f"{path}: class {name!r} has {len(files)} images, expected {self.per_class}; "
-                    "fetch it again"
-                )
-        for file in seen - present:
-            raise UsageError(
-                f"{self.folder / 'images' / file}: listed in {path.name} but missing; "
-                "unpack images.zip again"
-            )
         return listed
 
     def _images(self) -> set[str]:
@@ -99,18 +72,22 @@ class RaviCsv(Reader):
             self._present = {path.name for path in folder.iterdir()}
         return self._present
 
-    def _decode(self, file: str) -> np.ndarray:
-        """One image, uint8 (3, 84, 84)."""
-        path = self.folder / "images" / file
-        image = load_image(path)
-        if image.mode != "RGB":
-            raise UsageError(
-                f"{path}: expected a colour image (RGB), its mode is {image.mode!r}; unpack "
-                "images.zip again"
-            )
-        if image.size != (SIDE, SIDE):
-            image = image.resize((SIDE, SIDE), FILTER)
-        return np.asarray(image).transpose(2, 0, 1)
+    def classes(self, split: str) -> list[str]:
+        """Wnids; see `Reader.classes`. Every file listed must be there."""
+        names = super().classes(split)
+        present = self._images()
+        for file in itertools.chain(*self.found(split).values()):
+            if file not in present:
+                raise UsageError(
+                    f"{self.folder / 'images' / file}: listed in {split}.csv but missing; "
+                    "unpack images.zip again"
+                )
+        return names
+
+    def decode(self, item: str) -> np.ndarray:
+        """The image (3, 84, 84) of a file of images/."""
+        path = self.folder / "images" / item
+        return colour_pixels(load_image(path), SIDE, path)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
