@@ -5,6 +5,7 @@ Nothing heavy is imported until images are opened, so that listing benchmarks co
 
 import os
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -31,6 +32,8 @@ class Benchmark:
 
     key: ClassVar[str]
     title: ClassVar[str]
+    # Classes of datasets.readers, the form that loses least first: imported when images are opened.
+    forms: ClassVar[tuple[str, ...]] = ()
     image: ClassVar[tuple[int, int, int]]  # (C, H, W)
     # The allowed values of each option, the default first.
     allowed: ClassVar[dict[str, tuple[Any, ...]]] = {}
@@ -38,15 +41,14 @@ class Benchmark:
     mean: ClassVar[tuple[float, ...]]
     std: ClassVar[tuple[float, ...]]
     query: int = 15  # test queries a class
-    per_class: int = 600  # images a class
+    per_class: int | None = 600  # images a class; None: classes differ
     note: str = ""  # to print beside numbers measured on it
 
     def __init__(self, **options: Any) -> None:
         for name, value in options.items():
             if name not in self.allowed:
-                known = (
-                    f"options: {', '.join(self.allowed)}" if self.allowed else "it has no options"
-                )
+                names = ", ".join(self.allowed)
+                known = f"options: {names}" if names else "it has no options"
                 raise UsageError(f"benchmark {self.key!r} has no option {name!r}; {known}")
             if value not in self.allowed[name]:
                 choices = ", ".join(map(str, self.allowed[name]))
@@ -79,7 +81,8 @@ class Benchmark:
 
     def readers(self) -> list[type["Reader"]]:
         """The readers of its published forms, the preferred one first."""
-        raise NotImplementedError
+        paths = [form.split(".") for form in self.forms]
+        return [getattr(import_module(f"datasets.readers.{m}"), name) for m, name in paths]
 
     def find(self, data: Path | None) -> "Reader":
         """The reader of the form that lies at or below `data`; reads no image.
@@ -110,7 +113,7 @@ class Benchmark:
         folder = Path(os.environ.get("ZOO_STORE") or f"{data}/zoo-store")
         name = re.sub(r"\W+", "-", self.variant).strip("-")
         return {
-            split: open_store(folder / f"{name}.{split}", reader, split) for split in self.splits
+            split: open_store(folder / f"{name}.{split}", reader, split) for split in reader.lists
         }
 
 
@@ -130,6 +133,10 @@ class MiniImageNet(Benchmark):
 
     key = "miniimagenet"
     title = "mini-ImageNet"
+    forms = (
+        "ravi_csv.RaviCsv", "ren_cache.RenCache", "torchmeta_hdf5.TorchmetaMini",
+        "category_split.CategorySplit", "tadam.TadamMini", "class_folders.ClassFolders",
+    )  # fmt: skip
     image = (3, 84, 84)
     # Means of the train split as gidariss/FewShotWithoutForgetting prints them; deviations
     # measured on a copy of it.
@@ -140,22 +147,29 @@ class MiniImageNet(Benchmark):
         """64, 16 and 20 wnids."""
         return published.miniimagenet()
 
-    def readers(self) -> list[type["Reader"]]:
-        """The csv files with JPEGs."""
-        from datasets.readers.ravi_csv import RaviCsv
 
-        return [RaviCsv]
+@register_benchmark("tieredimagenet")
+class TieredImageNet(Benchmark):
+    """tiered-ImageNet (Ren et al. 2018): ImageNet split by superclass, 84x84 RGB."""
+
+    key = "tieredimagenet"
+    title = "tiered-ImageNet"
+    forms = (
+        "tiered.TieredPng", "tiered.TieredNpz", "torchmeta_hdf5.TorchmetaTiered",
+        "class_folders.TieredFolders",
+    )  # fmt: skip
+    image = (3, 84, 84)
+    mean, std = MiniImageNet.mean, MiniImageNet.std  # ImageNet's images too; not measured
+    per_class = None
+
+    def lists(self) -> Lists:
+        """351, 97 and 160 wnids."""
+        return published.tieredimagenet()
 
 
 class _Cifar100(Benchmark):
     image = (3, 32, 32)
     mean = (129.4 / 255, 124.1 / 255, 112.5 / 255)  # kjunelee/MetaOptNet
-
-    def readers(self) -> list[type["Reader"]]:
-        """The publisher's pickles."""
-        from datasets.readers.cifar100_python import Cifar100Python
-
-        return [Cifar100Python]
 
 
 @register_benchmark("cifarfs")
@@ -164,6 +178,10 @@ class CifarFs(_Cifar100):
 
     key = "cifarfs"
     title = "CIFAR-FS"
+    forms = (
+        "cifar100_python.Cifar100Python", "class_folders.R2d2Folders",
+        "metaoptnet.CifarFsPickles", "torchmeta_hdf5.TorchmetaCifarFs",
+    )  # fmt: skip
     std = (68.2 / 255, 65.4 / 255, 70.7 / 255)  # of its train split
 
     def lists(self) -> Lists:
@@ -177,6 +195,10 @@ class Fc100(_Cifar100):
 
     key = "fc100"
     title = "FC100"
+    forms = (
+        "cifar100_python.Cifar100Python", "metaoptnet.Fc100Pickles", "tadam.TadamFc100",
+        "torchmeta_hdf5.TorchmetaFc100", "class_folders.R2d2Folders",
+    )  # fmt: skip
     std = (69.9 / 255, 67.1 / 255, 73.3 / 255)  # of its train split
 
     def lists(self) -> Lists:
@@ -190,6 +212,7 @@ class Omniglot(Benchmark):
 
     key = "omniglot"
     title = "Omniglot"
+    forms = ("omniglot_folders.OmniglotFolders", "torchmeta_hdf5.TorchmetaOmniglot")
     image = (1, 28, 28)
     allowed: ClassVar = {"split": ("vinyals", "1200/423")}
     mean = (0.0,)
@@ -206,11 +229,46 @@ class Omniglot(Benchmark):
         """1028, 172 and 423 characters, or 1200 and 423."""
         return published.omniglot(self.options["split"])
 
-    def readers(self) -> list[type["Reader"]]:
-        """Lake's folders."""
-        from datasets.readers.omniglot_folders import OmniglotFolders
 
-        return [OmniglotFolders]
+@register_benchmark("cub")
+class Cub(Benchmark):
+    """CUB-200-2011 (Wah et al. 2011): birds by species, in the usual split, 84x84 RGB."""
+
+    key = "cub"
+    title = "CUB-200-2011"
+    forms = ("class_folders.CubFolders", "torchmeta_hdf5.TorchmetaCub")
+    image = (3, 84, 84)
+    mean, std = MiniImageNet.mean, MiniImageNet.std  # not measured
+    per_class = None
+
+    def lists(self) -> Lists:
+        """100, 50 and 50 species, by number."""
+        return published.cub()
+
+
+@register_benchmark("folder")
+class Folder(Benchmark):
+    """Any folder of class folders of images, or of train/, val/ and test/ with such folders."""
+
+    key = "folder"
+    title = "Folder"
+    forms = ("any_folders.AnyFolders",)
+    allowed: ClassVar = {"size": (84, 28, 32, 64, 128, 224), "seed": tuple(range(10))}
+    mean, std = MiniImageNet.mean, MiniImageNet.std
+    per_class = None
+
+    @property
+    def image(self) -> tuple[int, int, int]:  # type: ignore[override]
+        """(C, H, W), in colour, of the size asked for."""
+        return 3, self.options["size"], self.options["size"]
+
+    def find(self, data: Path | None) -> "Reader":
+        """The reader of the folder `data`; see `Benchmark.find`."""
+        from datasets.readers.any_folders import AnyFolders, find_classes
+
+        if data is None or not data.is_dir():
+            raise UsageError(f"--data {data}: expected {AnyFolders.needs}; there is no such folder")
+        return AnyFolders(data, find_classes(data, self.options["seed"]), self.options["size"])
 
 
 @register_benchmark("glyphs")
@@ -230,10 +288,6 @@ class Glyphs(Benchmark):
         from datasets.glyphs import load
 
         return {split: list(names) for split, (names, _) in load().items()}
-
-    def readers(self) -> list[type["Reader"]]:
-        """None: the images come with the code."""
-        return []
 
     def open(self, data: Path | None = None) -> dict[str, "Store"]:
         """The image store of each split, in memory."""

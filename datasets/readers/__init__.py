@@ -52,7 +52,7 @@ class Reader(ABC):
     homes: ClassVar[tuple[str, ...]]  # folders that usually hold it
     # What turns the files into pixels. It is part of the source's fingerprint: change it together
     # with the pixels, and stores that were built the old way are built anew.
-    recipe: ClassVar[str]
+    recipe: str
     again: ClassVar[str] = "fetch it again"  # what to do about damaged files
 
     def __init__(self, folder: Path, lists: dict[str, list[str]], per_class: int | None) -> None:

@@ -4,14 +4,13 @@
 planes of an image one after the other. A few-shot class is its 500 train and 100 test images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from datasets.readers import Reader
-from datasets.unpickle import unpickle
+from datasets.readers.arrays import entries, entry, text
 from zoo.errors import UsageError
 
 CLASSES = 100
@@ -45,7 +44,7 @@ class Cifar100Python(Reader):
         """All three together say it."""
         return self.folder
 
-    def scan(self, split: str) -> dict[str, Sequence[np.ndarray]]:
+    def scan(self, split: str) -> Mapping[str, Sequence[np.ndarray]]:
         """Rows (3072,) by the name of the fine class; see `Reader.scan`."""
         data, labels = self._load()
         return {name: data[labels == self._labels[name]] for name in self.lists[split]}
@@ -66,7 +65,7 @@ class Cifar100Python(Reader):
     def _read_meta(self) -> dict[str, int]:
         """The label of each class, by its name."""
         path = self.folder / "meta"
-        names = _text(_field(path, _text(unpickle(path)), "fine_label_names", list))
+        names = text(entry(path, entries(path, AGAIN), "fine_label_names", list, AGAIN))
         wanted = {name for split in self.lists.values() for name in split}
         for name in names:
             if names.count(name) > 1:
@@ -80,9 +79,9 @@ class Cifar100Python(Reader):
     def _read_part(self, part: str) -> tuple[np.ndarray, np.ndarray]:
         """Pixels uint8 (n, 3072) and labels int64 (n,) of ``train`` or ``test``."""
         path = self.folder / part
-        batch = _text(unpickle(path))
-        data = _field(path, batch, "data", np.ndarray)
-        labels = _field(path, batch, "fine_labels", list)
+        batch = entries(path, AGAIN)
+        data = entry(path, batch, "data", np.ndarray, AGAIN)
+        labels = entry(path, batch, "fine_labels", list, AGAIN)
         if data.dtype != np.uint8 or data.shape != (len(labels), 3072):
             raise UsageError(
                 f"{path}: expected data of uint8 ({len(labels)}, 3072), one row a label, found "
@@ -91,20 +90,3 @@ class Cifar100Python(Reader):
         if not all(isinstance(label, int) and 0 <= label < CLASSES for label in labels):
             raise UsageError(f"{path}: expected fine_labels from 0 to {CLASSES - 1}; {AGAIN}")
         return data, np.array(labels)
-
-
-def _field(path: Path, batch: Any, key: str, kind: type) -> Any:
-    """An entry of a pickled dictionary, of the kind it must have."""
-    value = batch.get(key) if isinstance(batch, dict) else None
-    if not isinstance(value, kind):
-        raise UsageError(f"{path}: expected {key!r}, a {kind.__name__}, in the pickle; {AGAIN}")
-    return value
-
-
-def _text(thing: Any) -> Any:
-    """Decode bytes that Python 3 wrote where Python 2 has strings: keys of a dict, or a list."""
-    if isinstance(thing, dict):
-        return {_text(key): value for key, value in thing.items()}
-    if isinstance(thing, list):
-        return [_text(entry) for entry in thing]
-    return thing.decode("latin1") if isinstance(thing, bytes) else thing

@@ -4,7 +4,7 @@
 ``Alphabet/characterNN/DDDD_PP.png``, 105x105, black ink on white, one drawing a person.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class OmniglotFolders(OmniglotReader):
         """One folder for all splits."""
         return self.folder
 
-    def scan(self, split: str) -> dict[str, list[Path]]:
+    def scan(self, split: str) -> Mapping[str, Sequence[Path]]:
         """Drawings by ``Alphabet/characterNN``; see `Reader.scan`."""
         folders = self._find_characters()
         return {

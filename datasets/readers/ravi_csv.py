@@ -6,7 +6,7 @@ Form: twitter-research/meta-learning-lstm, data/miniImagenet.
 
 import csv
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,7 @@ class RaviCsv(Reader):
         """The split's csv file."""
         return self.folder / f"{split}.csv"
 
-    def scan(self, split: str) -> dict[str, list[str]]:
+    def scan(self, split: str) -> Mapping[str, Sequence[str]]:
         """File names by wnid, as the csv file lists them; see `Reader.scan`."""
         path = self.where(split)
         listed: dict[str, list[str]] = {}

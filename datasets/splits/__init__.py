@@ -4,6 +4,7 @@ Each function returns the classes of every split: ``{"train": [...], "val": [...
 in the published order, which is the order of the classes in a store.
 """
 
+import csv
 import json
 from pathlib import Path
 
@@ -21,6 +22,46 @@ def miniimagenet() -> Lists:
 def cifar100(which: str) -> Lists:
     """Fine classes of a split of CIFAR-100: ``cifar_fs`` (64, 16, 20) or ``fc100`` (60, 20, 20)."""
     return json.loads((_HERE / "cifar100_splits.json").read_text(encoding="utf-8"))[which]
+
+
+def fine_names() -> list[str]:
+    """The 100 classes of CIFAR-100, by their label."""
+    return json.loads((_HERE / "cifar100_splits.json").read_text(encoding="utf-8"))["fine"]
+
+
+def tieredimagenet() -> Lists:
+    """Wnids of tiered-ImageNet: 351, 97, 160 (Ren et al. 2018)."""
+    rows = _tiered_rows()
+    return {split: [wnid for wnid, of, _ in rows if of == split] for split in _SPLITS}
+
+
+def tiered_names() -> dict[str, str]:
+    """The wnid of each class of tiered-ImageNet, by its full name and by its first lemma.
+
+    The published labels give the full list of lemmas ("plane, carpenter's plane, woodworking
+    plane"); lists of first lemmas circulate too. Both are unique among the 608.
+    """
+    rows = _tiered_rows()
+    return {
+        **{name.partition(",")[0]: wnid for wnid, _, name in rows},
+        **{name: wnid for wnid, _, name in rows},
+    }
+
+
+def _tiered_rows() -> list[list[str]]:
+    """Wnid, split and name of each class."""
+    with (_HERE / "tieredimagenet_names.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))[1:]
+
+
+def cub() -> Lists:
+    """Numbers of CUB-200-2011's species, 100, 50, 50: the usual split (Chen et al. 2019).
+
+    Of the folders in order, from 0: even ones are train, 1, 5, 9, ... val, 3, 7, 11, ... test
+    (wyharveychen/CloserLookFewShot, filelists/CUB/write_CUB_filelist.py).
+    """
+    home = ("train", "val", "train", "test")
+    return {split: [f"{i + 1:03}" for i in range(200) if home[i % 4] == split] for split in _SPLITS}
 
 
 def omniglot(split: str) -> Lists:

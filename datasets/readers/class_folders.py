@@ -1,0 +1,123 @@
+"""A folder of images for each class: mini- and tiered-ImageNet, CIFAR-FS, FC100, CUB.
+
+Either the class folders of a split lie in a folder of the split's name (MAML's, yaoyao-liu's and
+learn2learn's ways), or those of all splits lie side by side (r2d2's ``data/``, ImageNet's own
+``train/``); then the class lists alone say which class is of which split, and classes of no split
+are left alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from datasets.readers import FILTER, Reader, colour_pixels, load_image
+
+SPLITS = {"train": ("train", "base"), "val": ("val", "valid"), "test": ("test", "novel")}
+SHARE = 0.75  # of a set's classes, that tells it
+ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".tif", ".tiff"}
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder, in the order of their names."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in ENDINGS and not path.name.startswith(".")
+    )
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, in the order of their names."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+class ClassFolders(Reader):
+    """mini- or tiered-ImageNet, by WordNet id."""
+
+    form = "class folders"
+    needs = "train/, val/ and test/ with a folder a class, or the folders of all classes"
+    homes: ClassVar[tuple[str, ...]] = (
+        "miniimagenet", "mini-imagenet", "miniImagenet", "mini_imagenet",
+        "miniimagenet/data", "processed_images", "miniimagenet/processed_images",
+    )  # fmt: skip
+    recipe = f"RGB, squashed to 84x84 where it is not, {FILTER.name}, 1"
+    side: ClassVar[int] = 84
+    grey: ClassVar[bool] = False  # whether grey images belong to it
+
+    @classmethod
+    def name_of(cls, folder: Path) -> str:
+        """The class whose images a folder holds."""
+        return folder.name
+
+    @classmethod
+    def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
+        """Folders of most classes: mini- and tiered-ImageNet share many, but fewer than these."""
+        known = {name for names in lists.values() for name in names}
+        places = [folder, *(folder / name for names in SPLITS.values() for name in names)]
+        found = {cls.name_of(path) for place in places for path in folders_in(place)}
+        return len(known & found) > SHARE * len(known)
+
+    def files(self) -> list[Path]:
+        """The class folders."""
+        return sorted(path for split in self.lists for path in self._folders(split))
+
+    def where(self, split: str) -> Path:
+        """The folder of the split; without one, that of all classes."""
+        places = [self.folder / name for name in SPLITS[split]]
+        return next((place for place in places if place.is_dir()), self.folder)
+
+    def scan(self, split: str) -> Mapping[str, Sequence[Path]]:
+        """Image files by class; see `Reader.scan`."""
+        return {self.name_of(path): images_in(path) for path in self._folders(split)}
+
+    def decode(self, item: Path) -> np.ndarray:
+        """The image (3, side, side) of a file."""
+        return colour_pixels(load_image(item), self.side, item, convert=self.grey)
+
+    def _folders(self, split: str) -> list[Path]:
+        place = self.where(split)
+        folders = folders_in(place)
+        if place == self.folder:  # where other classes lie too
+            folders = [path for path in folders if self.name_of(path) in self.lists[split]]
+        return folders
+
+
+class TieredFolders(ClassFolders):
+    """tiered-ImageNet, by WordNet id: as ImageNet's own folder ``train/``, or split."""
+
+    homes = (
+        "tieredimagenet", "tiered-imagenet", "tieredImageNet", "tiered_imagenet",
+        "ILSVRC2012_img_train", "ILSVRC/Data/CLS-LOC/train", "imagenet/train",
+    )  # fmt: skip
+    grey = True  # some of ImageNet's images are
+
+
+class R2d2Folders(ClassFolders):
+    """CIFAR-100's classes as folders (Bertinetto et al. 2019)."""
+
+    form = "r2d2 folders"
+    needs = "cifar100/data/ (from cifar100.zip), a folder a class"
+    homes = (
+        "cifar100/data", "cifarfs/cifar100/data", "cifarfs/data", "cifarfs", "cifarfs/processed",
+        "CIFAR-FS", "data",
+    )  # fmt: skip
+    recipe = "RGB 32x32, 1"
+    side = 32
+
+
+class CubFolders(ClassFolders):
+    """CUB-200-2011 (Wah et al. 2011): ``images/NNN.Species/``; a class is its number."""
+
+    form = "CUB-200-2011 folder"
+    needs = "images/ with the 200 folders (from CUB_200_2011.tgz)"
+    homes = ("images", "CUB_200_2011/images", "cub/CUB_200_2011/images", "cub/images", "cub")
+    grey = True  # a few are
+
+    @classmethod
+    def name_of(cls, folder: Path) -> str:
+        """``001`` of ``001.Black_footed_Albatross``."""
+        return folder.name.partition(".")[0]

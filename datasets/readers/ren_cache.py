@@ -1,0 +1,48 @@
+"""mini-ImageNet as Ren et al.'s caches, also torchmeta's and learn2learn's (Ren et al. 2018).
+
+``mini-imagenet-cache-{train,val,test}.pkl``: ``image_data`` uint8 (n, 84, 84, 3) RGB, and
+``class_dict``, the rows of each wnid. Form: renmengye/few-shot-ssl-public,
+fewshot/data/mini_imagenet.py. Until April 2018 its writer had val and test swapped.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from datasets.readers.arrays import ArrayReader, entries, entry
+from zoo.errors import UsageError
+
+NAME = "mini-imagenet-cache-{}.pkl"
+
+
+class RenCache(ArrayReader):
+    """Three pickles of arrays."""
+
+    form = "Ren cache pickle"
+    needs = f"{NAME.format('train')}, -val.pkl (or -validation.pkl), -test.pkl"
+    homes = ("miniimagenet", "mini-imagenet", "miniImagenet", "mini_imagenet")
+    recipe = "RGB 84x84, 1"
+    side = 84
+    names: ClassVar = {
+        "train": (NAME.format("train"),),
+        "val": (NAME.format("val"), NAME.format("validation")),
+        "test": (NAME.format("test"),),
+    }
+
+    def scan(self, split: str) -> Mapping[str, Sequence[np.ndarray]]:
+        """Rows by wnid; see `Reader.scan`."""
+        path = self.where(split)
+        content = entries(path, self.again)
+        classes = entry(path, content, "class_dict", dict, self.again)
+        pixels = content.get("image_data")
+        labels = [None] * (len(pixels) if isinstance(pixels, np.ndarray) else 0)
+        for name, rows in classes.items():
+            for row in rows if isinstance(rows, list) else []:
+                if not isinstance(row, int) or not 0 <= row < len(labels) or labels[row]:
+                    raise UsageError(
+                        f"{path}: class_dict gives {name!r} row {row!r}, which is not there or "
+                        f"another class's; {self.again}"
+                    )
+                labels[row] = name
+        return self.rows(path, pixels, labels, {name: name for name in classes})

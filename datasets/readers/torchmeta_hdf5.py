@@ -1,0 +1,262 @@
+"""The folders that torchmeta makes: HDF5 with JSON lists (tristandeleu/pytorch-meta).
+
+Of mini-ImageNet, tiered-ImageNet, CUB, CIFAR-FS, FC100 and Omniglot. Needs h5py.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from datasets.readers import FILTER, Reader, colour_pixels, load_image
+from datasets.readers.omniglot_folders import SIZE, OmniglotReader
+from datasets.splits import tiered_names
+from zoo.errors import UsageError
+
+
+class Row(NamedTuple):
+    """An image of an HDF5 dataset."""
+
+    dataset: Any
+    row: int
+    name: str  # for messages
+
+
+@contextmanager
+def reading(path: Path, again: str) -> Iterator[None]:
+    """Turn what h5py raises on missing and damaged files into advice."""
+    try:
+        yield
+    except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(
+            f"{path}: expected torchmeta's file, it is missing or damaged ({reason}); {again}"
+        ) from error
+
+
+class _Torchmeta(Reader):
+    form = "torchmeta HDF5"
+    again = "let torchmeta make it again"
+
+    def __init__(self, folder: Path, lists: dict[str, list[str]], per_class: int | None) -> None:
+        super().__init__(folder, lists, per_class)
+        self._open: dict[Path, Any] = {}
+
+    def file(self, path: Path) -> Any:
+        """The HDF5 file, opened once.
+
+        Raises:
+            UsageError: h5py is not installed, or the file is none.
+        """
+        try:
+            import h5py
+        except ImportError:
+            raise UsageError(
+                f"{path}: an HDF5 file, read with h5py, which is not here: pip install h5py"
+            ) from None
+        if path not in self._open:
+            with reading(path, self.again):
+                self._open[path] = h5py.File(path, "r")
+        return self._open[path]
+
+    def rows(self, dataset: Any, name: str) -> list[Row]:
+        """The images of a dataset."""
+        return [Row(dataset, row, f"{name}, image {row}") for row in range(len(dataset))]
+
+    def value(self, item: Row) -> np.ndarray:
+        """What the dataset holds for an image."""
+        with reading(self.folder, self.again):
+            return np.asarray(item.dataset[item.row])
+
+    def labels(self, path: Path) -> list[Any]:
+        """A list of classes.
+
+        Raises:
+            UsageError: it is none.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"{path}: expected a JSON list of classes, it is missing or damaged; {self.again}"
+            ) from error
+        if not isinstance(content, list):
+            raise UsageError(f"{path}: expected a JSON list of classes; {self.again}")
+        return content
+
+
+class _Splits(_Torchmeta):
+    """One file a split: pixels (n, 84, 84, 3), or the bytes of image files."""
+
+    needs = "{train,val,test}_data.hdf5 and {train,val,test}_labels.json"
+    recipe = f"RGB, squashed to 84x84 where it is not, {FILTER.name}, 1"
+    grey: ClassVar[bool] = False
+
+    @classmethod
+    def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
+        """Any of its HDF5 files."""
+        return any((folder / f"{split}_data.hdf5").is_file() for split in lists)
+
+    def files(self) -> list[Path]:
+        """Two files a split."""
+        kinds = ("data.hdf5", "labels.json")
+        return [self.folder / f"{split}_{kind}" for split in self.lists for kind in kinds]
+
+    def where(self, split: str) -> Path:
+        """The split's list of classes."""
+        return self.folder / f"{split}_labels.json"
+
+    def name_of(self, label: str) -> str:
+        """The class that a label names."""
+        return label
+
+    def scan(self, split: str) -> Mapping[str, Sequence[Row]]:
+        """Rows of datasets by class; see `Reader.scan`."""
+        path = self.folder / f"{split}_data.hdf5"
+        file, found = self.file(path), {}
+        for label in self.labels(self.where(split)):
+            with reading(path, self.again):
+                found[self.name_of(label)] = self.rows(file["datasets"][label], f"{path}, {label}")
+        return found
+
+    def decode(self, item: Row) -> np.ndarray:
+        """The image (3, 84, 84), of its pixels or of its file."""
+        value = self.value(item)
+        if value.ndim == 3 and value.shape == (84, 84, 3) and value.dtype == np.uint8:
+            return value.transpose(2, 0, 1)
+        if value.dtype != np.uint8 or value.ndim > 1:
+            raise UsageError(
+                f"{item.name}: expected an image, found {value.dtype} {value.shape}; {self.again}"
+            )
+        return colour_pixels(load_image(value.tobytes(), item.name), 84, item.name, self.grey)
+
+
+class TorchmetaMini(_Splits):
+    """mini-ImageNet, by wnid."""
+
+    homes = ("miniimagenet",)
+
+
+class TorchmetaTiered(_Splits):
+    """tiered-ImageNet, by full name."""
+
+    homes = ("tieredimagenet",)
+
+    def name_of(self, label: str) -> str:
+        """The wnid."""
+        return tiered_names().get(label, label)
+
+
+class TorchmetaCub(_Splits):
+    """CUB-200-2011, by the number before the name."""
+
+    homes = ("cub",)
+    grey = True
+
+    def name_of(self, label: str) -> str:
+        """The number."""
+        return label.partition(".")[0]
+
+
+class _Cifar(_Torchmeta):
+    """One file for both benchmarks: superclass/class, 500 train and 100 test images."""
+
+    homes = ("cifar100",)
+    recipe = "RGB 32x32, 1"
+    part: ClassVar[str]
+
+    @classmethod
+    def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
+        """The file, with the folder of the benchmark's lists."""
+        return (folder / "data.hdf5").is_file() and (folder / cls.part).is_dir()
+
+    def files(self) -> list[Path]:
+        """The file, and a list a split."""
+        return [self.folder / "data.hdf5", *map(self.where, self.lists)]
+
+    def where(self, split: str) -> Path:
+        """The split's list of classes."""
+        return self.folder / self.part / f"{split}_labels.json"
+
+    def scan(self, split: str) -> Mapping[str, Sequence[Row]]:
+        """Rows of datasets by fine name; see `Reader.scan`."""
+        path = self.folder / "data.hdf5"
+        file, found = self.file(path), {}
+        for label in self.labels(self.where(split)):
+            with reading(path, self.again):
+                coarse, fine = label
+                found[fine] = self.rows(file[coarse][fine], f"{path}, {coarse}/{fine}")
+        return found
+
+    def decode(self, item: Row) -> np.ndarray:
+        """The image (3, 32, 32)."""
+        value = self.value(item)
+        if value.shape != (32, 32, 3) or value.dtype != np.uint8:
+            raise UsageError(
+                f"{item.name}: expected uint8 (32, 32, 3), found {value.dtype} {value.shape}; "
+                f"{self.again}"
+            )
+        return value.transpose(2, 0, 1)
+
+
+class TorchmetaCifarFs(_Cifar):
+    """CIFAR-FS."""
+
+    needs = "data.hdf5 and cifar-fs/{train,val,test}_labels.json"
+    part = "cifar-fs"
+
+
+class TorchmetaFc100(_Cifar):
+    """FC100."""
+
+    needs = "data.hdf5 and fc100/{train,val,test}_labels.json"
+    part = "fc100"
+
+
+class TorchmetaOmniglot(_Torchmeta, OmniglotReader):
+    """Omniglot: ``images_*/Alphabet/characterNN``, uint8 (20, 105, 105), ink 255.
+
+    The class lists of ours decide, not its JSON files: they are the same.
+    """
+
+    needs = "data.hdf5"
+    homes = ("omniglot",)
+
+    @classmethod
+    def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
+        """The file."""
+        return (folder / "data.hdf5").is_file()
+
+    def files(self) -> list[Path]:
+        """The file."""
+        return [self.folder / "data.hdf5"]
+
+    def where(self, split: str) -> Path:
+        """The file."""
+        return self.folder / "data.hdf5"
+
+    def scan(self, split: str) -> Mapping[str, Sequence[Row]]:
+        """Rows of datasets by ``Alphabet/characterNN``; see `Reader.scan`."""
+        path = self.where(split)
+        file, wanted, found = self.file(path), set(self.lists[split]), {}
+        with reading(path, self.again):
+            for part in ("images_background", "images_evaluation"):
+                for alphabet, characters in file[part].items():
+                    for character, dataset in characters.items():
+                        name = f"{alphabet}/{character}"
+                        if name in wanted:
+                            found[name] = self.rows(dataset, f"{path}, {part}/{name}")
+        return found
+
+    def decode(self, item: Row) -> np.ndarray:
+        """A drawing (105, 105), ink 0 on ground 255."""
+        value = self.value(item)
+        if value.shape != SIZE or value.dtype != np.uint8:
+            raise UsageError(
+                f"{item.name}: expected uint8 {SIZE}, found {value.dtype} {value.shape}; "
+                f"{self.again}"
+            )
+        return 255 - value
