@@ -1,4 +1,4 @@
-"""The command line: python -m zoo list | run | table.
+"""The command line: python -m zoo list | run | table | convert.
 
 A composition root; what a command needs is imported when it is called, so that `list` and
 `--help` start at once.
@@ -129,6 +129,13 @@ def front() -> Parser:
     command.add_argument("--seeds", default="0", help="(default: 0)")
     command.add_argument("--dry-run", action="store_true", help="say what would be done")
     command.set_defaults(call=table)
+
+    command = commands.add_parser("convert", help="write a benchmark in a form other tools read")
+    command.add_argument("benchmark", help="a key or variant")
+    command.add_argument("--data", type=Path, metavar="DIR", help="folder that holds the images")
+    command.add_argument("--to", required=True, help="folders, csv, torchmeta or pkl")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    command.set_defaults(call=convert)
     return parser
 
 
@@ -169,6 +176,17 @@ def table(options: argparse.Namespace, rest: list[str]) -> int:
     from zoo.jobs import comparison
 
     return comparison(options, split_variants(options.learners))
+
+
+def convert(options: argparse.Namespace, rest: list[str]) -> int:
+    """Write a benchmark's images in another form."""
+    from datasets.benchmarks import find_benchmark
+    from datasets.convert import convert as write
+
+    benchmark = find_benchmark(options.benchmark)
+    stores = benchmark.open(options.data and options.data.expanduser())
+    print(write(benchmark, stores, options.to, options.out.expanduser()))
+    return 0
 
 
 if __name__ == "__main__":

@@ -29,6 +29,13 @@ def fine_names() -> list[str]:
     return json.loads((_HERE / "cifar100_splits.json").read_text(encoding="utf-8"))["fine"]
 
 
+def coarse_names() -> dict[str, str]:
+    """The superclass of each class of CIFAR-100."""
+    facts = json.loads((_HERE / "cifar100_splits.json").read_text(encoding="utf-8"))
+    coarse = (facts["coarse"][label] for label in facts["fine_to_coarse"])
+    return dict(zip(facts["fine"], coarse, strict=True))
+
+
 def tieredimagenet() -> Lists:
     """Wnids of tiered-ImageNet: 351, 97, 160 (Ren et al. 2018)."""
     rows = _tiered_rows()
@@ -46,6 +53,21 @@ def tiered_names() -> dict[str, str]:
         **{name.partition(",")[0]: wnid for wnid, _, name in rows},
         **{name: wnid for wnid, _, name in rows},
     }
+
+
+def tiered_full_names() -> dict[str, str]:
+    """The full name of each class of tiered-ImageNet, by its wnid."""
+    return {wnid: name for wnid, _, name in _tiered_rows()}
+
+
+def tiered_superclasses() -> dict[str, str]:
+    """The wnid of the superclass of each class of tiered-ImageNet, by the class's."""
+    lines = [
+        line
+        for split in _SPLITS
+        for line in (_HERE / "tieredimagenet_ssl" / f"{split}.csv").read_text().split()
+    ]
+    return {wnid: general for wnid, _, general in (line.partition(",") for line in lines)}
 
 
 def _tiered_rows() -> list[list[str]]:
