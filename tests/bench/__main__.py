@@ -1,7 +1,8 @@
 """What the zoo costs, and what other libraries take for the same second-order MAML step.
 
 `make bench` runs everything, `make bench-quick` part `ours` alone. The parts: `peers` compares
-libraries, `ours` measures the zoo's pieces, `runs` what a run takes beside them.
+libraries, `beside` us and a plain loop, step by step in one process; `ours` measures the zoo's
+pieces, `runs` what a run takes beside them.
 """
 
 import argparse
@@ -10,14 +11,14 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from tests.bench import ours, runs
+from tests.bench import beside, ours, runs
 from tests.bench.peers import NAMES
 from tests.bench.race import ROOT, Race, chosen, one_line
 from tests.bench.table import WORK, markdown
 from zoo.errors import UsageError
 from zoo.files import make_folder, write_text
 
-PARTS = ("peers", "ours", "runs")
+PARTS = ("peers", "beside", "ours", "runs")
 
 
 def arguments() -> argparse.Namespace:
@@ -73,7 +74,7 @@ def main() -> int:
             race.check()
             if not args.check:
                 race.time(args.rounds, args.channels, args.orders)
-        for module in (ours, runs):
+        for module in (beside, ours, runs):
             if module.__name__.rpartition(".")[2] in parts:
                 measure(race, module)
     except KeyboardInterrupt:

@@ -11,17 +11,15 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from zoo.episode import Episode
+from tests.bench.peers import Problem
+from tests.bench.problem import TEST_STEPS, TIMED, read_problem, write_problem
+from tests.bench.worker import timed
 
 SECONDS = 3.0  # of each measurement of a rate
-ROUNDS = 2  # of an update; 0 for its memory alone
 IMAGE = (3, 84, 84)
 
 
@@ -35,14 +33,6 @@ def rate(work: Callable[[], int]) -> float:
             done += work()
         rates.append(done / (time.perf_counter() - start))
     return statistics.median(rates)
-
-
-def anonymous_megabytes() -> float:
-    """Memory of this process that no file stands behind."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) / 1000 * 1.024
-    return float("nan")
 
 
 def indices() -> str:
@@ -107,76 +97,49 @@ def copy() -> str:
     return f"{rate(work):,.0f} tasks/s"
 
 
-def measure_update(
-    loss_of: Callable[[Episode], Tensor], net: nn.Module, shape: list[int], beside: bool = False
-) -> str:
-    """Seconds of one update on random 84x84 images, and its peak of anonymous memory.
+def maml_step(channels: int, order: str, **options: Any) -> Callable[[], Any]:
+    """MAML's update without Lightning, as the bench's other contestants make it; or its test."""
+    from tests.bench.peers import ours
 
-    `shape` is way, shot, query and tasks; one task's graph at a time. `beside` asks for the share
-    of the same update by plain layers, in turn with ours.
-    """
+    return ours.prepare(problem(channels, 1 if order == "test" else 4), order, **options)
+
+
+def problem(channels: int, tasks: int) -> Problem:
+    """The peers' work: 84x84, 5-way 5-shot, 15 queries, 5 steps; 10 for the one task of a test."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "problem.npz"
+        write_problem(path, TIMED._replace(channels=channels, tasks=tasks))
+        return read_problem(path, tasks, TIMED.steps if tasks > 1 else TEST_STEPS, TIMED.lr)
+
+
+def protonet_step() -> Callable[[], Any]:
+    """ProtoNet's update, 20-way 5-shot, 15 queries."""
     import torch
 
-    from tests.conftest import episode_of
-    from zoo.layers import plain
-
-    torch.set_num_threads(2)
-    optimizer = torch.optim.Adam(net.parameters())
-    batches = [episode_of(*shape[:3], tasks=1, image=IMAGE, seed=t) for t in range(shape[3])]
-    peak = 0.0
-
-    def seconds() -> float:
-        nonlocal peak
-        start = time.perf_counter()
-        for batch in batches:
-            loss = loss_of(batch) / len(batches)
-            peak = max(peak, anonymous_megabytes())  # the graph is whole
-            loss.backward()
-            peak = max(peak, anonymous_megabytes())
-        optimizer.step()
-        optimizer.zero_grad()
-        return time.perf_counter() - start
-
-    def by_plain_layers() -> float:
-        with plain():
-            return seconds()
-
-    seconds()
-    if not ROUNDS:
-        seconds()
-        return f"{peak:.0f}"
-    ours = [seconds() for _ in range(ROUNDS)]
-    text = f"{statistics.median(ours):.2f} s, {peak:,.0f} MB"
-    if beside:
-        by_plain_layers()
-        turns = [(seconds(), by_plain_layers()) for _ in range(2 * ROUNDS + 1)]
-        mine, theirs = (statistics.median(times) for times in zip(*turns, strict=True))
-        text += f"; {mine / theirs:.2f} of plain layers' time"
-    return text
-
-
-def maml_update(channels: int, **options: Any) -> str:
-    """MAML's update, bare: without Lightning."""
-    from zoo.backbones import Classifier, build_backbone
-    from zoo.inner_loop import adapt, call
-    from zoo.losses import task_cross_entropy
-
-    net = Classifier(build_backbone(f"conv4[channels={channels}]", IMAGE), 5)
-
-    def loss_of(e: Episode) -> Tensor:
-        theta = adapt(net, e.support, task_cross_entropy, lr=0.01, steps=5, **options)
-        return task_cross_entropy(call(net, theta, e.query.x), e.query.y).mean()
-
-    return measure_update(loss_of, net, [5, 5, 15, 4])
-
-
-def protonet_update() -> str:
-    """ProtoNet's, 20-way."""
     from baselines.protonet import ProtoNet
+    from tests.conftest import episode_of
     from zoo.backbones import build_backbone
 
     learner = ProtoNet(build_backbone("conv4", IMAGE), 5)
-    return measure_update(learner.meta_loss, learner, [20, 5, 15, 1], beside=True)
+    optimizer = torch.optim.Adam(learner.parameters())
+    batch = episode_of(20, 5, 15, tasks=1, image=IMAGE)
+
+    def step() -> None:
+        learner.meta_loss(batch).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def update(step: Callable[[], Any]) -> str:
+    """Seconds of one update, and its peak of anonymous memory."""
+    import torch
+
+    torch.set_num_threads(2)
+    step()
+    found = timed(step)
+    return f"{found['seconds']:.2f} s, {found['megabytes']:,.0f} MB"
 
 
 def folding(tasks: int) -> str:
@@ -202,12 +165,12 @@ MEASUREMENTS = {
     "episodes of 100 84x84 images, uint8": lambda: gather(False),
     "the same bytes, copied in order": copy,
     "episodes of them, cast and normalised": lambda: gather(True),
-    MAML.format(32) + "second order": lambda: maml_update(32),
-    MAML.format(32) + "memory=low": lambda: maml_update(32, memory="low"),
-    MAML.format(32) + "first order": lambda: maml_update(32, first_order=True),
-    MAML.format(64) + "second order": lambda: maml_update(64),
-    MAML.format(64) + "memory=low": lambda: maml_update(64, memory="low"),
-    "ProtoNet update, Conv4-64, 84x84, 20-way 5-shot": protonet_update,
+    MAML.format(32) + "second order": lambda: update(maml_step(32, "second")),
+    MAML.format(32) + "memory=low": lambda: update(maml_step(32, "second", memory="low")),
+    MAML.format(32) + "first order": lambda: update(maml_step(32, "first")),
+    MAML.format(64) + "second order": lambda: update(maml_step(64, "second")),
+    MAML.format(64) + "memory=low": lambda: update(maml_step(64, "second", memory="low")),
+    "ProtoNet update, Conv4-64, 84x84, 20-way 5-shot": lambda: update(protonet_step()),
     "MAML on Omniglot's Conv4-64, 5-way 1-shot, a task, one at a time": lambda: folding(1),
     "the same, eight at a time, folded into channels": lambda: folding(8),
 }

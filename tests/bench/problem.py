@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tests.bench.peers import Problem
+
 WAY, SHOT, QUERY = 5, 5, 15
 
 
@@ -51,3 +53,12 @@ def write_problem(path: Path, size: Size, seed: int = 0) -> None:
         arrays[f"{part}_y"] = np.tile(np.arange(WAY).repeat(each), (size.tasks, 1))
     arrays = {n: a if n.endswith("_y") else a.astype(size.dtype) for n, a in arrays.items()}
     np.savez(path, **arrays)
+
+
+def read_problem(path: Path, tasks: int, steps: int, lr: float) -> Problem:
+    """What `write_problem` wrote: its first tasks, and how to adapt to them."""
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    parts = ("support_x", "support_y", "query_x", "query_y")
+    first = {name: arrays.pop(name)[:tasks] for name in parts}
+    return Problem(arrays, **first, steps=steps, lr=lr)

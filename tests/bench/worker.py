@@ -18,7 +18,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from tests.bench.peers import Problem
+from tests.bench.problem import read_problem
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLING = 0.01  # seconds
@@ -46,12 +46,8 @@ def tune() -> None:
 
 def prepare(request: Request) -> Callable[[], dict[str, Any]]:
     """The contestant's step."""
-    with np.load(request["problem"]) as file:
-        arrays = {name: file[name] for name in file.files}
-    tasks = {
-        name: arrays.pop(name)[: request["tasks"]]
-        for name in ("support_x", "support_y", "query_x", "query_y")
-    }
+    path = Path(request["problem"])
+    problem = read_problem(path, request["tasks"], request["steps"], request["lr"])
     if request["tuned"]:
         tune()
     contestant = importlib.import_module(f"tests.bench.peers.{request['name']}")
@@ -59,7 +55,6 @@ def prepare(request: Request) -> Callable[[], dict[str, Any]]:
         sys.modules["torch"].set_num_threads(request["threads"])
     else:
         contestant.bind_to_cores(request["threads"])
-    problem = Problem(arrays, **tasks, steps=request["steps"], lr=request["lr"])
     return contestant.prepare(problem, request["order"])
 
 

@@ -1,0 +1,72 @@
+"""Our steps and PyTorch's, in turn in one process: the ratio that a noisy machine spoils least.
+
+Under our allocator settings, both. `python -m tests.bench.beside NAME` takes one measurement.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.bench.ours import maml_step, problem, protonet_step
+
+ROUNDS = 5
+
+
+def in_turn(mine: Callable[[], Any], theirs: Callable[[], Any]) -> str:
+    """Our seconds and theirs, medians, and the median of the ratios of neighbours."""
+    import torch
+
+    torch.set_num_threads(2)
+
+    def seconds(step: Callable[[], Any]) -> float:
+        start = time.perf_counter()
+        step()
+        return time.perf_counter() - start
+
+    mine(), theirs()
+    times = [(seconds(mine), seconds(theirs)) for _ in range(ROUNDS)]
+    ours, others = (statistics.median(column) for column in zip(*times, strict=True))
+    ratios = sorted(a / b for a, b in times)
+    middle = statistics.median(ratios)
+    return f"{middle:.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f}): {ours:.2f} s, {others:.2f} s"
+
+
+def maml(channels: int, order: str) -> str:
+    """MAML's update, beside the loop that one writes with PyTorch alone."""
+    from tests.bench.peers import plain
+
+    theirs = plain.prepare(problem(channels, 1 if order == "test" else 4), order)
+    return in_turn(maml_step(channels, order), theirs)
+
+
+def protonet() -> str:
+    """ProtoNet's, beside the same by PyTorch's own layers."""
+    from zoo.layers import plain
+
+    step, other = protonet_step(), protonet_step()
+
+    def theirs() -> None:
+        with plain():
+            other()
+
+    return in_turn(step, theirs)
+
+
+MAML = "MAML update beside a plain loop, Conv4-{}, {} order"
+MEASUREMENTS = {
+    MAML.format(32, "second"): lambda: maml(32, "second"),
+    MAML.format(64, "second"): lambda: maml(64, "second"),
+    MAML.format(32, "first"): lambda: maml(32, "first"),
+    MAML.format(64, "first"): lambda: maml(64, "first"),
+    "MAML test beside a plain loop, Conv4-32, a task, 10 steps": lambda: maml(32, "test"),
+    "ProtoNet update beside PyTorch's layers, Conv4-64, 20-way 5-shot": protonet,
+}
+
+
+if __name__ == "__main__":
+    from zoo.cpu import tune_cpu
+
+    tune_cpu()
+    print(MEASUREMENTS[sys.argv[1]]())
