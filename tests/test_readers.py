@@ -253,6 +253,10 @@ BAD_CIFAR: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         lambda p: repickle(p / "meta", fine_label_names=[*FINE[1:], FINE[1]]),
         ["meta", "'aquarium_fish'", "twice"],
     ),
+    "no names": (
+        lambda p: repickle(p / "meta", fine_label_names=[[[name]] for name in FINE]),
+        ["meta", "'fine_label_names'", "text"],
+    ),
     "too few images": (
         lambda p: repickle(p / "test", data=np.zeros((1, 3072), np.uint8), fine_labels=[50]),
         ["has 1 images", "expected 2"],

@@ -78,6 +78,8 @@ class Cifar100Python(Reader):
         """The label of each class, by its name."""
         path = self.folder / "meta"
         names = _text(_field(path, _text(unpickle(path)), "fine_label_names", list))
+        if not all(isinstance(name, str) for name in names):
+            raise UsageError(f"{path}: expected 'fine_label_names' to be text; {AGAIN}")
         wanted = {name for split in self.lists.values() for name in split}
         for name in names:
             if names.count(name) > 1:
@@ -117,5 +119,5 @@ def _text(thing: Any) -> Any:
     if isinstance(thing, dict):
         return {_text(key): value for key, value in thing.items()}
     if isinstance(thing, list):
-        return [_text(entry) for entry in thing]
+        return [entry.decode("latin1") if isinstance(entry, bytes) else entry for entry in thing]
     return thing.decode("latin1") if isinstance(thing, bytes) else thing
