@@ -3,7 +3,6 @@
 import os
 import pickle
 import shutil
-import struct
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +18,7 @@ from datasets.readers.cifar100_python import Cifar100Python
 from datasets.readers.omniglot_folders import OmniglotFolders
 from datasets.readers.ravi_csv import RaviCsv
 from datasets.unpickle import unpickle
+from tests.pickles import Call, Python2Pickler
 from zoo.errors import UsageError
 
 FEW = 2  # images a class
@@ -47,16 +47,6 @@ def write_mini(folder: Path) -> None:
             side = (84, 84) if i else (100, 90)
             pixels = RNG.integers(0, 256, (*side, 3), np.uint8)
             (folder / "images" / file).write_bytes(encoded(Image.fromarray(pixels), "JPEG"))
-
-
-class Python2Pickler(pickle._Pickler):
-    """Writes bytes as Python 2 writes its strings."""
-
-    def save_string(self, text: bytes) -> None:
-        self.write(pickle.BINSTRING + struct.pack("<i", len(text)) + text)
-        self.memoize(text)
-
-    dispatch = {**pickle._Pickler.dispatch, bytes: save_string}  # noqa: RUF012
 
 
 def write_cifar(folder: Path, python: int = 2) -> None:
@@ -247,16 +237,6 @@ def repickle(path: Path, **changes: object) -> None:
     path.write_bytes(pickle.dumps(unpickle(path) | changes))
 
 
-class Call:
-    """Pickles as a call of a function."""
-
-    def __init__(self, function: Callable[..., object], *args: object) -> None:
-        self.call = function, args
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        return self.call
-
-
 BAD_CIFAR: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "truncated": (lambda p: os.truncate(p / "train", 9999), ["train", "truncated"]),
     "empty": (lambda p: os.truncate(p / "meta", 0), ["meta", "truncated"]),
@@ -273,6 +253,10 @@ BAD_CIFAR: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "class doubled": (
         lambda p: repickle(p / "meta", fine_label_names=[*FINE[1:], FINE[1]]),
         ["meta", "'aquarium_fish'", "twice"],
+    ),
+    "no names": (
+        lambda p: repickle(p / "meta", fine_label_names=[[[name]] for name in FINE]),
+        ["meta", "'fine_label_names'", "text"],
     ),
     "too few images": (
         lambda p: repickle(p / "test", data=np.zeros((1, 3072), np.uint8), fine_labels=[50]),
@@ -327,33 +311,6 @@ def test_bad_omniglot_is_named_in_one_line(omniglot: Path, name: str) -> None:
     spoil(next(omniglot.glob(f"*/{CHARACTER}")))
     message = complaint(omniglot)
     assert all(word in message for word in words), message
-
-
-@pytest.mark.parametrize(
-    "hostile",
-    [
-        Call(os.system, "touch hacked"),
-        Call(eval, "open('hacked', 'w')"),
-        Call(getattr, 1, "real"),
-        Call(np.load, "hacked"),
-        np.array([Call(os.system, "touch hacked")], dtype=object),
-    ],
-)
-@pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_unpickler_runs_nothing(
-    hostile: object, protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "bad").write_bytes(pickle.dumps(hostile, protocol))
-    with pytest.raises(UsageError, match=r"refused.*'[\w.]+'.*nothing was run"):
-        unpickle(tmp_path / "bad")
-    assert [path.name for path in tmp_path.iterdir()] == ["bad"]
-
-
-def test_unpickler_takes_no_codec_but_latin1(tmp_path: Path) -> None:
-    (tmp_path / "bad").write_bytes(b"c_codecs\nencode\n(Va\nVrot13\ntR.")
-    with pytest.raises(UsageError, match="rot13"):
-        unpickle(tmp_path / "bad")
 
 
 @pytest.mark.parametrize("key", ["miniimagenet", "cifarfs", "omniglot"])

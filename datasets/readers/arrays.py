@@ -102,5 +102,5 @@ def entry(path: Path, content: Mapping[str, Any], key: str, kind: type, again: s
 def text(thing: Any) -> Any:
     """Decode bytes that Python 3 wrote where Python 2 has strings: a string, or a list of them."""
     if isinstance(thing, list):
-        return [text(entry) for entry in thing]
+        return [entry.decode("latin1") if isinstance(entry, bytes) else entry for entry in thing]
     return thing.decode("latin1") if isinstance(thing, bytes) else thing

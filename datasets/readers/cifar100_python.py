@@ -66,6 +66,8 @@ class Cifar100Python(Reader):
         """The label of each class, by its name."""
         path = self.folder / "meta"
         names = text(entry(path, entries(path, AGAIN), "fine_label_names", list, AGAIN))
+        if not all(isinstance(name, str) for name in names):
+            raise UsageError(f"{path}: expected 'fine_label_names' to be text; {AGAIN}")
         wanted = {name for split in self.lists.values() for name in split}
         for name in names:
             if names.count(name) > 1:
