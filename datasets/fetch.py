@@ -150,10 +150,10 @@ class _Delivery:
         disk = to_come + store + sum(source.unpacked for source in first)
         self.need = disk + self._bytes_there()
         hosts = dict.fromkeys(urlsplit(source.url).netloc for source in first)
-        unknown = " and files of unknown size" if None in sizes.values() else ""
+        more = " or more" if None in sizes.values() else ""
         text = (
-            f"{self.benchmark.title} ({self.form.form}): {amount(to_come)}{unknown} to fetch from "
-            f"{', '.join(hosts)} into {self.home}; {amount(disk)} of disk with the image store"
+            f"{self.benchmark.title} ({self.form.form}): {amount(to_come)}{more} to fetch from "
+            f"{', '.join(hosts)} into {self.home}; {amount(disk)}{more} of disk in all"
         )
         print(text, flush=True)
         folder = next(folder for folder in (self.data, *self.data.parents) if folder.exists())
@@ -246,8 +246,8 @@ class _Delivery:
         except OSError as error:
             reason = error.strerror or str(error)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                more = max(self.need - self._bytes_there(), 0)
-                reason += f", about {amount(more)} more are needed"
+                more = self.need - self._bytes_there()
+                reason += f", about {amount(more)} more are needed" if more > 0 else ""
             raise UsageError(
                 f"{self.data}: {reason}; mend that and the same command goes on, or choose another "
                 "folder with --data"
