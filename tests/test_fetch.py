@@ -430,16 +430,17 @@ def test_runs_fetch_what_they_need(world: World, tmp_path, capsys, monkeypatch) 
     assert out.startswith("CIFAR-FS (CIFAR-100 python version): ") and "accuracy" in out
 
 
-def test_tables_fetch_what_they_need(world: World, cifar: bytes, capsys) -> None:
+def test_tables_fetch_what_they_need(world: World, cifar: bytes, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(module, "LARGE", 1)
     world.serve_cifar(cifar)
     words = ["table", "cifarfs", "--ways", "5000", "--learners", "protonet"]
     assert world.zoo(*words, "--dry-run") == 2
     assert "python -m zoo fetch cifarfs" in capsys.readouterr().err
     assert world.zoo(*words, "--seeds", "x") == 2, "mistakes are said before anything is fetched"
-    assert not world.server.looks and not world.data.exists()
-    assert (
-        world.zoo(*words) == 2
-    )  # no set has 5000 classes, but this is found out after it is there
+    assert not world.server.looks
+    assert world.zoo(*words) == 2 and "say --yes" in capsys.readouterr().err
+    assert not world.data.exists()
+    assert world.zoo(*words, "--yes") == 2  # no split has 5000 classes; the images are there by now
     assert world.there == {"cifar-100-python"}
 
 
