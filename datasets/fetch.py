@@ -15,13 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from datasets.download import (
-    UnavailableError,
-    amount,
-    download,
-    look,
-    md5_of,
-)
+from datasets.download import UnavailableError, amount, download, look, md5_of
 from datasets.sources import NotFoundError, Source, not_found, published
 from datasets.unpack import ENDINGS, BadArchiveError, unpack
 from zoo.errors import UsageError
@@ -108,7 +102,9 @@ class _Delivery:
         self.need = 0  # bytes of disk in all, as far as is known
 
     def carry_out(self, yes: bool) -> None:
-        """Look, ask, download, unpack, check, and put into place; nothing is written before that.
+        """Look, ask, download, unpack, check, and put into place.
+
+        Nothing is written before an address of each file has answered.
 
         Raises:
             UnavailableError: the set cannot be had in this form; `failures` says why.

@@ -6,6 +6,7 @@ import io
 import os
 import random
 import tarfile
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -313,6 +314,7 @@ def zip_of(*names: str, mode: int = 0o100644, content: bytes = b"content") -> by
 
 
 FILE = tarfile.REGTYPE
+OUT = Path(tempfile.gettempdir()) / f"zoo-out-{os.getpid()}"
 GOOD = {
     "a.zip": zip_of("top/", "top/one", "top/deep/two", "three"),
     "a.tar.gz": tar_of(("./", tarfile.DIRTYPE, ""), ("top", tarfile.DIRTYPE, ""),
@@ -320,13 +322,13 @@ GOOD = {
 }  # fmt: skip
 BAD: dict[str, tuple[str, bytes, str]] = {
     "zip, up": ("a.zip", zip_of("fine", "top/../../out"), "outside"),
-    "zip, absolute": ("a.zip", zip_of("/tmp/zoo-out"), "outside"),
+    "zip, absolute": ("a.zip", zip_of(str(OUT)), "outside"),
     "zip, link": ("a.zip", zip_of("link", mode=0o120777, content=b"../out"), "link"),
     "zip, no archive": ("a.zip", b"PK but no zip", "damaged"),
     "zip, cut": ("a.zip", zip_of("one", "two")[:-30], "damaged"),
     "zip, other bytes": ("a.zip", zip_of("one").replace(b"\x4b", b"\x4c", 3), "damaged"),
     "tar, up": ("a.tgz", tar_of(("../out", FILE, "")), "outside"),
-    "tar, absolute": ("a.tgz", tar_of(("/tmp/zoo-out", FILE, "")), "outside"),
+    "tar, absolute": ("a.tgz", tar_of((str(OUT), FILE, "")), "outside"),
     "tar, link": (
         "a.tgz",
         tar_of(("link", tarfile.SYMTYPE, ".."), ("link/out", FILE, "")),
@@ -358,7 +360,7 @@ def test_bad_archives_are_refused(kind: str, tmp_path: Path) -> None:
     with pytest.raises(BadArchiveError, match=says):
         unpack(tmp_path / name, tmp_path / "to" / "here")
     assert {path.name for path in tmp_path.glob("**/*")} <= {name, "to", "here", "fine", "one"}
-    assert not Path("/tmp/zoo-out").exists()
+    assert not OUT.exists()
 
 
 def test_an_archive_larger_than_the_disk_is_not_begun(tmp_path: Path, monkeypatch) -> None:
