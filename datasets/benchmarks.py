@@ -88,15 +88,15 @@ class Benchmark:
         """The reader of the form that lies at or below `data`; reads no image.
 
         Raises:
-            UsageError: there is none; a screen that says what was looked for and where to get it.
+            NotFoundError: there is none; a screen that says what was looked for, where to get it.
         """
-        from datasets.sources import not_found
+        from datasets.sources import NotFoundError, not_found
 
         lists = self.lists()
         for form in self.readers():
             if data and (reader := form.find(data, lists, self.per_class)):
                 return reader
-        raise UsageError(not_found(self, data))
+        raise NotFoundError(not_found(self, data))
 
     def open(self, data: Path | None) -> dict[str, "Store"]:
         """The image store of each split, built first if need be (one to two minutes at most).

@@ -1,37 +1,105 @@
-"""Where the image sets can be fetched, for the message that says that one is missing."""
+"""Where the image sets can be fetched (sources.csv), and the screen that says that one is missing.
+
+In sources.csv a set is fetched from its first row whose form we read; rows of the same file are
+copies of it, the publisher's own first. ``about_mb`` is remembered, never checked. ``md5`` is
+certain for that address and refused otherwise; ``md5_elsewhere`` is another copy's.
+"""
 
 import csv
 import re
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from datasets.benchmarks import Benchmark
 
+SOURCES = Path(__file__).parent / "sources.csv"
 
-def not_found(benchmark: "Benchmark", data: Path | None) -> str:
-    """One screen: what was looked for where, what to fetch from where, and where to put it."""
+
+class NotFoundError(UsageError):
+    """A benchmark's images are not where they were looked for."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One row of sources.csv: an address of one file of a published form; sizes in bytes."""
+
+    form: str
+    file: str
+    url: str
+    size: int | None  # about; None where nobody said
+    unpacked: int  # disk that its contents take, where it is an archive
+    store: int  # disk that the image store made of it takes
+    md5: str
+    md5_elsewhere: str
+
+
+def published(key: str) -> list[Source]:
+    """The known addresses of a benchmark's files, in the order of preference."""
+
+    def size(row: Mapping[str, str], column: str) -> int:
+        return round(float(row[column] or 0) * 1e6)
+
+    with SOURCES.open(newline="", encoding="utf-8") as file:
+        return [
+            Source(
+                row["form"],
+                row["file"],
+                row["url"],
+                size(row, "about_mb") or None,
+                size(row, "unpacked_mb"),
+                size(row, "store_mb"),
+                row["md5"],
+                row["md5_elsewhere"],
+            )
+            for row in csv.DictReader(file)
+            if key in re.split(r",\s*", row["benchmark"])
+        ]
+
+
+def not_found(
+    benchmark: "Benchmark", data: Path | None, failures: Mapping[str, str] | None = None
+) -> str:
+    """One screen: what was looked for where, what lies at which address, and where to put it.
+
+    Args:
+        benchmark: whose images are missing.
+        data: where they were looked for.
+        failures: why an address did not give its file, where fetching was tried.
+    """
+    failures = failures or {}
     readers = benchmark.readers()
+    forms = {reader.form for reader in readers}
+    sources = published(benchmark.key)
     where = f"below {data}" if data else "for want of a data folder"
-    lines = [f"{benchmark.title} was not found {where}. Nothing was written.", "Looked for:"]
+    tried = ", and could not be fetched" if failures else ""
+    lines = [f"{benchmark.title} was not found {where}{tried}.", "Looked for:"]
     for reader in readers:
         lines.append(f"  {reader.form}: {reader.needs},")
         lines.append(f"    there or in {', '.join(reader.homes)}")
-    lines.append("Published at (nothing is downloaded for you):")
-    with (Path(__file__).parent / "sources.csv").open(newline="", encoding="utf-8") as file:
-        rows = [
-            row
-            for row in csv.DictReader(file)
-            if benchmark.key in re.split(r",\s*", row["benchmark"])
-        ]
-    forms = {reader.form for reader in readers}
-    for row in rows:
-        mark = "" if row["form"] in forms else f"    [{row['form']}: not read by this version]"
-        lines += [f"  {row['url']}", *([mark] if mark else [])]
-    if not forms.intersection(row["form"] for row in rows):
+    for form in dict.fromkeys(source.form for source in sources):
+        unread = "" if form in forms else " (not read by this version)"
+        lines.append(f"Published as {form}{unread}:")
+        for source in sources:
+            if source.form == form:
+                lines.append(f"  {source.url}")
+                lines += textwrap.wrap(
+                    failures.get(source.url, ""),
+                    initial_indent="    ",
+                    subsequent_indent="    ",
+                    width=96,
+                )
+    if not forms.intersection(source.form for source in sources):
         lines.append(f"  no public address of the form {readers[0].form!r} is known")
+    elif not failures:
+        lines.append(f"To fetch it: python -m zoo fetch {benchmark.key} --data FOLDER")
     lines += [
-        f"Unpack into any folder as FOLDER/{readers[0].homes[0]}/ and run",
+        f"Put one of these forms into FOLDER/{readers[0].homes[0]}/, or as said above, and run",
         f"  make table-{benchmark.key} DATA=FOLDER",
     ]
     return "\n".join(lines)

@@ -23,6 +23,16 @@ def _two_threads():
     torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _offline():
+    """No test downloads an image set: the proxy is a port where nobody listens."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("http_proxy", "http://127.0.0.1:9")
+        patch.setenv("https_proxy", "http://127.0.0.1:9")
+        patch.setenv("no_proxy", "127.0.0.1,localhost")
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The real image sets, where there are any."""

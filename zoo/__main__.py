@@ -1,4 +1,4 @@
-"""The command line: python -m zoo list | run | table | convert.
+"""The command line: python -m zoo list | fetch | run | table | convert.
 
 A composition root; what a command needs is imported when it is called, so that `list` and
 `--help` start at once.
@@ -6,6 +6,7 @@ A composition root; what a command needs is imported when it is called, so that 
 
 import argparse
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"zoo: {error}; mend that, and the same command goes on", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("\nstopped; the same command goes on", file=sys.stderr)
         return 130
 
 
@@ -67,9 +68,25 @@ def front() -> Parser:
     )
     command.set_defaults(call=list_keys)
 
-    where = Parser(add_help=False)
+    images = Parser(add_help=False)
+    group = images.add_argument_group("images")
+    group.add_argument(
+        "--data",
+        type=folder,
+        metavar="DIR",
+        default=folder(os.environ.get("ZOO_DATA") or "data"),
+        help="folder of the image sets (default: $ZOO_DATA, else data)",
+    )
+    group.add_argument("--yes", action="store_true", help="fetch a large set without asking")
+
+    command = commands.add_parser(
+        "fetch", parents=[images], help="download a benchmark's images, unless they are there"
+    )
+    command.add_argument("benchmark", help="a key or variant")
+    command.set_defaults(call=fetch)
+
+    where = Parser(add_help=False, parents=[images])
     group = where.add_argument_group("where")
-    group.add_argument("--data", type=Path, metavar="DIR", help="folder that holds the images")
     group.add_argument(
         "--results",
         type=Path,
@@ -130,13 +147,21 @@ def front() -> Parser:
     command.add_argument("--dry-run", action="store_true", help="say what would be done")
     command.set_defaults(call=table)
 
-    command = commands.add_parser("convert", help="write a benchmark in a form other tools read")
+    command = commands.add_parser(
+        "convert", parents=[images], help="write a benchmark in a form that other tools read"
+    )
     command.add_argument("benchmark", help="a key or variant")
-    command.add_argument("--data", type=Path, metavar="DIR", help="folder that holds the images")
     command.add_argument("--to", required=True, help="folders, csv, torchmeta or pkl")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    command.add_argument(
+        "--out", type=folder, required=True, metavar="DIR", help="where to: a new folder"
+    )
     command.set_defaults(call=convert)
     return parser
+
+
+def folder(text: str) -> Path:
+    """A folder as the command line names it: make does not expand ``DATA=~/data`` in quotes."""
+    return Path(text).expanduser()
 
 
 def list_keys(options: argparse.Namespace, rest: list[str]) -> int:
@@ -153,6 +178,22 @@ def list_keys(options: argparse.Namespace, rest: list[str]) -> int:
     for key in register.names():
         entry = register.entries[key]
         print(f"{key:<{width}}  {entry.summary}")
+    return 0
+
+
+def fetch(options: argparse.Namespace, rest: list[str]) -> int:
+    """Download and check a benchmark's images; only check them where they are there."""
+    from datasets.benchmarks import find_benchmark
+    from datasets.fetch import fetch, find, inspect
+
+    benchmark = find_benchmark(options.benchmark)
+    if not benchmark.readers():
+        print(f"{benchmark.title}: the images come with the code, there is nothing to fetch")
+    elif reader := find(benchmark, options.data):
+        inspect(reader)
+        print(f"{benchmark.title}: whole, in {reader.folder} ({reader.form})")
+    else:
+        fetch(benchmark, options.data, options.yes)
     return 0
 
 
@@ -182,10 +223,11 @@ def convert(options: argparse.Namespace, rest: list[str]) -> int:
     """Write a benchmark's images in another form."""
     from datasets.benchmarks import find_benchmark
     from datasets.convert import convert as write
+    from datasets.fetch import fetch
 
     benchmark = find_benchmark(options.benchmark)
-    stores = benchmark.open(options.data and options.data.expanduser())
-    print(write(benchmark, stores, options.to, options.out.expanduser()))
+    fetch(benchmark, options.data, options.yes)
+    print(write(benchmark, benchmark.open(options.data), options.to, options.out))
     return 0
 
 

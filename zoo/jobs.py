@@ -36,11 +36,13 @@ def place_of(options: argparse.Namespace) -> Place:
     if options.threads is not None and options.threads < 1:
         raise UsageError(f"--threads {options.threads}: expected a number of at least 1")
     place = Place(
-        options.data and options.data.expanduser(),
+        options.data,
         options.results,
         options.runs,
         options.device,
         options.threads or torch.get_num_threads(),
+        fetch=not getattr(options, "dry_run", False),
+        yes=options.yes,
     )
     place.kind  # noqa: B018  (raises for a device that is not there)
     return place
@@ -199,13 +201,14 @@ def comparison(options: argparse.Namespace, variants: list[str]) -> int:
     names = variants or learners.names()
     for name in names:
         learners.check(parse_variant(name)[0])
-    place = place_of(options)
-    stores = benchmark.open(place.data)
     shots = options.shots or ("1" if benchmark.key == "glyphs" else "1 5")
+    axes = (numbers(options.ways, "--ways"), numbers(shots, "--shots"))
+    seeds = numbers(options.seeds, "--seeds")
+    place = place_of(options)
+    stores = place.open(benchmark)
     runs: list[Run] = []
     refused = 0
-    axes = (numbers(options.ways, "--ways"), numbers(shots, "--shots"))
-    for name, way, shot, seed in itertools.product(names, *axes, numbers(options.seeds, "--seeds")):
+    for name, way, shot, seed in itertools.product(names, *axes, seeds):
         try:
             runs.append(
                 Run(

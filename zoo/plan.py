@@ -18,6 +18,7 @@ import torch
 import baselines  # noqa: F401  (fills the register)
 from datasets.benchmarks import Benchmark, find_benchmark
 from datasets.episodic import EpisodicDataModule
+from datasets.fetch import fetch
 from datasets.store import Store
 from zoo.backbones import Backbone, build_backbone
 from zoo.errors import UsageError
@@ -47,6 +48,8 @@ class Place:
     runs: Path = Path("runs")
     device: str = "auto"
     threads: int = field(default_factory=torch.get_num_threads)
+    fetch: bool = False  # an image set that is not there
+    yes: bool = False  # without asking, however large it is
 
     @cached_property
     def kind(self) -> str:
@@ -61,6 +64,12 @@ class Place:
         if self.device == "cuda" and not there:
             raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu")
         return "cuda" if there and self.device != "cpu" else "cpu"
+
+    def open(self, benchmark: Benchmark) -> dict[str, Store]:
+        """The stores of a benchmark, its images fetched first if they are missing and may be."""
+        if self.fetch and self.data:
+            fetch(benchmark, self.data, self.yes)
+        return benchmark.open(self.data)
 
 
 class Plan:
@@ -114,7 +123,7 @@ class Plan:
         self.settings, self.changed = resolve(
             self.job, self.cls, rows, query=query, config=config, flags=flags
         )
-        self.stores = stores or self.benchmark.open(self.place.data)
+        self.stores = stores or self.place.open(self.benchmark)
         pl.seed_everything(seed, verbose=False)
         self.learner = self.build()
         if self.learner.fixed_way and self["train_way"] != way:
