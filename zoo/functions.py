@@ -174,7 +174,8 @@ def _pool(z: Tensor) -> tuple[Tensor, Tensor]:
     n, c, h, w = z.shape
     p, where = F.max_pool2d(z, 2, return_indices=True)  # of the pixel
     first = torch.arange(n, device=z.device).view(n, 1, 1, 1) * (c * h * w)
-    where.mul_(c).add_(first + torch.arange(c, device=z.device).view(c, 1, 1))
+    first = first + torch.arange(c, device=z.device).view(c, 1, 1)
+    torch.add(first, where, alpha=c, out=where)
     return channels_last(p), channels_last(where)
 
 
