@@ -14,9 +14,7 @@ def not_found(benchmark: "Benchmark", data: Path | None) -> str:
     readers = benchmark.readers()
     where = f"below {data}" if data else "for want of a data folder"
     lines = [f"{benchmark.title} was not found {where}. Nothing was written.", "Looked for:"]
-    for reader in readers:
-        lines.append(f"  {reader.form}: {reader.needs},")
-        lines.append(f"    there or in {', '.join(reader.homes)}")
+    lines += looked_for(benchmark)
     lines.append("Published at (nothing is downloaded for you):")
     with (Path(__file__).parent / "sources.csv").open(newline="", encoding="utf-8") as file:
         rows = [
@@ -35,3 +33,12 @@ def not_found(benchmark: "Benchmark", data: Path | None) -> str:
         f"  make table-{benchmark.key} DATA=FOLDER",
     ]
     return "\n".join(lines)
+
+
+def looked_for(benchmark: "Benchmark", homes: bool = True) -> list[str]:
+    """The forms of a benchmark, the files that make each, the folders below that may hold them."""
+    lines = []
+    for reader in benchmark.readers():
+        lines.append(f"  {reader.form}: {reader.needs}" + "," * homes)
+        lines += [f"    there or in {', '.join(reader.homes)}"] * homes
+    return lines
