@@ -1,4 +1,4 @@
-"""The command line: python -m zoo list | run | table.
+"""The command line: python -m zoo list | run | table | doctor | show.
 
 A composition root; what a command needs is imported when it is called, so that `list` and
 `--help` start at once.
@@ -129,6 +129,25 @@ def front() -> Parser:
     command.add_argument("--seeds", default="0", help="(default: 0)")
     command.add_argument("--dry-run", action="store_true", help="say what would be done")
     command.set_defaults(call=table)
+
+    command = commands.add_parser("doctor", help="what image sets lie in a folder, and their state")
+    command.add_argument("data", type=Path, metavar="DIR", help="folder that holds the images")
+    command.add_argument("--benchmark", metavar="B", help="look for this one alone")
+    command.add_argument("--json", action="store_true", help="the same facts as JSON")
+    command.set_defaults(call=doctor)
+
+    command = commands.add_parser("show", help="draw an episode into a file")
+    command.add_argument("benchmark", help="a key or variant")
+    command.add_argument("--split", default="test", help="train, val or test (default: test)")
+    command.add_argument("--way", type=int, default=5, help="classes (default: 5)")
+    command.add_argument("--shot", type=int, default=1, help="support images a class (default: 1)")
+    command.add_argument("--query", type=int, help="queries a class (default: those of the tests)")
+    command.add_argument("--episode", type=int, default=0, help="its number (default: 0)")
+    command.add_argument("--data", type=Path, metavar="DIR", help="folder that holds the images")
+    command.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", required=True, help="such as episode.png"
+    )
+    command.set_defaults(call=show)
     return parser
 
 
@@ -169,6 +188,20 @@ def table(options: argparse.Namespace, rest: list[str]) -> int:
     from zoo.jobs import comparison
 
     return comparison(options, split_variants(options.learners))
+
+
+def doctor(options: argparse.Namespace, rest: list[str]) -> int:
+    """Say what image sets lie in a folder, and whether they can be used."""
+    from zoo import data_commands
+
+    return data_commands.doctor(options)
+
+
+def show(options: argparse.Namespace, rest: list[str]) -> int:
+    """Draw an episode: a person sees at once whether labels and colours are right."""
+    from zoo import data_commands
+
+    return data_commands.show(options)
 
 
 if __name__ == "__main__":

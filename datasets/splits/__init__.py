@@ -48,6 +48,11 @@ def tiered_names() -> dict[str, str]:
     }
 
 
+def wnid_names() -> dict[str, str]:
+    """The first lemma of each wnid of tiered-ImageNet, among them 58 of mini-ImageNet's 100."""
+    return {wnid: name.partition(",")[0] for wnid, _, name in _tiered_rows()}
+
+
 def _tiered_rows() -> list[list[str]]:
     """Wnid, split and name of each class."""
     with (_HERE / "tieredimagenet_names.csv").open(newline="", encoding="utf-8") as file:
