@@ -3,8 +3,7 @@
 Nothing heavy is imported until images are opened, so that listing benchmarks costs nothing.
 """
 
-import os
-import re
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -84,22 +83,25 @@ class Benchmark:
         paths = [form.split(".") for form in self.forms]
         return [getattr(import_module(f"datasets.readers.{m}"), name) for m, name in paths]
 
+    def found(self, data: Path | None) -> Iterator["Reader"]:
+        """The readers of the forms that lie at or below `data`, the preferred one first."""
+        lists, forms = self.lists(), self.readers()
+        return filter(None, (form.find(data, lists, self.per_class) for form in forms if data))
+
     def find(self, data: Path | None) -> "Reader":
-        """The reader of the form that lies at or below `data`; reads no image.
+        """The first reader of `found`; reads no image.
 
         Raises:
             NotFoundError: there is none; a screen that says what was looked for, where to get it.
         """
         from datasets.sources import NotFoundError, not_found
 
-        lists = self.lists()
-        for form in self.readers():
-            if data and (reader := form.find(data, lists, self.per_class)):
-                return reader
+        if reader := next(self.found(data), None):
+            return reader
         raise NotFoundError(not_found(self, data))
 
     def open(self, data: Path | None) -> dict[str, "Store"]:
-        """The image store of each split, built first if need be (one to two minutes at most).
+        """The image store of each split, built and checked first if need be: a minute or two.
 
         Stores lie in ``<data>/zoo-store``, or in the folder that the environment variable
         ZOO_STORE names. The source must be there too: it tells whether a store is still right.
@@ -107,14 +109,9 @@ class Benchmark:
         Raises:
             UsageError: the images are not below `data`, or something is wrong with them.
         """
-        from datasets.store import open_store
+        from datasets.checks import open_checked
 
-        reader = self.find(data)
-        folder = Path(os.environ.get("ZOO_STORE") or f"{data}/zoo-store")
-        name = re.sub(r"\W+", "-", self.variant).strip("-")
-        return {
-            split: open_store(folder / f"{name}.{split}", reader, split) for split in reader.lists
-        }
+        return open_checked(self, self.find(data), data)
 
 
 def find_benchmark(text: str) -> Benchmark:
@@ -262,13 +259,14 @@ class Folder(Benchmark):
         """(C, H, W), in colour, of the size asked for."""
         return 3, self.options["size"], self.options["size"]
 
-    def find(self, data: Path | None) -> "Reader":
-        """The reader of the folder `data`; see `Benchmark.find`."""
+    def found(self, data: Path | None) -> Iterator["Reader"]:
+        """The reader of the folder `data`; raises what `Benchmark.find` raises."""
         from datasets.readers.any_folders import AnyFolders, find_classes
 
         if data is None or not data.is_dir():
             raise UsageError(f"--data {data}: expected {AnyFolders.needs}; there is no such folder")
-        return AnyFolders(data, find_classes(data, self.options["seed"]), self.options["size"])
+        lists = find_classes(data, self.options["seed"])
+        return iter([AnyFolders(data, lists, self.options["size"])])
 
 
 @register_benchmark("glyphs")

@@ -65,15 +65,6 @@ def find(benchmark: "Benchmark", data: Path) -> "Reader | None":
         return None
 
 
-def inspect(reader: "Reader") -> None:
-    """Check the contents of a set that was fetched.
-
-    Raises:
-        UsageError: it does not hold what it should.
-    """
-    reader.check()
-
-
 class _Delivery:
     """One form of a set, on its way into the data folder.
 
@@ -202,7 +193,7 @@ class _Delivery:
             self.failures[url] = f"what came does not hold {self.form.needs}"
             raise UnavailableError(url)
         try:
-            inspect(reader)
+            reader.check()
         except UsageError as error:
             self.failures[url] = f"was fetched, but {error}; to fetch it anew delete {self.work}"
             raise UnavailableError(url) from None

@@ -79,9 +79,7 @@ def not_found(
     where = f"below {data}" if data else "for want of a data folder"
     tried = ", and could not be fetched" if failures else ""
     lines = [f"{benchmark.title} was not found {where}{tried}.", "Looked for:"]
-    for reader in readers:
-        lines.append(f"  {reader.form}: {reader.needs},")
-        lines.append(f"    there or in {', '.join(reader.homes)}")
+    lines += looked_for(benchmark)
     for form in dict.fromkeys(source.form for source in sources):
         unread = "" if form in forms else " (not read by this version)"
         lines.append(f"Published as {form}{unread}:")
@@ -103,3 +101,12 @@ def not_found(
         f"  make table-{benchmark.key} DATA=FOLDER",
     ]
     return "\n".join(lines)
+
+
+def looked_for(benchmark: "Benchmark", homes: bool = True) -> list[str]:
+    """The forms of a benchmark, the files that make each, the folders below that may hold them."""
+    lines = []
+    for reader in benchmark.readers():
+        lines.append(f"  {reader.form}: {reader.needs}" + "," * homes)
+        lines += [f"    there or in {', '.join(reader.homes)}"] * homes
+    return lines

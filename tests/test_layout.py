@@ -17,7 +17,9 @@ MAY_IMPORT = {
     "datasets": {"zoo", "datasets"},
     "baselines": {"zoo", "baselines"},
 }
-COMPOSITION_ROOTS = {"zoo/plan.py", "zoo/experiment.py", "zoo/jobs.py", "zoo/__main__.py"}
+COMPOSITION_ROOTS = {
+    f"zoo/{name}.py" for name in ("plan", "experiment", "jobs", "data_commands", "__main__")
+}
 
 
 def modules(package: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The command line: python -m zoo list | fetch | run | table | convert.
+"""The command line: python -m zoo list | fetch | run | table | doctor | show | convert.
 
 A composition root; what a command needs is imported when it is called, so that `list` and
 `--help` start at once.
@@ -147,6 +147,24 @@ def front() -> Parser:
     command.add_argument("--dry-run", action="store_true", help="say what would be done")
     command.set_defaults(call=table)
 
+    command = commands.add_parser("doctor", help="what image sets lie in a folder, and their state")
+    command.add_argument("data", type=Path, metavar="DIR", help="folder that holds the images")
+    command.add_argument("--benchmark", metavar="B", help="look for this one alone")
+    command.add_argument("--json", action="store_true", help="the same facts as JSON")
+    command.set_defaults(call=doctor)
+
+    command = commands.add_parser("show", parents=[images], help="draw an episode into a file")
+    command.add_argument("benchmark", help="a key or variant")
+    command.add_argument("--split", default="test", help="train, val or test (default: test)")
+    command.add_argument("--way", type=int, default=5, help="classes (default: 5)")
+    command.add_argument("--shot", type=int, default=1, help="support images a class (default: 1)")
+    command.add_argument("--query", type=int, help="queries a class (default: those of the tests)")
+    command.add_argument("--episode", type=int, default=0, help="its number (default: 0)")
+    command.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", required=True, help="such as episode.png"
+    )
+    command.set_defaults(call=show)
+
     command = commands.add_parser(
         "convert", parents=[images], help="write a benchmark in a form that other tools read"
     )
@@ -182,19 +200,18 @@ def list_keys(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def fetch(options: argparse.Namespace, rest: list[str]) -> int:
-    """Download and check a benchmark's images; only check them where they are there."""
+    """Download a benchmark's images, unless they are there, and have the doctor look at them."""
     from datasets.benchmarks import find_benchmark
-    from datasets.fetch import fetch, find, inspect
+    from datasets.fetch import fetch
+    from zoo import data_commands
 
     benchmark = find_benchmark(options.benchmark)
     if not benchmark.readers():
         print(f"{benchmark.title}: the images come with the code, there is nothing to fetch")
-    elif reader := find(benchmark, options.data):
-        inspect(reader)
-        print(f"{benchmark.title}: whole, in {reader.folder} ({reader.form})")
-    else:
-        fetch(benchmark, options.data, options.yes)
-    return 0
+        return 0
+    fetch(benchmark, options.data, options.yes)
+    options.json = False
+    return data_commands.doctor(options)
 
 
 def run(options: argparse.Namespace, flags: list[str]) -> int:
@@ -217,6 +234,20 @@ def table(options: argparse.Namespace, rest: list[str]) -> int:
     from zoo.jobs import comparison
 
     return comparison(options, split_variants(options.learners))
+
+
+def doctor(options: argparse.Namespace, rest: list[str]) -> int:
+    """Say what image sets lie in a folder, and whether they can be used."""
+    from zoo import data_commands
+
+    return data_commands.doctor(options)
+
+
+def show(options: argparse.Namespace, rest: list[str]) -> int:
+    """Draw an episode: a person sees at once whether labels and colours are right."""
+    from zoo import data_commands
+
+    return data_commands.show(options)
 
 
 def convert(options: argparse.Namespace, rest: list[str]) -> int:

@@ -98,6 +98,10 @@ class Reader(ABC):
             UsageError: it is damaged or of another kind.
         """
 
+    def image_files(self, split: str) -> Iterable[Path]:
+        """The files of a split's images where these may have any size; else none."""
+        return ()
+
     def found(self, split: str) -> Mapping[str, Sequence[Any]]:
         """`scan`, kept for one split at a time: it may hold all pixels."""
         if not self._found or self._found[0] != split:
@@ -202,6 +206,15 @@ def load_image(source: Path | bytes, name: object = None) -> Image.Image:
         raise UsageError(
             f"{name}: expected an image, the file is {reason}; unpack it again"
         ) from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image, from its file's first bytes; (0, 0) where it is none."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except _DAMAGE:
+        return 0, 0
 
 
 # Squashing to the size wanted is what the common caches of mini- and tiered-ImageNet do

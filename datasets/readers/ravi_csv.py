@@ -84,6 +84,11 @@ class RaviCsv(Reader):
                 )
         return names
 
+    def image_files(self, split: str) -> Iterator[Path]:
+        """JPEGs."""
+        for file in itertools.chain(*self.found(split).values()):
+            yield self.folder / "images" / file
+
     def decode(self, item: str) -> np.ndarray:
         """The image (3, 84, 84) of a file of images/."""
         path = self.folder / "images" / item

@@ -1,0 +1,135 @@
+"""The doctor: what image sets lie below a folder, and what is wrong with them.
+
+It opens a set as `run` and `table` do; where that fails, a survey says all that is wrong.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets import checks
+from datasets.benchmarks import Benchmark, find_benchmark
+from datasets.checks import Finding
+from datasets.readers import Reader
+from datasets.sources import looked_for
+from datasets.survey import expected, survey, unreadable
+from zoo.errors import UsageError
+from zoo.registry import benchmarks
+
+if TYPE_CHECKING:
+    from datasets.store import Store
+
+LEFT_OUT = ("folder", "glyphs")  # the one would take any folder, the other needs none
+
+
+def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
+    """Look at every published form of every benchmark that lies at or below `data`.
+
+    Args:
+        data: the folder.
+        asked: a benchmark or variant, to look for this one alone.
+
+    Returns:
+        ``usable``, the benchmarks that can be run; ``found``, a section for each form (see
+        `section`); ``looked_for``, lines of text, where nothing was found.
+
+    Raises:
+        UsageError: there is no such folder or benchmark.
+    """
+    if not data.is_dir():
+        raise UsageError(f"{data}: expected a folder that holds image sets, there is none")
+    keys = [asked] if asked else [key for key in benchmarks.names() if key not in LEFT_OUT]
+    wanted = [find_benchmark(key) for key in keys]
+    if not wanted[0].forms:
+        raise UsageError(f"--benchmark {asked}: comes with the code, there is nothing to look for")
+    sections: list[dict[str, Any]] = []
+    lines: list[str] = []
+    for benchmark in wanted:
+        lines.append(f"{benchmark.title}:")
+        try:
+            readers = list(benchmark.found(data))
+            lines += looked_for(benchmark, homes=asked is not None)
+        except UsageError as error:  # of `folder`, whose classes are what lies there
+            readers = []
+            lines.append(f"  {error}")
+        sections += [section(benchmark, reader, readers[0], data) for reader in readers]
+    known = {part["folder"] for part in sections if part["known"]}
+    # Several sets name their files alike: a form without one class of its own is another's.
+    sections = [part for part in sections if part["known"] or part["folder"] not in known]
+    return {
+        "folder": str(data),
+        "usable": [part["benchmark"] for part in sections if part["usable"]],
+        "found": sections,
+        "looked_for": [] if sections else lines,
+    }
+
+
+def section(benchmark: Benchmark, reader: Reader, first: Reader, data: Path) -> dict[str, Any]:
+    """One form of one benchmark.
+
+    Args:
+        benchmark: its benchmark.
+        reader: of the form.
+        first: of the form that `run` and `table` read, if several lie there.
+        data: the folder that was asked about.
+
+    Returns:
+        ``splits``, ``findings``, ``sound`` (no finding is a failure), ``usable`` (sound, and the
+        form that is read), ``content`` (of `checks.check`, where it was looked at), and words.
+    """
+
+    def look() -> dict[str, Any]:
+        return of_content(benchmark, reader, data) if reader is first else survey(benchmark, reader)
+
+    name = checks.slug(f"{benchmark.variant} {reader.form}")
+    path = checks.store_folder(data) / f"{name}.doctor.json"
+    key = [checks.VERSION, str(reader.folder), reader.per_class, reader.fingerprint()]
+    facts, _ = checks.once(path, [*key, reader is first], look)
+    findings = [Finding(*finding) for finding in facts["findings"]]
+    sound = not any(finding.failure for finding in findings)
+    verdict = f"{'' if sound else 'not '}usable: {benchmark.variant} from {reader.form}"
+    if reader is not first:
+        verdict = (
+            f"{'sound' if sound else 'not sound'}, but not read: run and table read {first.form} "
+            f"in {first.folder}; move that away to use this"
+        )
+    return {
+        "benchmark": benchmark.variant,
+        "title": benchmark.title,
+        "form": reader.form,
+        "folder": str(reader.folder),
+        **facts,
+        "findings": [finding._asdict() for finding in findings],
+        "sound": sound,
+        "usable": sound and reader is first,
+        "verdict": verdict,
+    }
+
+
+def of_content(benchmark: Benchmark, reader: Reader, data: Path) -> dict[str, Any]:
+    """What opening the stores and looking at the images says, or else what a survey does."""
+    try:
+        stores = checks.open_stores(benchmark, reader, data)
+    except UsageError as error:
+        facts = survey(benchmark, reader)
+        return facts if facts["findings"] else facts | unreadable(reader, str(error))
+    content, _ = checks.checked(benchmark, reader, stores, data)
+    return {
+        "known": True,
+        "splits": {
+            split: expected(benchmark, reader, split) | opened(store, len(reader.lists[split]))
+            for split, store in stores.items()
+        },
+        "findings": content["findings"],
+        "content": {name: fact for name, fact in content.items() if name != "findings"},
+    }
+
+
+def opened(store: "Store", classes: int) -> dict[str, Any]:
+    """What a split holds that could be opened, so that its classes are the right ones."""
+    turns = len(store.names) // classes  # a character of Omniglot is four classes
+    return {
+        "classes": classes,
+        "images": len(store.images) // turns,
+        "remarks": f"ok: with rotations {len(store.names):,} classes" if turns > 1 else "ok",
+        "fingerprint": store.fingerprint,
+    }
