@@ -92,7 +92,7 @@ def lightning() -> str:
 
     def seconds(updates: int, bare: bool) -> float:
         flags = {"updates": updates, "meta_batch": 1, "validations": 1}
-        run = a_run("protonet", (30, 20, 1, 28, 28), flags)
+        run = a_run("protonet", (80, 20, 1, 28, 28), flags)
         parameter = next(run.learner.parameters())
 
         def meta_loss(episode: Episode) -> Tensor:
