@@ -107,6 +107,9 @@ def looked_for(benchmark: "Benchmark", homes: bool = True) -> list[str]:
     """The forms of a benchmark, the files that make each, the folders below that may hold them."""
     lines = []
     for reader in benchmark.readers():
-        lines.append(f"  {reader.form}: {reader.needs}" + "," * homes)
-        lines += [f"    there or in {', '.join(reader.homes)}"] * homes
+        there = f", there or in {', '.join(reader.homes[:2])}" if homes and reader.homes else ""
+        text = f"{reader.form}{there}: {reader.needs}"
+        lines += textwrap.wrap(
+            text, 96, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+        )
     return lines
