@@ -270,7 +270,10 @@ BAD_CIFAR: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         lambda p: repickle(p / "test", fine_labels=[100] * 50),
         ["test", "fine_labels"],
     ),
-    "other contents": (lambda p: (p / "test").write_bytes(pickle.dumps([1])), ["test", "'data'"]),
+    "other contents": (
+        lambda p: (p / "test").write_bytes(pickle.dumps([1])),
+        ["test", "dictionary"],
+    ),
 }
 
 
