@@ -64,7 +64,12 @@ class Reader(ABC):
     @classmethod
     def find(cls, root: Path, lists: dict[str, list[str]], per_class: int | None) -> Self | None:
         """The reader of this form at or below `root`, or None where the form is not there."""
-        for folder in (root, *(root / home for home in cls.homes)):
+        inside = [  # of cifar100/data, data/ where cifar100/ itself was given
+            root / Path(home).relative_to(root.absolute().name)
+            for home in cls.homes
+            if Path(home).is_relative_to(root.absolute().name)
+        ]
+        for folder in (root, *(root / home for home in cls.homes), *inside):
             if cls.is_in(folder, lists):
                 return cls(folder, lists, per_class)
         return None
