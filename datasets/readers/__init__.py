@@ -119,10 +119,10 @@ class Reader(ABC):
         found = self.found(split)
         compare_classes(self.where(split), found, self.lists, split, self.again)
         for name, items in found.items():
-            if self.per_class is not None and len(items) != self.per_class:
+            if len(items) != (self.per_class or len(items) or 1):
                 raise UsageError(
                     f"{self.where(split)}: class {name!r} has {len(items)} images, expected "
-                    f"{self.per_class}; {self.again}"
+                    f"{self.per_class or 'some'}; {self.again}"
                 )
         return self.lists[split]
 
