@@ -96,7 +96,7 @@ class _Torchmeta(Reader):
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError(
                 f"{path}: expected a JSON list of classes, it is missing or damaged; {self.again}"
             ) from error
@@ -186,8 +186,8 @@ class _Cifar(_Torchmeta):
 
     @classmethod
     def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
-        """The file, with the folder of the benchmark's lists."""
-        return (folder / "data.hdf5").is_file() and (folder / cls.part).is_dir()
+        """Any of the benchmark's lists: the large file is another benchmark's too."""
+        return any((folder / cls.part / f"{split}_labels.json").is_file() for split in lists)
 
     def files(self) -> list[Path]:
         """The file, and a list a split."""
