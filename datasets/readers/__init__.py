@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
@@ -70,8 +71,9 @@ class Reader(ABC):
             if Path(home).is_relative_to(root.absolute().name)
         ]
         for folder in (root, *(root / home for home in cls.homes), *inside):
-            if cls.is_in(folder, lists):
-                return cls(folder, lists, per_class)
+            with readable(folder):
+                if cls.is_in(folder, lists):
+                    return cls(folder, lists, per_class)
         return None
 
     @classmethod
@@ -107,7 +109,8 @@ class Reader(ABC):
         """`scan`, kept for one split at a time: it may hold all pixels."""
         if not self._found or self._found[0] != split:
             self._found = None
-            self._found = split, self.scan(split)
+            with readable(self.folder):
+                self._found = split, self.scan(split)
         return self._found[1]
 
     def classes(self, split: str) -> list[str]:
@@ -144,9 +147,23 @@ class Reader(ABC):
 
     def fingerprint(self) -> str:
         """A quick fingerprint of the source: names, sizes and times of change, not contents."""
-        state = [(path.relative_to(self.folder).as_posix(), *_stat(path)) for path in self.files()]
+        with readable(self.folder):
+            files = self.files()
+        state = [(path.relative_to(self.folder).as_posix(), *_stat(path)) for path in files]
         facts = json.dumps([self.form, self.recipe, self.lists, state])
         return blake2b(facts.encode(), digest_size=16).hexdigest()
+
+
+@contextmanager
+def readable(place: Path) -> Iterator[None]:
+    """Turn the system's refusal to list a folder, as a rule for want of permission, into advice."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename or place}: cannot be read ({error.strerror}); make it readable for "
+            "you, or name another folder with --data"
+        ) from error
 
 
 def by_content(images: np.ndarray) -> np.ndarray:
