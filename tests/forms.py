@@ -32,7 +32,7 @@ def save(path: Path, data: bytes | str) -> None:
 
 
 def stacked(rows: list[Picture]) -> np.ndarray:
-    return np.stack([picture.pixels for picture in rows])
+    return np.stack([p.pixels for p in rows]) if rows else np.zeros((0, 84, 84, 3), np.uint8)
 
 
 def shuffled(classes: Mapping[Any, list[Picture]]) -> tuple[list[Any], list[Picture]]:
@@ -143,6 +143,7 @@ def class_folders(
     """``<class>/``, whatever split it belongs to."""
     for classes in tables.values():
         for name, some in classes.items():
+            (root / inside / name).mkdir(parents=True, exist_ok=True)
             for i, picture in enumerate(some):
                 file = f"{name}_{7 * i + 3}{suffix}"
                 save(root / inside / name / file, change(file, picture.file))
@@ -309,9 +310,10 @@ def omniglot_folders(
     for classes in tables.values():
         for name, some in classes.items():
             number += 1
+            folder = root / (merged or part_of(name)) / name
+            folder.mkdir(parents=True, exist_ok=True)
             for i, picture in enumerate(some):
                 file = f"{number:04}_{i + 1:02}.png"
-                folder = root / (merged or part_of(name)) / name
                 save(folder / file, change(f"{name}/{file}", picture.file))
 
 
@@ -379,7 +381,7 @@ def torchmeta_omniglot(root: Path, tables: Tables, change: Change = as_is) -> No
     for split, classes in tables.items():
         paths = {name: f"{part_of(name)}/{name}" for name in classes}
         for name, some in classes.items():
-            drawings = np.stack([picture.pixels for picture in some[::-1]])
+            drawings = stacked(some[::-1])
             content[paths[name]] = np.where(drawings, 0, 255).astype(np.uint8)
         lists[split] = sorted(path.split("/") for path in paths.values())
     folder = root / "omniglot"

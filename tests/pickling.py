@@ -16,6 +16,7 @@ SPELLED: dict[Any, str] = {
     _ARRAY.__reduce_ex__(2)[0]: "numpy.core.multiarray _reconstruct",
     _ARRAY.__reduce_ex__(5)[0]: "numpy.core.numeric _frombuffer",
     codecs.encode: "_codecs encode",
+    bytes: "__builtin__ bytes",  # of an empty array
 }
 
 
