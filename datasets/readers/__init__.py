@@ -212,8 +212,14 @@ def load_image(source: Path | bytes, name: object = None) -> Image.Image:
         UsageError: it is missing, empty, truncated or no image.
     """
     name = source if name is None else name
+    file = source if isinstance(source, Path) else BytesIO(source)
     try:
-        with Image.open(source if isinstance(source, Path) else BytesIO(source)) as image:
+        with Image.open(file) as image:
+            if image.format != "PNG":
+                image.load()
+                return image
+            image.verify()  # the checksums: decoding skips them
+        with Image.open(file) as image:
             image.load()
             return image
     except FileNotFoundError:
