@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,14 @@ from tests.pictures import Picture, Tables, encoded
 from zoo.errors import UsageError
 
 
-@cache
 def small_tables(name: str) -> Tables:
     """A few classes of a form's set; CIFAR-100's own form names all hundred."""
     tables = pictures.tables_of(FORMS[name].benchmark)
     return tables if name.endswith("CIFAR-100") else pictures.few(tables, train=4, val=2, test=3)
 
 
-def small_benchmark(name: str) -> Benchmark:
+def small_benchmark(name: str, tables: Tables) -> Benchmark:
     """The benchmark of a form, as if these classes were all that it has."""
-    tables = small_tables(name)
     benchmark = find_benchmark(FORMS[name].benchmark)
     lists = {
         split: [name.partition(".")[0] if benchmark.key == "cub" else name for name in classes]
@@ -52,12 +49,12 @@ class Site:
         FORMS[name].write(self.root, tables or small_tables(name), change)
 
     def find(self, name: str) -> Reader:
-        return small_benchmark(name).find(self.root)
+        return small_benchmark(name, small_tables(name)).find(self.root)
 
     def complaint(self, name: str) -> str:
         """What is said when the form is opened: one line that names a file and ends with advice."""
         with pytest.raises(UsageError) as error:
-            small_benchmark(name).open(self.root)
+            small_benchmark(name, small_tables(name)).open(self.root)
         message = str(error.value)
         assert "\n" not in message, message
         assert str(self.root) in message.partition(";")[0], message
@@ -416,8 +413,9 @@ ENCODED = {
     "omniglot: merged": ".png", "cub: published": ".jpg", "cub: torchmeta": "train",
     "folder: split folders": ".png",
 }  # fmt: skip
+FOLDERS = "folder: split folders"  # JPEGs, whatever they are called
 GREY_TOO = {
-    "tieredimagenet: folders", "cub: published", "cub: torchmeta", "folder: split folders",
+    "tieredimagenet: folders", "cub: published", "cub: torchmeta", FOLDERS,
 }  # fmt: skip
 
 
@@ -431,6 +429,10 @@ BAD_IMAGES: dict[str, tuple[Callable[[bytes], bytes], set[str]]] = {
     "header only": (lambda file: file[:30], set()),
     "empty": (lambda file: b"", set()),
     "HTML": (lambda file: b"<html>", set()),
+    "wrong checksum": (  # of a PNG's pixels
+        lambda file: file[:-13] + bytes([file[-13] ^ 1]) + file[-12:],
+        {name for name in ENCODED if ENCODED[name] == ".jpg"} | {"cub: torchmeta", FOLDERS},
+    ),
     "zeros": (lambda file: bytes(len(file)), set()),
     "zeros inside": (lambda file: file[: len(file) // 2] + bytes(len(file) // 2), set()),
     "grey": (other_mode("L", (32, 32)), GREY_TOO),
@@ -463,7 +465,7 @@ def test_images_are_checked(name: str, fault: str, site: Site) -> None:
     site.write(name, change=change)
     assert spoilt
     if name in taken:
-        stores = small_benchmark(name).open(site.root)
+        stores = small_benchmark(name, small_tables(name)).open(site.root)
         assert stores["train"].images.shape[1:] == find_benchmark(FORMS[name].benchmark).image
     else:
         site.complaint(name)
@@ -475,7 +477,7 @@ def test_a_damaged_image_of_a_later_split_leaves_only_whole_stores(site: Site) -
     spoilt = next(iter(small_tables(name)["val"]))
     site.write(name, change=lambda file, data: data[: 900 if spoilt in file else None])
     with pytest.raises(UsageError, match=rf"{spoilt}.*truncated"):
-        small_benchmark(name).open(site.root)
+        small_benchmark(name, small_tables(name)).open(site.root)
     assert [p.name for p in site.stores.glob("*") if p.suffix != ".lock"] == ["miniimagenet.train"]
 
 
