@@ -92,7 +92,7 @@ class _Torchmeta(Reader):
         """A list of classes.
 
         Raises:
-            UsageError: it is none.
+            UsageError: it is none, or one is in it twice.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -102,6 +102,9 @@ class _Torchmeta(Reader):
             ) from error
         if not isinstance(content, list):
             raise UsageError(f"{path}: expected a JSON list of classes; {self.again}")
+        for row, label in enumerate(content):
+            if label in content[:row]:
+                raise UsageError(f"{path}: class {label!r} is named twice; {self.again}")
         return content
 
 
