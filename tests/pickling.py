@@ -4,6 +4,7 @@ import codecs
 import pickle
 import struct
 from io import BytesIO
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,8 @@ class NumPy1Pickler(pickle._Pickler):
         self.save_str(str(text))  # type: ignore[attr-defined]
 
     dispatch = {  # noqa: RUF012
-        **pickle._Pickler.dispatch, type: save_global, Unicode: save_unicode,
+        **pickle._Pickler.dispatch, type: save_global, FunctionType: save_global,
+        Unicode: save_unicode,
     }  # fmt: skip
 
 

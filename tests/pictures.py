@@ -149,7 +149,7 @@ def omniglot(split: str = "vinyals") -> Tables:
 @cache
 def _characters(name: str, home: Path | None) -> list[Picture]:
     if home:
-        files = sorted(home.glob(f"images_*/{name}/*.png"))[:FEW]
+        files = sorted(home.glob(f"images_*/{name}/*.png"))[:DRAWINGS]
         return [Picture(file.read_bytes()) for file in files]
     number = zlib.crc32(name.encode())
     drawings = _drawings().reshape(-1, 28, 28)[number % 10_000 :][:DRAWINGS]

@@ -1,5 +1,6 @@
 """Every form, spoilt in every way: one line of advice, and nothing is left of the attempt."""
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -251,6 +252,9 @@ CONTENTS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "cache, row of another": (
         CACHE, "val", edited("class_dict", lambda d: rows_of(d, lambda r: [*r[:-1], max(r) + 1])),
     ),
+    "cache, row of another too": (
+        CACHE, "val", edited("class_dict", lambda d: rows_of(d, lambda r: [*r, max(r) + 1])),
+    ),
     "cache, row too many": (
         CACHE, "val", edited("class_dict", lambda d: rows_of(d, lambda r: [*r, 10**9])),
     ),
@@ -358,6 +362,12 @@ CONTENTS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "omniglot hdf5, one part": (
         "omniglot: torchmeta", "data", lambda c: {k: v for k, v in c.items() if "_ev" in k},
     ),
+    **{
+        f"{form.partition(':')[0]} json, class twice": (
+            form, "val_labels", lambda text: json.dumps([*json.loads(text), json.loads(text)[0]]),
+        )
+        for form in (MINI_HDF5, "tieredimagenet: torchmeta", "cub: torchmeta", CIFAR_HDF5)
+    },
     **{
         f"{form.partition(':')[0]} {text[:20]}": (form, "val_labels", lambda _, text=text: text)
         for form in (MINI_HDF5, "tieredimagenet: torchmeta", "cub: torchmeta", CIFAR_HDF5)
