@@ -5,6 +5,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from numpy.lib import format as npy
@@ -34,7 +35,8 @@ def member(path: Path, name: str) -> np.ndarray:
         raise UsageError(f"{path}: is missing; {AGAIN}") from None
     except (
         OSError, ValueError, EOFError, MemoryError, OverflowError, RuntimeError,
-        NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile,
+        NotImplementedError, SyntaxError, TypeError, TokenError, struct.error, zlib.error,
+        zipfile.BadZipFile,
     ) as error:  # fmt: skip
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(

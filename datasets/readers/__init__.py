@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
@@ -64,9 +65,15 @@ class Reader(ABC):
     @classmethod
     def find(cls, root: Path, lists: dict[str, list[str]], per_class: int | None) -> Self | None:
         """The reader of this form at or below `root`, or None where the form is not there."""
-        for folder in (root, *(root / home for home in cls.homes)):
-            if cls.is_in(folder, lists):
-                return cls(folder, lists, per_class)
+        inside = [  # of cifar100/data, data/ where cifar100/ itself was given
+            root / Path(home).relative_to(root.absolute().name)
+            for home in cls.homes
+            if Path(home).is_relative_to(root.absolute().name)
+        ]
+        for folder in (root, *(root / home for home in cls.homes), *inside):
+            with readable(folder):
+                if cls.is_in(folder, lists):
+                    return cls(folder, lists, per_class)
         return None
 
     @classmethod
@@ -106,7 +113,8 @@ class Reader(ABC):
         """`scan`, kept for one split at a time: it may hold all pixels."""
         if not self._found or self._found[0] != split:
             self._found = None
-            self._found = split, self.scan(split)
+            with readable(self.folder):
+                self._found = split, self.scan(split)
         return self._found[1]
 
     def classes(self, split: str) -> list[str]:
@@ -118,10 +126,10 @@ class Reader(ABC):
         found = self.found(split)
         compare_classes(self.where(split), found, self.lists, split, self.again)
         for name, items in found.items():
-            if self.per_class is not None and len(items) != self.per_class:
+            if len(items) != (self.per_class or len(items) or 1):
                 raise UsageError(
                     f"{self.where(split)}: class {name!r} has {len(items)} images, expected "
-                    f"{self.per_class}; {self.again}"
+                    f"{self.per_class or 'some'}; {self.again}"
                 )
         return self.lists[split]
 
@@ -143,9 +151,23 @@ class Reader(ABC):
 
     def fingerprint(self) -> str:
         """A quick fingerprint of the source: names, sizes and times of change, not contents."""
-        state = [(path.relative_to(self.folder).as_posix(), *_stat(path)) for path in self.files()]
+        with readable(self.folder):
+            files = self.files()
+        state = [(path.relative_to(self.folder).as_posix(), *_stat(path)) for path in files]
         facts = json.dumps([self.form, self.recipe, self.lists, state])
         return blake2b(facts.encode(), digest_size=16).hexdigest()
+
+
+@contextmanager
+def readable(place: Path) -> Iterator[None]:
+    """Turn the system's refusal to list a folder, as a rule for want of permission, into advice."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename or place}: cannot be read ({error.strerror}); make it readable for "
+            "you, or name another folder with --data"
+        ) from error
 
 
 def by_content(images: np.ndarray) -> np.ndarray:
@@ -194,8 +216,14 @@ def load_image(source: Path | bytes, name: object = None) -> Image.Image:
         UsageError: it is missing, empty, truncated or no image.
     """
     name = source if name is None else name
+    file = source if isinstance(source, Path) else BytesIO(source)
     try:
-        with Image.open(source if isinstance(source, Path) else BytesIO(source)) as image:
+        with Image.open(file) as image:
+            if image.format != "PNG":
+                image.load()
+                return image
+            image.verify()  # the checksums: decoding skips them
+        with Image.open(file) as image:
             image.load()
             return image
     except FileNotFoundError:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.readers import FILTER, colour_pixels, load_image
+from datasets.readers import FILTER, colour_pixels, load_image, readable
 from datasets.readers.class_folders import SPLITS, ClassFolders, folders_in
 from datasets.splits import Lists
 from zoo.errors import UsageError
@@ -22,10 +22,12 @@ def find_classes(folder: Path, seed: int) -> Lists:
     Raises:
         UsageError: there are no class folders, or one class is in two splits.
     """
-    given = {
-        split: [path.name for name in names for path in folders_in(folder / name)]
-        for split, names in SPLITS.items()
-    }
+    with readable(folder):
+        beside = [path.name for path in folders_in(folder) if path.name != "zoo-store"]
+        given = {
+            split: [path.name for name in names for path in folders_in(folder / name)]
+            for split, names in SPLITS.items()
+        }
     if given["train"] and given["test"]:
         lists = {split: names for split, names in given.items() if names}
         names = [name for split in lists.values() for name in split]
@@ -36,16 +38,15 @@ def find_classes(folder: Path, seed: int) -> Lists:
                     "from one of them"
                 )
         return lists
-    names = [path.name for path in folders_in(folder) if path.name != "zoo-store"]
-    if len(names) < 3:
+    if len(beside) < 3:
         raise UsageError(
             f"{folder}: expected a folder for each class, at least 3, or train/ and test/ with "
-            f"such folders, found {len(names)} folders; name another with --data"
+            f"such folders, found {len(beside)} folders; name another with --data"
         )
-    names.sort(key=lambda name: blake2b(f"{seed} {name}".encode()).digest())
-    train = min(round(SHARES["train"] * len(names)), len(names) - 2)
-    test = max(round(SHARES["test"] * len(names)), 1)
-    return {"train": names[:train], "val": names[train:-test], "test": names[-test:]}
+    beside.sort(key=lambda name: blake2b(f"{seed} {name}".encode()).digest())
+    train = min(round(SHARES["train"] * len(beside)), len(beside) - 2)
+    test = max(round(SHARES["test"] * len(beside)), 1)
+    return {"train": beside[:train], "val": beside[train:-test], "test": beside[-test:]}
 
 
 class AnyFolders(ClassFolders):

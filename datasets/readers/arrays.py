@@ -36,19 +36,11 @@ class ArrayReader(Reader):
         """The image (3, side, side) of a row (side, side, 3)."""
         return item.transpose(2, 0, 1)
 
-    def rows(
-        self, path: Path, pixels: Any, labels: Any, names: Mapping[Any, str]
-    ) -> Mapping[str, Sequence[np.ndarray]]:
-        """Pixels by class name.
-
-        Args:
-            path: the file, for messages.
-            pixels: what should be uint8 (n, side, side, 3).
-            labels: n of them, list or array.
-            names: of the classes, by label.
+    def pixels(self, path: Path, pixels: Any) -> np.ndarray:
+        """What should be uint8 (n, side, side, 3).
 
         Raises:
-            UsageError: an array has another shape or type, or a label no name.
+            UsageError: it has another shape or type, or is no array.
         """
         shape = (self.side, self.side, 3)
         if not isinstance(pixels, np.ndarray):
@@ -58,17 +50,35 @@ class ArrayReader(Reader):
                 f"{path}: expected pixels of uint8 (n, {self.side}, {self.side}, 3), found "
                 f"{pixels.dtype} {pixels.shape}; {self.again}"
             )
-        if not isinstance(labels, (list, np.ndarray)) or len(labels) != len(pixels):
-            count = len(labels) if isinstance(labels, (list, np.ndarray)) else "no"
+        return pixels
+
+    def rows(
+        self, path: Path, pixels: Any, labels: Any, names: Mapping[Any, str]
+    ) -> Mapping[str, Sequence[np.ndarray]]:
+        """Pixels by class name.
+
+        Args:
+            path: the file, for messages.
+            pixels: see `pixels`.
+            labels: n of them, list or array.
+            names: of the classes, by label.
+
+        Raises:
+            UsageError: pixels are not what they should be, or a label has no name.
+        """
+        pixels = self.pixels(path, pixels)
+        listed = isinstance(labels, list) or (isinstance(labels, np.ndarray) and labels.ndim == 1)
+        count = len(labels) if listed else "no"
+        if count != len(pixels):
             raise UsageError(
                 f"{path}: expected a label for each of {len(pixels)} images, found {count} labels; "
                 f"{self.again}"
             )
         groups: dict[str, list[np.ndarray]] = {name: [] for name in names.values()}
         for label, row in zip(labels, pixels, strict=True):
-            name = names.get(int(label) if isinstance(label, np.integer) else label)
+            name = names.get(label) if isinstance(label, (int, str, np.integer)) else None
             if name is None:
-                raise UsageError(f"{path}: label {label!r} belongs to no class; {self.again}")
+                raise UsageError(f"{path}: label {brief(label)} belongs to no class; {self.again}")
             groups[name].append(row)
         return {name: rows for name, rows in groups.items() if rows}
 
@@ -97,6 +107,11 @@ def entry(path: Path, content: Mapping[str, Any], key: str, kind: type, again: s
     if not isinstance(value, kind):
         raise UsageError(f"{path}: expected {key!r}, a {kind.__name__}, in the pickle; {again}")
     return value
+
+
+def brief(thing: Any) -> str:
+    """What a file holds in the place of something else, in a few words."""
+    return " ".join(repr(thing)[:60].split())
 
 
 def text(thing: Any) -> Any:

@@ -35,5 +35,5 @@ class CategorySplit(ArrayReader):
         path = self.where(split)
         content = entries(path, self.again)
         labels = entry(path, content, "catname2label", dict, self.again)
-        names = {label: text(name) for name, label in labels.items()}
+        names = {label: text(name) for name, label in labels.items() if isinstance(label, int)}
         return self.rows(path, content.get("data"), content.get("labels"), names)

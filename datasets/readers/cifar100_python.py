@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.readers import Reader
-from datasets.readers.arrays import entries, entry, text
+from datasets.readers.arrays import brief, entries, entry, text
 from zoo.errors import UsageError
 
 CLASSES = 100
@@ -70,6 +70,8 @@ class Cifar100Python(Reader):
             raise UsageError(f"{path}: expected 'fine_label_names' to be text; {AGAIN}")
         wanted = {name for split in self.lists.values() for name in split}
         for name in names:
+            if not isinstance(name, str):
+                raise UsageError(f"{path}: {brief(name)} is no class name; {AGAIN}")
             if names.count(name) > 1:
                 raise UsageError(f"{path}: class {name!r} is named twice; {AGAIN}")
         for name in sorted(wanted.difference(names)):

@@ -72,7 +72,8 @@ class ClassFolders(Reader):
     def where(self, split: str) -> Path:
         """The folder of the split; without one, that of all classes."""
         places = [self.folder / name for name in SPLITS[split]]
-        return next((place for place in places if place.is_dir()), self.folder)
+        # A folder that holds no folders may be that of a class: CIFAR-100 has one called train.
+        return next((place for place in places if folders_in(place)), self.folder)
 
     def scan(self, split: str) -> Mapping[str, Sequence[Path]]:
         """Image files by class; see `Reader.scan`."""

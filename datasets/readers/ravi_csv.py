@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.readers import FILTER, Reader, colour_pixels, load_image
+from datasets.readers import FILTER, Reader, colour_pixels, load_image, readable
 from zoo.errors import UsageError
 
 SIDE = 84  # the published images are larger
@@ -69,7 +69,8 @@ class RaviCsv(Reader):
             folder = self.folder / "images"
             if not folder.is_dir():
                 raise UsageError(f"{folder}: expected the folder of JPEGs; unpack images.zip there")
-            self._present = {path.name for path in folder.iterdir()}
+            with readable(folder):
+                self._present = {path.name for path in folder.iterdir()}
         return self._present
 
     def classes(self, split: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from datasets.readers.arrays import ArrayReader, entries, entry
+from datasets.readers.arrays import ArrayReader, brief, entries, entry, text
 from zoo.errors import UsageError
 
 NAME = "mini-imagenet-cache-{}.pkl"
@@ -35,14 +35,14 @@ class RenCache(ArrayReader):
         path = self.where(split)
         content = entries(path, self.again)
         classes = entry(path, content, "class_dict", dict, self.again)
-        pixels = content.get("image_data")
-        labels = [None] * (len(pixels) if isinstance(pixels, np.ndarray) else 0)
-        for name, rows in classes.items():
+        pixels = self.pixels(path, content.get("image_data"))
+        labels: list[str | None] = [None] * len(pixels)
+        for name, rows in ((text(name), rows) for name, rows in classes.items()):
             for row in rows if isinstance(rows, list) else []:
                 if not isinstance(row, int) or not 0 <= row < len(labels) or labels[row]:
                     raise UsageError(
-                        f"{path}: class_dict gives {name!r} row {row!r}, which is not there or "
+                        f"{path}: class_dict gives {name!r} row {brief(row)}, not there or "
                         f"another class's; {self.again}"
                     )
                 labels[row] = name
-        return self.rows(path, pixels, labels, {name: name for name in classes})
+        return self.rows(path, pixels, labels, {name: name for name in map(text, classes)})

@@ -14,7 +14,7 @@ import numpy as np
 
 from datasets.npz import member
 from datasets.readers import Reader, colour_pixels, load_image
-from datasets.readers.arrays import ArrayReader, entries, text
+from datasets.readers.arrays import ArrayReader, brief, entries, text
 from datasets.splits import tiered_names
 from datasets.unpickle import unpickle
 from zoo.errors import UsageError
@@ -32,16 +32,18 @@ def read_labels(folder: Path, split: str, again: str) -> tuple[Any, Mapping[int,
     path = folder / f"{split}_labels.pkl"
     content = entries(path, again)
     labels, names = content.get("label_specific"), text(content.get("label_specific_str"))
-    if not isinstance(labels, np.ndarray) or not isinstance(names, list):
+    if not isinstance(labels, np.ndarray) or labels.ndim != 1 or not isinstance(names, list):
         hint = " (MetaOptNet's labels name no classes)" if "labels" in content else ""
         raise UsageError(
             f"{path}: expected label_specific and label_specific_str{hint}; take the "
             f"{split}_labels.pkl of tiered-ImageNet's authors"
         )
     wnids = tiered_names()
-    for name in names:
-        if name not in wnids:
-            raise UsageError(f"{path}: {name!r} is no class of tiered-ImageNet; {again}")
+    for label, name in enumerate(names):
+        if not isinstance(name, str) or name not in wnids:
+            raise UsageError(f"{path}: {brief(name)} is no class of tiered-ImageNet; {again}")
+        if name in names[:label]:
+            raise UsageError(f"{path}: class {name!r} is named twice; {again}")
     return labels, {label: wnids[name] for label, name in enumerate(names)}
 
 

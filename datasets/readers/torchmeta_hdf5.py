@@ -26,11 +26,11 @@ class Row(NamedTuple):
 
 
 @contextmanager
-def reading(path: Path, again: str) -> Iterator[None]:
+def reading(path: object, again: str) -> Iterator[None]:
     """Turn what h5py raises on missing and damaged files into advice."""
     try:
         yield
-    except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(
             f"{path}: expected torchmeta's file, it is missing or damaged ({reason}); {again}"
@@ -40,6 +40,8 @@ def reading(path: Path, again: str) -> Iterator[None]:
 class _Torchmeta(Reader):
     form = "torchmeta HDF5"
     again = "let torchmeta make it again"
+    shape: ClassVar[tuple[int, ...]]  # of an image
+    encoded: ClassVar[bool] = False  # whether there may be image files in their place
 
     def __init__(self, folder: Path, lists: dict[str, list[str]], per_class: int | None) -> None:
         super().__init__(folder, lists, per_class)
@@ -55,7 +57,8 @@ class _Torchmeta(Reader):
             import h5py
         except ImportError:
             raise UsageError(
-                f"{path}: an HDF5 file, read with h5py, which is not here: pip install h5py"
+                f"{path}: expected h5py, which reads such files, it is not installed; "
+                "pip install h5py"
             ) from None
         if path not in self._open:
             with reading(path, self.again):
@@ -63,28 +66,45 @@ class _Torchmeta(Reader):
         return self._open[path]
 
     def rows(self, dataset: Any, name: str) -> list[Row]:
-        """The images of a dataset."""
+        """The images of a dataset.
+
+        Raises:
+            UsageError: it holds something else.
+        """
+        import h5py
+
+        kind, shape = dataset.dtype, dataset.shape
+        files = self.encoded and len(shape) == 1 and h5py.check_vlen_dtype(kind) == np.uint8
+        if not files and (kind != np.uint8 or shape[1:] != self.shape):
+            sizes = ", ".join(map(str, self.shape))
+            raise UsageError(
+                f"{name}: expected uint8 (n, {sizes}){' or files' * self.encoded}, found {kind} "
+                f"{shape}; {self.again}"
+            )
         return [Row(dataset, row, f"{name}, image {row}") for row in range(len(dataset))]
 
     def value(self, item: Row) -> np.ndarray:
         """What the dataset holds for an image."""
-        with reading(self.folder, self.again):
+        with reading(item.name, self.again):
             return np.asarray(item.dataset[item.row])
 
     def labels(self, path: Path) -> list[Any]:
         """A list of classes.
 
         Raises:
-            UsageError: it is none.
+            UsageError: it is none, or one is in it twice.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError(
                 f"{path}: expected a JSON list of classes, it is missing or damaged; {self.again}"
             ) from error
         if not isinstance(content, list):
             raise UsageError(f"{path}: expected a JSON list of classes; {self.again}")
+        for row, label in enumerate(content):
+            if label in content[:row]:
+                raise UsageError(f"{path}: class {label!r} is named twice; {self.again}")
         return content
 
 
@@ -93,7 +113,9 @@ class _Splits(_Torchmeta):
 
     needs = "{train,val,test}_data.hdf5 and {train,val,test}_labels.json"
     recipe = f"RGB, squashed to 84x84 where it is not, {FILTER.name}, 1"
-    grey: ClassVar[bool] = False
+    shape = (84, 84, 3)
+    encoded = True
+    grey: ClassVar[bool] = False  # whether grey images belong to it
 
     @classmethod
     def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
@@ -125,12 +147,8 @@ class _Splits(_Torchmeta):
     def decode(self, item: Row) -> np.ndarray:
         """The image (3, 84, 84), of its pixels or of its file."""
         value = self.value(item)
-        if value.ndim == 3 and value.shape == (84, 84, 3) and value.dtype == np.uint8:
+        if value.ndim == 3:
             return value.transpose(2, 0, 1)
-        if value.dtype != np.uint8 or value.ndim > 1:
-            raise UsageError(
-                f"{item.name}: expected an image, found {value.dtype} {value.shape}; {self.again}"
-            )
         return colour_pixels(load_image(value.tobytes(), item.name), 84, item.name, self.grey)
 
 
@@ -166,12 +184,13 @@ class _Cifar(_Torchmeta):
 
     homes = ("cifar100",)
     recipe = "RGB 32x32, 1"
+    shape = (32, 32, 3)
     part: ClassVar[str]
 
     @classmethod
     def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
-        """The file, with the folder of the benchmark's lists."""
-        return (folder / "data.hdf5").is_file() and (folder / cls.part).is_dir()
+        """Any of the benchmark's lists: the large file is another benchmark's too."""
+        return any((folder / cls.part / f"{split}_labels.json").is_file() for split in lists)
 
     def files(self) -> list[Path]:
         """The file, and a list a split."""
@@ -193,13 +212,7 @@ class _Cifar(_Torchmeta):
 
     def decode(self, item: Row) -> np.ndarray:
         """The image (3, 32, 32)."""
-        value = self.value(item)
-        if value.shape != (32, 32, 3) or value.dtype != np.uint8:
-            raise UsageError(
-                f"{item.name}: expected uint8 (32, 32, 3), found {value.dtype} {value.shape}; "
-                f"{self.again}"
-            )
-        return value.transpose(2, 0, 1)
+        return self.value(item).transpose(2, 0, 1)
 
 
 class TorchmetaCifarFs(_Cifar):
@@ -224,6 +237,7 @@ class TorchmetaOmniglot(_Torchmeta, OmniglotReader):
 
     needs = "data.hdf5"
     homes = ("omniglot",)
+    shape = SIZE
 
     @classmethod
     def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
@@ -253,10 +267,4 @@ class TorchmetaOmniglot(_Torchmeta, OmniglotReader):
 
     def decode(self, item: Row) -> np.ndarray:
         """A drawing (105, 105), ink 0 on ground 255."""
-        value = self.value(item)
-        if value.shape != SIZE or value.dtype != np.uint8:
-            raise UsageError(
-                f"{item.name}: expected uint8 {SIZE}, found {value.dtype} {value.shape}; "
-                f"{self.again}"
-            )
-        return 255 - value
+        return 255 - self.value(item)
