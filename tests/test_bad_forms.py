@@ -18,6 +18,8 @@ from tests.forms import FORMS, Change, as_is, tiered_npz
 from tests.pictures import Picture, Tables, encoded
 from zoo.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("small_sets")
+
 
 def small_tables(name: str) -> Tables:
     """A few classes of a form's set; CIFAR-100's own form names all hundred."""

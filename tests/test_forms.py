@@ -17,6 +17,7 @@ from tests.forms import FORMS, class_folders, ravi_csv, split_folders, torchmeta
 from tests.pictures import Picture, Tables
 from zoo.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("small_sets")
 FOLDER = "Bilder für 図"  # everything works in a folder with blanks and more than ASCII
 
 
