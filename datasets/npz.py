@@ -2,6 +2,7 @@
 
 import mmap
 import struct
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,6 +15,7 @@ from zoo.errors import UsageError
 
 AGAIN = "fetch it again"
 CHUNK = 1 << 24  # bytes
+MUCH = 1 << 28  # bytes of memory, from which on to say so beforehand
 
 
 def member(path: Path, name: str) -> np.ndarray:
@@ -27,6 +29,9 @@ def member(path: Path, name: str) -> np.ndarray:
             info = archive.getinfo(f"{name}.npy")
             if info.compress_type == zipfile.ZIP_STORED:
                 return _mapped(path, info)
+            if info.file_size > MUCH:
+                size = info.file_size / 1e9
+                print(f"{path}: compressed, so held in memory: {size:.1f} GB", file=sys.stderr)
             with archive.open(info) as file:
                 return npy.read_array(file, allow_pickle=False)
     except KeyError:

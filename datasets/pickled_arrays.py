@@ -7,6 +7,7 @@ Bytes of the file stay where they are until someone needs them: an array is a vi
 
 import codecs
 import math
+import sys
 from collections.abc import Callable, Sequence
 from types import NoneType
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 LARGE = 256  # bytes, from which text and bytes stay in the file: what one byte cannot count
 CHUNK = 1 << 20  # bytes of UTF-8 decoded at once
+MUCH = 1 << 28  # bytes of memory, from which on to say so beforehand
 KINDS = ("u1", "i1", "i2", "i4", "i8", "u2", "u4", "u8", "f4", "f8", "b1")
 # Hashing anything else could recurse without end.
 KEYS = frozenset([str, bytes, int, float, bool, NoneType, *(np.dtype(k).type for k in KINDS)])
@@ -62,6 +64,12 @@ class Span:
 
     def _latin1(self) -> np.ndarray:
         """UTF-8 to latin1, by chunks, so that neither is in memory beside the array."""
+        if self.length > MUCH:
+            print(
+                "reading a pickle that Python 3 wrote at protocol 2: it must be held in memory, up "
+                f"to {self.length / 1e9:.1f} GB",
+                file=sys.stderr,
+            )
         decode = codecs.getincrementaldecoder("utf-8")().decode
         array, filled = np.empty(self.length, np.uint8), 0
         end = self.start + self.length

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datasets import npz, pickled_arrays
 from datasets.pickled_arrays import LARGE
 from datasets.unpickle import unpickle
 from tests.pickles import Call, Python2Pickler
@@ -397,3 +398,17 @@ def test_any_bytes_give_a_value_or_one_line(
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none: cannot be read \(No such file.*fetch"):
         unpickle(tmp_path / "none")
+
+
+def test_what_must_be_held_in_memory_is_said_beforehand(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(pickled_arrays, "MUCH", 1000)
+    monkeypatch.setattr(npz, "MUCH", 1000)
+    array = np.arange(4000).astype(np.uint8)
+    for protocol, said in ((2, True), (4, False)):
+        (tmp_path / "pickle").write_bytes(pickle.dumps(array, protocol))
+        assert (unpickle(tmp_path / "pickle") == array).all()
+        assert ("must be held in memory" in capsys.readouterr().err) == said
+    for save, said in ((np.savez_compressed, True), (np.savez, False)):
+        save(tmp_path / "some.npz", images=array)
+        assert (npz.member(tmp_path / "some.npz", "images") == array).all()
+        assert ("compressed, so held in memory" in capsys.readouterr().err) == said
