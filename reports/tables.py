@@ -1,6 +1,5 @@
 """The comparison table: measured runs beside published numbers, formatted only on the way out."""
 
-import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -151,17 +150,20 @@ def _share(run: Run) -> float:
 
 def _shares(runs: list[Run | None]) -> str:
     """``12 %`` where all columns agree, else one share a column: ``12 / 24 %``."""
-    texts = [NONE if run is None else _per_cent(_share(run)) for run in runs]
+    texts = [NONE if run is None else _per_cent(run) for run in runs]
     if len({text for text, run in zip(texts, runs, strict=True) if run is not None}) == 1:
         texts = [text for text, run in zip(texts, runs, strict=True) if run is not None][:1]
     return " / ".join(texts) + ("" if set(texts) == {NONE} else " %")
 
 
-def _per_cent(share: float) -> str:
-    """In whole per cent, rounded down: 99.9 is not yet all."""
+def _per_cent(run: Run) -> str:
+    """The share in whole per cent, rounded down: 99.9 is not yet all."""
+    share = _share(run)
     if pd.isna(share):
         return NONE
-    return "<1" if 0 < share < 0.01 else str(math.floor(100 * share + 1e-9))
+    return (
+        "<1" if 0 < share < 0.01 else str(100 * int(run["tasks_seen"]) // int(run["tasks_paper"]))
+    )
 
 
 def _heading(at: tuple[int, int]) -> str:
