@@ -14,12 +14,13 @@ import numpy as np
 from PIL import Image
 
 from datasets.benchmarks import Benchmark
+from datasets.readers.torchmeta_hdf5 import h5py_for
 from datasets.splits import coarse_names, fine_names, tiered_full_names, tiered_superclasses
 from datasets.store import Store
 from zoo.errors import UsageError
 from zoo.files import make_folder
 
-Classes = Iterator[tuple[str, np.ndarray]]
+Writer = Callable[[Mapping[str, Store], Path], None]
 
 
 def convert(benchmark: Benchmark, stores: Mapping[str, Store], form: str, out: Path) -> Path:
@@ -61,7 +62,7 @@ def convert(benchmark: Benchmark, stores: Mapping[str, Store], form: str, out: P
     return out
 
 
-def _classes(store: Store, what: str) -> Classes:
+def _classes(store: Store, what: str) -> Iterator[tuple[str, np.ndarray]]:
     """Name and images (n, H, W, C) of each class, with a bar."""
     from tqdm import tqdm
 
@@ -105,13 +106,7 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 def _hdf5(path: Path) -> Any:
-    try:
-        import h5py
-    except ImportError:
-        raise UsageError(
-            "--to torchmeta: needs h5py, which is not here: pip install h5py"
-        ) from None
-    return h5py.File(path, "w")
+    return h5py_for("--to torchmeta").File(path, "w")
 
 
 def _torchmeta_mini(stores: Mapping[str, Store], out: Path) -> None:
@@ -123,23 +118,21 @@ def _torchmeta_mini(stores: Mapping[str, Store], out: Path) -> None:
 
 
 def _torchmeta_tiered(stores: Mapping[str, Store], out: Path) -> None:
-    import h5py
-
-    full = tiered_full_names()
+    full, general = tiered_full_names(), tiered_superclasses()
+    files = h5py_for("--to torchmeta").vlen_dtype(np.uint8)
     for split, store in stores.items():
         with _hdf5(out / f"{split}_data.hdf5") as file:
             group = file.create_group("datasets")
             for label, (name, images) in enumerate(_classes(store, split)):
-                kind = h5py.vlen_dtype(np.uint8)
-                dataset = group.create_dataset(full[name], (len(images),), kind)
+                dataset = group.create_dataset(full[name], (len(images),), files)
                 for row, image in enumerate(images):
                     dataset[row] = np.frombuffer(_png(image), np.uint8)
                 dataset.attrs["label_specific"] = label
-                dataset.attrs["label_general"] = tiered_superclasses()[name]
+                dataset.attrs["label_general"] = general[name]
         _write_json(out / f"{split}_labels.json", [full[name] for name in store.names])
 
 
-def _torchmeta_cifar(part: str) -> Callable[[Mapping[str, Store], Path], None]:
+def _torchmeta_cifar(part: str) -> Writer:
     def write(stores: Mapping[str, Store], out: Path) -> None:
         coarse = coarse_names()
         names: dict[str, list[str]] = {}
@@ -176,7 +169,7 @@ def _pkl_mini(stores: Mapping[str, Store], out: Path) -> None:
         _dump(out / f"mini-imagenet-cache-{split}.pkl", content)
 
 
-def _pkl_cifar(prefix: str) -> Callable[[Mapping[str, Store], Path], None]:
+def _pkl_cifar(prefix: str) -> Writer:
     def write(stores: Mapping[str, Store], out: Path) -> None:
         fine = fine_names()
         for split, store in stores.items():
@@ -189,8 +182,7 @@ def _pkl_cifar(prefix: str) -> Callable[[Mapping[str, Store], Path], None]:
 
 
 def _pkl_tiered(stores: Mapping[str, Store], out: Path) -> None:
-    full = tiered_full_names()
-    general = tiered_superclasses()
+    full, general = tiered_full_names(), tiered_superclasses()
     for split, store in stores.items():
         # A list too long for memory, item by item: each without a memo, so that they join.
         with (out / f"{split}_images_png.pkl").open("wb") as file:
@@ -215,7 +207,6 @@ def _pkl_tiered(stores: Mapping[str, Store], out: Path) -> None:
         _dump(out / f"{split}_labels.pkl", content)
 
 
-Writer = Callable[[Mapping[str, Store], Path], None]
 WRITERS: dict[str, dict[str, Writer]] = {  # by form, then by benchmark; "": any
     "folders": {"": _folders},
     "csv": {"": _csv},

@@ -6,7 +6,6 @@ there and its reader has checked it, so what lies there is never a part of a set
 
 import errno
 import os
-import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from datasets.checks import slug
 from datasets.download import UnavailableError, amount, download, look, md5_of
 from datasets.sources import NotFoundError, Source, not_found, published
 from datasets.unpack import ENDINGS, BadArchiveError, unpack
@@ -89,7 +89,7 @@ class _Delivery:
         for source in sources:
             self.files.setdefault(source.file, []).append(source)
         self.home = data / form.homes[0]
-        self.work = data / "zoo-fetch" / re.sub(r"\W+", "-", f"{form.homes[0]} {form.form}")
+        self.work = data / "zoo-fetch" / slug(f"{form.homes[0]} {form.form}")
         self.need = 0  # bytes of disk in all, as far as is known
 
     def carry_out(self, yes: bool) -> None:

@@ -1,6 +1,7 @@
 """What `convert` writes is read back as the same images, classes and splits."""
 
 import errno
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +97,11 @@ def test_what_cannot_be_written_is_said_in_one_line(
     with pytest.raises(UsageError, match=r"No space left.*make room"):
         convert(glyphs, stores, "csv", tmp_path / "new")
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+@pytest.mark.parametrize("key", ["miniimagenet", "tieredimagenet", "cifarfs"])
+def test_h5py_is_asked_for(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(UsageError, match=r"--to torchmeta.*pip install h5py"):
+        convert(find_benchmark(key), stores_of(key), "torchmeta", tmp_path / "out")
+    assert not list(tmp_path.iterdir())

@@ -24,6 +24,10 @@ from PIL import Image
 
 from zoo.errors import UsageError
 
+# Folders that usually hold a set, whatever its form.
+MINI_HOMES = ("miniimagenet", "mini-imagenet", "miniImagenet", "mini_imagenet")
+TIERED_HOMES = ("tieredimagenet", "tiered-imagenet", "tieredImageNet", "tiered_imagenet")
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

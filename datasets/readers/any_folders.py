@@ -3,9 +3,7 @@
 from hashlib import blake2b
 from pathlib import Path
 
-import numpy as np
-
-from datasets.readers import FILTER, colour_pixels, load_image, readable
+from datasets.readers import FILTER, readable
 from datasets.readers.class_folders import SPLITS, ClassFolders, folders_in
 from datasets.splits import Lists
 from zoo.errors import UsageError
@@ -55,12 +53,9 @@ class AnyFolders(ClassFolders):
     form = "any folder"
     needs = "a folder of images for each class, or train/, val/ and test/ with such folders"
     homes = ()
+    grey = True
 
     def __init__(self, folder: Path, lists: Lists, size: int) -> None:
         super().__init__(folder, lists, None)
-        self.size = size
+        self.side = size
         self.recipe = f"RGB, squashed to {size}x{size} where it is not, {FILTER.name}, 1"
-
-    def decode(self, item: Path) -> np.ndarray:
-        """The image (3, size, size) of a file."""
-        return colour_pixels(load_image(item), self.size, item, convert=True)

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from datasets.readers import FILTER, Reader, colour_pixels, load_image
+from datasets.readers import FILTER, MINI_HOMES, TIERED_HOMES, Reader, colour_pixels, load_image
 
 SPLITS = {"train": ("train", "base"), "val": ("val", "valid"), "test": ("test", "novel")}
 SHARE = 0.75  # of a set's classes, that tells it
@@ -45,11 +45,11 @@ class ClassFolders(Reader):
     form = "class folders"
     needs = "train/, val/ and test/ with a folder a class, or the folders of all classes"
     homes: ClassVar[tuple[str, ...]] = (
-        "miniimagenet", "mini-imagenet", "miniImagenet", "mini_imagenet",
+        *MINI_HOMES,
         "miniimagenet/data", "processed_images", "miniimagenet/processed_images",
     )  # fmt: skip
     recipe = f"RGB, squashed to 84x84 where it is not, {FILTER.name}, 1"
-    side: ClassVar[int] = 84
+    side: int = 84
     grey: ClassVar[bool] = False  # whether grey images belong to it
 
     @classmethod
@@ -99,7 +99,7 @@ class TieredFolders(ClassFolders):
     """tiered-ImageNet, by WordNet id: as ImageNet's own folder ``train/``, or split."""
 
     homes = (
-        "tieredimagenet", "tiered-imagenet", "tieredImageNet", "tiered_imagenet",
+        *TIERED_HOMES,
         "ILSVRC2012_img_train", "ILSVRC/Data/CLS-LOC/train", "imagenet/train",
     )  # fmt: skip
     grey = True  # some of ImageNet's images are

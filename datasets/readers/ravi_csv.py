@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.readers import FILTER, Reader, colour_pixels, load_image, readable
+from datasets.readers import FILTER, MINI_HOMES, Reader, colour_pixels, load_image, readable
 from zoo.errors import UsageError
 
 SIDE = 84  # the published images are larger
@@ -22,7 +22,7 @@ class RaviCsv(Reader):
 
     form = "Ravi csv + jpg"
     needs = "train.csv, val.csv, test.csv and the folder images/ (from images.zip)"
-    homes = ("miniimagenet", "mini-imagenet", "miniImagenet", "mini_imagenet")
+    homes = MINI_HOMES
     recipe = f"RGB, squashed to {SIDE}x{SIDE} where it is not, {FILTER.name}, 2"
 
     def __init__(self, folder: Path, lists: dict[str, list[str]], per_class: int | None) -> None:

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from datasets.readers import MINI_HOMES
 from datasets.readers.arrays import ArrayReader, brief, entries, entry, text
 from zoo.errors import UsageError
 
@@ -21,7 +22,7 @@ class RenCache(ArrayReader):
 
     form = "Ren cache pickle"
     needs = f"{NAME.format('train')}, -val.pkl (or -validation.pkl), -test.pkl"
-    homes = ("miniimagenet", "mini-imagenet", "miniImagenet", "mini_imagenet")
+    homes = MINI_HOMES
     recipe = "RGB 84x84, 1"
     side = 84
     names: ClassVar = {

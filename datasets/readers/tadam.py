@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from datasets.npz import member
+from datasets.readers import MINI_HOMES
 from datasets.readers.arrays import ArrayReader
 from datasets.splits import fine_names
 from zoo.errors import UsageError
@@ -36,7 +37,7 @@ class _Npz(ArrayReader):
 class TadamMini(_Npz):
     """mini-ImageNet: targets are ranks of the wnids in the split."""
 
-    homes = ("miniimagenet", "mini-imagenet", "miniImagenet", "mini_imagenet")
+    homes = MINI_HOMES
     recipe = "RGB 84x84, central square, 1"
     side = 84
 

@@ -13,14 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datasets.npz import member
-from datasets.readers import Reader, colour_pixels, load_image
+from datasets.readers import TIERED_HOMES, Reader, colour_pixels, load_image
 from datasets.readers.arrays import ArrayReader, brief, entries, text
 from datasets.splits import tiered_names
 from datasets.unpickle import unpickle
 from zoo.errors import UsageError
 
 SIDE = 84
-HOMES = ("tieredimagenet", "tiered-imagenet", "tieredImageNet", "tiered_imagenet")
 
 
 def read_labels(folder: Path, split: str, again: str) -> tuple[Any, Mapping[int, str]]:
@@ -59,7 +58,7 @@ class TieredPng(Reader):
 
     form = "Ren png pickle"
     needs = "{train,val,test}_images_png.pkl and {train,val,test}_labels.pkl"
-    homes = HOMES
+    homes = TIERED_HOMES
     recipe = "RGB 84x84, 1"
 
     @classmethod
@@ -107,7 +106,7 @@ class TieredNpz(ArrayReader):
 
     form = "tiered npz (BGR)"
     needs = "{train,val,test}_images.npz and {train,val,test}_labels.pkl"
-    homes = HOMES
+    homes = TIERED_HOMES
     recipe = "BGR turned round, 84x84, 1"
     side = SIDE
     names = {split: (f"{split}_images.npz",) for split in ("train", "val", "test")}  # noqa: RUF012

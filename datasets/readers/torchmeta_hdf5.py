@@ -25,6 +25,21 @@ class Row(NamedTuple):
     name: str  # for messages
 
 
+def h5py_for(what: object) -> Any:
+    """The module h5py, which is an extra.
+
+    Raises:
+        UsageError: it is not installed; `what` asked for it.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise UsageError(
+            f"{what}: expected h5py, which such files need, it is not installed; pip install h5py"
+        ) from None
+    return h5py
+
+
 @contextmanager
 def reading(path: object, again: str) -> Iterator[None]:
     """Turn what h5py raises on missing and damaged files into advice."""
@@ -53,13 +68,7 @@ class _Torchmeta(Reader):
         Raises:
             UsageError: h5py is not installed, or the file is none.
         """
-        try:
-            import h5py
-        except ImportError:
-            raise UsageError(
-                f"{path}: expected h5py, which reads such files, it is not installed; "
-                "pip install h5py"
-            ) from None
+        h5py = h5py_for(path)
         if path not in self._open:
             with reading(path, self.again):
                 self._open[path] = h5py.File(path, "r")

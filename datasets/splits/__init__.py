@@ -6,7 +6,9 @@ in the published order, which is the order of the classes in a store.
 
 import csv
 import json
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 Lists = dict[str, list[str]]
 
@@ -21,19 +23,23 @@ def miniimagenet() -> Lists:
 
 def cifar100(which: str) -> Lists:
     """Fine classes of a split of CIFAR-100: ``cifar_fs`` (64, 16, 20) or ``fc100`` (60, 20, 20)."""
-    return json.loads((_HERE / "cifar100_splits.json").read_text(encoding="utf-8"))[which]
+    return _cifar100()[which]
 
 
 def fine_names() -> list[str]:
     """The 100 classes of CIFAR-100, by their label."""
-    return json.loads((_HERE / "cifar100_splits.json").read_text(encoding="utf-8"))["fine"]
+    return _cifar100()["fine"]
 
 
 def coarse_names() -> dict[str, str]:
     """The superclass of each class of CIFAR-100."""
-    facts = json.loads((_HERE / "cifar100_splits.json").read_text(encoding="utf-8"))
+    facts = _cifar100()
     coarse = (facts["coarse"][label] for label in facts["fine_to_coarse"])
     return dict(zip(facts["fine"], coarse, strict=True))
+
+
+def _cifar100() -> dict[str, Any]:
+    return json.loads((_HERE / "cifar100_splits.json").read_text(encoding="utf-8"))
 
 
 def tieredimagenet() -> Lists:
@@ -70,6 +76,7 @@ def tiered_superclasses() -> dict[str, str]:
     return {wnid: general for wnid, _, general in (line.partition(",") for line in lines)}
 
 
+@cache  # a reader asks for each of 608 classes
 def _tiered_rows() -> list[list[str]]:
     """Wnid, split and name of each class."""
     with (_HERE / "tieredimagenet_names.csv").open(newline="", encoding="utf-8") as file:

@@ -27,12 +27,14 @@ UPDATE = 0.05  # seconds, of which Lightning is measured as a share
 
 
 def process_seconds(*words: str, repeats: int = 5) -> float:
-    """Seconds that Python takes from start to end; the median."""
+    """Seconds that Python takes from start to end; the median. FOLDER is a new one each time."""
 
     def once() -> float:
-        start = time.perf_counter()
-        subprocess.run([sys.executable, *words], capture_output=True, check=True)
-        return time.perf_counter() - start
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, *(word.replace("FOLDER", folder) for word in words)]
+            start = time.perf_counter()
+            subprocess.run(command, capture_output=True, check=True)
+            return time.perf_counter() - start
 
     once()
     return statistics.median(once() for _ in range(repeats))
@@ -45,17 +47,9 @@ def start(*words: str) -> str:
 
 def set_up() -> str:
     """A run of one update, one validation and one test episode, less its imports."""
-
-    def fresh() -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            where = ["--results", f"{folder}/results", "--runs", f"{folder}/runs"]
-            words = ["-m", "zoo", "run", "protonet", "glyphs", *ONE, *where]
-            start = time.perf_counter()
-            subprocess.run([sys.executable, *words], capture_output=True, check=True)
-            return time.perf_counter() - start
-
-    fresh()
-    whole = statistics.median(fresh() for _ in range(3))
+    words = ("-m", "zoo", "run", "protonet", "glyphs", *ONE)
+    where = ("--results", "FOLDER/results", "--runs", "FOLDER/runs")
+    whole = process_seconds(*words, *where, repeats=3)
     imports = process_seconds("-c", "import zoo.jobs, pytorch_lightning.loggers", repeats=3)
     return f"{whole - imports:.1f} s (imports {imports:.1f} s)"
 
