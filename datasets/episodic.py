@@ -17,6 +17,7 @@ from zoo import Episode, Examples
 from zoo.errors import UsageError
 
 FEATURE_TASKS = 32  # episodes of features served at once
+AHEAD = 256  # episodes drawn at once: a draw of few takes as long as one of many
 
 
 def content_hash(*fingerprints: str) -> str:
@@ -50,10 +51,12 @@ class MetaBatches:
 
     def __iter__(self) -> Iterator[Gathered]:
         self.served = self.start
-        while self.served < len(self):
-            first = self.served * self.tasks
-            self.served += 1  # before the yield: the batch in hand counts
-            yield self.gather(self.drawn.indices(first, min(self.tasks, self.episodes - first)))
+        drawn_ahead = max(1, AHEAD // self.tasks) * self.tasks
+        for start in range(self.start * self.tasks, self.episodes, drawn_ahead):
+            ahead = self.drawn.indices(start, min(drawn_ahead, self.episodes - start))
+            for at in range(0, len(ahead[0]), self.tasks):
+                self.served += 1  # before the yield: the batch in hand counts
+                yield self.gather(type(ahead)(*(part[at : at + self.tasks] for part in ahead)))
 
     def gather(self, indices: Indices) -> Gathered:
         """One gather from the store for the whole meta-batch."""
