@@ -15,6 +15,9 @@ def batch_moments(z: Tensor) -> tuple[Tensor, Tensor]:
     return _Moments.apply(channels_last(z))
 
 
+CACHED = 2**20  # numbers of patches made at once
+
+
 class PatchMoments(NamedTuple):
     """Mean and covariance of the patches of fixed data, for each group of channels.
 
@@ -26,15 +29,24 @@ class PatchMoments(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor, size: int, stride: int = 1, groups: int = 1) -> "PatchMoments":
-        """Of the size x size patches of x (n, groups*C, H, W).
+        """Of the size x size patches of x (n, groups*C, H, W)."""
 
-        In float64: a variance can be a small difference of large numbers.
-        """
-        u = F.unfold(x.detach().double(), size, padding=size // 2, stride=stride)
-        u = u.unflatten(1, (groups, -1)).transpose(0, 1)  # (groups, n, C*k*k, positions)
-        mean = u.mean((1, 3))
-        covariance = (u @ u.mT).mean(1) / u.shape[3] - mean.unsqueeze(2) * mean.unsqueeze(1)
-        return cls(mean, covariance)
+        def patches(images: Tensor) -> Tensor:  # (n, groups, C*k*k, positions)
+            windows = images.unfold(2, size, stride).unfold(3, size, stride)
+            windows = windows.permute(0, 1, 4, 5, 2, 3)
+            return windows.reshape(len(images), groups, -1, windows[0, 0, 0, 0].numel())
+
+        # About the channels' means: a variance can be a small difference of large numbers.
+        centre = x.detach().mean((0, 2, 3), dtype=torch.float64)
+        x = F.pad(x.detach().contiguous(), [size // 2] * 4) - centre.to(x).view(-1, 1, 1)
+        mean = patches(x.mean(0, keepdim=True, dtype=torch.float64)).mean((0, 3))
+        square: Any = 0
+        for part in x.split(max(1, CACHED // (x[0].numel() * size**2))):
+            u = patches(part)
+            square = square + (u @ u.mT).sum(0, dtype=torch.float64)
+        covariance = square / (len(x) * u.shape[3]) - mean.unsqueeze(2) * mean.unsqueeze(1)
+        shift = centre.to(x).double().view(groups, -1).repeat_interleave(size**2, 1)
+        return cls(mean + shift, covariance)
 
     def after(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of the output of a convolution.
