@@ -20,7 +20,7 @@ from zoo.backbones import Classifier, normalising
 from zoo.errors import UsageError
 from zoo.inner_loop import MEMORY
 from zoo.layers import Fixed
-from zoo.losses import task_cross_entropy
+from zoo.losses import task_loss
 
 
 @register("maml")
@@ -31,6 +31,7 @@ class MAML(Learner):
     fixed_way = True
     way_equivariant = False
     gradient_based = True
+    regression = True
     wrappable = True
 
     def __init__(
@@ -74,10 +75,10 @@ class MAML(Learner):
         self.first_order = first_order
         self.memory = memory
         self.clip = clip
-        self.transductive = batch_norm == "batch"
+        self.transductive = self.batch_norm == "batch"
 
     def forward(self, episode: Episode) -> Tensor:
-        """Adapt to each support set, then classify its queries: logits (T, N*Q, N)."""
+        """Adapt to each support set, then predict its queries: logits (T, N*Q, N)."""
         return self.predict(self.adapt(episode.support), episode)
 
     def adapt(self, support: Examples) -> Params:
@@ -85,7 +86,7 @@ class MAML(Learner):
         return adapt(
             self.net,
             support,
-            task_cross_entropy,
+            task_loss,
             lr=self.inner_lr,
             steps=self.inner_steps if self.training else self.test_steps,
             first_order=self.first_order,

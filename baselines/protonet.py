@@ -44,9 +44,10 @@ class ProtoNet(Learner):
         """
         super().__init__(backbone, way, batch_norm=batch_norm, outer_lr=outer_lr)
         self.halvings = halvings
-        self.transductive = batch_norm == "batch"
-        self.joint_tasks = batch_norm == "running"  # training: one batch norm over the meta-batch
-        self.embeds_alone = batch_norm == "running"
+        self.transductive = self.batch_norm == "batch"
+        # Training: one batch norm over the meta-batch.
+        self.joint_tasks = self.batch_norm == "running"
+        self.embeds_alone = self.batch_norm in ("running", "none")
 
     def forward(self, episode: Episode) -> Tensor:
         """Softmax over -d(f(x), c_k), squared Euclidean (eq. 2): logits (T, N*Q, N)."""

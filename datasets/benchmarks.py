@@ -1,4 +1,4 @@
-"""The image benchmarks: what each one is, and how to open its images.
+"""The image benchmarks: what each one is, and how to open its images; others have their own files.
 
 Nothing heavy is imported until images are opened, so that listing benchmarks costs nothing.
 """
@@ -33,13 +33,16 @@ class Benchmark:
     title: ClassVar[str]
     # Classes of datasets.readers, the form that loses least first: imported when images are opened.
     forms: ClassVar[tuple[str, ...]] = ()
-    image: ClassVar[tuple[int, int, int]]  # (C, H, W)
+    image: ClassVar[tuple[int, ...]]  # (C, H, W), or the shape of another input
+    regression: ClassVar[bool] = False
+    outputs: ClassVar[int] = 1  # numbers that a regression predicts of each input
     # The allowed values of each option, the default first.
     allowed: ClassVar[dict[str, tuple[Any, ...]]] = {}
     # A network is given (x / 255 - mean) / std, channel by channel.
     mean: ClassVar[tuple[float, ...]]
     std: ClassVar[tuple[float, ...]]
     query: int = 15  # test queries a class
+    shots: str = "1 5"  # of a table
     per_class: int | None = 600  # images a class; None: classes differ
     note: str = ""  # to print beside numbers measured on it
 
@@ -267,32 +270,3 @@ class Folder(Benchmark):
             raise UsageError(f"--data {data}: expected {AnyFolders.needs}; there is no such folder")
         lists = find_classes(data, self.options["seed"])
         return iter([AnyFolders(data, lists, self.options["size"])])
-
-
-@register_benchmark("glyphs")
-class Glyphs(Benchmark):
-    """Glyphs of printed letters that come with the code, 28x28: needs no data."""
-
-    key = "glyphs"
-    title = "Glyphs"
-    image = (1, 28, 28)
-    mean = (0.0,)
-    std = (1.0,)
-    query = 5
-    per_class = 20
-
-    def lists(self) -> Lists:
-        """The characters of each split."""
-        from datasets.glyphs import load
-
-        return {split: list(names) for split, (names, _) in load().items()}
-
-    def open(self, data: Path | None = None) -> dict[str, "Store"]:
-        """The image store of each split, in memory."""
-        from datasets.glyphs import load
-        from datasets.store import Store
-
-        return {
-            split: Store.from_arrays(names, images[:, :, None])
-            for split, (names, images) in load().items()
-        }

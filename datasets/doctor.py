@@ -18,7 +18,7 @@ from zoo.registry import benchmarks
 if TYPE_CHECKING:
     from datasets.store import Store
 
-LEFT_OUT = ("folder", "glyphs")  # the one would take any folder, the other needs none
+LEFT_OUT = ("folder",)  # would take any folder
 
 
 def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
@@ -38,8 +38,8 @@ def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
     if not data.is_dir():
         raise UsageError(f"{data}: expected a folder that holds image sets, there is none")
     keys = [asked] if asked else [key for key in benchmarks.names() if key not in LEFT_OUT]
-    wanted = [find_benchmark(key) for key in keys]
-    if not wanted[0].forms:
+    wanted = [benchmark for benchmark in map(find_benchmark, keys) if benchmark.forms]
+    if not wanted:
         raise UsageError(f"--benchmark {asked}: comes with the code, there is nothing to look for")
     sections: list[dict[str, Any]] = []
     lines: list[str] = []

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from datasets import features
-from datasets.sampler import EVALUATION_SEED, EpisodeSampler, Indices, Integers, fingerprint, key_of
+from datasets.sampler import EVALUATION_SEED, Indices, Integers, fingerprint, key_of
 from datasets.store import Store
 from zoo import Episode, Examples
 from zoo.errors import UsageError
@@ -37,9 +37,7 @@ class Gathered(NamedTuple):
 class MetaBatches:
     """Iterates over meta-batches; resumable (Lightning's stateful loader)."""
 
-    def __init__(
-        self, store: Store, sampler: EpisodeSampler, episodes: int, tasks: int, start: int = 0
-    ) -> None:
+    def __init__(self, store: Any, sampler: Any, episodes: int, tasks: int, start: int = 0) -> None:
         """Episodes 0 to `episodes`, `tasks` at a time; a pass begins at batch `start`."""
         # Not named `sampler`: Lightning takes that for a torch DataLoader's.
         self.store, self.drawn = store, sampler
@@ -49,7 +47,7 @@ class MetaBatches:
     def __len__(self) -> int:
         return -(-self.episodes // self.tasks)
 
-    def __iter__(self) -> Iterator[Gathered]:
+    def __iter__(self) -> Iterator[Gathered | Episode]:
         self.served = self.start
         drawn_ahead = max(1, AHEAD // self.tasks) * self.tasks
         for start in range(self.start * self.tasks, self.episodes, drawn_ahead):
@@ -58,8 +56,10 @@ class MetaBatches:
                 self.served += 1  # before the yield: the batch in hand counts
                 yield self.gather(type(ahead)(*(part[at : at + self.tasks] for part in ahead)))
 
-    def gather(self, indices: Indices) -> Gathered:
-        """One gather from the store for the whole meta-batch."""
+    def gather(self, indices: Any) -> Gathered | Episode:
+        """One gather from the store for the whole meta-batch; functions need none."""
+        if not isinstance(self.store, Store):
+            return self.store.meta_batch(self.drawn, indices)
         tasks, way = indices.classes.shape
         query = self.drawn.query
         rows = rows_of(self.store, indices)
@@ -98,7 +98,7 @@ class EpisodicDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        stores: Mapping[str, Store],
+        stores: Mapping[str, Store | Any],
         mean: tuple[float, ...],
         std: tuple[float, ...],
         settings: Mapping[str, Any],
@@ -112,7 +112,8 @@ class EpisodicDataModule(pl.LightningDataModule):
         """Check that the episodes exist.
 
         Args:
-            stores: by split; no ``val`` where the benchmark has no validation classes.
+            stores: by split, of images or of functions; no ``val`` where the benchmark has no
+                validation classes.
             mean: of each channel, in [0, 1].
             std: of each channel.
             settings: values of `zoo.settings.Protocol`, resolved.
@@ -138,9 +139,7 @@ class EpisodicDataModule(pl.LightningDataModule):
             if split == "train":
                 shape = tuple(settings[f"train_{part}"] for part in ("way", "shot", "query"))
                 run = seed
-            self.samplers[split] = EpisodeSampler(
-                np.diff(store.offsets), *shape, key_of(split, run)
-            )
+            self.samplers[split] = store.sampler(*shape, key_of(split, run))
         self.tested = 0  # test episodes already recorded by an earlier process
 
     def setup(self, stage: str) -> None:
@@ -148,7 +147,8 @@ class EpisodicDataModule(pl.LightningDataModule):
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if device.type == "cuda":
             for split, store in self.stores.items():
-                if store.images.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
+                free = torch.cuda.mem_get_info(device)[0]
+                if isinstance(store, Store) and store.images.nbytes < free / 2:
                     self.stores[split] = store.to(device)
 
     def train_dataloader(self) -> MetaBatches:
@@ -200,8 +200,8 @@ class EpisodicDataModule(pl.LightningDataModule):
         data.eval_batch = FEATURE_TASKS
         return data
 
-    def test_indices(self) -> Indices:
-        """Classes and images of all test episodes."""
+    def test_indices(self) -> Any:
+        """Classes and images of all test episodes, or the numbers that functions follow from."""
         return self.samplers["test"].indices(0, self.evaluation["test"])
 
     def test_fingerprint(self) -> str:
@@ -216,8 +216,10 @@ class EpisodicDataModule(pl.LightningDataModule):
         tasks = self.micro_batch if split == "train" else self.eval_batch
         return MetaBatches(self.stores[split], self.samplers[split], episodes, tasks, start)
 
-    def on_after_batch_transfer(self, batch: Gathered, dataloader_idx: int) -> Episode:
-        """Cast and normalise images on the device; features are what they should be."""
+    def on_after_batch_transfer(self, batch: Gathered | Episode, dataloader_idx: int) -> Episode:
+        """Cast and normalise images on the device; features and functions are as they should be."""
+        if isinstance(batch, Episode):
+            return batch
         x = batch.x if batch.x.is_floating_point() else self.normalise(batch.x)
         n = batch.support
         return Episode(

@@ -6,8 +6,15 @@ Train holds Latin letters, digits and symbols, val Cyrillic, test Greek, Armenia
 
 import unicodedata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from datasets.benchmarks import Benchmark
+from zoo.registry import register_benchmark
+
+if TYPE_CHECKING:
+    from datasets.store import Store
 
 
 def load() -> dict[str, tuple[list[str], np.ndarray]]:
@@ -26,3 +33,30 @@ def load() -> dict[str, tuple[list[str], np.ndarray]]:
         part: ([names[i] for i in np.flatnonzero(split == number)], images[split == number])
         for number, part in enumerate(("train", "val", "test"))
     }
+
+
+@register_benchmark("glyphs")
+class Glyphs(Benchmark):
+    """Glyphs of printed letters that come with the code, 28x28: needs no data."""
+
+    key = "glyphs"
+    title = "Glyphs"
+    image = (1, 28, 28)
+    mean = (0.0,)
+    std = (1.0,)
+    query = 5
+    shots = "1"
+    per_class = 20
+
+    def lists(self) -> dict[str, list[str]]:
+        """The characters of each split."""
+        return {split: list(names) for split, (names, _) in load().items()}
+
+    def open(self, data: Path | None = None) -> dict[str, "Store"]:
+        """The image store of each split, in memory."""
+        from datasets.store import Store
+
+        return {
+            split: Store.from_arrays(names, images[:, :, None])
+            for split, (names, images) in load().items()
+        }

@@ -7,6 +7,7 @@ in its 5-shot support.
 """
 
 import hashlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -120,9 +121,10 @@ class EpisodeSampler:
         return Indices(classes, images.reshape(tasks, way, -1), order)
 
 
-def fingerprint(indices: Indices) -> str:
-    """A short hash of episodes: two runs with the same one were tested on the same images."""
+def fingerprint(indices: Iterable[np.ndarray]) -> str:
+    """A short hash of episodes: two runs with the same one were tested on the same examples."""
     digest = hashlib.blake2b(digest_size=8)
     for part in indices:
-        digest.update(np.ascontiguousarray(part, "<i4").tobytes())
+        kind = "<i4" if part.dtype.kind == "i" else "<f8"
+        digest.update(np.ascontiguousarray(part, kind).tobytes())
     return digest.hexdigest()

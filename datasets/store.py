@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.sampler import EpisodeSampler
 from zoo.errors import UsageError
 from zoo.files import locked
 
@@ -60,6 +61,10 @@ class Store:
         """The images of `rows`: int64 (m,) -> uint8 (m, C, H, W), on all threads."""
         flat = self.images.flatten(1).index_select(0, rows.to(self.images.device))
         return flat.view(len(rows), *self.images.shape[1:])
+
+    def sampler(self, way: int, shot: int, query: int, key: Any) -> EpisodeSampler:
+        """What draws its episodes (see `EpisodeSampler`)."""
+        return EpisodeSampler(np.diff(self.offsets), way, shot, query, key)
 
     def to(self, device: torch.device | str) -> "Store":
         """The same store with its images on a device, to gather there."""

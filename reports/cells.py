@@ -73,13 +73,18 @@ def protocol(run: Run) -> dict[str, str]:
         "budget": f"{run['budget']} budget",
         "terms": f"{run['terms']} terms",
         "options": run["benchmark"].partition("[")[2].removesuffix("]") or "default classes",
-        "queries": queries and f"{counted(queries, 'query', 'queries')} a class",
+        "queries": queries and f"{counted(queries, 'query', 'queries')} {of_what(run)}",
         "tests": pd.notna(tests) and counted(tests, "test episode", "test episodes"),
         "backbone": pd.notna(run["backbone_family"]) and f"{run['backbone_family']} backbone",
         "norm": run["batch_norm"] in NORMS and f"batch norm by {NORMS[run['batch_norm']]}",
         "data": pd.notna(data) and f"data fingerprint {data[:12]}",
     }
     return {part: text for part, text in words.items() if text}
+
+
+def of_what(run: Run) -> str:
+    """What queries are counted by: a regression has no classes."""
+    return "a task" if pd.isna(run["way"]) else "a class"
 
 
 def usual(runs: list[Run]) -> dict[str, str]:

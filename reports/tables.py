@@ -1,6 +1,7 @@
 """The comparison table: measured runs beside published numbers, formatted only on the way out."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import pandas as pd
 from tabulate import tabulate
@@ -14,6 +15,20 @@ CLAIM = (
     "± is the 95 % interval over test episodes: a claim about these trained weights. "
     "Published numbers are as printed."
 )
+
+
+class Metric(NamedTuple):
+    """What a table shows."""
+
+    name: str
+    unit: int  # times the raw number
+    form: str
+
+
+METRICS = {
+    "accuracy": Metric("accuracy in %", 100, ".2f"),
+    "mse": Metric("mean squared error, less is better", 1, ".3f"),
+}
 LETTERS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ"
 
 
@@ -25,7 +40,9 @@ def comparison(
     title: str | None = None,
     order: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Accuracy in per cent of each learner variant on a benchmark, beside the published number.
+    """Each learner variant's number on a benchmark, beside the published one.
+
+    Accuracy in per cent; the mean squared error where the benchmark is regression.
 
     Runs that differ in nothing but the seed share a cell, others get lines of their own. What
     most cells share stands in the caption, what departs from it in footnotes.
@@ -46,6 +63,7 @@ def comparison(
     columns = sorted({column for line in table for column in line})
     firsts = [cell.runs[0] for line in table for cell in line.values()]
     common = usual(firsts)
+    metric = next((m for m in METRICS if any(pd.notna(run.get(m)) for run in firsts)), "accuracy")
     marks: dict[str, str] = {}  # text of a footnote -> its letter, in order of appearance
     rows = []
     for line in table:
@@ -57,10 +75,10 @@ def comparison(
             ours, theirs = NONE, NONE
             if column in line:
                 runs = line[column].runs
-                ours, remarks = _measured(runs)
+                ours, remarks = _measured(runs, metric)
                 own = [text for text in said[column] if text not in of_all]
                 ours += _marked(own + remarks, marks)
-                if (found := paper.match(runs[0], published)) is not None:
+                if (found := paper.match(runs[0], published, metric)) is not None:
                     theirs = found["printed"] + _marked(paper.remarks(found, runs[0]), marks)
             row |= {_heading(column): ours, f"{_heading(column)}, {PUBLISHED}": theirs}
         row[SHARE] = _shares([line[at].runs[0] if at in line else None for at in columns])
@@ -70,7 +88,7 @@ def comparison(
     phrases = [text for part, text in common.items() if part not in ("data", "options")]
     mixed = any(protocol(run).items() - common.items() for run in firsts)
     marked = "; departures are marked" if mixed else ""
-    caption = f"accuracy in %, {', '.join(phrases)}{marked}. {CLAIM}"
+    caption = f"{METRICS[metric].name}, {', '.join(phrases)}{marked}. {CLAIM}"
     frame.attrs = {
         "caption": f"**{_plain(title or key)}**: {caption if rows else 'no runs.'}",
         "notes": [(mark, text) for text, mark in marks.items()],
@@ -121,7 +139,7 @@ def to_csv_frame(measured: pd.DataFrame, published: pd.DataFrame) -> pd.DataFram
     return frame.sort_values([*by, "run"], ignore_index=True)
 
 
-def _measured(runs: list[Run]) -> tuple[str, list[str]]:
+def _measured(runs: list[Run], metric: str) -> tuple[str, list[str]]:
     """A cell's number, and the footnotes it needs: failures and seeds."""
     done = [run for run in runs if run["status"] == "done"]
     remarks: list[str] = []
@@ -132,14 +150,15 @@ def _measured(runs: list[Run]) -> tuple[str, list[str]]:
         remarks.append(f"{seed}failed{when}: {why}")
     if not done:
         return "failed", remarks
-    means = [100 * run.get("accuracy", float("nan")) for run in done]
+    _, unit, form = METRICS[metric]
+    means = [unit * run.get(metric, float("nan")) for run in done]
     if any(pd.isna(mean) for mean in means):
-        return NONE, ["measured without accuracy", *remarks]
-    mean, ci95 = sum(means) / len(means), 100 * done[0]["accuracy_ci95"]
+        return NONE, [f"measured without {metric}", *remarks]
+    mean, ci95 = format(sum(means) / len(means), form), unit * done[0][f"{metric}_ci95"]
     if len(done) > 1:
         seeds = ", ".join(str(run["seed"]) for run in done)
-        return f"{mean:.2f}", [f"mean of {len(done)} runs (seeds {seeds}), no interval", *remarks]
-    return f"{mean:.2f}" + ("" if pd.isna(ci95) else f" ± {ci95:.2f}"), remarks
+        return mean, [f"mean of {len(done)} runs (seeds {seeds}), no interval", *remarks]
+    return mean + ("" if pd.isna(ci95) else f" ± {ci95:{form}}"), remarks
 
 
 def _share(run: Run) -> float:

@@ -186,9 +186,20 @@ def test_one_test_episode_has_no_interval(frame):
 
 
 def test_other_metrics_are_not_called_accuracy(frame):
-    other = record("new", 1, 0.5, metrics={"mse": {"mean": 0.5, "ci95": 0.1}})
+    other = record("new", 1, 0.5, metrics={"error": {"mean": 0.5, "ci95": 0.1}})
     table, notes = rows(frame(other))
     assert list(table["5-way 1-shot"]) == ["–ᵃ"] and notes == ["measured without accuracy"]
+
+
+def test_regression_shows_its_error_beside_the_published_one(frame):
+    """MAML's sinusoid, 5 points: 0.35 is printed; 1 step at test stood at 0.67."""
+    facts = {"benchmark": "sinusoid", "way": None, "backbone_family": "mlp"}
+    run = record("maml", 5, 0, metrics={"mse": {"mean": 0.41234, "ci95": 0.02}}, **facts)
+    table = comparison(frame(run), PUBLISHED, "sinusoid")
+    assert list(table["5-shot"]) == ["0.412 ± 0.020"]
+    assert table["5-shot, published"][0].startswith("0.35")
+    assert "mean squared error" in table.attrs["caption"]
+    assert "queries a task" in table.attrs["caption"]
 
 
 def test_benchmarks_are_not_mixed(frame):

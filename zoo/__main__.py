@@ -127,7 +127,7 @@ def front() -> Parser:
     command.add_argument("benchmark", nargs="?", help="a key or variant: omniglot[split=1200/423]")
     command.add_argument("-h", "--help", action="store_true", help="this, with the settings")
     command.add_argument(
-        "--way", type=int, default=5, help="classes of a test episode (default: 5)"
+        "--way", type=int, help="classes of a test episode (default: 5; regression has none)"
     )
     command.add_argument("--shot", type=int, default=1, help="support images a class (default: 1)")
     command.add_argument(
@@ -141,8 +141,8 @@ def front() -> Parser:
     )
     command.add_argument("benchmark", help="a key or variant")
     command.add_argument("--learners", default="", help="keys or variants (default: all)")
-    command.add_argument("--ways", default="5", help="(default: 5)")
-    command.add_argument("--shots", default="", help="(default: 1 5; glyphs 1)")
+    command.add_argument("--ways", default="", help="(default: 5; regression has none)")
+    command.add_argument("--shots", default="", help="(default: 1 5; glyphs 1; regression 5 10)")
     command.add_argument("--seeds", default="0", help="(default: 0)")
     command.add_argument("--dry-run", action="store_true", help="say what would be done")
     command.set_defaults(call=table)
@@ -207,7 +207,7 @@ def fetch(options: argparse.Namespace, rest: list[str]) -> int:
 
     benchmark = find_benchmark(options.benchmark)
     if not benchmark.readers():
-        print(f"{benchmark.title}: the images come with the code, there is nothing to fetch")
+        print(f"{benchmark.title} comes with the code, there is nothing to fetch")
         return 0
     fetch(benchmark, options.data, options.yes)
     options.json = False
@@ -257,6 +257,8 @@ def convert(options: argparse.Namespace, rest: list[str]) -> int:
     from datasets.fetch import fetch
 
     benchmark = find_benchmark(options.benchmark)
+    if benchmark.regression:
+        raise UsageError(f"{benchmark.variant} is regression, and has no images to write")
     fetch(benchmark, options.data, options.yes)
     print(write(benchmark, benchmark.open(options.data), options.to, options.out))
     return 0

@@ -1,5 +1,6 @@
 """Backbones: networks from an image to D features."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -115,17 +116,24 @@ class ConvNet(Backbone):
 
 
 @register_backbone("conv4")
-def conv4(image: tuple[int, int, int], channels: int = 64) -> Backbone:
+def conv4(image: tuple[int, ...], channels: int = 64) -> Backbone:
     """Four blocks of 3x3 convolution, batch norm, ReLU, 2x2 max-pool (Snell 2017)."""
-    if min(image[1:]) < 16:
-        raise UsageError(f"conv4 halves an image four times: {image[1:]} is smaller than 16x16")
-    return ConvNet(image, channels, stride=1)
+    return ConvNet(_checked("conv4", image, 16), channels, stride=1)
 
 
 @register_backbone("conv4_strided")
-def conv4_strided(image: tuple[int, int, int], channels: int = 64) -> Backbone:
+def conv4_strided(image: tuple[int, ...], channels: int = 64) -> Backbone:
     """Four blocks of 3x3 stride-2 convolution, batch norm, ReLU; then a mean (Finn 2017)."""
-    return ConvNet(image, channels, stride=2)
+    return ConvNet(_checked("conv4_strided", image, 1), channels, stride=2)
+
+
+def _checked(name: str, image: tuple[int, ...], least: int) -> tuple[int, int, int]:
+    """(C, H, W), of at least so many pixels a side."""
+    if len(image) != 3:
+        raise UsageError(f"backbone {name}: needs images, but an input has shape {image}; use mlp")
+    if min(image[1:]) < least:
+        raise UsageError(f"{name} halves an image four times: {image[1:]} is smaller than 16x16")
+    return image
 
 
 class ResidualBlock(nn.Module):
@@ -168,21 +176,45 @@ class ResNet12(Backbone):
 
 
 @register_backbone("resnet12")
-def resnet12(image: tuple[int, int, int], channels: int = 64) -> Backbone:
+def resnet12(image: tuple[int, ...], channels: int = 64) -> Backbone:
     """ResNet-12 with ReLU, of c, 2c, 4c, 8c channels (NPBML's code, arXiv 2406.07983)."""
     return _resnet12(image, (channels, 2 * channels, 4 * channels, 8 * channels))
 
 
 @register_backbone("resnet12_wide")
-def resnet12_wide(image: tuple[int, int, int]) -> Backbone:
+def resnet12_wide(image: tuple[int, ...]) -> Backbone:
     """ResNet-12 with ReLU, of 64, 160, 320, 640 channels (MetaOptNet's widths)."""
     return _resnet12(image, (64, 160, 320, 640))
 
 
-def _resnet12(image: tuple[int, int, int], widths: tuple[int, ...]) -> Backbone:
-    if min(image[1:]) < 16:
-        raise UsageError(f"resnet12 halves an image four times: {image[1:]} is smaller than 16x16")
-    return ResNet12(image, widths)
+def _resnet12(image: tuple[int, ...], widths: tuple[int, ...]) -> Backbone:
+    return ResNet12(_checked("resnet12", image, 16), widths)
+
+
+class MLP(Backbone):
+    """Fully connected layers, each with a ReLU behind it."""
+
+    folds = True
+    family = "mlp"
+
+    def __init__(self, inputs: int, width: int, depth: int) -> None:
+        super().__init__()
+        sizes = [inputs, *[width] * depth]
+        self.layers = nn.ModuleList(map(Linear, sizes, sizes[1:]))
+        self.features = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, *input) -> (n, D); with per-task parameters (T, n, *input) -> (T, n, D)."""
+        x = x.flatten(next(self.parameters()).dim() - 1)
+        for layer in self.layers:
+            x = F.relu(layer(x))
+        return x
+
+
+@register_backbone("mlp")
+def mlp(image: tuple[int, ...], width: int = 40, depth: int = 2) -> Backbone:
+    """Fully connected layers with ReLU (Finn 2017 has 40-40 for sinusoids)."""
+    return MLP(math.prod(image), width, depth)
 
 
 class Classifier(nn.Module):
@@ -199,11 +231,11 @@ class Classifier(nn.Module):
         return self.head(self.backbone(x))
 
 
-def build_backbone(text: str, image: tuple[int, int, int]) -> Backbone:
+def build_backbone(text: str, image: tuple[int, ...]) -> Backbone:
     """The backbone that a variant text such as ``conv4[channels=32]`` names, for `image`.
 
     Raises:
-        UsageError: there is no such backbone, or it has no such option.
+        UsageError: there is no such backbone, it has no such option, or is not for such inputs.
     """
     key, options = parse_variant(text)
     build = backbones.get(key)

@@ -33,9 +33,11 @@ class Keeper(pl.Callback):
     holds all that the rest of the run follows from; so a killed run ends as an undisturbed one.
     """
 
-    def __init__(self, folder: Path, metric: str, commit: str | None) -> None:
-        """Save into `folder`; `metric` names what validation maximises, such as val/accuracy."""
-        self.folder, self.metric = folder, metric
+    def __init__(
+        self, folder: Path, metric: str, commit: str | None, *, maximise: bool = True
+    ) -> None:
+        """Save into `folder`; `metric` names what validation judges by, such as val/accuracy."""
+        self.folder, self.metric, self.maximise = folder, metric, maximise
         self.curve: list[tuple[int, float]] = []  # (updates, validation metric)
         self.best: tuple[int, float] | None = None
         self.commits = [commit]
@@ -127,10 +129,14 @@ class Keeper(pl.Callback):
         self._check(trainer.global_step)
         update, value = trainer.global_step, float(trainer.callback_metrics[self.metric])
         self.curve = [*self.curve, (update, value)]
-        if self.best is None or value > self.best[1]:
+        if self.best is None or self._score(value) > self._score(self.best[1]):
             self.best = (update, value)
             self.save_weights(pl_module)
         self.save(trainer)
+
+    def _score(self, value: float) -> float:
+        """More is better; not a number is worst."""
+        return -math.inf if math.isnan(value) else value if self.maximise else -value
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Without validation the last weights are the ones to test."""

@@ -105,9 +105,11 @@ def picture(benchmark: "Benchmark", options: argparse.Namespace) -> "Figure":
     Raises:
         UsageError: there is no such split or episode.
     """
-    from datasets.episodic import EpisodicDataModule, MetaBatches
+    from datasets.episodic import EpisodicDataModule, Gathered, MetaBatches
     from reports.pictures import episode
 
+    if benchmark.regression:
+        raise UsageError(f"{benchmark.variant} is regression, and has no images to show")
     for flag, least in (("way", 2), ("shot", 1), ("query", 1), ("episode", 0)):
         value = getattr(options, flag)
         if value is not None and value < least:
@@ -129,6 +131,7 @@ def picture(benchmark: "Benchmark", options: argparse.Namespace) -> "Figure":
     number, store = options.episode, data.stores[split]
     batches = MetaBatches(store, data.samplers[split], number + 1, 1, start=number)
     served = next(iter(batches))
+    assert isinstance(served, Gathered)
     order = served.y[0, : served.support].argsort(stable=True)  # the support comes shuffled
     support = served.x[0, order].unflatten(0, (way, shot))
     queries = served.x[0, served.support :].unflatten(0, (way, query))

@@ -13,7 +13,7 @@ class Examples(NamedTuple):
     """Labelled examples of T tasks."""
 
     x: Tensor  # (T, n, *image) float
-    y: Tensor  # (T, n) int64, each label in [0, N)
+    y: Tensor  # (T, n) int64, each label in [0, N); in regression (T, n, N) float
 
 
 class Episode(NamedTuple):
@@ -24,7 +24,7 @@ class Episode(NamedTuple):
 
     support: Examples
     query: Examples
-    way: int  # N, a plain int: asking a GPU for it would stall
+    way: int  # N, in regression of outputs; a plain int: asking a GPU for it would stall
 
     @property
     def tasks(self) -> int:

@@ -56,7 +56,10 @@ class Run(Plan):
                 return done
             torch.set_num_threads(self.place.threads)
             made_with = environment(self.place.kind)  # before the files can change
-            keeper = Keeper(folder, "val/accuracy", made_with["commit"])
+            metric = "mse" if self.benchmark.regression else "accuracy"
+            keeper = Keeper(
+                folder, f"val/{metric}", made_with["commit"], maximise=metric == "accuracy"
+            )
             try:
                 self.train(folder, keeper, progress)
                 tested = self.test(folder, progress)
@@ -149,15 +152,17 @@ class Run(Plan):
         metrics: dict[str, dict[str, float | None]] = {}
         if results is not None:
             for name, values in results.items():
-                if values.ndim > 1:
-                    continue  # predictions
+                if name == "prediction":
+                    continue
                 mean, ci95 = interval(values)
                 if not math.isfinite(mean):
                     failure = {"update": updates, "reason": f"in the test, {name} is {mean}"}
                     mean = ci95 = math.nan
                 metrics[name] = {"mean": finite(mean), "ci95": finite(ci95)}
-            labels = np.min_scalar_type(self.job.way - 1)
-            small = {**results, "prediction": results["prediction"].astype(labels)}
+            small = dict(results)
+            if not self.benchmark.regression:
+                labels = np.min_scalar_type(self.job.way - 1)
+                small["prediction"] = results["prediction"].astype(labels)
             write_arrays(path.with_suffix(".npz"), small)
             self._write_episodes()
         record = {
@@ -168,7 +173,7 @@ class Run(Plan):
             "title": self.cls.title or self.job.learner,
             "variant": self.changed,
             "benchmark": self.job.benchmark,
-            "way": self.job.way,
+            "way": None if self.benchmark.regression else self.job.way,
             "shot": self.job.shot,
             "terms": self.job.terms,
             "budget": self.job.budget,
@@ -179,7 +184,7 @@ class Run(Plan):
             "parameters": sum(p.numel() for p in self.learner.parameters()),
             "training_tasks": {"seen": updates * self["meta_batch"], "paper": self.paper_tasks},
             "updates": {"total": updates, "executed_by_this_process": keeper.executed},
-            "validation": keeper.curve,
+            "validation": [(update, finite(value)) for update, value in keeper.curve],
             "tested_update": keeper.best[0] if keeper.best else updates,
             "episodes": {
                 "split": "test",
@@ -202,11 +207,15 @@ class Run(Plan):
         return json.loads(path.read_text())
 
     def _write_episodes(self) -> None:
-        """The test episodes' classes and images, once for all runs that share them."""
+        """The test episodes' classes and images, once for all runs that share them.
+
+        Or what functions follow from: as `datasets.regression.Points`.
+        """
         path = self.place.results / f"episodes-{self.data.test_fingerprint()}.npz"
         if not path.exists():
             indices = self.data.test_indices()
-            arrays = {name: part.astype(np.uint16) for name, part in indices._asdict().items()}
+            kind = np.float32 if self.benchmark.regression else np.uint16
+            arrays = {name: part.astype(kind) for name, part in indices._asdict().items()}
             write_arrays(path, arrays)
 
 

@@ -5,25 +5,27 @@ A composition root, like plan.py.
 
 import argparse
 import itertools
+import math
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-from datasets.benchmarks import find_benchmark
+from datasets.benchmarks import Benchmark, find_benchmark
 from reports import published, records, tables
 from zoo.errors import UsageError
 from zoo.experiment import Run
 from zoo.files import make_folder, write_text
-from zoo.plan import SETTINGS, Place, slug
+from zoo.plan import SETTINGS, Place, check_tasks, check_way, slug
 from zoo.registry import format_value, learners, parse_variant
 from zoo.settings import Job, documentation, load_rows, parse_flags, parse_values, resolve
 
-QUICK_SECONDS = {"glyphs": 30}  # what budget `quick` trains for on 2 cores, by definition
+# What budget `quick` trains for on 2 cores, by definition.
+QUICK_SECONDS = {"glyphs": 30, "sinusoid": 30, "harmonic": 30}
 QUICK_SECONDS_ELSEWHERE = 600
 
 
@@ -89,7 +91,9 @@ def explain(options: argparse.Namespace, flags: list[str]) -> str:
     key, overrides = parse_variant(options.learner)
     learner = learners.get(key)
     benchmark = find_benchmark(options.benchmark)
-    job = Job(key, benchmark.variant, options.way, options.shot, options.terms, options.budget)
+    check_tasks(key, benchmark)
+    way = check_way(benchmark, options.way)
+    job = Job(key, benchmark.variant, way, options.shot, options.terms, options.budget)
     own = parse_values(learner, overrides, options.learner)
     settings, _ = resolve(
         job,
@@ -101,7 +105,7 @@ def explain(options: argparse.Namespace, flags: list[str]) -> str:
     )
     texts = documentation(learner)
     lines = [
-        f"settings of {key} on {options.benchmark}, {job.way}-way {job.shot}-shot, "
+        f"settings of {key} on {options.benchmark}, {shape(benchmark, job)}, "
         f"terms {job.terms}, budget {job.budget}:"
     ]
     for name, setting in settings.items():
@@ -119,7 +123,7 @@ def seconds(run: Run) -> float:
     quick, _ = resolve(run.job._replace(budget="quick"), run.cls, rows, query=benchmark.query)
     budget = QUICK_SECONDS.get(benchmark.key, QUICK_SECONDS_ELSEWHERE)
     training = run["updates"] / quick["updates"].value * budget
-    pixels = benchmark.image[1] * benchmark.image[2]
+    pixels = math.prod(benchmark.image[1:])
     episode = (5e-5 if run.learner.gradient_based else 5e-6) * pixels
     validations = run["validations"] if run["updates"] else 0
     return training + episode * (run["test_episodes"] + validations * run["val_episodes"])
@@ -175,7 +179,13 @@ def execute(runs: Sequence[Run], options: argparse.Namespace) -> int:
 def label(run: Run) -> str:
     """A run in words."""
     job = run.job
-    return f"{run.title} {job.benchmark} {job.way}-way {job.shot}-shot {job.budget} seed {run.seed}"
+    words = [run.title, job.benchmark, shape(run.benchmark, job), job.budget, f"seed {run.seed}"]
+    return " ".join(words)
+
+
+def shape(benchmark: Benchmark, job: Job) -> str:
+    """The test episodes in words."""
+    return f"{job.shot}-shot" if benchmark.regression else f"{job.way}-way {job.shot}-shot"
 
 
 def summary(run: Run, record: Mapping[str, Any]) -> str:
@@ -184,12 +194,16 @@ def summary(run: Run, record: Mapping[str, Any]) -> str:
         failure = record["failure"]
         text = f"failed at update {failure['update']}: {failure['reason']}"
         return f"{text}; {run.record_path} (delete it to try again)"
-    accuracy = record["metrics"]["accuracy"]
-    spent = record["seconds"]
+    metrics, spent = record["metrics"], record["seconds"]
+    if run.benchmark.regression:
+        found = f"MSE {metrics['mse']['mean']:.3f} ± {metrics['mse']['ci95'] or 0:.3f}"
+    else:
+        accuracy = metrics["accuracy"]
+        found = f"accuracy {100 * accuracy['mean']:.2f} ± {100 * (accuracy['ci95'] or 0):.2f} %"
     return (
-        f"accuracy {100 * accuracy['mean']:.2f} ± {100 * (accuracy['ci95'] or 0):.2f} % over "
-        f"{record['episodes']['count']} test episodes, {record['updates']['total']} updates, "
-        f"{spent['train']:.0f} + {spent['test']:.0f} s; {run.record_path}"
+        f"{found} over {record['episodes']['count']} test episodes, "
+        f"{record['updates']['total']} updates, {spent['train']:.0f} + {spent['test']:.0f} s; "
+        f"{run.record_path}"
     )
 
 
@@ -198,11 +212,14 @@ def comparison(options: argparse.Namespace, variants: list[str]) -> int:
     import baselines  # noqa: F401
 
     benchmark = find_benchmark(options.benchmark)
-    names = variants or learners.names()
+    names = variants or [
+        key for key in learners.names() if not benchmark.regression or learners.get(key).regression
+    ]
     for name in names:
         learners.check(parse_variant(name)[0])
-    shots = options.shots or ("1" if benchmark.key == "glyphs" else "1 5")
-    axes = (numbers(options.ways, "--ways"), numbers(shots, "--shots"))
+    shots = options.shots or benchmark.shots
+    ways = list(numbers(options.ways or ("" if benchmark.regression else "5"), "--ways"))
+    axes: tuple[Iterable[int | None], Iterable[int]] = (ways or [None], numbers(shots, "--shots"))
     seeds = numbers(options.seeds, "--seeds")
     place = place_of(options)
     stores = place.open(benchmark)
@@ -225,7 +242,8 @@ def comparison(options: argparse.Namespace, variants: list[str]) -> int:
             )
         except UsageError as error:
             refused += 1
-            print(f"  {name} {way}-way {shot}-shot cannot be run: {error}", file=sys.stderr)
+            ways_said = f" {way}-way" if way else ""
+            print(f"  {name}{ways_said} {shot}-shot cannot be run: {error}", file=sys.stderr)
     if not runs:
         raise UsageError("nothing of this table can be run")
     print(f"{benchmark.title}, terms {options.terms}, budget {options.budget}")
@@ -243,7 +261,7 @@ def comparison(options: argparse.Namespace, variants: list[str]) -> int:
     )
     text = tables.to_markdown(frame)
     csv = tables.to_csv_frame(measured, numbers_published).to_csv(index=False)
-    words = [benchmark.variant, *variants, f"{options.ways}w", f"{shots}s"]
+    words = [benchmark.variant, *variants, *(f"{way}w" for way in ways), f"{shots}s"]
     stem = slug("-".join(["table", *words, options.terms, options.budget]))
     write_text(options.results / f"{stem}.md", text)
     write_text(options.results / f"{stem}.csv", csv)
@@ -258,6 +276,6 @@ def numbers(text: str, flag: str) -> Iterator[int]:
         UsageError: something else.
     """
     words = text.replace(",", " ").split()
-    if not words or not all(word.isdigit() for word in words):
+    if not all(word.isdigit() for word in words):
         raise UsageError(f'{flag} {text!r}: expected whole numbers, such as "1 5"')
     return map(int, words)

@@ -193,14 +193,15 @@ def _shifted(z: Tensor, bias: Tensor, relu: bool, pool: bool) -> Tensor:
     return F.relu(z) if relu else z
 
 
-def set_batch_norm(net: nn.Module, mode: str) -> None:
-    """Put every batch norm of a network into one of the three modes.
+def set_batch_norm(net: nn.Module, mode: str) -> bool:
+    """Put every batch norm of a network into one of the three modes; tells whether it has any.
 
     Raises:
         UsageError: there is no such mode.
     """
     if mode not in BATCH_NORM_MODES:
         raise UsageError(f"batch_norm: no mode {mode!r}: choose from {', '.join(BATCH_NORM_MODES)}")
-    for module in net.modules():
-        if isinstance(module, BatchNorm):
-            module.mode = mode
+    norms = [module for module in net.modules() if isinstance(module, BatchNorm)]
+    for norm in norms:
+        norm.mode = mode
+    return bool(norms)

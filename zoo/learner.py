@@ -7,12 +7,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from zoo.episode import Episode
 from zoo.errors import UsageError
 from zoo.layers import set_batch_norm
-from zoo.losses import task_cross_entropy
+from zoo.losses import task_cross_entropy, task_loss
 
 TRAITS = {
     "transductive": "a query's logits may depend on the other queries",
@@ -21,6 +20,7 @@ TRAITS = {
     "joint_tasks": "needs all tasks of a meta-batch at once",
     "way_equivariant": "relabelling the ways permutes the logits",
     "gradient_based": "adapts by gradient steps on its weights",
+    "regression": "does regression tasks too",
     "wrappable": "TRLearner may host it",
     "embeds_alone": "in evaluation, `net` embeds an image whatever the other images are",
 }
@@ -44,6 +44,7 @@ class Learner(pl.LightningModule):
     joint_tasks: bool = False
     way_equivariant: bool = True
     gradient_based: bool = False
+    regression: bool = False
     wrappable: bool = False
     embeds_alone: bool = False
 
@@ -54,33 +55,38 @@ class Learner(pl.LightningModule):
 
         Args:
             net: what the outer loop learns: the backbone, with a head where there is one.
-            way: N of the test episodes.
+            way: N of the test episodes; in regression the number of outputs.
             batch_norm: ``batch``, ``running`` or ``support`` (see zoo.backbones.BatchNorm).
             outer_lr: learning rate of the outer loop's Adam.
         """
         super().__init__()
-        set_batch_norm(net, batch_norm)
         self.net = net
         self.way = way
-        self.batch_norm = batch_norm
+        # A network without batch norm has no mode of it, and is inductive by itself.
+        self.batch_norm = batch_norm if set_batch_norm(net, batch_norm) else "none"
         self.outer_lr = outer_lr
 
     def forward(self, episode: Episode) -> Tensor:
-        """Adapt to each support set and classify its query set: logits (T, N*Q, N)."""
+        """Adapt to each support set and predict its query set: logits (T, N*Q, N).
+
+        In regression: what is predicted of each query, (T, Q, N).
+        """
         raise NotImplementedError
 
     def meta_loss(self, episode: Episode) -> Tensor:
         """The outer-loop objective, averaged over the meta-batch: a scalar."""
-        return F.cross_entropy(self(episode).flatten(0, 1), episode.query.y.flatten())
+        return task_loss(self(episode), episode.query.y).mean()
 
     def evaluate(self, episode: Episode) -> tuple[dict[str, Tensor], Tensor]:
-        """What a test records: metrics {name: (T,)}, and the predicted class of each query.
+        """What a test records: metrics {name: (T,)}, and what is predicted of each query.
 
         Returns:
             ``accuracy`` in [0, 1] and ``nll``, the mean cross-entropy in nats; predictions
-            (T, N*Q).
+            (T, N*Q). In regression ``mse``, the mean squared error; predictions (T, Q, N).
         """
         logits = self(episode)
+        if episode.query.y.is_floating_point():
+            return {"mse": task_loss(logits, episode.query.y)}, logits
         prediction = logits.argmax(-1)
         return {
             "accuracy": (prediction == episode.query.y).float().mean(-1),
@@ -132,7 +138,7 @@ class Learner(pl.LightningModule):
         return metrics
 
     def test_step(self, batch: Episode, batch_idx: int) -> dict[str, Tensor]:
-        """Metrics of meta-test episodes, each (T,), and ``prediction`` (T, N*Q)."""
+        """Metrics of meta-test episodes, each (T,), and ``prediction`` of each query."""
         metrics, prediction = self.evaluate(batch)
         return {**metrics, "prediction": prediction}
 

@@ -37,6 +37,7 @@ from zoo.settings import (
 SCHEMA = 1
 SETTINGS = Path(__file__).parent.parent / "baselines" / "settings.yaml"
 SMALL_IMAGE = 32  # pixels a side; up to that, several tasks at once are faster on a CPU
+FUNCTIONS = 100  # tasks of a regression evaluated at once
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Plan:
         learner: str,
         benchmark: str,
         *,
-        way: int = 5,
+        way: int | None = None,
         shot: int = 1,
         seed: int = 0,
         terms: str = "paper",
@@ -95,7 +96,7 @@ class Plan:
         Args:
             learner: a key or variant, such as ``maml[first_order=true]``.
             benchmark: likewise.
-            way: N of the test episodes.
+            way: N of the test episodes; None for 5. Regression has none.
             shot: K of the test episodes.
             seed: of the initial weights and the training episodes.
             terms: ``paper`` or ``equal``.
@@ -112,7 +113,9 @@ class Plan:
         self.cls: type[Learner] = learners.get(key)
         self.place = place or Place()
         self.benchmark: Benchmark = find_benchmark(benchmark)
-        for flag, value, least in (("--way", way, 2), ("--shot", shot, 1), ("--seed", seed, 0)):
+        way = check_way(self.benchmark, way)
+        check_tasks(key, self.benchmark)
+        for flag, value, least in (("--shot", shot, 1), ("--seed", seed, 0)):
             if value < least:
                 raise UsageError(f"{flag} {value}: expected a number of at least {least}")
         self.job = Job(key, self.benchmark.variant, way, shot, terms, budget)
@@ -126,6 +129,10 @@ class Plan:
         self.stores = stores or self.place.open(self.benchmark)
         pl.seed_everything(seed, verbose=False)
         self.learner = self.build()
+        if self.benchmark.regression and self["train_way"] != way:
+            raise UsageError(
+                f"--train_way {self['train_way']}: {benchmark} has no ways; leave it out"
+            )
         if self.learner.fixed_way and self["train_way"] != way:
             raise UsageError(
                 f"{key} has one output a way: --train_way {self['train_way']} "
@@ -163,8 +170,8 @@ class Plan:
     def _tasks_at_once(self) -> tuple[int, int]:
         """How many tasks are computed together, in training and in evaluation."""
         tasks = self["meta_batch"]
-        on_gpu = self.place.kind == "cuda"
-        several = on_gpu or self.benchmark.image[1] <= SMALL_IMAGE
+        on_gpu, image = self.place.kind == "cuda", self.benchmark.image
+        several = on_gpu or max(image[1:], default=0) <= SMALL_IMAGE
         asked = self["micro_batch"]
         if asked is not None and tasks % asked:
             raise UsageError(f"--micro_batch {asked}: must divide --meta_batch {tasks}")
@@ -173,9 +180,11 @@ class Plan:
                 f"--micro_batch {asked}: this learner needs all tasks of a meta-batch at once; "
                 f"leave it out"
             )
-        whole = on_gpu or self.learner.joint_tasks or not self.learner.gradient_based
+        regression = self.benchmark.regression
+        learner = self.learner
+        whole = on_gpu or regression or learner.joint_tasks or not learner.gradient_based
         at_once = tasks if whole else math.gcd(tasks, 8 if several else 1)
-        return asked or at_once, 8 if several else 1
+        return asked or at_once, FUNCTIONS if regression else 8 if several else 1
 
     @property
     def title(self) -> str:
@@ -204,13 +213,43 @@ class Plan:
         words = [
             job.learner,
             job.benchmark,
-            f"{job.way}w{job.shot}s",
+            f"{job.shot}s" if self.benchmark.regression else f"{job.way}w{job.shot}s",
             job.terms,
             job.budget,
             f"s{self.seed}",
             hashlib.blake2b(text, digest_size=4).hexdigest(),
         ]
         return slug("-".join(words))
+
+
+def check_way(benchmark: Benchmark, way: int | None) -> int:
+    """N of the test episodes; in regression the number of outputs.
+
+    Raises:
+        UsageError: it cannot be had.
+    """
+    if benchmark.regression:
+        if way is not None:
+            raise UsageError(
+                f"--way {way}: {benchmark.key} is regression, without ways; leave it out"
+            )
+        return benchmark.outputs
+    if way is not None and way < 2:
+        raise UsageError(f"--way {way}: expected a number of at least 2")
+    return 5 if way is None else way
+
+
+def check_tasks(learner: str, benchmark: Benchmark) -> None:
+    """Refuse a learner that cannot do the tasks of a benchmark.
+
+    Raises:
+        UsageError: says which can.
+    """
+    if benchmark.regression and not learners.get(learner).regression:
+        able = ", ".join(key for key in learners.names() if learners.get(key).regression)
+        raise UsageError(
+            f"{learner} does no regression, and {benchmark.key} is; choose from {able}"
+        )
 
 
 def slug(text: str) -> str:
