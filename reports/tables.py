@@ -1,6 +1,6 @@
 """The comparison table: measured runs beside published numbers, formatted only on the way out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -10,6 +10,8 @@ import reports.published as paper
 from reports.cells import Run, departures, lines, protocol, runs_of, usual
 
 NONE = "–"
+GAIN = "over untrained"
+LEARNED = 10  # points of accuracy over the untrained network
 NAME, PUBLISHED, SHARE = "learner", "published", "share of the paper's tasks"
 CLAIM = (
     "± is the 95 % interval over test episodes: a claim about these trained weights. "
@@ -39,6 +41,7 @@ def comparison(
     *,
     title: str | None = None,
     order: Sequence[str] = (),
+    gains: Mapping[str, tuple[float, float]] | None = None,
 ) -> pd.DataFrame:
     """Each learner variant's number on a benchmark, beside the published one.
 
@@ -53,6 +56,8 @@ def comparison(
         benchmark: a key, for all its options in one table, or one variant of it.
         title: what the caption calls the benchmark.
         order: learner keys, first to last; all others follow, by title.
+        gains: what training changed in a run's metric, and half the width of the 95 % interval;
+            None for a table that does not tell.
 
     Returns:
         A frame of text; ``attrs`` holds the `caption` and the `notes`, a list of (mark, text).
@@ -81,9 +86,15 @@ def comparison(
                 if (found := paper.match(runs[0], published, metric)) is not None:
                     theirs = found["printed"] + _marked(paper.remarks(found, runs[0]), marks)
             row |= {_heading(column): ours, f"{_heading(column)}, {PUBLISHED}": theirs}
+            if gains is not None:
+                gain, remarks = _gain(
+                    line[column].runs[0] if column in line else None, gains, metric
+                )
+                row[f"{_heading(column)}, {GAIN}"] = gain + _marked(remarks, marks)
         row[SHARE] = _shares([line[at].runs[0] if at in line else None for at in columns])
         rows.append(row)
-    headings = [_heading(column) + end for column in columns for end in ("", f", {PUBLISHED}")]
+    ends = ["", f", {PUBLISHED}", *([f", {GAIN}"] if gains is not None else [])]
+    headings = [_heading(column) + end for column in columns for end in ends]
     frame = pd.DataFrame(rows, columns=[NAME, *headings, SHARE])
     phrases = [text for part, text in common.items() if part not in ("data", "options")]
     mixed = any(protocol(run).items() - common.items() for run in firsts)
@@ -101,7 +112,7 @@ def to_markdown(table: pd.DataFrame) -> str:
     parts = [table.attrs["caption"]]
     if len(table):
         said = [name for name in table.columns if (table[name] != NONE).any()]
-        heads = [PUBLISHED if name.endswith(PUBLISHED) else name for name in said]
+        heads = [name.rpartition(", ")[2] for name in said]
         cells = table[said].to_numpy().tolist()
         parts.append(tabulate(cells, heads, tablefmt="github", disable_numparse=True))
     if table.attrs["notes"]:
@@ -159,6 +170,20 @@ def _measured(runs: list[Run], metric: str) -> tuple[str, list[str]]:
         seeds = ", ".join(str(run["seed"]) for run in done)
         return mean, [f"mean of {len(done)} runs (seeds {seeds}), no interval", *remarks]
     return mean + ("" if pd.isna(ci95) else f" ± {ci95:{form}}"), remarks
+
+
+def _gain(
+    run: Run | None, gains: Mapping[str, tuple[float, float]], metric: str
+) -> tuple[str, list[str]]:
+    """What training gave a run, and whether that is less than learning."""
+    if run is None or run["run"] not in gains:
+        return NONE, []
+    _, unit, form = METRICS[metric]
+    gain, ci95 = (unit * value for value in gains[run["run"]])
+    learned = gain + ci95 < 0 if metric == "mse" else gain >= LEARNED and gain - ci95 > 0
+    least = "no" if metric == "mse" else f"less than {LEARNED} points"
+    remarks = [] if learned else [f"not learned: {least} better than its own untrained network"]
+    return f"{gain:+{form}} ± {ci95:{form}}", remarks
 
 
 def _share(run: Run) -> float:

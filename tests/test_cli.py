@@ -1,6 +1,7 @@
 """The command line: what it prints, what it refuses, and how."""
 
 import csv
+import json
 import os
 import platform
 import subprocess
@@ -79,6 +80,18 @@ def test_table_fills_in_what_is_missing(tmp_path, capsys):
         assert {row["metric"] for row in csv.DictReader(file)} == {"accuracy", "nll"}
     assert main([*words, "--dry-run"]) == 0
     assert "1 runs: 1 done, 0 left" in capsys.readouterr().out
+
+
+def test_table_tells_what_training_gave(tmp_path, capsys):
+    words = ["table", "glyphs", "--budget", "smoke", "--learners", "protonet", "--untrained"]
+    assert main([*words, *folders(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "2 runs: 0 done, 2 left" in out and "| over untrained" in out
+    table = tmp_path / "results" / "table-glyphs-protonet-5w-1s-paper-smoke.csv"
+    with table.open() as file:
+        assert {row["variant"] for row in csv.DictReader(file)} == {""}
+    found = [json.loads(path.read_text()) for path in (tmp_path / "results").glob("protonet*.json")]
+    assert sorted((r["variant"] for r in found), key=len) == [{}, {"updates": 0}]
 
 
 def test_a_failed_run_does_not_stop_the_table(tmp_path, capsys):

@@ -202,6 +202,36 @@ def test_regression_shows_its_error_beside_the_published_one(frame):
     assert "queries a task" in table.attrs["caption"]
 
 
+def test_what_training_gave_stands_beside_the_number(frame):
+    """Learned is 10 points better than the own untrained network, and not by chance."""
+    runs = [record(name, 1, 0.9) for name in ("maml", "protonet", "reptile", "new")]
+    learned, little, chance, unknown = (run["run"] for run in runs)
+    gains = {learned: (0.4, 0.02), little: (0.09, 0.01), chance: (0.2, 0.21)}
+    table = comparison(frame(*runs), PUBLISHED, "omniglot", order=["maml"], gains=gains)
+    names = table["learner"].str.rstrip("ᵃᵇᶜᵈ")
+    column = dict(zip(names, table["5-way 1-shot, over untrained"], strict=True))
+    assert column["MAML"] == "+40.00 ± 2.00" and column["New"] == "–"
+    (mark,) = (mark for mark, text in table.attrs["notes"] if text.startswith("not learned"))
+    assert (
+        column["ProtoNet"] == f"+9.00 ± 1.00{mark}" and column["Reptile"] == f"+20.00 ± 21.00{mark}"
+    )
+    assert "over untrained" in to_markdown(table) and unknown not in gains
+    without = comparison(frame(*runs), PUBLISHED, "omniglot")
+    assert not any(name.endswith("untrained") for name in without.columns)
+
+
+def test_a_smaller_error_is_what_training_gives_in_regression(frame):
+    facts = {"benchmark": "sinusoid", "way": None, "backbone_family": "mlp"}
+    runs = [
+        record(name, 5, 0, metrics={"mse": {"mean": 1, "ci95": 0.1}}, **facts)
+        for name in ("maml", "reptile")
+    ]
+    gains = {runs[0]["run"]: (-2.0, 0.3), runs[1]["run"]: (-0.2, 0.3)}
+    table = comparison(frame(*runs), PUBLISHED, "sinusoid", order=["maml"], gains=gains)
+    assert table["5-shot, over untrained"][0] == "-2.000 ± 0.300"
+    assert "not learned: no better" in str(table.attrs["notes"])
+
+
 def test_benchmarks_are_not_mixed(frame):
     split = record("new", 1, 0.6, benchmark="omniglot[split=lake]", run="split")
     measured = frame(

@@ -145,6 +145,9 @@ def front() -> Parser:
     command.add_argument("--shots", default="", help="(default: 1 5; glyphs 1; regression 5 10)")
     command.add_argument("--seeds", default="0", help="(default: 0)")
     command.add_argument("--dry-run", action="store_true", help="say what would be done")
+    command.add_argument(
+        "--untrained", action="store_true", help="test every row untrained too: what training gave"
+    )
     command.set_defaults(call=table)
 
     command = commands.add_parser("doctor", help="what image sets lie in a folder, and their state")
@@ -231,7 +234,7 @@ def run(options: argparse.Namespace, flags: list[str]) -> int:
 
 def table(options: argparse.Namespace, rest: list[str]) -> int:
     """Make every run of a comparison that is not made yet, and print the table."""
-    from zoo.jobs import comparison
+    from zoo.comparison import comparison
 
     return comparison(options, split_variants(options.learners))
 

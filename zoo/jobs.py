@@ -1,14 +1,13 @@
-"""Jobs: several runs, planned together, made one after the other, and shown as a table.
+"""Jobs: runs as the command line asks for them, made one after the other.
 
 A composition root, like plan.py.
 """
 
 import argparse
-import itertools
 import math
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,10 @@ import torch
 import yaml
 
 from datasets.benchmarks import Benchmark, find_benchmark
-from reports import published, records, tables
 from zoo.errors import UsageError
 from zoo.experiment import Run
-from zoo.files import make_folder, write_text
-from zoo.plan import SETTINGS, Place, check_tasks, check_way, slug
+from zoo.files import make_folder
+from zoo.plan import SETTINGS, Place, check_tasks, check_way
 from zoo.registry import format_value, learners, parse_variant
 from zoo.settings import Job, documentation, load_rows, parse_flags, parse_values, resolve
 
@@ -205,77 +203,3 @@ def summary(run: Run, record: Mapping[str, Any]) -> str:
         f"{record['updates']['total']} updates, {spent['train']:.0f} + {spent['test']:.0f} s; "
         f"{run.record_path}"
     )
-
-
-def comparison(options: argparse.Namespace, variants: list[str]) -> int:
-    """``zoo table``: make what is missing, then print and write the comparison."""
-    import baselines  # noqa: F401
-
-    benchmark = find_benchmark(options.benchmark)
-    names = variants or [
-        key for key in learners.names() if not benchmark.regression or learners.get(key).regression
-    ]
-    for name in names:
-        learners.check(parse_variant(name)[0])
-    shots = options.shots or benchmark.shots
-    ways = list(numbers(options.ways or ("" if benchmark.regression else "5"), "--ways"))
-    axes: tuple[Iterable[int | None], Iterable[int]] = (ways or [None], numbers(shots, "--shots"))
-    seeds = numbers(options.seeds, "--seeds")
-    place = place_of(options)
-    stores = place.open(benchmark)
-    runs: list[Run] = []
-    refused = 0
-    for name, way, shot, seed in itertools.product(names, *axes, seeds):
-        try:
-            runs.append(
-                Run(
-                    name,
-                    options.benchmark,
-                    way=way,
-                    shot=shot,
-                    seed=seed,
-                    terms=options.terms,
-                    budget=options.budget,
-                    place=place,
-                    stores=stores,
-                )
-            )
-        except UsageError as error:
-            refused += 1
-            ways_said = f" {way}-way" if way else ""
-            print(f"  {name}{ways_said} {shot}-shot cannot be run: {error}", file=sys.stderr)
-    if not runs:
-        raise UsageError("nothing of this table can be run")
-    print(f"{benchmark.title}, terms {options.terms}, budget {options.budget}")
-    status = execute(runs, options)
-    if options.dry_run:
-        return status
-    measured, problems = records.load(options.results)
-    for problem in problems:
-        print(f"  {problem}", file=sys.stderr)
-    measured = measured[measured["run"].isin([run.name for run in runs])]
-    numbers_published = published.published()
-    order = [parse_variant(name)[0] for name in names]
-    frame = tables.comparison(
-        measured, numbers_published, benchmark.variant, title=benchmark.title, order=order
-    )
-    text = tables.to_markdown(frame)
-    csv = tables.to_csv_frame(measured, numbers_published).to_csv(index=False)
-    words = [benchmark.variant, *variants, *(f"{way}w" for way in ways), f"{shots}s"]
-    stem = slug("-".join(["table", *words, options.terms, options.budget]))
-    write_text(options.results / f"{stem}.md", text)
-    write_text(options.results / f"{stem}.csv", csv)
-    print(f"\n{text}\nThe table lies in {options.results / stem}.md, its numbers in {stem}.csv")
-    return status or int(refused > 0)
-
-
-def numbers(text: str, flag: str) -> Iterator[int]:
-    """``"1 5"`` or ``"1,5"`` -> 1, 5.
-
-    Raises:
-        UsageError: something else.
-    """
-    words = text.replace(",", " ").split()
-    if not all(word.isdigit() for word in words):
-        raise UsageError(f'{flag} {text!r}: expected whole numbers, such as "1 5"')
-    return map(int, words)
