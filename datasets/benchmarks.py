@@ -43,6 +43,7 @@ class Benchmark:
     std: ClassVar[tuple[float, ...]]
     query: int = 15  # test queries a class
     shots: str = "1 5"  # of a table
+    quick_seconds: int = 600  # what budget `quick` trains for on 2 cores, by definition
     per_class: int | None = 600  # images a class; None: classes differ
     note: str = ""  # to print beside numbers measured on it
 

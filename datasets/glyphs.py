@@ -46,6 +46,7 @@ class Glyphs(Benchmark):
     std = (1.0,)
     query = 5
     shots = "1"
+    quick_seconds = 30
     per_class = 20
 
     def lists(self) -> dict[str, list[str]]:

@@ -99,6 +99,7 @@ class Regression(Benchmark):
     image: ClassVar[tuple[int, ...]] = (1,)
     query = 100
     shots = "5 10"
+    quick_seconds = 30
     per_class = None
     mean: ClassVar = ()
     std: ClassVar = ()

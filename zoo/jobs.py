@@ -22,10 +22,6 @@ from zoo.plan import SETTINGS, Place, check_tasks, check_way
 from zoo.registry import format_value, learners, parse_variant
 from zoo.settings import Job, documentation, load_rows, parse_flags, parse_values, resolve
 
-# What budget `quick` trains for on 2 cores, by definition.
-QUICK_SECONDS = {"glyphs": 30, "sinusoid": 30, "harmonic": 30}
-QUICK_SECONDS_ELSEWHERE = 600
-
 
 def place_of(options: argparse.Namespace) -> Place:
     """Where the command line says to work.
@@ -119,8 +115,7 @@ def seconds(run: Run) -> float:
     """About how long a run takes on 2 cores."""
     benchmark, rows = run.benchmark, load_rows(SETTINGS)
     quick, _ = resolve(run.job._replace(budget="quick"), run.cls, rows, query=benchmark.query)
-    budget = QUICK_SECONDS.get(benchmark.key, QUICK_SECONDS_ELSEWHERE)
-    training = run["updates"] / quick["updates"].value * budget
+    training = run["updates"] / (quick["updates"].value or 1) * benchmark.quick_seconds
     pixels = math.prod(benchmark.image[1:])
     episode = (5e-5 if run.learner.gradient_based else 5e-6) * pixels
     validations = run["validations"] if run["updates"] else 0
