@@ -10,7 +10,11 @@ Departures from the paper:
 4. Weights start as PyTorch's do; theirs by Xavier's rule, the head by a truncated normal.
 5. Test episodes have 15 queries a class (Omniglot 5) like every learner's; theirs have K.
 6. The checkpoint that validated best is tested; the paper does not say which it tests.
+7. `step_rates` and `multi_step` are of MAML++ (Antoniou et al. 2019, arXiv 1810.09502), not of the
+   paper; in test, steps behind the last of training take its rates.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +24,10 @@ from zoo.backbones import Classifier, normalising
 from zoo.errors import UsageError
 from zoo.inner_loop import MEMORY
 from zoo.layers import Fixed
-from zoo.losses import task_loss
+from zoo.losses import multi_step_weights, task_loss
+from zoo.preconditioners import LayerRates, Preconditioner
+
+MULTI_STEP = 0.15  # of the updates have a query loss after every step: 15 of 100 epochs
 
 
 @register("maml")
@@ -43,6 +50,8 @@ class MAML(Learner):
         inner_steps: int = 5,
         test_steps: int = 10,
         first_order: bool = False,
+        step_rates: bool = False,
+        multi_step: bool = False,
         batch_norm: str = "batch",
         memory: str = "full",
         clip: float | None = 0.133,
@@ -57,6 +66,8 @@ class MAML(Learner):
             inner_steps: gradient steps in training [section 5.2].
             test_steps: gradient steps in validation and test [section 5.2].
             first_order: drop the second derivatives, FOMAML [section 5.2, "first order approx."].
+            step_rates: learn a rate for each parameter tensor and step, from inner_lr on [MAML++].
+            multi_step: at first, a query loss after every inner step [MAML++].
             batch_norm: statistics of the batch at hand; ``support`` is the inductive variant
                 [authors' code].
             memory: ``low`` takes the same second-order gradient in less memory and more time.
@@ -68,8 +79,15 @@ class MAML(Learner):
             raise UsageError("batch_norm running: MAML has batch and support")
         if memory not in MEMORY:
             raise UsageError(f"memory {memory}: choose from {', '.join(MEMORY)}")
+        if multi_step and not inner_steps:
+            raise UsageError("multi_step: needs inner_steps of at least 1")
         super().__init__(Classifier(backbone, way), way, batch_norm=batch_norm, outer_lr=outer_lr)
         self.inner_lr = inner_lr
+        self.precondition: Preconditioner | None = None
+        if step_rates:  # they are the rates themselves, at Adam's pace
+            self.precondition, self.inner_lr = LayerRates(self.net, inner_steps), 1.0
+            nn.init.constant_(self.precondition.rates, inner_lr)
+        self.multi_step = multi_step
         self.inner_steps = inner_steps
         self.test_steps = test_steps
         self.first_order = first_order
@@ -79,18 +97,20 @@ class MAML(Learner):
 
     def forward(self, episode: Episode) -> Tensor:
         """Adapt to each support set, then predict its queries: logits (T, N*Q, N)."""
-        return self.predict(self.adapt(episode.support), episode)
+        return self.predict(self.adapt(self.net, episode.support), episode)
 
-    def adapt(self, support: Examples) -> Params:
+    def adapt(self, net: nn.Module, support: Examples, after_step: Any = None) -> Params:
         """theta' = theta - alpha grad L_T(f_theta), several times (eq. 1)."""
         return adapt(
-            self.net,
+            net,
             support,
             task_loss,
             lr=self.inner_lr,
             steps=self.inner_steps if self.training else self.test_steps,
+            precondition=self.precondition,
             first_order=self.first_order,
             memory=self.memory,
+            after_step=after_step,
         )
 
     def predict(self, theta: Params, episode: Episode) -> Tensor:
@@ -102,6 +122,20 @@ class MAML(Learner):
         with normalising(self.net, support_rows=rows, fixed=Fixed(x)):
             return call(self.net, theta, x)[:, rows:]
 
+    def meta_loss(self, episode: Episode) -> Tensor:
+        """The query loss of theta'; with multi_step, at first of every step's theta."""
+        done = self.global_step / self.trainer.max_steps if self.global_step else 0.0
+        if not self.multi_step or done >= MULTI_STEP:
+            return super().meta_loss(episode)
+        losses: list[Tensor] = []
+
+        def judge(theta: Params) -> None:
+            losses.append(task_loss(self.predict(theta, episode), episode.query.y).mean())
+
+        self.adapt(self.net, episode.support, judge)
+        weights = multi_step_weights(len(losses), done / MULTI_STEP)
+        return torch.stack(losses) @ losses[0].new_tensor(weights)
+
     def configure_gradient_clipping(
         self,
         optimizer: torch.optim.Optimizer,
@@ -110,4 +144,4 @@ class MAML(Learner):
     ) -> None:
         """Clip the outer gradient by value."""
         if self.clip is not None:
-            nn.utils.clip_grad_value_(self.net.parameters(), self.clip)
+            nn.utils.clip_grad_value_(self.parameters(), self.clip)

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.episode import Episode, Examples
-    from zoo.inner_loop import Params, adapt, call
+    from zoo.inner_loop import adapt, call
     from zoo.learner import Learner
+    from zoo.preconditioners import Params
     from zoo.registry import learners, register
 
 _HOME = {
     "Episode": "zoo.episode",
     "Examples": "zoo.episode",
     "Learner": "zoo.learner",
-    "Params": "zoo.inner_loop",
+    "Params": "zoo.preconditioners",
     "adapt": "zoo.inner_loop",
     "call": "zoo.inner_loop",
     "learners": "zoo.registry",

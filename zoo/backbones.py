@@ -73,6 +73,8 @@ def normalising(
 class Linear(nn.Module):
     """An affine map; with weights (T, O, D) it takes (T, n, D)."""
 
+    folds = True
+
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))

@@ -5,6 +5,7 @@ holds each task's own, and one `torch.autograd.grad` serves all of them.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,10 +17,10 @@ from zoo.backbones import normalising
 from zoo.episode import Examples
 from zoo.errors import UsageError
 from zoo.layers import Fixed
+from zoo.preconditioners import Params, Preconditioner
 
 MEMORY = ("full", "low")
 
-Params = dict[str, Tensor]  # name -> (T, *shape)
 Losses = Callable[[Tensor, Tensor], Tensor]  # logits (T, n, N), labels (T, n) -> (T,)
 
 
@@ -41,10 +42,12 @@ def adapt(
     *,
     lr: float,
     steps: int,
+    precondition: Preconditioner | None = None,
     first_order: bool = False,
     memory: str = "full",
+    after_step: Callable[[Params], None] | None = None,
 ) -> Params:
-    """theta' = theta - lr * grad L(theta), `steps` times, from the network's own parameters.
+    """theta' = theta - lr P(grad L(theta)), `steps` times, from the network's own parameters.
 
     Works inside no_grad and inference_mode too, as evaluation needs; running statistics of batch
     norm do not move.
@@ -56,12 +59,15 @@ def adapt(
             nn.Module, and its parameters get their gradient.
         lr: inner learning rate.
         steps: number of gradient steps.
+        precondition: P; None for the gradient itself.
         first_order: whether the inner gradients are constants to the outer loop.
         memory: ``full`` keeps every step's graph for the outer gradient, ``low`` only every step's
             parameters: a third to two thirds more time, the same gradient.
+        after_step: called with theta after each step.
 
     Returns:
-        theta', every parameter with a leading T; differentiable in theta where grad is enabled.
+        theta', every parameter with a leading T; differentiable in theta, in what is learned of L
+        and P, and in x, where grad is enabled.
 
     Raises:
         UsageError: `memory` is neither.
@@ -70,74 +76,71 @@ def adapt(
         raise UsageError(f"memory: no mode {memory!r}: choose from {', '.join(MEMORY)}")
     differentiable = torch.is_grad_enabled()
     second_order = differentiable and not first_order
+    low = second_order and memory == "low"
     names = [name for name, _ in net.named_parameters()]
     with torch.inference_mode(False), torch.enable_grad():
         # Tensors made in inference mode cannot be differentiated; clones made here can.
         x, y = (t.clone() if t.is_inference() else t for t in support)
         fixed = Fixed(x)
+        p = (precondition or Preconditioner()).drawn(len(x))
 
-        def gradient(theta: Sequence[Tensor], create_graph: bool) -> tuple[Tensor, ...]:
+        def move(step: int, theta: Sequence[Tensor], create_graph: bool) -> list[Tensor]:
+            """P(grad L(theta)): what the rate multiplies."""
             with torch.enable_grad(), normalising(net, track=False, fixed=fixed):
                 logits = call(net, dict(zip(names, theta, strict=True)), x)
-                return torch.autograd.grad(
+                grads = torch.autograd.grad(
                     losses(logits, y).sum(), theta, create_graph=create_graph
                 )
+                moves = p(step, dict(zip(names, grads, strict=True)))
+                return [moves[name] for name in names]
 
-        theta = [p.expand(len(x), *p.shape) for p in net.parameters()]
-        if second_order and memory == "low":
-            learned = list(losses.parameters()) if isinstance(losses, nn.Module) else []
-            learned = [p for p in learned if p.requires_grad]
-            theta = _Unrolled.apply(gradient, lr, steps, len(theta), *theta, *learned)
-            return dict(zip(names, theta, strict=True))
-        if not differentiable:
-            theta = [p.detach().requires_grad_() for p in theta]
-        for _ in range(steps):
-            grads = gradient(theta, second_order)
-            theta = [p - lr * g for p, g in zip(theta, grads, strict=True)]
+        parts = [part for part in (losses, p) if isinstance(part, nn.Module)]
+        learned = [x, *(q for part in parts for q in part.parameters())]
+        learned = [q for q in learned if q.requires_grad]
+        start = p.start({name: q.expand(len(x), *q.shape) for name, q in net.named_parameters()})
+        theta = [start[name] for name in names]
+        for step in range(steps):
             if not differentiable:
-                theta = [p.detach().requires_grad_() for p in theta]
+                theta = [q.detach().requires_grad_() for q in theta]
+            if low:
+                theta = _Step.apply(partial(move, step), lr, len(theta), *theta, *learned)
+            else:
+                moves = move(step, theta, second_order)
+                theta = [q - lr * m for q, m in zip(theta, moves, strict=True)]
+            if after_step:
+                after_step(dict(zip(names, theta, strict=True)))
+        if not differentiable:
+            theta = [q.detach() for q in theta]
     return dict(zip(names, theta, strict=True))
 
 
-class _Unrolled(Function):
-    """The inner loop by its adjoint: backward makes each step's graph anew, one at a time.
+class _Step(Function):
+    """One inner step by its adjoint: backward makes the step's graph anew, and drops it.
 
-    With H_k the Hessian of step k's loss, v goes back through it as v - lr H_k v, and H_k v is the
-    gradient of <grad L(theta_k), v>.
+    v goes back through theta' = theta - lr m(theta) as v - lr J^T v, and J^T v is the gradient of
+    <m(theta), v>; likewise for what else is learned.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
-        gradient: Callable[[Sequence[Tensor], bool], tuple[Tensor, ...]],
+        move: Callable[[Sequence[Tensor], bool], list[Tensor]],
         lr: float,
-        steps: int,
         count: int,
         *inputs: Tensor,
     ) -> tuple[Tensor, ...]:
-        ctx.gradient, ctx.lr, ctx.count, ctx.learned = gradient, lr, count, inputs[count:]
-        kept: list[Tensor] = []
-        theta = [p.detach() for p in inputs[:count]]
-        for _ in range(steps):
-            kept += theta
-            grads = gradient([p.requires_grad_() for p in theta], False)
-            theta = [p.detach() - lr * g for p, g in zip(theta, grads, strict=True)]
-        ctx.save_for_backward(*(p.detach() for p in kept))
-        return tuple(theta)
+        ctx.move, ctx.lr, ctx.learned = move, lr, inputs[count:]
+        ctx.save_for_backward(*inputs[:count])
+        moves = move([p.detach().requires_grad_() for p in inputs[:count]], False)
+        return tuple(p - lr * m for p, m in zip(inputs[:count], moves, strict=True))
 
     @staticmethod
     def backward(ctx: Any, *v: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError("adapt: a second outer derivative needs memory full")
-        kept, back = list(ctx.saved_tensors), [*v, *map(torch.zeros_like, ctx.learned)]
-        while kept:
-            theta = [p.detach().requires_grad_() for p in kept[-ctx.count :]]
-            del kept[-ctx.count :]
-            products = torch.autograd.grad(
-                ctx.gradient(theta, True),
-                [*theta, *ctx.learned],
-                back[: ctx.count],
-                allow_unused=True,
-            )
-            back = [b if p is None else b - ctx.lr * p for b, p in zip(back, products, strict=True)]
-        return None, None, None, None, *back
+        theta = [p.detach().requires_grad_() for p in ctx.saved_tensors]
+        inputs = [*theta, *ctx.learned]
+        products = torch.autograd.grad(ctx.move(theta, True), inputs, v, allow_unused=True)
+        back = [None if p is None else -ctx.lr * p for p in products]
+        direct = [b if p is None else b + p for b, p in zip(v, back[: len(v)], strict=True)]
+        return None, None, None, *direct, *back[len(v) :]

@@ -1,0 +1,79 @@
+"""Almost No Inner Loop (Raghu, Raghu, Bengio & Vinyals, ICLR 2020). https://arxiv.org/abs/1909.09157
+
+Departures from the paper:
+
+1. Of the inner loop's settings only the number of updates was read in the paper; the others are
+   MAML's (baselines/maml.py), for mean losses.
+2. As MAML's 4, 5 and 6.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from baselines.maml import MAML
+from zoo import Episode, Examples, call, register
+from zoo.backbones import Classifier, normalising
+
+
+@register("anil")
+class ANIL(MAML):
+    """Learn features that no task changes, and a head from which a few gradient steps solve it."""
+
+    title = "ANIL"
+    net: Classifier
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        way: int,
+        *,
+        inner_lr: float = 0.05,
+        inner_steps: int = 5,
+        test_steps: int = 10,
+        first_order: bool = False,
+        batch_norm: str = "batch",
+        clip: float | None = 0.133,
+        outer_lr: float = 1e-3,
+    ) -> None:
+        """Defaults are for mini-ImageNet, 5-way 1-shot.
+
+        Args:
+            backbone: from images to D features.
+            way: N, the same in training and test: the head has one logit a way.
+            inner_lr: alpha, on the mean support loss [as MAML].
+            inner_steps: gradient steps in training [as MAML].
+            test_steps: gradient steps in validation and test [as MAML].
+            first_order: the inner gradients are constants to the outer loop.
+            batch_norm: statistics of the batch at hand; ``support`` is the inductive variant.
+            clip: outer gradients are clipped to +-clip, element by element; null for none
+                [as MAML].
+            outer_lr: beta, of Adam [as MAML].
+        """
+        super().__init__(
+            backbone,
+            way,
+            inner_lr=inner_lr,
+            inner_steps=inner_steps,
+            test_steps=test_steps,
+            first_order=first_order,
+            batch_norm=batch_norm,
+            clip=clip,
+            outer_lr=outer_lr,
+        )
+
+    def forward(self, episode: Episode) -> Tensor:
+        """Embed every image once, adapt the head, classify the queries: logits (T, N*Q, N)."""
+        support, query = self.embed(episode)
+        head = self.adapt(self.net.head, Examples(support, episode.support.y))
+        return call(self.net.head, head, query)
+
+    def embed(self, episode: Episode) -> tuple[Tensor, Tensor]:
+        """Features (T, n, D) of support and query, each task's batch norm its own."""
+        body, support, query = self.net.backbone, episode.support.x, episode.query.x
+        theta = {name: p.expand(len(query), *p.shape) for name, p in body.named_parameters()}
+        if self.batch_norm != "support":
+            return call(body, theta, support), call(body, theta, query)
+        rows = support.shape[1]
+        with normalising(body, support_rows=rows):
+            z = call(body, theta, torch.cat([support, query], 1))
+        return z[:, :rows], z[:, rows:]

@@ -1,0 +1,70 @@
+"""Meta-SGD (Li, Zhou, Chen & Li 2017). https://arxiv.org/abs/1707.09835
+
+Departures from the paper:
+
+1. Scale and shift of batch norm are adapted too, at rates of their own.
+2. On image sets other than mini-ImageNet, what the paper does not say is MAML's.
+3. As MAML's 4, 5 and 6 (baselines/maml.py).
+"""
+
+from torch import nn
+
+from baselines.maml import MAML
+from zoo import register
+from zoo.errors import UsageError
+from zoo.preconditioners import Diagonal
+
+
+@register("metasgd")
+class MetaSGD(MAML):
+    """Learn an initialisation and a learning rate for each of its elements."""
+
+    title = "Meta-SGD"
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        way: int,
+        *,
+        rate_low: float = 0.005,
+        rate_high: float = 0.1,
+        inner_steps: int = 1,
+        test_steps: int = 1,
+        first_order: bool = False,
+        batch_norm: str = "batch",
+        memory: str = "full",
+        clip: float | None = None,
+        outer_lr: float = 1e-3,
+    ) -> None:
+        """Defaults are for mini-ImageNet, 5-way 1-shot.
+
+        Args:
+            backbone: from images to D features.
+            way: N, the same in training and test: the head has one logit a way.
+            rate_low: rates start at random from here [section 4].
+            rate_high: up to here [section 4].
+            inner_steps: gradient steps in training [abstract: one].
+            test_steps: gradient steps in validation and test [abstract: one].
+            first_order: the inner gradients are constants to the outer loop.
+            batch_norm: statistics of the batch at hand; ``support`` is the inductive variant.
+            memory: ``low`` takes the same second-order gradient in less memory and more time.
+            clip: outer gradients are clipped to +-clip, element by element; null for none.
+            outer_lr: beta, of Adam, for weights and rates alike.
+        """
+        if rate_low > rate_high:
+            raise UsageError(f"rate_low {rate_low}: must not be above rate_high {rate_high}")
+        super().__init__(
+            backbone,
+            way,
+            inner_lr=1.0,  # theta' = theta - alpha o grad: the rates are all there is
+            inner_steps=inner_steps,
+            test_steps=test_steps,
+            first_order=first_order,
+            batch_norm=batch_norm,
+            memory=memory,
+            clip=clip,
+            outer_lr=outer_lr,
+        )
+        self.precondition = Diagonal(self.net)
+        for rate in self.precondition.rates:
+            nn.init.uniform_(rate, rate_low, rate_high)

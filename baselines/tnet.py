@@ -1,0 +1,74 @@
+"""T-net and MT-net (Lee & Choi, ICML 2018). https://arxiv.org/abs/1801.05558
+
+Departures from the paper:
+
+1. `inner_lr` and `clip` are for mean losses, as MAML's 1 and 2 (baselines/maml.py): the authors'
+   code is a fork of MAML's.
+2. The inner loop has the products T W for parameters, on which a step on W is T M T^T g: the same
+   numbers, and the networks stay as they are.
+3. Scale and shift of batch norm are adapted too, by plain steps.
+4. In validation and test each mask is its mean, so that a test has no chance in it; theirs are
+   drawn there too. Masks start at even odds (authors' code).
+5. `mask` is off: the numbers to compare with are T-net's own; MT-net is `tnet[mask=true]`.
+6. As MAML's 4, 5 and 6.
+"""
+
+from torch import nn
+
+from baselines.maml import MAML
+from zoo import register
+from zoo.preconditioners import TNet
+
+
+@register("tnet")
+class TNetLearner(MAML):
+    """Learn an initialisation and, layer by layer, a metric for its gradient steps."""
+
+    title = "T-Net"
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        way: int,
+        *,
+        mask: bool = False,
+        inner_lr: float = 0.05,
+        inner_steps: int = 5,
+        test_steps: int = 10,
+        first_order: bool = False,
+        batch_norm: str = "batch",
+        memory: str = "full",
+        clip: float | None = 0.133,
+        outer_lr: float = 1e-3,
+    ) -> None:
+        """Defaults are for mini-ImageNet, 5-way 1-shot.
+
+        Args:
+            backbone: from images to D features.
+            way: N, the same in training and test: the head has one logit a way.
+            mask: MT-net: learn for each output of a layer how likely a task moves it
+                [authors' code].
+            inner_lr: alpha, on the mean support loss [authors' code: 0.01 on the summed one].
+            inner_steps: gradient steps in training [authors' code].
+            test_steps: gradient steps in validation and test [authors' code].
+            first_order: the inner gradients are constants to the outer loop.
+            batch_norm: statistics of the batch at hand; ``support`` is the inductive variant
+                [authors' code].
+            memory: ``low`` takes the same second-order gradient in less memory and more time.
+            clip: outer gradients are clipped to +-clip, element by element; null for none
+                [authors' code].
+            outer_lr: beta, of Adam, for W, T and the masks' odds [authors' code].
+        """
+        super().__init__(
+            backbone,
+            way,
+            inner_lr=inner_lr,
+            inner_steps=inner_steps,
+            test_steps=test_steps,
+            first_order=first_order,
+            batch_norm=batch_norm,
+            memory=memory,
+            clip=clip,
+            outer_lr=outer_lr,
+        )
+        self.precondition = TNet(self.net, mask)
