@@ -9,16 +9,15 @@ Departures from the paper:
    the checkpoint that was best on validation.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo import Episode, Learner, register
-from zoo.backbones import normalising
+from zoo import Episode, register
+from zoo.metric import MetricLearner, squared_distances
 
 
 @register("protonet")
-class ProtoNet(Learner):
+class ProtoNet(MetricLearner):
     """Classify a query by its distance to each class's mean support embedding."""
 
     title = "ProtoNet"
@@ -44,29 +43,12 @@ class ProtoNet(Learner):
         """
         super().__init__(backbone, way, batch_norm=batch_norm, outer_lr=outer_lr)
         self.halvings = halvings
-        self.transductive = self.batch_norm == "batch"
-        # Training: one batch norm over the meta-batch.
-        self.joint_tasks = self.batch_norm == "running"
-        self.embeds_alone = self.batch_norm in ("running", "none")
 
     def forward(self, episode: Episode) -> Tensor:
         """Softmax over -d(f(x), c_k), squared Euclidean (eq. 2): logits (T, N*Q, N)."""
-        x = torch.cat([episode.support.x, episode.query.x], dim=1)  # one pass, as the authors
-        rows = episode.support.x.shape[1]
-        z_support, z_query = self.embed(x, rows).tensor_split([rows], dim=1)
+        z_support, z_query = self.embed(episode)  # in one pass, as the authors
         c = prototypes(z_support, episode.support.y, episode.way)
         return -squared_distances(z_query, c)
-
-    def embed(self, x: Tensor, support_rows: int) -> Tensor:
-        """f_phi: (T, n, *image) -> (T, n, D).
-
-        All tasks pass through one batch norm where its statistics are running ones; else task by
-        task.
-        """
-        with normalising(self.net, support_rows=support_rows):
-            if self.batch_norm == "running":
-                return self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-            return torch.stack([self.net(task) for task in x])
 
     def anneal(self, progress: float) -> float:
         """Halve the learning rate at equal distances."""
@@ -80,8 +62,3 @@ def prototypes(z: Tensor, y: Tensor, way: int) -> Tensor:
     """
     members = F.one_hot(y, way).to(z).mT  # (T, N, N*K)
     return members @ z / members.sum(-1, keepdim=True)
-
-
-def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """||a - b||^2 of every pair: (T, n, D), (T, N, D) -> (T, n, N)."""
-    return a.square().sum(-1, keepdim=True) + b.square().sum(-1).unsqueeze(1) - 2 * (a @ b.mT)

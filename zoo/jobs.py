@@ -115,7 +115,7 @@ def seconds(run: Run) -> float:
     """About how long a run takes on 2 cores."""
     benchmark, rows = run.benchmark, load_rows(SETTINGS)
     quick, _ = resolve(run.job._replace(budget="quick"), run.cls, rows, query=benchmark.query)
-    training = run["updates"] / (quick["updates"].value or 1) * benchmark.quick_seconds
+    training = run["updates"] / (quick["updates"].value or math.inf) * benchmark.quick_seconds
     pixels = math.prod(benchmark.image[1:])
     episode = (5e-5 if run.learner.gradient_based else 5e-6) * pixels
     validations = run["validations"] if run["updates"] else 0

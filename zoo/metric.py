@@ -1,0 +1,58 @@
+"""What learners that compare embeddings share."""
+
+import torch
+from torch import Tensor, nn
+
+from zoo.backbones import normalising
+from zoo.episode import Episode
+from zoo.learner import Learner
+
+
+class MetricLearner(Learner):
+    """A learner whose network embeds support and query in one pass."""
+
+    def __init__(
+        self, net: nn.Module, way: int, *, batch_norm: str = "running", outer_lr: float = 1e-3
+    ) -> None:
+        """Say what follows from the mode of batch norm.
+
+        Args:
+            net: from images to D features.
+            way: N of the test episodes; training may have more.
+            batch_norm: ``batch``, ``running`` or ``support``.
+            outer_lr: learning rate of the outer loop's Adam.
+        """
+        super().__init__(net, way, batch_norm=batch_norm, outer_lr=outer_lr)
+        self.transductive = self.batch_norm == "batch"
+        # Training: one batch norm over the meta-batch.
+        self.joint_tasks = self.batch_norm == "running"
+        self.embeds_alone = self.batch_norm in ("running", "none")
+
+    def embed(self, episode: Episode) -> tuple[Tensor, Tensor]:
+        """f(x) of support and query, (T, N*K, D) and (T, N*Q, D).
+
+        All tasks pass through one batch norm where its statistics are running ones; else task by
+        task.
+        """
+        rows = episode.support.x.shape[1]
+        x = torch.cat([episode.support.x, episode.query.x], dim=1)
+        with normalising(self.net, support_rows=rows):
+            if self.batch_norm == "running":
+                z = self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            else:
+                z = torch.stack([self.net(task) for task in x])
+        return z[:, :rows], z[:, rows:]
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """||a - b||^2 of every pair: (T, n, D), (T, N, D) -> (T, n, N)."""
+    return a.square().sum(-1, keepdim=True) + b.square().sum(-1).unsqueeze(1) - 2 * (a @ b.mT)
+
+
+def by_class(values: Tensor, y: Tensor, way: int) -> Tensor:
+    """What belongs to each support point, put by its class: (T, n, N*K) -> (T, n, N, K).
+
+    y (T, N*K) has each label K times.
+    """
+    order = y.argsort(1).unsqueeze(1).expand_as(values)
+    return values.gather(-1, order).unflatten(-1, (way, -1))
