@@ -114,6 +114,18 @@ def adapt(
     return dict(zip(names, theta, strict=True))
 
 
+def gradients(net: nn.Module, theta: Params, batch: Examples, losses: Losses) -> Params:
+    """Each task's gradient of its own loss at theta, for inner loops that differentiate no step.
+
+    Works inside no_grad and inference_mode too; running statistics of batch norm do not move.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), normalising(net, track=False):
+        x, y = (t.clone() if t.is_inference() else t for t in batch)
+        theta = {name: p.detach().clone().requires_grad_() for name, p in theta.items()}
+        found = torch.autograd.grad(losses(call(net, theta, x), y).sum(), [*theta.values()])
+    return dict(zip(theta, found, strict=True))
+
+
 class _Step(Function):
     """One inner step by its adjoint: backward makes the step's graph anew, and drops it.
 

@@ -1,6 +1,6 @@
 """The contract every learner keeps: a meta-batch of episodes in, query logits out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,6 +38,7 @@ class Learner(pl.LightningModule):
     """
 
     title = ""  # how tables call it
+    outer_optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
     transductive: bool = False
     sequential: bool = False
     fixed_way: bool = False
@@ -57,7 +58,7 @@ class Learner(pl.LightningModule):
             net: what the outer loop learns: the backbone, with a head where there is one.
             way: N of the test episodes; in regression the number of outputs.
             batch_norm: ``batch``, ``running`` or ``support`` (see zoo.backbones.BatchNorm).
-            outer_lr: learning rate of the outer loop's Adam.
+            outer_lr: learning rate of the outer loop's optimiser.
         """
         super().__init__()
         self.net = net
@@ -143,8 +144,8 @@ class Learner(pl.LightningModule):
         return {**metrics, "prediction": prediction}
 
     def configure_optimizers(self) -> Any:
-        """Adam on every parameter, its rate annealed over the updates of the budget."""
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.outer_lr)
+        """The outer optimiser on every parameter, its rate annealed over the budget's updates."""
+        optimizer = self.outer_optimizer(self.parameters(), lr=self.outer_lr)
         updates = max(1, self.trainer.max_steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda u: self.anneal(u / updates))
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]

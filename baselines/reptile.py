@@ -1,0 +1,148 @@
+"""Reptile (Nichol, Achiam & Schulman, 2018). https://arxiv.org/abs/1803.02999
+
+Departures from the paper:
+
+1. Test episodes have the benchmark's queries, as every learner's; theirs one a class. So batch
+   norm sees more of them at once where queries are classified together.
+2. At test, minibatches go through the support in its given order, pass after pass; theirs are
+   shuffled before every pass. So a test follows from its episodes and weights alone.
+3. A minibatch larger than the support is the support; theirs repeats examples.
+4. The networks are MAML's, as the paper says; the authors' code has a linear layer on all 2x2
+   pixels for Omniglot, and pools before batch norm, to 6x6 pixels, for mini-ImageNet.
+5. Weights start as PyTorch's do, and Adam's epsilon stands where PyTorch has it.
+6. The checkpoint that validated best is tested; theirs is the last.
+7. For sinusoids, ReLU and random inputs; the authors' demonstration has tanh and even distances.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
+
+from zoo import Episode, Examples, Learner, Params, call, register
+from zoo.backbones import Classifier
+from zoo.errors import UsageError
+from zoo.inner_loop import gradients
+from zoo.losses import task_loss
+
+BETA2, EPSILON = 0.999, 1e-8
+
+
+@register("reptile")
+class Reptile(Learner):
+    """Move the initialisation towards the weights that each task's training ends with."""
+
+    title = "Reptile"
+    outer_optimizer = torch.optim.SGD  # its step is phi + epsilon mean(W - phi)
+    sequential = True  # minibatches take the support in its order
+    fixed_way = True
+    way_equivariant = False
+    gradient_based = True
+    regression = True
+    second_moment: Tensor
+    inner_updates: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        way: int,
+        *,
+        inner_lr: float = 1e-3,
+        inner_steps: int = 8,
+        inner_batch: int = 10,
+        test_steps: int = 50,
+        test_batch: int = 5,
+        adam: bool = True,
+        transductive: bool = True,
+        outer_lr: float = 1.0,
+    ) -> None:
+        """Defaults are for mini-ImageNet, 5-way 1-shot; train_shot is a setting of its own.
+
+        Args:
+            backbone: from images to D features.
+            way: N, the same in training and test: the head has one logit a way.
+            inner_lr: of the inner optimiser [Table 4].
+            inner_steps: k, its steps in training [Table 4].
+            inner_batch: support examples of each, in training [Table 4].
+            test_steps: its steps in validation and test [Table 4].
+            test_batch: support examples of each, in validation and test [Table 4].
+            adam: Adam with beta1 = 0, its second moments carried from task to task [authors'
+                code]; false is plain SGD [Algorithm 1].
+            transductive: classify the queries together; false classifies each in one batch with
+                the support, for batch norm [section 6.1].
+            outer_lr: epsilon, annealed linearly to 0 [Table 4].
+        """
+        counts = {"inner_steps": inner_steps, "inner_batch": inner_batch}
+        for name, n in {**counts, "test_steps": test_steps, "test_batch": test_batch}.items():
+            if n < 1:
+                raise UsageError(f"{name} {n}: expected a number of at least 1")
+        super().__init__(Classifier(backbone, way), way, outer_lr=outer_lr)
+        self.inner_lr, self.adam = inner_lr, adam
+        self.inner_steps, self.inner_batch = inner_steps, inner_batch
+        self.test_steps, self.test_batch = test_steps, test_batch
+        self.transductive = transductive and self.batch_norm == "batch"
+        self.alone = not transductive and self.batch_norm == "batch"
+        self.register_buffer("second_moment", torch.zeros_like(self.phi().detach()))
+        self.register_buffer("inner_updates", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, episode: Episode) -> Tensor:
+        """Train on each support set from the stored moments, then predict: logits (T, N*Q, N)."""
+        n = episode.support.x.shape[1]
+        rows = minibatches(n, self.test_batch, self.test_steps, shuffle=False)
+        w, _ = self.train_on(episode.support, rows)
+        return self.predict(self.named(w), episode)
+
+    def meta_loss(self, episode: Episode) -> Tensor:
+        """Mean of |phi - W|^2 / 2, whose gradient is the mean of phi - W (Algorithm 2)."""
+        found = []
+        for x, y in zip(*episode.support, strict=True):  # one by one: the moments are carried
+            rows = minibatches(len(x), self.inner_batch, self.inner_steps, shuffle=True)
+            w, v = self.train_on(Examples(x[None], y[None]), rows)
+            self.second_moment.copy_(v[0])
+            self.inner_updates += len(rows)
+            found.append(w)
+        return (self.phi() - torch.cat(found)).square().sum(-1).mean() / 2
+
+    @torch.no_grad()
+    def train_on(self, support: Examples, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """A step from phi on each minibatch: weights W and second moments, both (T, P)."""
+        x, y = support
+        w, v = (p.expand(len(x), -1) for p in (self.phi(), self.second_moment))
+        for step, batch in enumerate(rows, int(self.inner_updates) + 1):
+            part = Examples(x[:, batch], y[:, batch])
+            found = gradients(self.net, self.named(w), part, task_loss)
+            g = torch.cat([part.flatten(1) for part in found.values()], 1)
+            if self.adam:
+                v = BETA2 * v + (1 - BETA2) * g.square()
+                g = g / ((v / (1 - BETA2**step)).sqrt() + EPSILON)
+            w = w - self.inner_lr * g
+        return w, v
+
+    def predict(self, theta: Params, episode: Episode) -> Tensor:
+        """f_W of the queries: logits (T, N*Q, N)."""
+        support, query = episode.support.x, episode.query.x
+        if not self.alone:
+            return call(self.net, theta, query)
+        batches = [torch.cat([support, x], 1) for x in query.split(1, 1)]
+        return torch.cat([call(self.net, theta, x)[:, -1:] for x in batches], 1)
+
+    def phi(self) -> Tensor:
+        """The initialisation, (P,)."""
+        return parameters_to_vector(self.net.parameters())
+
+    def named(self, w: Tensor) -> Params:
+        """Weights (T, P) by name."""
+        own = dict(self.net.named_parameters())
+        parts = w.split([p.numel() for p in own.values()], 1)
+        return {n: part.view(-1, *p.shape) for (n, p), part in zip(own.items(), parts, strict=True)}
+
+    def anneal(self, progress: float) -> float:
+        """Epsilon goes to 0 linearly."""
+        return 1 - progress
+
+
+def minibatches(n: int, size: int, steps: int, *, shuffle: bool) -> Tensor:
+    """Which of n examples each step takes, pass after pass: (steps, size)."""
+    size = min(size, n)
+    passes = range(-(-steps * size // n))
+    order = torch.cat([torch.randperm(n) if shuffle else torch.arange(n) for _ in passes])
+    return order[: steps * size].view(steps, size)
