@@ -25,7 +25,7 @@ from zoo.registry import format_value, learners, parse_variant
 from zoo.settings import Job, documentation, load_rows, parse_flags, parse_values, resolve
 
 # What budget `quick` trains for on 2 cores, by definition.
-QUICK_SECONDS = {"glyphs": 30, "sinusoid": 30, "harmonic": 30}
+QUICK_SECONDS = {"glyphs": 30, "sinusoid": 30, "harmonic": 30, "gp": 30, "completion": 180}
 QUICK_SECONDS_ELSEWHERE = 600
 
 
