@@ -177,8 +177,7 @@ def completed(
             words = f"test task {task}: {name}" if not row else name
             write(LABEL - 10, y, words, 10, ha="right", va="center")
     if variance is not None:
-        scale_of = ScalarMappable(Normalize(0, top), VARIANCE)
-        figure.colorbar(
-            scale_of, cax=place(LABEL + width + 20, MARGIN, 16, min(height, 300)), label="variance"
-        )
+        colours, long = ScalarMappable(Normalize(0, top), VARIANCE), parts[0].shape[0]
+        bar_axes = place(LABEL + width + 20, MARGIN + height - long, 16, long)
+        figure.colorbar(colours, cax=bar_axes, label="variance")
     return figure

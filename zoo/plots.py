@@ -19,7 +19,7 @@ from zoo.data_commands import check_output, save
 from zoo.episode import Episode, Examples
 from zoo.errors import UsageError
 from zoo.experiment import Run
-from zoo.jobs import execute, label, plan_run
+from zoo.jobs import execute, plan_run
 from zoo.learner import Learner
 from zoo.registry import benchmarks
 
@@ -62,7 +62,7 @@ def functions(run: Run, learner: Learner, tasks: int) -> "Figure":
     context, query, curve = (torch.cat([e.x, e.y], -1).mT.numpy() for e in parts)  # (T, 2, n)
     deviation = [None] * tasks if sd is None else sd[..., 0].numpy()
     fits = list(map(pictures.Fit, context, query, curve, deviation))
-    return pictures.functions(fits, label(run))
+    return pictures.functions(fits, title(run))
 
 
 def images(run: Run, learner: Learner, tasks: int) -> "Figure":
@@ -84,7 +84,16 @@ def images(run: Run, learner: Learner, tasks: int) -> "Figure":
         torch.stack(parts, 1).unflatten(2, (height, width)).numpy()
         for parts in zip(*columns, strict=True)
     ]  # each (T, columns, H, W, C)
-    return pictures.completed(rows[0], rows[1], rows[2] if rows[2:] else None, shots, label(run))
+    return pictures.completed(rows[0], rows[1], rows[2] if rows[2:] else None, shots, title(run))
+
+
+def title(run: Run) -> str:
+    """What a reader must know of the run."""
+    job = run.job
+    overrides = run.title.removeprefix(job.learner)
+    words = [f"{run.cls.title}{overrides} on {job.benchmark}", f"{job.shot}-shot"]
+    words += [f"budget {job.budget}", f"{run['updates']} updates", f"seed {run.seed}"]
+    return ", ".join(words)
 
 
 def drawn(run: Run, shot: int, query: int, tasks: int) -> Episode:
