@@ -5,7 +5,7 @@ An episode of classes: a row a class, its support on the left, its queries on th
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ LABEL, HEAD, MARGIN = 190, 64, 14  # pixels: names on the left, titles above, wh
 GAP, DIVIDE = 4, 28  # pixels between images, and between support and queries
 DPI = 100
 PAPER = 255  # white
+BAR = 104  # pixels that a scale of colours takes on the right
 IMAGE = 140  # pixels a side of a completed image, about
 UNSEEN = (0.55, 0.6, 0.85)  # colour of pixels that were not shown
 VARIANCE = colormaps["viridis"]
@@ -42,26 +43,12 @@ def episode(
     left, right = sheet(support, scale), sheet(query, scale)
     divide = np.full((len(left), DIVIDE, 3), PAPER, np.uint8)
     canvas = np.concatenate([left, divide, right], 1)
-    height, width = canvas.shape[:2]
-    full_width = LABEL + width + MARGIN
-    full_height = HEAD + height + MARGIN
-
-    figure = Figure((full_width / DPI, full_height / DPI), dpi=DPI, facecolor="white")
-
-    def write(x: float, y: float, words: str, size: float, **style: Any) -> None:
-        """Words at pixel (x, y), counted from the top left."""
-        figure.text(x / full_width, 1 - y / full_height, words, fontsize=size, **style)
-
-    axes = figure.add_axes(
-        (LABEL / full_width, MARGIN / full_height, width / full_width, height / full_height)
-    )
-    axes.imshow(canvas, interpolation="nearest", aspect="auto")
-    axes.set_axis_off()
+    figure, write = framed(canvas)
     write(MARGIN, 22, title, 12, weight="bold")
     write(MARGIN, 40, note, 8, color="0.4")
     write(LABEL, HEAD - 6, "support", 10)
     write(LABEL + left.shape[1] + DIVIDE, HEAD - 6, "queries", 10)
-    pitch = (height + GAP) / len(names)
+    pitch = (len(canvas) + GAP) / len(names)
     for row, name in enumerate(names):
         first, _, rest = name.partition("\n")
         middle = HEAD + row * pitch + (pitch - GAP) / 2
@@ -69,6 +56,27 @@ def episode(
         write(LABEL - 10, middle, head, 11, ha="right", va="bottom" if foot else "center")
         write(LABEL - 10, middle + 3, foot, 8, ha="right", va="top", color="0.3")
     return figure
+
+
+def framed(canvas: np.ndarray, right: int = MARGIN) -> tuple[Figure, Callable[..., None]]:
+    """A picture (height, width, 3) with room for names on its left and for titles above.
+
+    Returns:
+        The figure, and what writes words of a size into it at a pixel counted from the top left.
+    """
+    height, width = canvas.shape[:2]
+    full_width, full_height = LABEL + width + right, HEAD + height + MARGIN
+    figure = Figure((full_width / DPI, full_height / DPI), dpi=DPI, facecolor="white")
+
+    def write(x: float, y: float, words: str, size: float, **style: Any) -> None:
+        figure.text(x / full_width, 1 - y / full_height, words, fontsize=size, **style)
+
+    axes = figure.add_axes(
+        (LABEL / full_width, MARGIN / full_height, width / full_width, height / full_height)
+    )
+    axes.imshow(canvas, interpolation="nearest", aspect="auto")
+    axes.set_axis_off()
+    return figure, write
 
 
 def lines(text: str, width: int, most: float) -> str:
@@ -149,23 +157,8 @@ def completed(
     parts = [sheet(task.transpose(0, 1, 4, 2, 3), scale) for task in bytes_]
     divide = np.full((DIVIDE, parts[0].shape[1], 3), PAPER, np.uint8)
     canvas = np.concatenate([p for part in parts for p in (part, divide)][:-1])
-    height, width = canvas.shape[:2]
-    bar = 90 if variance is not None else 0
-    full_width, full_height = LABEL + width + bar + MARGIN, HEAD + height + MARGIN
-
-    figure = Figure((full_width / DPI, full_height / DPI), dpi=DPI, facecolor="white")
-
-    def place(x: float, y: float, w: float, h: float) -> Any:
-        """Axes at pixel (x, y), counted from the bottom left."""
-        return figure.add_axes((x / full_width, y / full_height, w / full_width, h / full_height))
-
-    def write(x: float, y: float, words: str, size: float, **style: Any) -> None:
-        figure.text(x / full_width, 1 - y / full_height, words, fontsize=size, **style)
-
-    axes = place(LABEL, MARGIN, width, height)
-    axes.imshow(canvas, interpolation="nearest", aspect="auto")
-    axes.set_axis_off()
-    write(MARGIN, 24, title, 12, weight="bold")
+    figure, write = framed(canvas, MARGIN if variance is None else BAR)
+    write(MARGIN, 24, title, 11, weight="bold")
     pitch = side * scale + GAP
     for column, shot in enumerate(shots):
         words = f"all {shot} pixels" if column == len(shots) - 1 else f"{shot} pixels"
@@ -177,7 +170,12 @@ def completed(
             words = f"test task {task}: {name}" if not row else name
             write(LABEL - 10, y, words, 10, ha="right", va="center")
     if variance is not None:
-        colours, long = ScalarMappable(Normalize(0, top), VARIANCE), parts[0].shape[0]
-        bar_axes = place(LABEL + width + 20, MARGIN + height - long, 16, long)
-        figure.colorbar(colours, cax=bar_axes, label="variance")
+        scale_of_colours(figure, LABEL + canvas.shape[1] + 20, parts[0].shape[0], top)
     return figure
+
+
+def scale_of_colours(figure: Figure, left: int, long: int, top: float) -> None:
+    """What colours say of variances from 0 to `top`: below the titles, at and over some pixels."""
+    width, height = figure.get_size_inches() * DPI
+    axes = figure.add_axes((left / width, 1 - (HEAD + long) / height, 16 / width, long / height))
+    figure.colorbar(ScalarMappable(Normalize(0, top), VARIANCE), cax=axes, label="variance")

@@ -158,7 +158,7 @@ def front() -> Parser:
     command.add_argument("benchmark", help="a key or variant")
     command.add_argument("--learners", default="", help="keys or variants (default: all)")
     command.add_argument("--ways", default="", help="(default: 5; regression has none)")
-    command.add_argument("--shots", default="", help="(default: 1 5; glyphs 1; regression 5 10)")
+    command.add_argument("--shots", default="", help="(default: the benchmark's, 1 5 for most)")
     command.add_argument("--seeds", default="0", help="(default: 0)")
     command.add_argument("--dry-run", action="store_true", help="say what would be done")
     command.set_defaults(call=table)
