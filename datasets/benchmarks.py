@@ -69,6 +69,11 @@ class Benchmark:
         return registry.format_variant(self.key, changed)
 
     @property
+    def source(self) -> "Benchmark":
+        """Whose images it takes: its own."""
+        return self
+
+    @property
     def splits(self) -> list[str]:
         """The splits there are, of train, val and test."""
         return list(self.classes)

@@ -34,7 +34,8 @@ def fetch(benchmark: "Benchmark", data: Path, yes: bool = False) -> None:
     """Make sure that a benchmark's images lie below `data`, in any form that is read.
 
     Args:
-        benchmark: nothing is done where its images come with the code.
+        benchmark: nothing is done where its images come with the code; that of another's images
+            has those fetched.
         data: the folder; it is made if need be.
         yes: do not ask before a large set.
 
@@ -42,6 +43,7 @@ def fetch(benchmark: "Benchmark", data: Path, yes: bool = False) -> None:
         NotFoundError: no address gives the set; the screen says what each one answered.
         UsageError: there is no room, no permission or no consent, or the connection broke.
     """
+    benchmark = benchmark.source
     if not benchmark.readers() or find(benchmark, data):
         return
     readers = {reader.form: reader for reader in benchmark.readers()}

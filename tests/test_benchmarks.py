@@ -34,7 +34,7 @@ CLASSES = {
 
 def test_every_benchmark_is_registered_with_a_summary() -> None:
     names = "cifarfs cub fc100 folder glyphs miniimagenet omniglot tieredimagenet"
-    names += " sinusoid sinusoid_metasgd sinusoid_reptile harmonic"
+    names += " sinusoid sinusoid_metasgd sinusoid_reptile harmonic gp completion"
     assert set(names.split()) <= set(benchmarks.names())
     for key in benchmarks.names():
         benchmark = find_benchmark(key)

@@ -19,7 +19,7 @@ MAY_IMPORT = {
 }
 COMPOSITION_ROOTS = {
     f"zoo/{name}.py"
-    for name in ("plan", "experiment", "jobs", "comparison", "data_commands", "__main__")
+    for name in ("plan", "experiment", "jobs", "comparison", "plots", "data_commands", "__main__")
 }
 
 

@@ -15,6 +15,7 @@ from zoo.experiment import Run
 from zoo.plan import Place, Plan
 
 FUNCTIONS = ["sinusoid", "sinusoid_metasgd", "sinusoid_reptile", "harmonic"]
+OTHERS = ["gp", "completion"]  # tests/test_completion.py
 
 
 def batch(key: str, shot: int = 5, tasks: int = 2000, query: int = 20):
@@ -146,7 +147,7 @@ def test_who_cannot_is_refused_before_anything_starts():
 
 @pytest.mark.parametrize("key", [k for k in learners.names() if learners.get(k).regression])
 @pytest.mark.parametrize("terms", ["paper", "equal"])
-@pytest.mark.parametrize("benchmark", FUNCTIONS)
+@pytest.mark.parametrize("benchmark", FUNCTIONS + OTHERS)
 def test_every_learner_of_regression_has_settings(key, benchmark, terms):
     plan = Plan(key, benchmark, shot=5, terms=terms)
     assert plan.family == "mlp"

@@ -1,4 +1,4 @@
-"""The command line: python -m zoo list | fetch | run | table | doctor | show | convert.
+"""The command line: python -m zoo list | fetch | run | table | plot | doctor | show | convert.
 
 A composition root; what a command needs is imported when it is called, so that `list` and
 `--help` start at once.
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tune_cpu()
     try:
         options, rest = front().parse_known_args(words)
-        if rest and options.command != "run":
+        if rest and options.command not in ("run", "plot"):
             raise UsageError(f"{rest[0]} is not known; see python -m zoo {options.command} --help")
         return int(options.call(options, rest))
     except UsageError as error:
@@ -116,9 +116,20 @@ def front() -> Parser:
         help="how long to train (default: quick, about 10 minutes on 2 cores)",
     )
 
+    one = Parser(add_help=False, parents=[where])
+    group = one.add_argument_group("which run")
+    group.add_argument(
+        "--way", type=int, help="classes of a test episode (default: 5; regression has none)"
+    )
+    group.add_argument("--shot", type=int, default=1, help="support images a class (default: 1)")
+    group.add_argument(
+        "--seed", type=int, default=0, help="of the weights and the training episodes (default: 0)"
+    )
+    group.add_argument("--config", type=Path, metavar="FILE", help="settings from a YAML file")
+
     command = commands.add_parser(
         "run",
-        parents=[where],
+        parents=[one],
         add_help=False,
         usage="%(prog)s LEARNER BENCHMARK [options]",
         help="train and test one learner; LEARNER BENCHMARK --help shows its settings",
@@ -126,15 +137,20 @@ def front() -> Parser:
     command.add_argument("learner", nargs="?", help="a key or variant: maml[first_order=true]")
     command.add_argument("benchmark", nargs="?", help="a key or variant: omniglot[split=1200/423]")
     command.add_argument("-h", "--help", action="store_true", help="this, with the settings")
-    command.add_argument(
-        "--way", type=int, help="classes of a test episode (default: 5; regression has none)"
-    )
-    command.add_argument("--shot", type=int, default=1, help="support images a class (default: 1)")
-    command.add_argument(
-        "--seed", type=int, default=0, help="of the weights and the training episodes (default: 0)"
-    )
-    command.add_argument("--config", type=Path, metavar="FILE", help="settings from a YAML file")
     command.set_defaults(call=run, parser=command)
+
+    command = commands.add_parser(
+        "plot",
+        parents=[one],
+        help="draw what a run predicts of functions or of images' pixels, trained first if need be",
+    )
+    command.add_argument("learner", help="a key or variant; its settings are flags, as of `run`")
+    command.add_argument("benchmark", help="a key or variant, of regression")
+    command.add_argument("--tasks", type=int, default=4, help="how many are drawn (default: 4)")
+    command.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", required=True, help="such as cnp.png"
+    )
+    command.set_defaults(call=plot)
 
     command = commands.add_parser(
         "table", parents=[where], help="make the runs that are missing, print the comparison"
@@ -142,7 +158,7 @@ def front() -> Parser:
     command.add_argument("benchmark", help="a key or variant")
     command.add_argument("--learners", default="", help="keys or variants (default: all)")
     command.add_argument("--ways", default="", help="(default: 5; regression has none)")
-    command.add_argument("--shots", default="", help="(default: 1 5; glyphs 1; regression 5 10)")
+    command.add_argument("--shots", default="", help="(default: the benchmark's, 1 5 for most)")
     command.add_argument("--seeds", default="0", help="(default: 0)")
     command.add_argument("--dry-run", action="store_true", help="say what would be done")
     command.add_argument(
@@ -208,7 +224,8 @@ def fetch(options: argparse.Namespace, rest: list[str]) -> int:
     from datasets.fetch import fetch
     from zoo import data_commands
 
-    benchmark = find_benchmark(options.benchmark)
+    benchmark = find_benchmark(options.benchmark).source
+    options.benchmark = benchmark.variant
     if not benchmark.readers():
         print(f"{benchmark.title} comes with the code, there is nothing to fetch")
         return 0
@@ -237,6 +254,13 @@ def table(options: argparse.Namespace, rest: list[str]) -> int:
     from zoo.comparison import comparison
 
     return comparison(options, split_variants(options.learners))
+
+
+def plot(options: argparse.Namespace, flags: list[str]) -> int:
+    """Draw what a trained run does."""
+    from zoo.plots import plot
+
+    return plot(options, flags)
 
 
 def doctor(options: argparse.Namespace, rest: list[str]) -> int:

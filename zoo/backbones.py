@@ -203,7 +203,7 @@ class MLP(Backbone):
         super().__init__()
         sizes = [inputs, *[width] * depth]
         self.layers = nn.ModuleList(map(Linear, sizes, sizes[1:]))
-        self.features = width
+        self.inputs, self.features = inputs, width
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, *input) -> (n, D); with per-task parameters (T, n, *input) -> (T, n, D)."""

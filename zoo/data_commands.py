@@ -73,7 +73,16 @@ def show(options: argparse.Namespace) -> int:
     path: Path = options.output.expanduser()
     kind = path.suffix[1:].lower()
     check_output(path, kind)
-    figure = picture(benchmark, options)
+    save(picture(benchmark, options), path, kind)
+    return 0
+
+
+def save(figure: "Figure", path: Path, kind: str) -> None:
+    """Write a picture's file, and print where it lies.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
     content = BytesIO()
     figure.savefig(content, format=kind)
     try:
@@ -81,7 +90,6 @@ def show(options: argparse.Namespace) -> int:
     except OSError as error:
         raise UsageError(f"-o {path}: {error.strerror}; choose a file you may write") from None
     print(path)
-    return 0
 
 
 def check_output(path: Path, kind: str) -> None:

@@ -20,6 +20,7 @@ from zoo.callbacks import DivergedError, Keeper, TestRecorder
 from zoo.environment import environment, interruptible, quiet
 from zoo.errors import UsageError
 from zoo.files import alone_in, write_arrays, write_json, write_text
+from zoo.learner import Learner
 from zoo.plan import SCHEMA, Plan
 
 
@@ -56,10 +57,7 @@ class Run(Plan):
                 return done
             torch.set_num_threads(self.place.threads)
             made_with = environment(self.place.kind)  # before the files can change
-            metric = "mse" if self.benchmark.regression else "accuracy"
-            keeper = Keeper(
-                folder, f"val/{metric}", made_with["commit"], maximise=metric == "accuracy"
-            )
+            keeper = self._keeper(folder, made_with["commit"])
             try:
                 self.train(folder, keeper, progress)
                 tested = self.test(folder, progress)
@@ -71,6 +69,28 @@ class Run(Plan):
             for name in ("last.ckpt", "test.npz"):  # who deletes the record starts anew
                 (folder / name).unlink(missing_ok=True)
             return record
+
+    def trained(self, progress: bool = True) -> Learner:
+        """The learner as it was tested by `execute`; trained again where its weights are gone.
+
+        Raises:
+            UsageError: another process works on the same run.
+        """
+        folder = self.place.runs / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        best, last = folder / "best.ckpt", folder / "last.ckpt"
+        with alone_in(folder), quiet():
+            if best.exists() and not last.exists():
+                self.learner.load_state_dict(torch.load(best, weights_only=True))
+            else:  # the record came from elsewhere, or this was interrupted
+                torch.set_num_threads(self.place.threads)
+                self.train(folder, self._keeper(folder, None), progress)
+                last.unlink(missing_ok=True)
+        return self.learner.cpu().eval()
+
+    def _keeper(self, folder: Path, commit: str | None) -> Keeper:
+        metric = "mse" if self.benchmark.regression else "accuracy"
+        return Keeper(folder, f"val/{metric}", commit, maximise=metric == "accuracy")
 
     def train(self, folder: Path, keeper: Keeper, progress: bool) -> None:
         """Fit, from the last checkpoint if there is one; leave the best weights in the learner."""

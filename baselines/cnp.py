@@ -1,0 +1,150 @@
+"""Conditional Neural Processes (Garnelo et al., ICML 2018). https://arxiv.org/abs/1807.01613
+
+Departures from the paper:
+
+1. Regression follows the authors' notebook (github deepmind/neural-processes), which the paper's
+   text differs from: h has four layers of 128, g two and an output; so too for images, whose
+   networks are not printed.
+2. Classification: ours has the same g, which sees a query as h embeds it; no network is printed,
+   nor how long it was trained.
+3. A training step predicts all its points, as in the notebook; a number of the support's, drawn
+   afresh, are the context. The queries' number is fixed; the notebook draws it from 2 to 9.
+4. The checkpoint whose mean squared error (accuracy) on validation tasks was best is tested.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal
+from torch.nn import functional as F
+
+from baselines.protonet import prototypes
+from zoo import Episode, Examples, Learner, register
+from zoo.backbones import MLP, Backbone, Classifier, build_backbone, normalising
+from zoo.errors import UsageError
+from zoo.losses import task_loss
+
+
+@register("cnp")
+class CNP(Learner):
+    """Average what is seen of each support example, and predict every query from that average."""
+
+    title = "CNP"
+    fixed_way = True
+    way_equivariant = False
+    regression = True
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        way: int,
+        *,
+        aggregate: str = "class",
+        decoder: str = "mlp[width=128,depth=2]",
+        min_context: int = 3,
+        min_sd: float = 0.1,
+        batch_norm: str = "running",
+        outer_lr: float = 1e-4,
+    ) -> None:
+        """The paper has no mini-ImageNet; defaults are those of its other experiments.
+
+        Args:
+            backbone: h; in regression like it, for x and y side by side, and a linear layer.
+            way: N, the same in training and test: one logit a way; in regression outputs.
+            aggregate: ``class`` averages within each class, for classification [section 4.3];
+                ``all`` over the whole support, for regression [section 2.2].
+            decoder: g's hidden layers [authors' notebook].
+            min_context: in regression, the least context of a training step; the most is
+                `train_shot` [authors' notebook].
+            min_sd: in regression, what no predicted deviation is below [authors' notebook].
+            batch_norm: constants of training at test.
+            outer_lr: of Adam [authors' notebook].
+        """
+        if aggregate not in ("class", "all"):
+            raise UsageError(f"aggregate {aggregate}: choose from class, all")
+        if min_context < 1:
+            raise UsageError(f"min_context {min_context}: expected a number of at least 1")
+        if not 0 < min_sd < 1:
+            raise UsageError(f"min_sd {min_sd}: expected a number between 0 and 1")
+        net: nn.Module = backbone
+        if aggregate == "class":
+            target, r, outputs = backbone.features, way * backbone.features, way
+        elif isinstance(backbone, MLP):
+            target, r, outputs = backbone.inputs, backbone.features, 2 * way
+            net = Classifier(MLP(target + way, r, len(backbone.layers)), r)
+        else:
+            raise UsageError("aggregate all: h is fully connected, so use backbone=mlp")
+        super().__init__(net, way, batch_norm=batch_norm, outer_lr=outer_lr)
+        self.g = Classifier(build_backbone(decoder, (target + r,)), outputs)
+        self.aggregate, self.min_context, self.min_sd = aggregate, min_context, min_sd
+        self.transductive = self.batch_norm == "batch"
+        self.joint_tasks = self.batch_norm == "running"  # one batch norm over the meta-batch
+        self.embeds_alone = aggregate == "class" and self.batch_norm in ("running", "none")
+
+    def forward(self, episode: Episode) -> Tensor:
+        """g of each query and r: logits (T, N*Q, N), in regression the means (T, Q, N)."""
+        self.check(episode)
+        if self.aggregate == "all":
+            return self.distribution(episode)[0]
+        z_support, z_query = self.embed(episode)
+        r = prototypes(z_support, episode.support.y, self.way).flatten(1)  # (T, N*D)
+        return decode(self.g, z_query, r)
+
+    def embed(self, episode: Episode) -> tuple[Tensor, Tensor]:
+        """h of support and query images in one pass: (T, N*K, D), (T, N*Q, D)."""
+        rows = episode.support.x.shape[1]
+        x = torch.cat([episode.support.x, episode.query.x], dim=1)
+        with normalising(self.net, support_rows=rows):
+            if self.batch_norm == "running":
+                z = self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            else:
+                z = torch.stack([self.net(task) for task in x])
+        return z[:, :rows], z[:, rows:]
+
+    def distribution(self, episode: Episode) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each query's y: (T, Q, N) each; regression alone."""
+        self.check(episode)
+        r = self.represent(episode.support)
+        mean, raw = decode(self.g, episode.query.x.flatten(2), r).chunk(2, dim=-1)
+        return mean, self.min_sd + (1 - self.min_sd) * F.softplus(raw)
+
+    def represent(self, context: Examples) -> Tensor:
+        """r, the mean over the context of r_i = h(x_i, y_i): (T, D) (eq. 1, 2)."""
+        return pointwise(self.net, torch.cat([context.x.flatten(2), context.y], -1)).mean(1)
+
+    def meta_loss(self, episode: Episode) -> Tensor:
+        """-log Q of all points given a context of random size (eq. 4), mean over points."""
+        if self.aggregate == "class":
+            return super().meta_loss(episode)
+        self.check(episode)
+        most = episode.support.x.shape[1]
+        size = int(torch.randint(min(self.min_context, most), most + 1, ()))
+        context = Examples(*(part[:, :size] for part in episode.support))
+        target = Examples(*(torch.cat(pair, 1) for pair in zip(*episode[:2], strict=True)))
+        return nll(*self.distribution(Episode(context, target, self.way)), target.y).mean()
+
+    def evaluate(self, episode: Episode) -> tuple[dict[str, Tensor], Tensor]:
+        """In regression ``nll`` beside ``mse``, in nats a point."""
+        if self.aggregate == "class":
+            return super().evaluate(episode)
+        (mean, sd), y = self.distribution(episode), episode.query.y
+        return {"mse": task_loss(mean, y), "nll": nll(mean, sd, y)}, mean
+
+    def check(self, episode: Episode) -> None:
+        """Refuse the other kind of tasks."""
+        if self.aggregate != (right := "all" if episode.query.y.is_floating_point() else "class"):
+            raise UsageError(f"aggregate {self.aggregate}: these tasks need aggregate={right}")
+
+
+def pointwise(net: nn.Module, x: Tensor) -> Tensor:
+    """(T, n, D) -> (T, n, O), each point by itself."""
+    return net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+def decode(g: nn.Module, x: Tensor, r: Tensor) -> Tensor:
+    """phi_j = g(x_j, r): (T, n, D), (T, R) -> (T, n, O) (eq. 3)."""
+    return pointwise(g, torch.cat([x, r.unsqueeze(1).expand(-1, x.shape[1], -1)], dim=-1))
+
+
+def nll(mean: Tensor, sd: Tensor, y: Tensor) -> Tensor:
+    """-log of the normal density, summed over outputs: (T, n, N) each -> mean of points (T,)."""
+    return -Normal(mean, sd, validate_args=False).log_prob(y).sum(-1).mean(-1)
