@@ -18,14 +18,15 @@ from torch.distributions import Normal
 from torch.nn import functional as F
 
 from baselines.protonet import prototypes
-from zoo import Episode, Examples, Learner, register
-from zoo.backbones import MLP, Backbone, Classifier, build_backbone, normalising
+from zoo import Episode, Examples, register
+from zoo.backbones import MLP, Backbone, Classifier, build_backbone
 from zoo.errors import UsageError
 from zoo.losses import task_loss
+from zoo.metric import MetricLearner
 
 
 @register("cnp")
-class CNP(Learner):
+class CNP(MetricLearner):
     """Average what is seen of each support example, and predict every query from that average."""
 
     title = "CNP"
@@ -76,9 +77,7 @@ class CNP(Learner):
         super().__init__(net, way, batch_norm=batch_norm, outer_lr=outer_lr)
         self.g = Classifier(build_backbone(decoder, (target + r,)), outputs)
         self.aggregate, self.min_context, self.min_sd = aggregate, min_context, min_sd
-        self.transductive = self.batch_norm == "batch"
-        self.joint_tasks = self.batch_norm == "running"  # one batch norm over the meta-batch
-        self.embeds_alone = aggregate == "class" and self.batch_norm in ("running", "none")
+        self.embeds_alone &= aggregate == "class"
 
     def forward(self, episode: Episode) -> Tensor:
         """g of each query and r: logits (T, N*Q, N), in regression the means (T, Q, N)."""
@@ -88,17 +87,6 @@ class CNP(Learner):
         z_support, z_query = self.embed(episode)
         r = prototypes(z_support, episode.support.y, self.way).flatten(1)  # (T, N*D)
         return decode(self.g, z_query, r)
-
-    def embed(self, episode: Episode) -> tuple[Tensor, Tensor]:
-        """h of support and query images in one pass: (T, N*K, D), (T, N*Q, D)."""
-        rows = episode.support.x.shape[1]
-        x = torch.cat([episode.support.x, episode.query.x], dim=1)
-        with normalising(self.net, support_rows=rows):
-            if self.batch_norm == "running":
-                z = self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-            else:
-                z = torch.stack([self.net(task) for task in x])
-        return z[:, :rows], z[:, rows:]
 
     def distribution(self, episode: Episode) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each query's y: (T, Q, N) each; regression alone."""
