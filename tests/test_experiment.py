@@ -17,6 +17,7 @@ import zoo.environment
 from reports import records
 from reports.statistics import paired_difference
 from tests.conftest import blobs
+from tests.test_settings import LEARNS_NOTHING
 from zoo import learners
 from zoo.errors import UsageError
 from zoo.experiment import Run
@@ -343,7 +344,7 @@ def test_what_cannot_be_run_is_said_before_it_starts(options, says, stores, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("key", learners.names())
+@pytest.mark.parametrize("key", [key for key in learners.names() if key not in LEARNS_NOTHING])
 def test_it_learns_on_glyphs(key, tmp_path):
     """At least 10 points over its own zero-update run, on the same episodes."""
     accuracies = []

@@ -217,6 +217,26 @@ def mlp(image: tuple[int, ...], width: int = 40, depth: int = 2) -> Backbone:
     return MLP(math.prod(image), width, depth)
 
 
+class Pixels(Backbone):
+    """The image itself."""
+
+    family = "pixels"
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.features = features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, *image) -> (n, D)."""
+        return x.flatten(1)
+
+
+@register_backbone("pixels")
+def pixels(image: tuple[int, ...]) -> Backbone:
+    """The pixels as they are: nothing to learn."""
+    return Pixels(math.prod(image))
+
+
 class Classifier(nn.Module):
     """A backbone and a linear head, as learners with one logit a way have it."""
 

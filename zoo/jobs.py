@@ -122,7 +122,7 @@ def seconds(run: Run) -> float:
     benchmark, rows = run.benchmark, load_rows(SETTINGS)
     quick, _ = resolve(run.job._replace(budget="quick"), run.cls, rows, query=benchmark.query)
     budget = QUICK_SECONDS.get(benchmark.key, QUICK_SECONDS_ELSEWHERE)
-    training = run["updates"] / quick["updates"].value * budget
+    training = run["updates"] / (quick["updates"].value or math.inf) * budget
     pixels = math.prod(benchmark.image[1:])
     episode = (5e-5 if run.learner.gradient_based else 5e-6) * pixels
     validations = run["validations"] if run["updates"] else 0

@@ -138,6 +138,11 @@ class Plan:
                 f"{key} has one output a way: --train_way {self['train_way']} "
                 f"must equal --way {way}"
             )
+        if self["updates"] and not any(True for _ in self.learner.parameters()):
+            raise UsageError(
+                f"--updates {self['updates']}: {key} on backbone {self['backbone']} has nothing "
+                "to learn; take --updates 0"
+            )
         self.paper_tasks = paper_tasks(self.job, rows)
         self.micro_batch, self.eval_batch = self._tasks_at_once()
         self.data = self.episodes(seed)

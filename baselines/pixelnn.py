@@ -1,0 +1,35 @@
+"""Nearest neighbour on pixels, as Vinyals et al. 2016 have it. https://arxiv.org/abs/1606.04080
+
+Departures from the paper:
+
+1. Distances are squared Euclidean, of normalised pixels; theirs are cosines.
+2. Minus a distance is not the logarithm of a probability: its `nll` says little.
+"""
+
+from torch import Tensor, nn
+
+from zoo import Episode, register
+from zoo.metric import MetricLearner, by_class, squared_distances
+
+
+@register("pixelnn")
+class PixelNN(MetricLearner):
+    """Give a query the class of the support image whose pixels are nearest: nothing is learned."""
+
+    title = "Nearest pixels"
+
+    def __init__(self, backbone: nn.Module, way: int) -> None:
+        """Nothing to set.
+
+        Args:
+            backbone: ``pixels``, from images to themselves.
+            way: N of the test episodes.
+        """
+        super().__init__(backbone, way)
+        self.embeds_alone = False  # pixels kept as floats are four times the images
+
+    def forward(self, episode: Episode) -> Tensor:
+        """Minus the distance to the nearest support image of each class: logits (T, N*Q, N)."""
+        z_support, z_query = self.embed(episode)
+        distances = squared_distances(z_query, z_support)
+        return -by_class(distances, episode.support.y, episode.way).amin(-1)
