@@ -115,7 +115,12 @@ def seconds(run: Run) -> float:
     """About how long a run takes on 2 cores."""
     benchmark, rows = run.benchmark, load_rows(SETTINGS)
     quick, _ = resolve(run.job._replace(budget="quick"), run.cls, rows, query=benchmark.query)
+<<<<<<< HEAD
     training = run["updates"] / (quick["updates"].value or math.inf) * benchmark.quick_seconds
+=======
+    budget = QUICK_SECONDS.get(benchmark.key, QUICK_SECONDS_ELSEWHERE)
+    training = run["updates"] / (quick["updates"].value or math.inf) * budget
+>>>>>>> metric
     pixels = math.prod(benchmark.image[1:])
     episode = (5e-5 if run.learner.gradient_based else 5e-6) * pixels
     validations = run["validations"] if run["updates"] else 0
