@@ -22,6 +22,7 @@ class ProtoNet(Learner):
     """Classify a query by its distance to each class's mean support embedding."""
 
     title = "ProtoNet"
+    family = "metric"
     wrappable = True
 
     def __init__(

@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "baselines": {"zoo", "baselines"},
 }
 COMPOSITION_ROOTS = {
-    f"zoo/{name}.py" for name in ("plan", "experiment", "jobs", "data_commands", "__main__")
+    f"zoo/{name}.py"
+    for name in ("plan", "experiment", "jobs", "data_commands", "learner_commands", "__main__")
 }
 
 

@@ -38,6 +38,7 @@ class Learner(pl.LightningModule):
     """
 
     title = ""  # how tables call it
+    family = ""  # metric, gradient, memory, ...: what kind of learner it is
     transductive: bool = False
     sequential: bool = False
     fixed_way: bool = False
