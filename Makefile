@@ -7,14 +7,15 @@ SETTINGS = $(if $(DATA),--data "$(DATA)") $(if $(LEARNERS),--learners "$(LEARNER
   $(if $(SHOTS),--shots "$(SHOTS)") $(if $(WAYS),--ways "$(WAYS)") $(if $(BUDGET),--budget $(BUDGET)) \
   $(if $(TERMS),--terms $(TERMS)) $(if $(SEEDS),--seeds "$(SEEDS)") \
   $(if $(RESULTS),--results "$(RESULTS)") $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes) \
-  $(if $(UNTRAINED),--untrained)
+  $(if $(UNTRAINED),--untrained) \
+  $(foreach file,$(PLUGINS),--plugin "$(file)")
 
-.PHONY: help setup test lint check format bench bench-quick clean
+.PHONY: help setup test lint check format new-learner readme bench bench-quick clean
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 22
 	@echo
-	@echo 'table-% takes DATA= LEARNERS= SHOTS= WAYS= BUDGET= TERMS= SEEDS= RESULTS= DRY_RUN=1 YES=1 UNTRAINED=1, as in'
+	@echo 'table-% takes DATA= LEARNERS= SHOTS= WAYS= BUDGET= TERMS= SEEDS= RESULTS= DRY_RUN=1 YES=1 UNTRAINED=1 PLUGINS=, as in'
 	@echo '  make table-omniglot DATA=~/data LEARNERS="protonet maml[first_order=true]" SHOTS="1 5"'
 	@echo '  make table-omniglot DATA=~/data OPTIONS=split=1200/423'
 
@@ -42,6 +43,12 @@ format: setup ## put the code into ruff's form
 
 table-%: setup ## the comparison on a benchmark: glyphs (no data needed), omniglot, miniimagenet, cifarfs, fc100 (fetched if not in DATA)
 	@$(BIN)/python -m zoo table '$*$(if $(OPTIONS),[$(OPTIONS)])' $(SETTINGS)
+
+new-learner: setup ## the skeleton of a learner, NAME=my_learner: baselines/my_learner.py, or TO=FILE
+	@$(BIN)/python -m zoo new-learner '$(NAME)' $(if $(TO),--to "$(TO)")
+
+readme: setup ## README's table of learners, from the register
+	@$(BIN)/python -m zoo list --table --into README.md
 
 bench: setup ## our MAML step against other libraries', each installed below .bench, and all of bench-quick (hours)
 	@$(BIN)/python -m tests.bench $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)") $(if $(OUT),--out "$(OUT)")

@@ -30,6 +30,7 @@ class CNP(MetricLearner):
     """Average what is seen of each support example, and predict every query from that average."""
 
     title = "CNP"
+    family = "neural process"
     fixed_way = True
     way_equivariant = False
     regression = True
@@ -39,7 +40,7 @@ class CNP(MetricLearner):
         backbone: Backbone,
         way: int,
         *,
-        aggregate: str = "class",
+        aggregate: str | None = None,
         decoder: str = "mlp[width=128,depth=2]",
         min_context: int = 3,
         min_sd: float = 0.1,
@@ -52,7 +53,8 @@ class CNP(MetricLearner):
             backbone: h; in regression like it, for x and y side by side, and a linear layer.
             way: N, the same in training and test: one logit a way; in regression outputs.
             aggregate: ``class`` averages within each class, for classification [section 4.3];
-                ``all`` over the whole support, for regression [section 2.2].
+                ``all`` over the whole support, for regression [section 2.2]; null for ``all`` on
+                the backbone mlp, else ``class``.
             decoder: g's hidden layers [authors' notebook].
             min_context: in regression, the least context of a training step; the most is
                 `train_shot` [authors' notebook].
@@ -60,6 +62,8 @@ class CNP(MetricLearner):
             batch_norm: constants of training at test.
             outer_lr: of Adam [authors' notebook].
         """
+        if aggregate is None:
+            aggregate = "all" if isinstance(backbone, MLP) else "class"
         if aggregate not in ("class", "all"):
             raise UsageError(f"aggregate {aggregate}: choose from class, all")
         if min_context < 1:

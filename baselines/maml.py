@@ -35,6 +35,7 @@ class MAML(Learner):
     """Learn an initialisation from which a few gradient steps solve a task."""
 
     title = "MAML"
+    family = "gradient"
     fixed_way = True
     way_equivariant = False
     gradient_based = True

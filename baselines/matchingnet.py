@@ -27,6 +27,7 @@ class MatchingNet(MetricLearner):
     """Classify a query by attention over the support set: the more alike, the more it counts."""
 
     title = "Matching Networks"
+    family = "metric"
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ class PixelNN(MetricLearner):
     """Give a query the class of the support image whose pixels are nearest: nothing is learned."""
 
     title = "Nearest pixels"
+    family = "reference"
 
     def __init__(self, backbone: nn.Module, way: int) -> None:
         """Nothing to set.

@@ -21,6 +21,7 @@ class ProtoNet(MetricLearner):
     """Classify a query by its distance to each class's mean support embedding."""
 
     title = "ProtoNet"
+    family = "metric"
     wrappable = True
 
     def __init__(

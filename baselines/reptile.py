@@ -32,6 +32,7 @@ class Reptile(Learner):
     """Move the initialisation towards the weights that each task's training ends with."""
 
     title = "Reptile"
+    family = "gradient"
     outer_optimizer = torch.optim.SGD  # its step is phi + epsilon mean(W - phi)
     sequential = True  # minibatches take the support in its order
     fixed_way = True

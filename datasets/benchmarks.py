@@ -41,6 +41,8 @@ class Benchmark:
     # A network is given (x / 255 - mean) / std, channel by channel.
     mean: ClassVar[tuple[float, ...]]
     std: ClassVar[tuple[float, ...]]
+    # The network of learners that settings.yaml gives none for this benchmark; "": their own.
+    backbone: ClassVar[str] = ""
     query: int = 15  # test queries a class
     shots: str = "1 5"  # of a table
     quick_seconds: int = 600  # what budget `quick` trains for on 2 cores, by definition

@@ -97,6 +97,7 @@ class Regression(Benchmark):
 
     regression = True
     image: ClassVar[tuple[int, ...]] = (1,)
+    backbone = "mlp"
     query = 100
     shots = "5 10"
     quick_seconds = 30

@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import os
+import sys
 from pathlib import Path
 
 from zoo.cpu import tune_cpu
@@ -14,7 +15,10 @@ import torch
 import baselines  # noqa: F401  (fills the register)
 from datasets.sampler import EpisodeSampler, key_of
 from datasets.store import Store
-from zoo import Episode, Examples
+from zoo.__main__ import register_ours
+from zoo.conformance import episode_of as episode_of  # for the tests of learners
+from zoo.plugins import LOADED
+from zoo.registry import backbones, benchmarks, learners
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +35,21 @@ def _offline():
         patch.setenv("https_proxy", "http://127.0.0.1:9")
         patch.setenv("no_proxy", "127.0.0.1,localhost")
         yield
+
+
+@pytest.fixture
+def registers(monkeypatch):
+    """Registers that forget what a test adds."""
+    register_ours()
+    for register in (learners, benchmarks, backbones):
+        for key in register.names():
+            register.get(key)  # else a module imported in the test would be forgotten too
+        monkeypatch.setattr(register, "entries", dict(register.entries))
+        monkeypatch.setattr(register, "_objects", dict(register._objects))
+    yield
+    LOADED.clear()
+    for name in [name for name in sys.modules if name.startswith("plugin_")]:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="session")
@@ -54,18 +73,6 @@ def blobs(classes: int, per_class: int = 20, image=(1, 28, 28), seed: int = 0) -
 def stores() -> dict[str, Store]:
     """Three splits of blobs, of glyphs' image size."""
     return {split: blobs(30, seed=s) for s, split in enumerate(("train", "val", "test"))}
-
-
-def episode_of(
-    way: int = 5, shot: int = 2, query: int = 3, tasks: int = 4, image=(1, 28, 28), seed: int = 0
-) -> Episode:
-    """A meta-batch of random float images; the support in random order."""
-    g = torch.Generator().manual_seed(seed)
-    order = torch.stack([torch.randperm(way * shot, generator=g) for _ in range(tasks)])
-    support = torch.randn(tasks, way * shot, *image, generator=g)
-    queries = torch.randn(tasks, way * query, *image, generator=g)
-    labels = torch.arange(way).repeat_interleave(query).expand(tasks, -1)
-    return Episode(Examples(support, order // shot), Examples(queries, labels), way)
 
 
 def sampler(counts, way=5, shot=1, query=3, *words) -> EpisodeSampler:

@@ -1,31 +1,34 @@
 """The example that CONTRIBUTING.md shows does what the page says."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests import test_every_learner as battery
 from tests.conftest import episode_of
+from tests.test_cli import TINY, folders
 from zoo import learners
+from zoo.__main__ import main
 from zoo.backbones import build_backbone
+from zoo.plugins import load
 from zoo.settings import constructor_defaults, documentation
 
 PAGE = Path(__file__).parent.parent / "CONTRIBUTING.md"
 
 
 @pytest.fixture
-def example(tmp_path, monkeypatch):
+def path(registers, tmp_path) -> Path:
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    (tmp_path / "cosine_mean.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(learners, "entries", dict(learners.entries))
-    monkeypatch.setattr(learners, "_objects", dict(learners._objects))
-    learners.scan("", [str(tmp_path)])
-    yield learners.get("cosine_mean")
-    del sys.modules["cosine_mean"]
+    path = tmp_path / "cosine_mean.py"
+    path.write_text(code)
+    return path
+
+
+@pytest.fixture
+def example(path):
+    load(path)
+    return learners.get("cosine_mean")
 
 
 def test_the_example_learns(example):
@@ -42,16 +45,17 @@ def test_the_example_learns(example):
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_it_passes_the_battery(example, monkeypatch):
-    learner = battery.build("cosine_mean")
-    battery.test_tasks_do_not_mix_in_evaluation(learner)
-    battery.test_no_query_label_is_seen(learner)
-    battery.test_support_order_matters_only_to_sequential_learners(learner)
-    battery.test_an_inductive_learner_classifies_queries_one_by_one(learner)
-    battery.test_way_equivariant_learners_permute_with_the_labels(learner)
-    battery.test_it_adapts_without_autograd(learner, torch.inference_mode)
-    battery.test_features_stand_for_images_that_are_embedded_alone(learner)
-    assert learner.embeds_alone
+def test_it_passes_the_check_as_a_plugin(path, capsys):
+    assert main(["check", "cosine_mean", "--plugin", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "0 fail" in out and "holds features stand for images" in out
+    assert "holds relabelled ways" in out
+
+
+def test_it_runs_as_a_plugin(path, tmp_path, capsys):
+    words = ["run", "cosine_mean", "glyphs", "--plugin", str(path), *TINY, *folders(tmp_path)]
+    assert main(words) == 0
+    assert "accuracy" in capsys.readouterr().out
 
 
 def test_its_settings_are_documented(example):

@@ -71,11 +71,7 @@ def test_a_run_has_a_record_without_parameters(stores, tmp_path):
 
 @pytest.mark.parametrize("learner", ["pixelnn", "protonet[backbone=pixels]"])
 def test_training_without_parameters_is_refused(learner, stores, tmp_path):
-<<<<<<< HEAD
     with pytest.raises(UsageError, match=r"--updates 3: .* on backbone pixels has nothing"):
-=======
-    with pytest.raises(UsageError, match=r"--updates 3: .*pixels has nothing to learn"):
->>>>>>> metric
         plan(tmp_path, stores, learner, flags={"updates": 3})
 
 

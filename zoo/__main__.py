@@ -1,4 +1,4 @@
-"""The command line: python -m zoo list | fetch | run | table | plot | doctor | show | convert.
+"""The command line: python -m zoo list | run | table | check | new-learner | doctor | ...
 
 A composition root; what a command needs is imported when it is called, so that `list` and
 `--help` start at once.
@@ -8,13 +8,14 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 from zoo.cpu import tune_cpu
 from zoo.errors import UsageError
-from zoo.registry import Registry, backbones, benchmarks, learners, split_variants
+from zoo.registry import Registry, backbones, benchmarks, learners
 
 BUDGETS = ("none", "smoke", "quick", "paper")
 TERMS = ("paper", "equal")
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tune_cpu()
     try:
         options, rest = front().parse_known_args(words)
+        load_plugins(getattr(options, "plugin", None) or [])
         if rest and options.command not in ("run", "plot"):
             raise UsageError(f"{rest[0]} is not known; see python -m zoo {options.command} --help")
         return int(options.call(options, rest))
@@ -62,13 +64,41 @@ def front() -> Parser:
     parser = Parser(prog="python -m zoo", description="The meta-learning zoo.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    command = commands.add_parser("list", help="the keys of learners, benchmarks or backbones")
+    plugged = Parser(add_help=False)
+    plugged.add_argument(
+        "--plugin",
+        type=folder,
+        action="append",
+        metavar="FILE",
+        help="a Python file that registers learners, benchmarks or backbones; may be repeated",
+    )
+
+    command = commands.add_parser(
+        "list", parents=[plugged], help="the keys of learners, benchmarks or backbones"
+    )
     command.add_argument(
         "kind", nargs="?", default="learners", choices=["learners", "benchmarks", "backbones"]
     )
+    command.add_argument("--table", action="store_true", help="learners as a Markdown table")
+    command.add_argument(
+        "--into", type=Path, metavar="FILE", help="put the table into a file, between its marks"
+    )
     command.set_defaults(call=list_keys)
 
-    images = Parser(add_help=False)
+    command = commands.add_parser(
+        "check", parents=[plugged], help="does a learner keep what every learner promises?"
+    )
+    command.add_argument("learners", nargs="+", metavar="LEARNER", help="keys or variants, or all")
+    command.set_defaults(call=later("learner_commands", "check"))
+
+    command = commands.add_parser("new-learner", help="write the skeleton of a learner's file")
+    command.add_argument("name", help="its key: small letters, digits and _")
+    command.add_argument(
+        "--to", type=folder, metavar="FILE", help="(default: baselines/NAME.py of the checkout)"
+    )
+    command.set_defaults(call=later("learner_commands", "new_learner"))
+
+    images = Parser(add_help=False, parents=[plugged])
     group = images.add_argument_group("images")
     group.add_argument(
         "--data",
@@ -83,7 +113,7 @@ def front() -> Parser:
         "fetch", parents=[images], help="download a benchmark's images, unless they are there"
     )
     command.add_argument("benchmark", help="a key or variant")
-    command.set_defaults(call=fetch)
+    command.set_defaults(call=later("data_commands", "fetch_images"))
 
     where = Parser(add_help=False, parents=[images])
     group = where.add_argument_group("where")
@@ -164,13 +194,15 @@ def front() -> Parser:
     command.add_argument(
         "--untrained", action="store_true", help="test every row untrained too: what training gave"
     )
-    command.set_defaults(call=table)
+    command.set_defaults(call=later("comparison", "comparison"))
 
-    command = commands.add_parser("doctor", help="what image sets lie in a folder, and their state")
+    command = commands.add_parser(
+        "doctor", parents=[plugged], help="what image sets lie in a folder, and their state"
+    )
     command.add_argument("data", type=Path, metavar="DIR", help="folder that holds the images")
     command.add_argument("--benchmark", metavar="B", help="look for this one alone")
     command.add_argument("--json", action="store_true", help="the same facts as JSON")
-    command.set_defaults(call=doctor)
+    command.set_defaults(call=later("data_commands", "doctor"))
 
     command = commands.add_parser("show", parents=[images], help="draw an episode into a file")
     command.add_argument("benchmark", help="a key or variant")
@@ -182,7 +214,7 @@ def front() -> Parser:
     command.add_argument(
         "-o", "--output", type=Path, metavar="FILE", required=True, help="such as episode.png"
     )
-    command.set_defaults(call=show)
+    command.set_defaults(call=later("data_commands", "show"))
 
     command = commands.add_parser(
         "convert", parents=[images], help="write a benchmark in a form that other tools read"
@@ -192,7 +224,7 @@ def front() -> Parser:
     command.add_argument(
         "--out", type=folder, required=True, metavar="DIR", help="where to: a new folder"
     )
-    command.set_defaults(call=convert)
+    command.set_defaults(call=later("data_commands", "convert"))
     return parser
 
 
@@ -201,37 +233,41 @@ def folder(text: str) -> Path:
     return Path(text).expanduser()
 
 
-def list_keys(options: argparse.Namespace, rest: list[str]) -> int:
-    """Print keys, one a line, each with what it is; imports none of them."""
+def later(module: str, name: str) -> Callable[[argparse.Namespace, list[str]], int]:
+    """A command whose module is imported when it is called."""
+    return lambda options, rest: getattr(import_module(f"zoo.{module}"), name)(options)
+
+
+def register_ours() -> None:
+    """Enter every key of the checkout; imports nothing that a key names."""
     import baselines  # noqa: F401
     import datasets  # noqa: F401
 
+    backbones.scan("zoo", [str(Path(__file__).parent)])
+
+
+def load_plugins(paths: Sequence[Path]) -> None:
+    """Run the plug-ins, after everything of ours is known."""
+    for path in paths:
+        register_ours()
+        from zoo.plugins import load
+
+        load(path)
+
+
+def list_keys(options: argparse.Namespace, rest: list[str]) -> int:
+    """Print keys, one a line, each with what it is; imports none of them."""
+    if options.table or options.into:
+        return later("learner_commands", "table")(options, rest)
+    register_ours()
     register: Registry = {"learners": learners, "benchmarks": benchmarks, "backbones": backbones}[
         options.kind
     ]
-    if options.kind == "backbones":
-        backbones.scan("zoo", [str(Path(__file__).parent)])
     width = max(map(len, register.names()), default=0)
     for key in register.names():
         entry = register.entries[key]
         print(f"{key:<{width}}  {entry.summary}")
     return 0
-
-
-def fetch(options: argparse.Namespace, rest: list[str]) -> int:
-    """Download a benchmark's images, unless they are there, and have the doctor look at them."""
-    from datasets.benchmarks import find_benchmark
-    from datasets.fetch import fetch
-    from zoo import data_commands
-
-    benchmark = find_benchmark(options.benchmark).source
-    options.benchmark = benchmark.variant
-    if not benchmark.readers():
-        print(f"{benchmark.title} comes with the code, there is nothing to fetch")
-        return 0
-    fetch(benchmark, options.data, options.yes)
-    options.json = False
-    return data_commands.doctor(options)
 
 
 def run(options: argparse.Namespace, flags: list[str]) -> int:
@@ -249,46 +285,11 @@ def run(options: argparse.Namespace, flags: list[str]) -> int:
     return execute([planned], options)
 
 
-def table(options: argparse.Namespace, rest: list[str]) -> int:
-    """Make every run of a comparison that is not made yet, and print the table."""
-    from zoo.comparison import comparison
-
-    return comparison(options, split_variants(options.learners))
-
-
 def plot(options: argparse.Namespace, flags: list[str]) -> int:
     """Draw what a trained run does."""
     from zoo.plots import plot
 
     return plot(options, flags)
-
-
-def doctor(options: argparse.Namespace, rest: list[str]) -> int:
-    """Say what image sets lie in a folder, and whether they can be used."""
-    from zoo import data_commands
-
-    return data_commands.doctor(options)
-
-
-def show(options: argparse.Namespace, rest: list[str]) -> int:
-    """Draw an episode: a person sees at once whether labels and colours are right."""
-    from zoo import data_commands
-
-    return data_commands.show(options)
-
-
-def convert(options: argparse.Namespace, rest: list[str]) -> int:
-    """Write a benchmark's images in another form."""
-    from datasets.benchmarks import find_benchmark
-    from datasets.convert import convert as write
-    from datasets.fetch import fetch
-
-    benchmark = find_benchmark(options.benchmark)
-    if benchmark.regression:
-        raise UsageError(f"{benchmark.variant} is regression, and has no images to write")
-    fetch(benchmark, options.data, options.yes)
-    print(write(benchmark, benchmark.open(options.data), options.to, options.out))
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Backbones: networks from an image to D features."""
 
+import inspect
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -261,7 +262,7 @@ def build_backbone(text: str, image: tuple[int, ...]) -> Backbone:
     """
     key, options = parse_variant(text)
     build = backbones.get(key)
-    known = list(build.__annotations__)[1:-1]
+    known = list(inspect.signature(build).parameters)[1:]
     for name, value in options.items():
         if name not in known:
             raise UsageError(f"backbone {text}: no option {name!r}; it has {known}")

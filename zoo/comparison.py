@@ -18,11 +18,12 @@ from zoo.experiment import Run
 from zoo.files import write_text
 from zoo.jobs import execute, place_of
 from zoo.plan import slug
-from zoo.registry import learners, parse_variant
+from zoo.registry import learners, parse_variant, split_variants
 
 
-def comparison(options: argparse.Namespace, variants: list[str]) -> int:
+def comparison(options: argparse.Namespace) -> int:
     """Make what is missing, then print and write the comparison."""
+    variants = split_variants(options.learners)
     benchmark = find_benchmark(options.benchmark)
     names = variants or [
         key for key in learners.names() if not benchmark.regression or learners.get(key).regression

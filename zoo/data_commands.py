@@ -1,4 +1,4 @@
-"""The commands that look at data: doctor and show.
+"""The commands of data: fetch, doctor, show and convert.
 
 A composition root, like jobs.py.
 """
@@ -26,6 +26,30 @@ if TYPE_CHECKING:  # slow to import, and the doctor needs none of it
 
 COLUMNS = ("classes", "images")  # of the doctor's table
 PICTURES = ("jpg", "pdf", "png", "svg", "webp")  # endings of a picture's file
+
+
+def fetch_images(options: argparse.Namespace) -> int:
+    """``zoo fetch``: download a benchmark's images, and have the doctor look at them."""
+    benchmark = find_benchmark(options.benchmark).source
+    options.benchmark = benchmark.variant
+    if not benchmark.readers():
+        print(f"{benchmark.title} comes with the code, there is nothing to fetch")
+        return 0
+    fetch(benchmark, options.data, options.yes)
+    options.json = False
+    return doctor(options)
+
+
+def convert(options: argparse.Namespace) -> int:
+    """``zoo convert``: write a benchmark's images in another form."""
+    from datasets.convert import convert as write
+
+    benchmark = find_benchmark(options.benchmark)
+    if benchmark.regression:
+        raise UsageError(f"{benchmark.variant} is regression, and has no images to write")
+    fetch(benchmark, options.data, options.yes)
+    print(write(benchmark, benchmark.open(options.data), options.to, options.out))
+    return 0
 
 
 def doctor(options: argparse.Namespace) -> int:

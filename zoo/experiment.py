@@ -221,6 +221,7 @@ class Run(Plan):
                 **made_with,
                 "threads": self.place.threads,
                 "other_commits": [c for c in keeper.commits if c != made_with["commit"]],
+                **({"plugins": self.plugins} if self.plugins else {}),
             },
         }
         write_json(path, record)

@@ -94,6 +94,7 @@ def explain(options: argparse.Namespace, flags: list[str]) -> str:
         learner,
         load_rows(SETTINGS),
         query=benchmark.query,
+        backbone=benchmark.backbone,
         config=parse_values(learner, read_config(options.config), str(options.config)),
         flags={**own, **parse_flags(learner, flags)},
     )
@@ -115,12 +116,7 @@ def seconds(run: Run) -> float:
     """About how long a run takes on 2 cores."""
     benchmark, rows = run.benchmark, load_rows(SETTINGS)
     quick, _ = resolve(run.job._replace(budget="quick"), run.cls, rows, query=benchmark.query)
-<<<<<<< HEAD
     training = run["updates"] / (quick["updates"].value or math.inf) * benchmark.quick_seconds
-=======
-    budget = QUICK_SECONDS.get(benchmark.key, QUICK_SECONDS_ELSEWHERE)
-    training = run["updates"] / (quick["updates"].value or math.inf) * budget
->>>>>>> metric
     pixels = math.prod(benchmark.image[1:])
     episode = (5e-5 if run.learner.gradient_based else 5e-6) * pixels
     validations = run["validations"] if run["updates"] else 0
@@ -144,6 +140,10 @@ def execute(runs: Sequence[Run], options: argparse.Namespace) -> int:
         f"about {minutes:.0f} min on 2 cores and {sum(map(megabytes, left)):.0f} MB",
         flush=True,
     )
+    for run in runs:
+        if run not in left and (old := plugins_then(run)) != run.plugins:
+            files = ", ".join(sorted({plugin["file"] for plugin in [*old, *run.plugins]}))
+            print(f"  {run.record_path}: made with another {files}; delete it to make it anew")
     if getattr(options, "dry_run", False):
         for run in runs:
             print(f"  {'to do' if run in left else 'done '} {label(run)}")
@@ -172,6 +172,11 @@ def execute(runs: Sequence[Run], options: argparse.Namespace) -> int:
         failed += record["status"] == "failed"
         print(f"  {summary(run, record)}", flush=True)
     return int(failed > 0)
+
+
+def plugins_then(run: Run) -> list[dict[str, str]]:
+    """The plug-ins that a finished run was made with."""
+    return ((run.record() or {}).get("environment") or {}).get("plugins", [])
 
 
 def label(run: Run) -> str:

@@ -39,6 +39,7 @@ class Learner(pl.LightningModule):
 
     title = ""  # how tables call it
     outer_optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
+    family = ""  # metric, gradient, memory, ...: what kind of learner it is
     transductive: bool = False
     sequential: bool = False
     fixed_way: bool = False

@@ -23,10 +23,12 @@ from datasets.store import Store
 from zoo.backbones import Backbone, build_backbone
 from zoo.errors import UsageError
 from zoo.learner import Learner
-from zoo.registry import format_variant, learners, parse_variant
+from zoo.plugins import LOADED
+from zoo.registry import backbones, benchmarks, format_variant, learners, parse_variant
 from zoo.settings import (
     Job,
     Protocol,
+    Setting,
     constructor_defaults,
     load_rows,
     paper_tasks,
@@ -122,9 +124,14 @@ class Plan:
         self.seed = seed
         flags = {**parse_values(self.cls, overrides, learner), **(flags or {})}
         rows = load_rows(SETTINGS)
-        query = self.benchmark.query
         self.settings, self.changed = resolve(
-            self.job, self.cls, rows, query=query, config=config, flags=flags
+            self.job,
+            self.cls,
+            rows,
+            query=self.benchmark.query,
+            backbone=self.benchmark.backbone,
+            config=config,
+            flags=flags,
         )
         self.stores = stores or self.place.open(self.benchmark)
         pl.seed_everything(seed, verbose=False)
@@ -153,10 +160,16 @@ class Plan:
 
     def build(self) -> Learner:
         """The learner, with fresh weights."""
-        backbone: Backbone = build_backbone(self["backbone"], self.benchmark.image)
-        self.family = backbone.family
-        own = {k for k in constructor_defaults(self.cls)} - set(Protocol.__dataclass_fields__)
-        return self.cls(backbone, self.job.way, **{name: self[name] for name in own})
+        learner, self.family = build(self.cls, self.settings, self.benchmark.image, self.job.way)
+        return learner
+
+    @property
+    def plugins(self) -> list[dict[str, str]]:
+        """The plug-ins that define its learner, benchmark or backbone."""
+        keys = [(learners, self.job.learner), (benchmarks, self.benchmark.key)]
+        keys.append((backbones, parse_variant(self["backbone"])[0]))
+        modules = dict.fromkeys(register.entries[key].module for register, key in keys)
+        return [LOADED[module]._asdict() for module in modules if module in LOADED]
 
     def episodes(self, seed: int) -> EpisodicDataModule:
         """The data module of this run."""
@@ -225,6 +238,16 @@ class Plan:
             hashlib.blake2b(text, digest_size=4).hexdigest(),
         ]
         return slug("-".join(words))
+
+
+def build(
+    cls: type[Learner], settings: Mapping[str, Setting], image: tuple[int, ...], way: int
+) -> tuple[Learner, str]:
+    """A learner as the settings have it, with fresh weights; and the family of its backbone."""
+    backbone: Backbone = build_backbone(settings["backbone"].value, image)
+    family = getattr(backbone, "family", parse_variant(settings["backbone"].value)[0])
+    own = {k for k in constructor_defaults(cls)} - set(Protocol.__dataclass_fields__)
+    return cls(backbone, way, **{name: settings[name].value for name in own}), family
 
 
 def check_way(benchmark: Benchmark, way: int | None) -> int:

@@ -9,6 +9,7 @@ records, tables): ``maml[first_order=true,inner_lr=0.1]``.
 
 import ast
 import json
+import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from importlib import import_module
@@ -49,7 +50,8 @@ class Registry:
                 where = holder.module if holder else "this module"
                 raise UsageError(f"{self.kind} {key!r} of {module} is taken already, by {where}")
             summary, _, _ = (thing.__doc__ or "").partition("\n")
-            self.entries.setdefault(key, Entry(module, summary, ""))
+            source, _, _ = (getattr(sys.modules.get(module), "__doc__", "") or "").partition("\n")
+            self.entries.setdefault(key, Entry(module, summary, source))
             self._objects[key] = thing
             return thing
 

@@ -117,7 +117,8 @@ def paper_tasks(job: Job, rows: Iterable[Mapping[str, Any]]) -> int | None:
 def parser_for(learner: type) -> jsonargparse.ArgumentParser:
     """A parser whose flags are the settings of a learner and of the protocol."""
     parser = jsonargparse.ArgumentParser(exit_on_error=False, add_help=False, usage="")
-    parser.add_class_arguments(learner, None, skip={"backbone", "way"}, as_group=True)
+    given = set(list(inspect.signature(learner).parameters)[:2])  # the network and the way
+    parser.add_class_arguments(learner, None, skip=given, as_group=True)
     parser.add_class_arguments(Protocol, None, as_group=True)
     return parser
 
@@ -177,7 +178,7 @@ def documentation(learner: type) -> dict[str, str]:
     """What each setting is, from the docstrings of the learner's constructor and of Protocol."""
     return {
         parameter.arg_name: " ".join((parameter.description or "").split())
-        for doc in (inspect.getdoc(vars(learner)["__init__"]), Protocol.__doc__)
+        for doc in (inspect.getdoc(inspect.getattr_static(learner, "__init__")), Protocol.__doc__)
         for parameter in parse_docstring(doc or "").params
     }
 
@@ -188,6 +189,7 @@ def resolve(
     rows: Iterable[Mapping[str, Any]],
     *,
     query: int,
+    backbone: str = "",
     config: Mapping[str, Any] | None = None,
     flags: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Setting], dict[str, Any]]:
@@ -198,6 +200,7 @@ def resolve(
         learner: its class.
         rows: of baselines/settings.yaml.
         query: the benchmark's queries per class.
+        backbone: the benchmark's own, where no row for this benchmark names one.
         config: values of a ``--config`` file.
         flags: values of flags and of the variant's brackets.
 
@@ -216,6 +219,9 @@ def resolve(
                 for key, value in row["set"].items():
                     if key in settings:  # a row for all learners may set what this one lacks
                         settings[key] = Setting(value, name, row.get("source", ""))
+    rows_here = [row["set"] for row in rows if "benchmark" in row["when"]]
+    if backbone and not any("backbone" in values for values in rows_here):
+        settings["backbone"] = Setting(backbone, "benchmark")
     before = _fill(settings, job, query)
     for origin, values in (("config", config or {}), ("flag", flags or {})):
         settings.update({key: Setting(value, origin) for key, value in values.items()})

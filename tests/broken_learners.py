@@ -1,0 +1,327 @@
+"""A sound learner, and deliberately broken ones (nobody, 2030). https://arxiv.org/abs/0000.00000
+
+Departures from the paper: there is none. Each broken one names the check that must catch it first,
+then those that it cannot help breaking too.
+"""
+
+import os
+import random
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo import Episode, Learner
+
+
+class Sound(Learner):
+    """Classify by the nearest class mean; in regression average by distance."""
+
+    title = "Sound"
+    family = "metric"
+    regression = True
+    breaks: tuple[str, ...] = ()
+
+    def __init__(self, backbone: nn.Module, way: int, *, outer_lr: float = 1e-3) -> None:
+        """Nobody's defaults.
+
+        Args:
+            backbone: from images to D features.
+            way: N of the test episodes.
+            outer_lr: of Adam.
+        """
+        super().__init__(backbone, way, batch_norm="running", outer_lr=outer_lr)
+        self.joint_tasks = self.batch_norm == "running"
+        self.prepare()
+
+    def prepare(self) -> None:
+        """What a broken one has beside."""
+
+    def forward(self, episode: Episode) -> Tensor:
+        x = torch.cat([episode.support.x, episode.query.x], dim=1)
+        z = self.embed(x)
+        rows = episode.support.x.shape[1]
+        return self.classify(z[:, :rows], z[:, rows:], episode)
+
+    def embed(self, x: Tensor) -> Tensor:
+        return self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def classify(self, support: Tensor, query: Tensor, episode: Episode) -> Tensor:
+        y = episode.support.y
+        if y.is_floating_point():
+            return torch.cdist(query, support).neg().softmax(-1) @ y
+        members = F.one_hot(y, episode.way).to(support).mT
+        return -torch.cdist(query, members @ support / members.sum(-1, keepdim=True))
+
+
+class OneByOne(Sound):
+    """Sound, without batch norm over tasks."""
+
+    def __init__(self, backbone: nn.Module, way: int, *, outer_lr: float = 1e-3) -> None:
+        """Nobody's defaults.
+
+        Args:
+            backbone: from images to D features.
+            way: N of the test episodes.
+            outer_lr: of Adam.
+        """
+        net = nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(40), nn.Linear(40, 6))
+        super().__init__(net, way, outer_lr=outer_lr)
+        self.embeds_alone = any(p.dim() == 4 for p in backbone.parameters())  # images
+
+
+class Fixed(OneByOne):
+    """Sound, without parameters."""
+
+    regression = False
+
+    def __init__(self, backbone: nn.Module, way: int, *, outer_lr: float = 1e-3) -> None:
+        """Nobody's defaults.
+
+        Args:
+            backbone: not used.
+            way: N of the test episodes.
+            outer_lr: not used.
+        """
+        Learner.__init__(self, nn.Flatten(), way, outer_lr=outer_lr)
+        self.embeds_alone = True
+
+
+class Untitled(Sound):
+    """No title."""
+
+    title = ""
+    breaks = ("file_says_what_it_is",)
+
+
+class Undocumented(Sound):
+    """A setting of which nothing is said."""
+
+    breaks = ("settings_are_documented",)
+
+    def __init__(self, backbone: nn.Module, way: int, *, outer_lr: float = 1e-3) -> None:
+        """Nobody's defaults."""
+        super().__init__(backbone, way, outer_lr=outer_lr)
+
+
+class AlwaysFive(Sound):
+    """Five ways, or one output, however many there are."""
+
+    breaks = ("shapes",)
+
+    def classify(self, support, query, episode):
+        found = super().classify(support, query, episode)
+        if episode.query.y.is_floating_point():
+            return found[..., :1]
+        return F.pad(found, (0, 5 - episode.way)) if episode.way < 5 else found
+
+
+class Unused(Sound):
+    """A parameter that no gradient reaches."""
+
+    breaks = ("gradients_reach",)
+
+    def prepare(self):
+        self.spare = nn.Parameter(torch.ones(3))
+
+
+class Summed(OneByOne):
+    """The sum over tasks."""
+
+    breaks = ("loss_is_mean_over_tasks",)
+
+    def meta_loss(self, episode):
+        return super().meta_loss(episode) * episode.tasks
+
+
+class Mixing(Sound):
+    """Sharper, the more tasks there are."""
+
+    breaks = ("tasks_do_not_mix",)
+
+    def classify(self, support, query, episode):
+        logits = super().classify(support, query, episode)
+        return logits if self.training else logits * episode.tasks
+
+
+class Peeking(Sound):
+    """Each query's logits follow its own label."""
+
+    breaks = ("no_query_label_is_seen",)
+
+    def classify(self, support, query, episode):
+        y = episode.query.y if episode.query.y.dim() == 3 else episode.query.y[..., None]
+        return super().classify(support, query, episode) * (1 + y)
+
+
+class PeekingInTests(Sound):
+    """Predicts the labels it is given."""
+
+    breaks = ("no_query_label_is_seen",)
+
+    def evaluate(self, episode):
+        return super().evaluate(episode)[0], episode.query.y
+
+
+class Ordered(Sound):
+    """The first example of the support counts double."""
+
+    breaks = ("support_order",)
+
+    def classify(self, support, query, episode):
+        weights = torch.ones(support.shape[1], 1)
+        weights[0] = 2
+        return super().classify(support * weights, query, episode)
+
+
+class Blind(Sound):
+    """Looks at the queries alone."""
+
+    way_equivariant = False
+    breaks = ("support_is_used",)
+
+    def classify(self, support, query, episode):
+        return query[..., : episode.way]
+
+
+class SecretlyTransductive(Sound):
+    """Centres the queries, and does not say so."""
+
+    breaks = ("transductive_as_it_says",)
+
+    def classify(self, support, query, episode):
+        return super().classify(support, query - query.mean(1, keepdim=True), episode)
+
+
+class SaysTransductive(Sound):
+    """Says so, and is not."""
+
+    transductive = True
+    breaks = ("transductive_as_it_says",)
+
+
+class Biased(Sound):
+    """Likes the last way best."""
+
+    regression = False
+    breaks = ("relabelled_ways",)
+
+    def classify(self, support, query, episode):
+        return super().classify(support, query, episode) + torch.arange(episode.way)
+
+
+class NeedsAutograd(Sound):
+    """Takes a gradient without switching it on."""
+
+    breaks = ("without_autograd", "resumes")
+
+    def classify(self, support, query, episode):
+        (gradient,) = torch.autograd.grad(query.square().sum(), query, create_graph=True)
+        return super().classify(support, query, episode) + 0 * gradient.mean()
+
+
+class Counting(Sound):
+    """Counts its tests in a buffer."""
+
+    breaks = ("evaluation_changes_nothing",)
+
+    def prepare(self):
+        self.register_buffer("tests", torch.zeros(()))
+
+    def evaluate(self, episode):
+        self.tests += 1
+        return super().evaluate(episode)
+
+
+class Squaring(OneByOne):
+    """Squares an image before it is embedded; features too."""
+
+    regression = False
+    breaks = ("features_for_images",)
+
+    def embed(self, x):
+        return super().embed(x.square())
+
+
+class Doubled(Sound):
+    """Records something else than the likelihood and the error."""
+
+    breaks = ("metrics_are_right",)
+
+    def evaluate(self, episode):
+        metrics, prediction = super().evaluate(episode)
+        return {n: v * (1 if n == "accuracy" else 2) for n, v in metrics.items()}, prediction
+
+
+class Forgetful(Sound):
+    """What it starts from is not in its state."""
+
+    breaks = ("weights_survive",)
+
+    def prepare(self):
+        self.shift = torch.rand(())
+
+    def classify(self, support, query, episode):
+        return super().classify(support, query * self.shift, episode)
+
+
+class Unseeded(Sound):
+    """Starts from the system's own random numbers."""
+
+    breaks = ("follows_from_seed", "resumes", "no_query_label_is_seen")
+
+    def prepare(self):
+        with torch.no_grad():
+            for p in self.parameters():
+                p *= 1 + int.from_bytes(os.urandom(4), "big") / 2**40
+
+
+class Hoarding(Sound):
+    """Keeps every loss."""
+
+    breaks = ("memory_does_not_grow",)
+
+    def prepare(self):
+        self.losses = []
+
+    def meta_loss(self, episode):
+        self.losses.append(super().meta_loss(episode))
+        return self.losses[-1]
+
+
+class Growing(Hoarding):
+    """Keeps one tensor, longer at each update."""
+
+    def prepare(self):
+        self.seen = torch.zeros(0)
+
+    def meta_loss(self, episode):
+        self.seen = torch.cat([self.seen, episode.support.x.flatten()])
+        return Sound.meta_loss(self, episode)
+
+
+class Gambling(Sound):
+    """Draws from Python's random numbers, which no checkpoint has."""
+
+    breaks = ("resumes",)
+
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch, batch_idx) * random.random()
+
+
+class Raising(Sound):
+    """Cannot do a single shot."""
+
+    breaks = ("shapes",)
+
+    def classify(self, support, query, episode):
+        if not episode.query.y.is_floating_point() and support.shape[1] == episode.way:
+            raise RuntimeError("a single shot\nis too few")
+        return super().classify(support, query, episode)
+
+
+SOUND = [Sound, OneByOne, Fixed]
+BROKEN = [
+    thing for thing in list(globals().values())
+    if isinstance(thing, type) and issubclass(thing, Sound) and thing.breaks
+]  # fmt: skip

@@ -1,0 +1,145 @@
+"""What checks are made of: a maker of learners and episodes, and what a check may say."""
+
+import contextlib
+import inspect
+import random
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from zoo.backbones import build_backbone
+from zoo.episode import Episode, Examples
+from zoo.errors import UsageError
+from zoo.layers import BATCH_NORM_MODES
+from zoo.learner import Learner
+from zoo.registry import format_variant, learners
+from zoo.settings import constructor_defaults
+
+IMAGE = (1, 20, 20)
+BACKBONE = "conv4_strided[channels=8]"
+
+
+class BrokenError(AssertionError):
+    """A check does not hold; the message says why in a line."""
+
+
+class DoesNotApplyError(Exception):
+    """A check of something that the learner does not promise."""
+
+
+def episode_of(
+    way: int = 5,
+    shot: int = 2,
+    query: int = 3,
+    tasks: int = 4,
+    image: tuple[int, ...] = (1, 28, 28),
+    seed: int = 0,
+) -> Episode:
+    """A meta-batch of random float images; the support in random order."""
+    g = torch.Generator().manual_seed(seed)
+    order = torch.stack([torch.randperm(way * shot, generator=g) for _ in range(tasks)])
+    support = torch.randn(tasks, way * shot, *image, generator=g)
+    queries = torch.randn(tasks, way * query, *image, generator=g)
+    labels = torch.arange(way).repeat_interleave(query).expand(tasks, -1)
+    return Episode(Examples(support, order // shot), Examples(queries, labels), way)
+
+
+def points_of(outputs: int, shot: int, query: int, tasks: int, seed: int) -> Episode:
+    """A meta-batch of regression: random points."""
+    g = torch.Generator().manual_seed(seed)
+    x, y = (torch.randn(tasks, shot + query, n, generator=g) for n in (1, outputs))
+    support, asked = Examples(x[:, :shot], y[:, :shot]), Examples(x[:, shot:], y[:, shot:])
+    return Episode(support, asked, outputs)
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes a learner in one configuration, and episodes for it."""
+
+    key: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    regression: bool = False
+
+    def __call__(self, way: int | None = None, seed: int = 0) -> Learner:
+        """The learner with the weights of a seed; `way` is 5, in regression one output."""
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        net = build_backbone("mlp", (1,)) if self.regression else build_backbone(BACKBONE, IMAGE)
+        ways = way or (1 if self.regression else 5)
+        learner: Learner = learners.get(self.key)(net, ways, **self.options)
+        return learner
+
+    def usable(self) -> None:
+        """Raise what its constructor refuses in words; other errors are for the checks to tell."""
+        try:
+            self()
+        except UsageError:
+            raise
+        except Exception:
+            return
+
+    def episode(self, way: int | None = None, seed: int = 0, **shape: int) -> Episode:
+        """Episodes as `episode_of` has them, or as regression has them."""
+        shape = {"shot": 2, "query": 3, "tasks": 4} | shape
+        if self.regression:
+            return points_of(way or 1, 5 * shape["shot"], 5 * shape["query"], shape["tasks"], seed)
+        return episode_of(way or 5, **shape, image=IMAGE, seed=seed)
+
+    def __str__(self) -> str:
+        text = format_variant(self.key, dict(self.options))
+        return f"{text} on regression" if self.regression else text
+
+
+def makers(key: str, options: Mapping[str, Any] | None = None) -> Iterator[Maker]:
+    """A learner as asked for, in every other batch-norm mode that it has, and on regression."""
+    cls, options = learners.get(key), options or {}
+    yield Maker(key, options)
+    if "batch_norm" in constructor_defaults(cls) and "batch_norm" not in options:
+        for mode in BATCH_NORM_MODES:
+            other = Maker(key, {**options, "batch_norm": mode})
+            with contextlib.suppress(UsageError):
+                other()
+                yield other
+    if cls.regression:
+        yield Maker(key, options, regression=True)
+
+
+class Check(NamedTuple):
+    """Something that a learner must do."""
+
+    title: str
+    run: Callable[[Maker], None]
+
+    def verdict(self, make: Maker) -> tuple[str, str]:
+        """``holds``, ``fails`` or ``n/a``, and why."""
+        try:
+            self.run(make)
+        except DoesNotApplyError as error:
+            return "n/a", str(error)
+        except BrokenError as error:
+            return "fails", str(error)
+        except Exception as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            own = inspect.getfile(learners.get(make.key))
+            at = next((f for f in reversed(frames) if f.filename == own), frames[-1])
+            text = " ".join(str(error).split())
+            return "fails", f"{type(error).__name__}: {text:.200} ({at.filename}:{at.lineno})"
+        return "holds", ""
+
+
+CHECKS: list[Check] = []
+
+
+def check(title: str) -> Callable[[Callable[[Maker], None]], Callable[[Maker], None]]:
+    """Decorator that adds a check to the battery."""
+
+    def add(run: Callable[[Maker], None]) -> Callable[[Maker], None]:
+        CHECKS.append(Check(title, run))
+        return run
+
+    return add
