@@ -1,4 +1,4 @@
-"""Nearest neighbour on pixels, as Vinyals et al. 2016 have it. https://arxiv.org/abs/1606.04080
+"""Nearest neighbour on pixels (Vinyals et al., NeurIPS 2016). https://arxiv.org/abs/1606.04080
 
 Departures from the paper:
 

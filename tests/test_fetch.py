@@ -173,7 +173,7 @@ def test_a_set_is_fetched_checked_and_found(
 
 def test_glyphs_need_no_fetching(world: World, capsys) -> None:
     assert world.zoo("fetch", "glyphs") == 0
-    assert "come with the code" in capsys.readouterr().out and not world.data.exists()
+    assert "comes with the code" in capsys.readouterr().out and not world.data.exists()
 
 
 def test_two_archives_make_one_set(world: World, tmp_path, capsys, monkeypatch) -> None:

@@ -137,7 +137,7 @@ class Run(Plan):
 
     def _test_with(self, trainer: pl.Trainer, progress: bool) -> None:
         """On features where the learner allows it: the same but for rounding, and far faster."""
-        if not self.learner.embeds_alone:
+        if self.benchmark.regression or not self.learner.embeds_alone:
             trainer.test(self.learner, self.data, verbose=False)
             return
         device = self.place.kind
