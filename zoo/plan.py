@@ -138,6 +138,8 @@ class Plan:
                 f"{key} has one output a way: --train_way {self['train_way']} "
                 f"must equal --way {way}"
             )
+        self.learner.check_episodes(way, shot)
+        self.learner.check_episodes(self["train_way"], self["train_shot"])
         self.paper_tasks = paper_tasks(self.job, rows)
         self.micro_batch, self.eval_batch = self._tasks_at_once()
         self.data = self.episodes(seed)
