@@ -118,6 +118,13 @@ class Learner(pl.LightningModule):
         finally:
             self.net = net.to(self.device).train(self.training)  # as the rest of the learner
 
+    def check_episodes(self, way: int, shot: int) -> None:
+        """Refuse, before training starts, episodes of a shape that this learner cannot take.
+
+        Raises:
+            UsageError: names the setting to change.
+        """
+
     def anneal(self, progress: float) -> float:
         """What the outer learning rate is multiplied by when `progress` in [0, 1] is done."""
         return 1.0

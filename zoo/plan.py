@@ -150,6 +150,8 @@ class Plan:
                 f"--updates {self['updates']}: {key} on backbone {self['backbone']} has nothing "
                 "to learn; take --updates 0"
             )
+        self.learner.check_episodes(way, shot)
+        self.learner.check_episodes(self["train_way"], self["train_shot"])
         self.paper_tasks = paper_tasks(self.job, rows)
         self.micro_batch, self.eval_batch = self._tasks_at_once()
         self.data = self.episodes(seed)

@@ -114,15 +114,29 @@ def problem(channels: int, tasks: int) -> Problem:
 
 def protonet_step() -> Callable[[], Any]:
     """ProtoNet's update, 20-way 5-shot, 15 queries."""
-    import torch
-
     from baselines.protonet import ProtoNet
     from tests.conftest import episode_of
     from zoo.backbones import build_backbone
 
     learner = ProtoNet(build_backbone("conv4", IMAGE), 5)
+    return plain_step(learner, episode_of(20, 5, 15, tasks=1, image=IMAGE))
+
+
+def snail_step() -> Callable[[], Any]:
+    """SNAIL's update on Omniglot: 32 tasks of 5 ways, 5 shots, 1 query a class."""
+    from baselines.snail import SNAIL
+    from tests.conftest import episode_of
+    from zoo.backbones import build_backbone
+
+    learner = SNAIL(build_backbone("conv4", (1, 28, 28)), 5, embedding=64, mixed_shots=False)
+    return plain_step(learner, episode_of(5, 5, 1, tasks=32))
+
+
+def plain_step(learner: Any, batch: Any) -> Callable[[], Any]:
+    """An update without Lightning."""
+    import torch
+
     optimizer = torch.optim.Adam(learner.parameters())
-    batch = episode_of(20, 5, 15, tasks=1, image=IMAGE)
 
     def step() -> None:
         learner.meta_loss(batch).backward()
@@ -171,6 +185,7 @@ MEASUREMENTS = {
     MAML.format(64) + "second order": lambda: update(maml_step(64, "second")),
     MAML.format(64) + "memory=low": lambda: update(maml_step(64, "second", memory="low")),
     "ProtoNet update, Conv4-64, 84x84, 20-way 5-shot": lambda: update(protonet_step()),
+    "SNAIL update on Omniglot, 32 tasks, 5-way 5-shot": lambda: update(snail_step()),
     "MAML on Omniglot's Conv4-64, 5-way 1-shot, a task, one at a time": lambda: folding(1),
     "the same, eight at a time, folded into channels": lambda: folding(8),
 }
