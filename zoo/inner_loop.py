@@ -141,3 +141,27 @@ class _Unrolled(Function):
             )
             back = [b if p is None else b - ctx.lr * p for b, p in zip(back, products, strict=True)]
         return None, None, None, None, *back
+
+
+def gradients(
+    losses: Callable[..., Tensor], theta: Tensor, *inputs: Tensor, detach: bool
+) -> Tensor:
+    """The gradient in theta of the sum of losses(theta, *inputs), of theta's shape.
+
+    A theta with a row for each example has each example's own gradient in its row. Works inside
+    no_grad and inference mode too.
+
+    Args:
+        losses: of any shape.
+        theta: what it is the gradient in.
+        inputs: what else the losses are of.
+        detach: whether it is a constant to the outer loop.
+    """
+    create_graph = torch.is_grad_enabled() and not detach
+    with torch.inference_mode(False), torch.enable_grad():
+        theta, *rest = (t.clone() if t.is_inference() else t for t in (theta, *inputs))
+        if not create_graph:
+            theta, rest = theta.detach().requires_grad_(), [t.detach() for t in rest]
+        total = losses(theta, *rest).sum()
+        (g,) = torch.autograd.grad(total, theta, create_graph=create_graph)
+    return g
