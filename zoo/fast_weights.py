@@ -5,12 +5,14 @@ gradients and write weights (`ByLSTM`, `ByMLP`) treat every coordinate alike.
 """
 
 import math
+from collections.abc import Callable
 from copy import deepcopy
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from zoo.conv5 import PlainConvNet
 from zoo.errors import UsageError
@@ -149,9 +151,8 @@ class ByLSTM(nn.Module):
         start(self)
 
     def forward(self, g: Tensor) -> Tensor:
-        """(T, steps, P) -> (T, 1, P); task by task, as it takes much memory."""
-        last = [self.lstm(preprocess(task, self.p))[1][0] for task in g]  # of (steps, P, 2)
-        return self.out(torch.stack(last)).squeeze(-1)
+        """(T, steps, P) -> (T, 1, P)."""
+        return task_by_task(lambda task: self.out(self.lstm(preprocess(task, self.p))[1][0]), g)
 
 
 class ByMLP(nn.Module):
@@ -166,8 +167,20 @@ class ByMLP(nn.Module):
         start(self)
 
     def forward(self, g: Tensor) -> Tensor:
-        """(T, n, P) -> (T, n, P); task by task, for every number becomes 2 * units for a while."""
-        return torch.stack([self.layers(preprocess(task, self.p)).squeeze(-1) for task in g])
+        """(T, n, P) -> (T, n, P)."""
+        return task_by_task(lambda task: self.layers(preprocess(task, self.p)), g)
+
+
+def task_by_task(make: Callable[[Tensor], Tensor], g: Tensor) -> Tensor:
+    """make(each task's g) -> (..., P, 1), stacked: (T, ..., P).
+
+    On the way each number becomes dozens. So of several tasks none keeps them for the derivative:
+    they are made anew, a task at a time.
+    """
+    if len(g) == 1:
+        return make(g[0]).unsqueeze(0).squeeze(-1)
+    made = [checkpoint(make, task, use_reentrant=False, preserve_rng_state=False) for task in g]
+    return torch.stack(made).squeeze(-1)
 
 
 def attention(r: Tensor, keys: Tensor) -> Tensor:
