@@ -10,12 +10,12 @@ Departures from the paper:
    mini-ImageNet (`hidden=288`). Its output r is taken before the ReLU, as in the code.
 4. Not printed: whether gradients carry derivatives into d and m. As in the code they do not
    (`detach`); then nothing trains the softmax of u, which stays as it was drawn.
-5. T is not printed: d reads `draws` gradients, five as in the code, of the support in its random
-   order. With more shots they are of pairs, in turn of one class and of two; which pairs, and the
-   margin, is ours: the code has no contrastive loss.
+5. T is not printed: d reads `draws` gradients, as many as in the code; with more shots of pairs, in
+   turn of one class and of two. Pairs and margin are ours: the code has no contrastive loss.
 6. All layers share d and m; in the code convolutions have their own. MetaNet+ has a second d.
 7. `clip` is for the mean query loss; the code's, 10, is for a sum: 10 / (N Q) here.
-8. Other backbones than conv5 start as they do elsewhere, with the same weights in b and in u.
+8. The last biases of d and m start at 0: drawn as the rest, they silenced conv5 in a few updates.
+   Other backbones than conv5 start as they do elsewhere, with the same weights in b and in u.
 """
 
 from typing import Any

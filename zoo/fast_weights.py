@@ -104,10 +104,16 @@ def split(backbone: nn.Module, convs: int, hidden: int, way: int) -> tuple[nn.Mo
     return trunk, tail
 
 
-def start(net: nn.Module) -> None:
-    """Draw all weights from U[-0.1, 0.1) (Meta Networks, section 4)."""
+def start(net: nn.Module, out: nn.Module | None = None) -> None:
+    """Draw all weights from U[-0.1, 0.1) (Meta Networks, section 4), but no bias of a last layer.
+
+    A bias there is a fast weight for all coordinates alike: under hundreds of inputs the first
+    logits are so large that training silences the network (conv5 with 64 channels).
+    """
     for weight in net.parameters():
         nn.init.uniform_(weight, -0.1, 0.1)
+    if out is not None:
+        nn.init.zeros_(out.bias)  # type: ignore[arg-type]
 
 
 class Beside(nn.Module):
@@ -148,7 +154,7 @@ class ByLSTM(nn.Module):
         self.p = p
         self.lstm = nn.LSTM(2, units)
         self.out = nn.Linear(units, 1)
-        start(self)
+        start(self, self.out)
 
     def forward(self, g: Tensor) -> Tensor:
         """(T, steps, P) -> (T, 1, P)."""
@@ -164,7 +170,7 @@ class ByMLP(nn.Module):
         self.layers = nn.Sequential(
             nn.Linear(2, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, 1)
         )
-        start(self)
+        start(self, self.layers[-1])
 
     def forward(self, g: Tensor) -> Tensor:
         """(T, n, P) -> (T, n, P)."""
