@@ -146,6 +146,26 @@ def plain_step(learner: Any, batch: Any) -> Callable[[], Any]:
     return step
 
 
+def metanet_step(shot: int) -> Callable[[], Any]:
+    """MetaNet's update on Omniglot's images, one task, 5-way, 10 queries, as its paper trains."""
+    import torch
+
+    from tests.conftest import episode_of
+    from zoo import learners
+    from zoo.backbones import build_backbone
+
+    learner = learners.get("metanet")(build_backbone("conv5", (1, 28, 28)), 5)
+    optimizer = torch.optim.Adam(learner.parameters())
+    batch = episode_of(5, shot, 10, tasks=1)
+
+    def step() -> None:
+        learner.meta_loss(batch).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
 def update(step: Callable[[], Any]) -> str:
     """Seconds of one update, and its peak of anonymous memory."""
     import torch
@@ -186,6 +206,8 @@ MEASUREMENTS = {
     MAML.format(64) + "memory=low": lambda: update(maml_step(64, "second", memory="low")),
     "ProtoNet update, Conv4-64, 84x84, 20-way 5-shot": lambda: update(protonet_step()),
     "SNAIL update on Omniglot, 32 tasks, 5-way 5-shot": lambda: update(snail_step()),
+    "MetaNet update, 28x28, one task, 5-way 1-shot": lambda: update(metanet_step(1)),
+    "MetaNet update, 28x28, one task, 5-way 5-shot": lambda: update(metanet_step(5)),
     "MAML on Omniglot's Conv4-64, 5-way 1-shot, a task, one at a time": lambda: folding(1),
     "the same, eight at a time, folded into channels": lambda: folding(8),
 }
