@@ -56,10 +56,8 @@ class Run(Plan):
                 return done
             torch.set_num_threads(self.place.threads)
             made_with = environment(self.place.kind)  # before the files can change
-            metric = "mse" if self.benchmark.regression else "accuracy"
-            keeper = Keeper(
-                folder, f"val/{metric}", made_with["commit"], maximise=metric == "accuracy"
-            )
+            metric = self.judged_by
+            keeper = Keeper(folder, f"val/{metric}", made_with["commit"], maximise=metric != "mse")
             try:
                 self.train(folder, keeper, progress)
                 tested = self.test(folder, progress)
