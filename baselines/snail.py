@@ -105,7 +105,7 @@ class SNAIL(Learner):
             x = block(x, past)
         return self.out(x[:, past:])
 
-    def check_episodes(self, way: int, shot: int) -> None:
+    def check_episodes(self, way: int, shot: int, query: int) -> None:
         """Refuse sequences longer than what the TC blocks reach."""
         if shot > self.max_shot:
             raise UsageError(

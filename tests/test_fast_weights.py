@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from zoo.backbones import Classifier, build_backbone
 from zoo.contrastive import contrastive, pairs
 from zoo.fast_weights import ByLSTM, ByMLP, Tail, attention, preprocess, split
-from zoo.inner_loop import call, gradients
+from zoo.inner_loop import call, gradient_of
 
 
 def sigmoid(x):
@@ -124,7 +124,7 @@ def test_gradients_of_examples_are_their_own():
     def losses(w, z):
         return F.cross_entropy(tail(z, w)[1].mT, y, reduction="none")
 
-    g = gradients(losses, tail.weights.expand(2, 3, -1), z, detach=True)
+    g = gradient_of(losses, tail.weights.expand(2, 3, -1), z, detach=True)
     assert not g.requires_grad
     for t in range(2):
         for i in range(3):

@@ -240,6 +240,26 @@ def pixels(image: tuple[int, ...]) -> Backbone:
     return Pixels(math.prod(image))
 
 
+class Pixels20(Backbone):
+    """An image of 20x20 pixels, as numbers."""
+
+    family = "lstm_memory"  # the networks that it is published before
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.features = channels * 20 * 20
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, *image) -> (n, D)."""
+        return F.interpolate(x, size=(20, 20), mode="area").flatten(1)
+
+
+@register_backbone("pixels20")
+def pixels20(image: tuple[int, ...]) -> Backbone:
+    """The image itself, of 20x20 pixels by means over areas (Santoro 2016)."""
+    return Pixels20(_checked("pixels20", image, 1)[0])
+
+
 class Classifier(nn.Module):
     """A backbone and a linear head, as learners with one logit a way have it."""
 

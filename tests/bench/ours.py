@@ -166,6 +166,41 @@ def metanet_step(shot: int) -> Callable[[], Any]:
     return step
 
 
+def mann_step(plain: bool) -> Callable[[], Any]:
+    """MANN's update, 16 sequences of 50 on Omniglot; or with its recurrence written plainly."""
+    import torch
+
+    from baselines.mann import MANN
+    from tests import lrua_plain
+    from tests.conftest import episode_of
+    from zoo.backbones import build_backbone
+
+    learner = MANN(build_backbone("pixels20", (1, 28, 28)), 5)
+    if plain:
+        memory = learner.memory
+        memory.forward = lambda x: (lrua_plain.run(memory, x), memory.start(x))  # type: ignore[method-assign]
+    optimizer = learner.configure_optimizers()
+    batch = episode_of(5, 9, 1, tasks=16)
+
+    def step() -> None:
+        learner.meta_loss(batch).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    torch.set_num_threads(2)
+    return step
+
+
+def updates(step: Callable[[], Any]) -> str:
+    """Updates a second, and the peak of anonymous memory of one."""
+
+    def work() -> int:
+        step()
+        return 1
+
+    return f"{rate(work):.1f} updates/s, {timed(step)['megabytes']:,.0f} MB"
+
+
 def update(step: Callable[[], Any]) -> str:
     """Seconds of one update, and its peak of anonymous memory."""
     import torch
@@ -208,6 +243,8 @@ MEASUREMENTS = {
     "SNAIL update on Omniglot, 32 tasks, 5-way 5-shot": lambda: update(snail_step()),
     "MetaNet update, 28x28, one task, 5-way 1-shot": lambda: update(metanet_step(1)),
     "MetaNet update, 28x28, one task, 5-way 5-shot": lambda: update(metanet_step(5)),
+    "MANN update, 16 sequences of 50": lambda: updates(mann_step(False)),
+    "the same, its recurrence step by step": lambda: updates(mann_step(True)),
     "MAML on Omniglot's Conv4-64, 5-way 1-shot, a task, one at a time": lambda: folding(1),
     "the same, eight at a time, folded into channels": lambda: folding(8),
 }
