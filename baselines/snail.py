@@ -99,7 +99,7 @@ class SNAIL(Learner):
 
     def forward(self, episode: Episode) -> Tensor:
         """Logits (T, N*Q, N), in regression predictions, of the last step of each sequence."""
-        self.check_episodes(self.way, shots_of(episode.support, self.way))
+        self.check_episodes(self.way, shots_of(episode.support, self.way), 0)
         x, past = self.sequences(episode), episode.support.x.shape[1]
         for block in self.blocks:
             x = block(x, past)
