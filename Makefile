@@ -27,7 +27,7 @@ setup: .venv/ready ## the environment in .venv: Python 3.11-3.13, PyTorch, Light
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: setup ## the tests, at most 10 minutes; set ZOO_DATA=DIR to test on real images too
+test: setup ## the tests, about a quarter of an hour; set ZOO_DATA=DIR to test on real images too
 	$(BIN)/python -m pytest $(TESTS)
 
 lint: setup ## ruff and mypy

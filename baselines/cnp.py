@@ -56,8 +56,8 @@ class CNP(MetricLearner):
                 ``all`` over the whole support, for regression [section 2.2]; null for ``all`` on
                 the backbone mlp, else ``class``.
             decoder: g's hidden layers [authors' notebook].
-            min_context: in regression, the least context of a training step; the most is
-                `train_shot` [authors' notebook].
+            min_context: in regression, the least context of a training step, or `train_shot`,
+                the most, if that is less [authors' notebook].
             min_sd: in regression, what no predicted deviation is below [authors' notebook].
             batch_norm: constants of training at test.
             outer_lr: of Adam [authors' notebook].

@@ -77,7 +77,7 @@ class MAML(Learner):
             outer_lr: beta, of Adam [authors' code].
         """
         if batch_norm == "running":  # inner steps have no running statistics of their own
-            raise UsageError("batch_norm running: MAML has batch and support")
+            raise UsageError(f"batch_norm running: {self.title} has batch and support")
         if memory not in MEMORY:
             raise UsageError(f"memory {memory}: choose from {', '.join(MEMORY)}")
         if multi_step and not inner_steps:

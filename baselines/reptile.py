@@ -8,7 +8,8 @@ Departures from the paper:
    shuffled before every pass. So a test follows from its episodes and weights alone.
 3. A minibatch larger than the support is the support; theirs repeats examples.
 4. The networks are MAML's, as the paper says; the authors' code has a linear layer on all 2x2
-   pixels for Omniglot, and pools before batch norm, to 6x6 pixels, for mini-ImageNet.
+   pixels for Omniglot, and pools to 6x6 pixels for mini-ImageNet. Without Adam, `inner_lr` is for
+   the mean loss; on images theirs is summed over the minibatch.
 5. Weights start as PyTorch's do, and Adam's epsilon stands where PyTorch has it.
 6. The checkpoint that validated best is tested; theirs is the last.
 7. For sinusoids, ReLU and random inputs; the authors' demonstration has tanh and even distances.

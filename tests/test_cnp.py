@@ -31,6 +31,11 @@ def regressor(outputs: int = 2, **options) -> CNP:
     return CNP(backbone, outputs, aggregate="all", **options).double()
 
 
+def apart() -> CNP:
+    """Averages within classes, which regression does not have."""
+    return CNP(build_backbone("mlp", (2,)), 2, aggregate="class")
+
+
 def layers(net, x, last_is_linear=True):
     """A network of affine maps with ReLU between them, in numpy: (n, D) -> (n, O)."""
     arrays = [p.detach().numpy() for p in net.parameters()]
@@ -133,7 +138,7 @@ def test_the_gradient_of_the_loss_is_right():
 def test_classes_are_averaged_apart_and_laid_side_by_side():
     torch.manual_seed(0)
     backbone = build_backbone("mlp[width=4,depth=1]", IMAGE)
-    learner, e = CNP(backbone, 5).eval(), episode_of(image=IMAGE)
+    learner, e = CNP(backbone, 5, aggregate="class").eval(), episode_of(image=IMAGE)
     logits = learner(e).detach().numpy()
     for t in range(e.tasks):
         x, y, x_query = (part[t].numpy() for part in (*e.support, e.query.x))
@@ -155,8 +160,8 @@ def test_classes_are_averaged_apart_and_laid_side_by_side():
         (lambda: regressor(decoder="conv4"), "conv4: needs images"),
         (lambda: CNP(build_backbone("mlp", (2,)), 1, aggregate="some"), "choose from class, all"),
         (lambda: Plan("cnp[aggregate=all]", "glyphs"), "aggregate all: .* use backbone=mlp"),
-        (lambda: CNP(build_backbone("mlp", (2,)), 2)(points()), "these tasks need aggregate=all"),
-        (lambda: CNP(build_backbone("mlp", (2,)), 2).meta_loss(points()), "need aggregate=all"),
+        (lambda: apart()(points()), "these tasks need aggregate=all"),
+        (lambda: apart().meta_loss(points()), "need aggregate=all"),
         (lambda: regressor().meta_loss(episode_of()), "these tasks need aggregate=class"),
         (lambda: regressor().evaluate(episode_of()), "these tasks need aggregate=class"),
     ],

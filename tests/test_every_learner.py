@@ -18,7 +18,7 @@ def trials():
                 yield pytest.param(make, check, id=f"{make}-{check.run.__name__}")
 
 
-@pytest.mark.parametrize(("make", "check"), trials())
+@pytest.mark.parametrize(("make", "check"), list(trials()))
 def test_it_conforms(make: Maker, check: Check):
     try:
         check.run(make)

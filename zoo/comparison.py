@@ -34,6 +34,8 @@ def comparison(options: argparse.Namespace) -> int:
     ways: list[int] | list[None] = [None]
     if options.ways or not benchmark.regression:
         ways = list(numbers(options.ways or "5", "--ways"))
+    axes: tuple[Iterable[int | None], Iterator[int], Iterator[int]]
+    axes = (ways, numbers(shots, "--shots"), numbers(options.seeds, "--seeds"))
     place = place_of(options)
     stores = place.open(benchmark)
 
@@ -46,8 +48,6 @@ def comparison(options: argparse.Namespace) -> int:
     runs: list[Run] = []
     untrained: dict[str, Run] = {}  # the same without an update, by the name of the trained run
     refused = 0
-    axes: tuple[Iterable[int | None], Iterator[int], Iterator[int]]
-    axes = (ways, numbers(shots, "--shots"), numbers(options.seeds, "--seeds"))
     for name, way, shot, seed in itertools.product(names, *axes):
         try:
             runs.append(plan(name, way, shot, seed))
