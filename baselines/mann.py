@@ -2,31 +2,31 @@
 
 Departures from the paper:
 
-1. `protocol=standard` is not the paper's: the support set is read in order, then each query reads
-   a copy of the state behind it and writes nothing. It trains on one sequence of offset labels with
-   a loss at every step, as the paper does, but the support set comes first.
-2. The order of a sequence follows from a hash of its examples, strings from one of the support.
+1. `protocol=standard` is not the paper's: the support set is read in order and one step more, for
+   its last label; then each query, without a label, reads a copy of the state behind it and writes
+   nothing. Training does the same, with a loss at every step and at every query.
+2. The order of protocol `instances` and the strings follow from a hash of the examples.
 3. The n least-used rows are exactly n, where eq. 6 takes all that are equally little used. All of
    them are erased; the text has one. A memory starts at zero.
 4. Every head writes its key to all n rows (eq. 7, 8): the paper does not say how heads differ.
    `own_rows` takes the choices of the code that circulates (zoo/lrua.py).
 5. Weights start by Xavier's rule; training images are not turned or shifted a little; sequences
-   of fifteen ways have 150 examples, not 100.
-6. Regression reads a network's features of x; the form of its variance is ours.
+   of fifteen ways have 150 examples, not 100. In regression the form of the variance is ours.
 """
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from zoo import Episode, Learner, register
 from zoo.backbones import Backbone
 from zoo.errors import UsageError
+from zoo.layers import pointwise
 from zoo.lrua import LRUA, State
 from zoo.registry import hint
-from zoo.sequences import LABELS, Numbers, by_instance, key_of, offset, shuffled
+from zoo.sequences import LABELS, Numbers, both, by_instance, encoded, key_of, shuffled
 
 PROTOCOLS = ("standard", "instances")
-INSTANCES = 10  # of each class in a sequence of protocol `instances`
 
 
 @register("mann")
@@ -90,58 +90,58 @@ class MANN(Learner):
 
     def check_episodes(self, way: int, shot: int, query: int) -> None:
         """Protocol `instances` has ten examples of each class."""
-        if self.protocol == "instances" and (shot, query) != (INSTANCES - 1, 1):
+        if self.protocol == "instances" and (shot, query) != (9, 1):
             raise UsageError(
-                f"protocol instances takes sequences of {INSTANCES} examples of each class, not "
-                f"{shot} + {query}: use --shot {INSTANCES - 1} --query 1, in training too"
+                f"protocol instances takes ten examples of each class, not {shot} + {query}: "
+                "use --shot 9 --query 1, in training too"
             )
 
     def forward(self, episode: Episode) -> Tensor:
         """Read the support, then look each query up: logits (T, N*Q, N), or means (T, Q, N)."""
-        return self.labels.predict(*self.answer(episode), episode.way)
+        answer, key, _ = self.standard(episode)
+        return self.labels.predict(answer[:, episode.support.x.shape[1] :], key, episode.way)
 
-    def answer(self, episode: Episode) -> tuple[Tensor, Tensor]:
-        """What is said of each query behind the support (T, N*Q, outputs), and the key (T,)."""
-        (x, y), key = episode.support, key_of(episode.support.x)
-        z, z_query = self.embed(torch.cat([x, episode.query.x], 1)).tensor_split([x.shape[1]], 1)
-        _, state, label = self.read(z, y, key)
-        last = label[:, -1:].expand(-1, z_query.shape[1], -1)
-        return self.head(self.memory.peek(torch.cat([z_query, last], -1), state)), key
+    def standard(self, episode: Episode) -> tuple[Tensor, Tensor, Tensor]:
+        """What is said of each support step, then of each query (T, n, outputs); key; y (T, n)."""
+        (x, y), key = both(episode), key_of(episode.support.x)
+        z, z_query = pointwise(self.net, x).tensor_split([episode.support.x.shape[1]], 1)
+        read, state = self.read(z, episode.support.y, key)
+        peeked = self.memory.peek(F.pad(z_query, (0, self.labels.inputs)), state)
+        return self.head(torch.cat([read, peeked], 1)), key, y
 
-    def sequence(self, episode: Episode) -> tuple[Tensor, ...]:
-        """What is said at each step (T, n, outputs), the key, what is right, and the order."""
-        (x, y), order = shuffled(episode, support_first=self.protocol == "standard")
-        key = key_of(episode.support.x)
-        return self.head(self.read(self.embed(x), y, key)[0]), key, y, order
+    def instances(self, episode: Episode) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same of each step of one sequence of all examples, and their order (T, n)."""
+        ((x, y), order), key = shuffled(episode), key_of(episode.support.x)
+        return self.head(self.read(pointwise(self.net, x), y, key)[0]), key, y, order
 
-    def embed(self, x: Tensor) -> Tensor:
-        """(T, n, *image) -> (T, n, D)."""
-        return self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    def read(self, z: Tensor, y: Tensor, key: Tensor) -> tuple[Tensor, State]:
+        """Each example beside the label of the one before it: [h_t, r_t], and the last state.
 
-    def read(self, z: Tensor, y: Tensor, key: Tensor) -> tuple[Tensor, State, Tensor]:
-        """Each example beside the label of the one before it: [h_t, r_t], last state, labels."""
-        if y.is_floating_point() != isinstance(self.labels, Numbers):
-            raise UsageError("labels: numbers are for regression, one_hot and strings for classes")
-        label = self.labels.encode(y, key).to(z)
-        return *self.memory(torch.cat([z, offset(label)], -1)), label
+        One step more has the last label, and no example.
+        """
+        label = F.pad(encoded(self.labels, y, key).to(z), (0, 0, 1, 0))
+        outputs, state = self.memory(torch.cat([F.pad(z, (0, 0, 0, 1)), label], -1))
+        return outputs[:, :-1], state
 
     def meta_loss(self, episode: Episode) -> Tensor:
-        """Of every step of one sequence of all examples (section 2)."""
-        answer, key, y, _ = self.sequence(episode)
+        """Of every step (section 2)."""
+        steps = self.standard if self.protocol == "standard" else self.instances
+        answer, key, y, *_ = steps(episode)
         return self.labels.loss(answer, key, y).mean()
 
     def evaluate(self, episode: Episode) -> tuple[dict[str, Tensor], Tensor]:
         """With protocol `instances` accuracy@instance1, ...; in regression nll too."""
+        rows = episode.support.y.shape[1]
         if self.protocol == "standard":
-            metrics, prediction = super().evaluate(episode)
+            metrics, said = super().evaluate(episode)
             if isinstance(self.labels, Numbers):
-                metrics["nll"] = self.labels.loss(*self.answer(episode), episode.query.y).mean(1)
-            return metrics, prediction
-        answer, key, y, order = self.sequence(episode)
+                metrics["nll"] = self.labels.loss(*self.standard(episode))[:, rows:].mean(1)
+            return metrics, said
+        answer, key, y, order = self.instances(episode)
         metrics = by_instance(self.labels.right(answer, key, y), y, episode.way)
         metrics["nll"] = self.labels.loss(answer, key, y).mean(1)
         said = self.labels.predict(answer, key, episode.way).argmax(-1)
-        return metrics, said.gather(1, order.argsort(1)[:, episode.support.y.shape[1] :])
+        return metrics, said.gather(1, order.argsort(1)[:, rows:])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """RMSProp or Adam, at one rate."""

@@ -12,8 +12,9 @@ from zoo import Episode, Examples
 from zoo.backbones import build_backbone
 from zoo.errors import UsageError
 from zoo.experiment import Run
+from zoo.layers import pointwise
 from zoo.plan import Place
-from zoo.sequences import Numbers, OneHot, Strings, hashed, instances, key_of, offset, shuffled
+from zoo.sequences import Numbers, Strings, hashed, instances, key_of, shuffled
 
 IMAGE = (1, 28, 28)
 TEN = {"way": 5, "shot": 9, "query": 1}
@@ -48,7 +49,7 @@ def test_pixels20_is_the_mean_over_areas():
 def test_a_label_never_reaches_its_own_step(labels):
     """Changing the label of step t changes no answer up to step t, and some answer behind it."""
     learner, batch = mann(labels=labels).double(), episode_of(**TEN, tasks=2)
-    x = learner.embed(torch.cat([batch.support.x, batch.query.x], 1).double())
+    x = pointwise(learner.net, torch.cat([batch.support.x, batch.query.x], 1).double())
     y, key = torch.cat([batch.support.y, batch.query.y], 1), key_of(batch.support.x)
     for t in (0, 7, 30):
         other = y.clone()
@@ -60,49 +61,40 @@ def test_a_label_never_reaches_its_own_step(labels):
 
 def test_the_sequence_is_every_example_once_in_an_order_of_the_examples():
     batch = episode_of(**TEN, tasks=3)
-    (x, y), order = shuffled(batch, support_first=False)
+    (x, y), order = shuffled(batch)
     everything = torch.cat([batch.support.x, batch.query.x], 1)
     labels = torch.cat([batch.support.y, batch.query.y], 1)
     for t in range(3):
         assert sorted(order[t].tolist()) == list(range(50)) and order[t].tolist() != list(range(50))
         assert torch.equal(x[t], everything[t, order[t]]) and torch.equal(y[t], labels[t, order[t]])
     alone = Episode(*(Examples(e.x[1:2], e.y[1:2]) for e in batch[:2]), 5)
-    assert torch.equal(shuffled(alone, support_first=False)[1][0], order[1])
+    assert torch.equal(shuffled(alone)[1][0], order[1])
     # The queries, which lie at the end of an episode, class by class, are spread evenly.
     many = episode_of(**TEN, tasks=400, image=(1, 4, 4))
-    places = shuffled(many, support_first=False)[1].argsort(1)[:, 45:].double()
+    places = shuffled(many)[1].argsort(1)[:, 45:].double()
     assert places.mean() == pytest.approx(24.5, abs=1.5)
     assert (places[:, 0] > places[:, 1]).double().mean() == pytest.approx(0.5, abs=0.1)
-
-
-def test_the_support_comes_first_where_asked():
-    batch = episode_of(query=9)
-    (x, y), order = shuffled(batch, support_first=True)
-    assert torch.equal(x[:, :10], batch.support.x) and torch.equal(y[:, :10], batch.support.y)
-    assert order[0, 10:].tolist() != list(range(10, 55)) == sorted(order[0, 10:].tolist())
 
 
 def test_the_order_of_a_hash_does_not_depend_on_the_query_labels():
     batch = episode_of(**TEN)
     blind = batch._replace(query=batch.query._replace(y=torch.zeros_like(batch.query.y)))
-    assert torch.equal(*(shuffled(e, support_first=True)[1] for e in (blind, batch)))
+    assert torch.equal(*(shuffled(e)[1] for e in (blind, batch)))
     assert len(hashed(batch.support.x).unique()) == 4 * 45
 
 
 def test_instances_are_counted_from_one():
     y = torch.tensor([[0, 1, 0, 0, 1, 2]])
     assert instances(y, 3).tolist() == [[1, 1, 2, 3, 2, 1]]
-    labels = torch.eye(2).expand(1, -1, -1)
-    assert offset(labels).tolist() == [[[0, 0], [1, 0]]]
 
 
 def test_accuracy_by_instance_of_answers_worked_out_by_hand(monkeypatch):
     """Right from the second instance on, as with a perfect memory; class 0 said at the first."""
     learner, batch = mann(protocol="instances").eval(), episode_of(**TEN, tasks=3)
-    (_, y), order = shuffled(batch, support_first=False)
+    (_, y), order = shuffled(batch)
     said = torch.where(instances(y, 5) > 1, y, 0)
     answer = 20.0 * torch.nn.functional.one_hot(said, 5)
-    monkeypatch.setattr(learner, "sequence", lambda e: (answer, None, y, order))
+    monkeypatch.setattr(learner, "instances", lambda e: (answer, None, y, order))
     metrics, prediction = learner.evaluate(batch)
     assert set(metrics) == {"nll", *(f"accuracy@instance{k}" for k in range(1, 11))}
     assert metrics["accuracy@instance1"].tolist() == pytest.approx([0.2] * 3)
@@ -113,21 +105,29 @@ def test_accuracy_by_instance_of_answers_worked_out_by_hand(monkeypatch):
     assert torch.equal(prediction, said.gather(1, place))
 
 
-def test_the_loss_is_that_of_every_step():
-    learner, batch = mann(), episode_of(**TEN, tasks=2)
-    answer, _, y, _ = learner.sequence(batch)
+@pytest.mark.parametrize("protocol", ["standard", "instances"])
+def test_the_loss_is_that_of_every_step(protocol):
+    learner, batch = mann(protocol=protocol), episode_of(**TEN, tasks=2)
+    if protocol == "standard":
+        y = torch.cat([batch.support.y, batch.query.y], 1)
+        heard = learner.read(pointwise(learner.net, batch.support.x), batch.support.y, None)[0]
+        answer = torch.cat([learner.head(heard), learner(batch)], 1)
+    else:
+        answer, _, y, _ = learner.instances(batch)
     p = answer.softmax(-1).detach().numpy()
     steps = [-math.log(p[t, i, y[t, i]]) for t in range(2) for i in range(50)]
     assert learner.meta_loss(batch).item() == pytest.approx(np.mean(steps), rel=1e-5)
 
 
 def test_queries_read_the_state_behind_the_support():
+    """Behind each image beside the label of the one before, and the last label alone."""
     learner, batch = mann().eval(), episode_of()
-    z, key = learner.embed(batch.support.x), key_of(batch.support.x)
-    _, state, _ = learner.read(z, batch.support.y, key)
-    last = OneHot(5).encode(batch.support.y[:, -1:], key).float()
+    nothing = torch.zeros(4, 1, 400), torch.zeros(4, 1, 5)
+    images = torch.cat([pointwise(learner.net, batch.support.x), nothing[0]], 1)
+    labels = torch.cat([nothing[1], torch.eye(5)[batch.support.y]], 1)
+    _, state = learner.memory(torch.cat([images, labels], -1))
     for q in (0, 14):
-        query = torch.cat([learner.embed(batch.query.x[:, q : q + 1]), last], -1)
+        query = torch.cat([pointwise(learner.net, batch.query.x[:, q : q + 1]), nothing[1]], -1)
         expected = learner.head(learner.memory.peek(query, state))
         torch.testing.assert_close(learner(batch)[:, q : q + 1], expected)
 
@@ -176,12 +176,12 @@ def points(tasks=3, outputs=1) -> Episode:
 def test_regression_has_a_normal_head():
     learner, batch = mann(1, image=(1,)).eval(), points()
     metrics, prediction = learner.evaluate(batch)
-    answer = learner.answer(batch)[0].detach().double()
+    answer = learner.standard(batch)[0][:, 5:].detach().double()
     mean, sd = answer[..., :1], torch.log1p(answer[..., 1:].exp()) + 0.01
     density = torch.exp(-((batch.query.y - mean) ** 2) / (2 * sd**2)) / (
         sd * math.sqrt(2 * math.pi)
     )
-    torch.testing.assert_close(metrics["nll"].double(), -density.log().mean((1, 2)))
+    torch.testing.assert_close(metrics["nll"], -density.log().mean((1, 2)).float())
     torch.testing.assert_close(metrics["mse"].double(), ((batch.query.y - mean) ** 2).mean((1, 2)))
     assert torch.equal(prediction, learner(batch))
     learner.meta_loss(batch).backward()

@@ -30,21 +30,23 @@ def key_of(support: Tensor) -> Tensor:
     return _mixed(hashed(support).sum(-1))
 
 
-def shuffled(episode: Episode, *, support_first: bool) -> tuple[Examples, Tensor]:
+def both(episode: Episode) -> Examples:
+    """Support and query examples side by side."""
+    parts = zip(episode.support, episode.query, strict=True)
+    return Examples(*(torch.cat(pair, 1) for pair in parts))
+
+
+def shuffled(episode: Episode) -> tuple[Examples, Tensor]:
     """Support and query examples as one sequence, in an order that follows from the examples.
 
     Args:
         episode: whose queries stand class by class, so that their order would tell their labels.
-        support_first: whether the support set stays in front, in its own order.
 
     Returns:
         The sequence; and which example, support before query, stands at each step, (T, n).
     """
-    x, y = (torch.cat(parts, 1) for parts in zip(episode.support, episode.query, strict=True))
+    x, y = both(episode)
     rank = _mixed(hashed(x) ^ key_of(episode.support.x).unsqueeze(1)) & POSITIVE
-    if support_first:
-        rows = episode.support.y.shape[1]
-        rank[:, :rows] = torch.arange(-rows, 0, device=x.device)
     order = rank.argsort(dim=1, stable=True)
     tasks = torch.arange(len(x), device=x.device).unsqueeze(1)
     return Examples(x[tasks, order], y[tasks, order]), order
@@ -62,11 +64,6 @@ def by_instance(right: Tensor, y: Tensor, way: int) -> dict[str, Tensor]:
         f"accuracy@instance{k}": (right & (count == k)).sum(1) / way
         for k in range(1, y.shape[1] // way + 1)
     }
-
-
-def offset(labels: Tensor) -> Tensor:
-    """Each step beside the label of the one before, zeros at first: (T, n, D) -> (T, n, D)."""
-    return F.pad(labels, (0, 0, 1, 0))[:, :-1]
 
 
 class OneHot:
@@ -161,6 +158,19 @@ class Numbers:
 
 
 Labels = OneHot | Strings | Numbers  # how a network reads a label, and what it answers with
+
+
+def encoded(labels: Labels, y: Tensor, key: Tensor) -> Tensor:
+    """As a network reads them, (T, n, inputs).
+
+    Raises:
+        UsageError: numbers for classes, or classes for numbers.
+    """
+    if y.is_floating_point() != isinstance(labels, Numbers):
+        raise UsageError("labels: numbers are for regression, one_hot and strings for classes")
+    return labels.encode(y, key)
+
+
 LABELS: dict[str, Callable[[int], Labels]] = {
     "one_hot": OneHot,
     "strings": Strings,
