@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo import Episode, Learner, register
-from zoo.backbones import Backbone
+from zoo.backbones import MLP, Backbone
 from zoo.errors import UsageError
 from zoo.layers import pointwise
 from zoo.lrua import LRUA, State
@@ -61,7 +61,7 @@ class MANN(Learner):
             backbone: from images to D features; pixels20 is the paper's [section 4.2].
             way: N, the same in training and test, but with strings; in regression outputs.
             protocol: ``standard``; ``instances``: by a class's appearance in it [section 4.1].
-            labels: ``one_hot``, ``strings``, ``numbers``; null for what fits `way` [section 4.2].
+            labels: ``one_hot``, ``strings``, ``numbers``; null for numbers on mlp, else one_hot.
             controller: cells of the LSTM [section 4.2].
             rows: of the memory [section 4.2].
             width: numbers in a row [section 4.2].
@@ -71,7 +71,7 @@ class MANN(Learner):
             adam: Adam, not RMSProp of decay 0.95 and momentum 0.9 [TensorFlow re-implementations].
             outer_lr: of the optimiser [TensorFlow re-implementations].
         """
-        labels = labels or ("numbers" if way == 1 else "one_hot")
+        labels = labels or ("numbers" if isinstance(backbone, MLP) else "one_hot")
         for name, value, known in (("protocol", protocol, PROTOCOLS), ("labels", labels, LABELS)):
             if value not in known:
                 raise UsageError(f"{name} {value}: {hint(value, known)}")

@@ -20,15 +20,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo import Episode, Learner, register
-from zoo.backbones import Linear, normalising
+from zoo import Episode, register
+from zoo.backbones import MLP, Linear
 from zoo.causal import Attention, TCBlock
 from zoo.episode import fewer_shots, shots_of
 from zoo.errors import UsageError
+from zoo.metric import MetricLearner
 
 
 @register("snail")
-class SNAIL(Learner):
+class SNAIL(MetricLearner):
     """Read the labelled support set and then the query as one sequence, by attention over time."""
 
     title = "SNAIL"
@@ -43,7 +44,7 @@ class SNAIL(Learner):
         backbone: nn.Module,
         way: int,
         *,
-        max_shot: int = 5,
+        max_shot: int | None = None,
         mixed_shots: bool = True,
         embedding: int | None = None,
         tc: bool = True,
@@ -57,7 +58,8 @@ class SNAIL(Learner):
         Args:
             backbone: from images to D features.
             way: N, the same in training and test; in regression the number of outputs.
-            max_shot: the most shots of an episode: sequences of N*K + 1 steps [section 5.1].
+            max_shot: the most shots of an episode, which sequences have room for; null for 5, or
+                25 points on the backbone mlp [section 5.1].
             mixed_shots: train on 1 to `train_shot` shots, drawn anew each update [section 5.1].
             embedding: features of a linear layer behind the backbone, 64 for Omniglot's; null for
                 none [section 5.1].
@@ -67,6 +69,8 @@ class SNAIL(Learner):
             batch_norm: constants of training at test [not printed].
             outer_lr: of Adam [not printed].
         """
+        regression = isinstance(backbone, MLP)
+        max_shot = (25 if regression else 5) if max_shot is None else max_shot
         if max_shot < 1:
             raise UsageError(f"max_shot {max_shot}: expected a number of at least 1")
         if embedding is not None and embedding < 1:
@@ -80,12 +84,9 @@ class SNAIL(Learner):
             backbone = nn.Sequential(backbone, Linear(features, embedding))
         super().__init__(backbone, way, batch_norm=batch_norm, outer_lr=outer_lr)
         self.max_shot, self.mixed_shots = max_shot, mixed_shots
-        self.transductive = self.batch_norm == "batch"
-        # One batch norm over the meta-batch; and one number of shots.
-        self.joint_tasks = self.batch_norm == "running" or mixed_shots
-        self.embeds_alone = self.batch_norm in ("running", "none")
+        self.joint_tasks |= mixed_shots  # one number of shots
         channels = (embedding or features) + way
-        length = way * max_shot + 1
+        length = (1 if regression else way) * max_shot + 1
         self.blocks = nn.ModuleList()
         for keys, values in ((64, 32), (256, 128), (512, 256)):
             if attention:
@@ -130,14 +131,3 @@ class SNAIL(Learner):
         y = y if y.is_floating_point() else F.one_hot(y, self.way)
         steps = torch.cat([z_support, y.to(z_support)], dim=-1)
         return torch.cat([steps, F.pad(z_query, (0, self.way))], dim=1)
-
-    def embed(self, episode: Episode) -> tuple[Tensor, Tensor]:
-        """Of support and query images, in one pass: (T, N*K, D), (T, N*Q, D)."""
-        rows = episode.support.x.shape[1]
-        x = torch.cat([episode.support.x, episode.query.x], dim=1)
-        with normalising(self.net, support_rows=rows):
-            if self.batch_norm in ("running", "none"):
-                z = self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-            else:
-                z = torch.stack([self.net(task) for task in x])
-        return z[:, :rows], z[:, rows:]

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.backbones import Backbone, Linear, _checked
+from zoo.backbones import Backbone, Linear, checked
 from zoo.layers import BatchNorm, Conv, block, fold
 from zoo.registry import register_backbone
 
@@ -62,4 +62,4 @@ class SnailResNet(Backbone):
 @register_backbone("resnet_snail")
 def resnet_snail(image: tuple[int, ...]) -> Backbone:
     """Four residual blocks of 64, 96, 128, 256 channels and 384 features (Mishra 2018)."""
-    return SnailResNet(_checked("resnet_snail", image, 1))
+    return SnailResNet(checked("resnet_snail", image, 1))
