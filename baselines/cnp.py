@@ -21,6 +21,7 @@ from baselines.protonet import prototypes
 from zoo import Episode, Examples, register
 from zoo.backbones import MLP, Backbone, Classifier, build_backbone
 from zoo.errors import UsageError
+from zoo.layers import pointwise
 from zoo.losses import task_loss
 from zoo.metric import MetricLearner
 
@@ -125,11 +126,6 @@ class CNP(MetricLearner):
         """Refuse the other kind of tasks."""
         if self.aggregate != (right := "all" if episode.query.y.is_floating_point() else "class"):
             raise UsageError(f"aggregate {self.aggregate}: these tasks need aggregate={right}")
-
-
-def pointwise(net: nn.Module, x: Tensor) -> Tensor:
-    """(T, n, D) -> (T, n, O), each point by itself."""
-    return net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
 def decode(g: nn.Module, x: Tensor, r: Tensor) -> Tensor:

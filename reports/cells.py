@@ -14,6 +14,8 @@ NORMS = {
     "support": "the support set's statistics",
 }
 
+INSTANCES = (1, 2, 3, 4, 5, 10)  # of each class, whose accuracies are published
+
 Run = dict[str, Any]  # a row of records.load
 
 
@@ -24,7 +26,15 @@ class Cell(NamedTuple):
     unlike: str  # what sets them apart from other runs with an equal claim to the cell, or ""
 
 
-Line = dict[tuple[int, int], Cell]  # (way, shot; 0 for none) -> cell, where one was run
+class Column(NamedTuple):
+    """What a table has a column for; 0 for none."""
+
+    way: int
+    instance: int  # K of the accuracy at a class's K-th instance, which has no shots
+    shot: int
+
+
+Line = dict[Column, Cell]  # where one was run
 
 
 def runs_of(frame: pd.DataFrame) -> list[Run]:
@@ -37,18 +47,19 @@ def lines(runs: list[Run], order: Sequence[str] = ()) -> Iterator[Line]:
 
     Runs of one cell that differ in more than their seed are spread over several lines.
     """
-    found: dict[tuple[Any, ...], dict[tuple[int, int], list[list[Run]]]] = {}
+    found: dict[tuple[Any, ...], dict[Column, list[list[Run]]]] = {}
     for run in sorted(runs, key=lambda run: (run["status"] != "done", run["seed"], run["run"])):
         place = order.index(run["learner"]) if run["learner"] in order else len(order)
         name = (run["title"].casefold(), run["learner"], format_overrides(run["variant"]))
         terms = (str(run[part]) for part in ("benchmark", "terms", "budget", "backbone_family"))
         cells = found.setdefault((place, *name, *terms), {})
-        groups = cells.setdefault((_count(run["way"]), _count(run["shot"])), [])
-        group = next((group for group in groups if alike(group[0], run)), None)
-        if group is None:
-            groups.append([run])
-        else:
-            group.append(run)
+        for column in columns_of(run):
+            groups = cells.setdefault(column, [])
+            group = next((group for group in groups if alike(group[0], run)), None)
+            if group is None:
+                groups.append([run])
+            else:
+                group.append(run)
     for _, cells in sorted(found.items()):
         for rank in range(max(len(groups) for groups in cells.values())):
             yield {
@@ -56,6 +67,14 @@ def lines(runs: list[Run], order: Sequence[str] = ()) -> Iterator[Line]:
                 for column, groups in sorted(cells.items())
                 if rank < len(groups)
             }
+
+
+def columns_of(run: Run) -> list[Column]:
+    """Where a run stands: at its way and shot, or once for each instance."""
+    way = _count(run["way"])
+    if run["settings"].get("protocol") == "instances":
+        return [Column(way, instance, 0) for instance in INSTANCES]
+    return [Column(way, 0, _count(run["shot"]))]
 
 
 def alike(a: Run, b: Run) -> bool:

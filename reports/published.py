@@ -47,20 +47,22 @@ def match(run: Run, published: pd.DataFrame, metric: str = "accuracy") -> pd.Ser
 
     Among the primary rows of the run's learner, benchmark, backbone family, way, shot and metric:
     those whose `settings` all equal the run's and name every override of its variant; of these the
-    one with most settings, the first in the file if several have as many.
+    one with most settings, the first in the file if several have as many. An accuracy at a class's
+    K-th instance is published as one of K - 1 shots.
 
     Args:
         run: a row of `records.load`.
         published: as `published()` returns it.
         metric: as the record names it.
     """
+    _, at, instance = metric.partition("@instance")
     wanted = {
         "primary": 1,
         "learner_key": run["learner"],
         "benchmark_key": benchmark_key(run["benchmark"]),
         "backbone_key": run["backbone_family"],
         "way": run["way"],
-        "shot": run["shot"],
+        "shot": int(instance) - 1 if at else run["shot"],
         "metric": metric,
     }
     fits = np.ones(len(published), dtype=bool)

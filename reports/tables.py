@@ -7,7 +7,7 @@ import pandas as pd
 from tabulate import tabulate
 
 import reports.published as paper
-from reports.cells import Run, departures, lines, protocol, runs_of, usual
+from reports.cells import Column, Run, departures, lines, protocol, runs_of, usual
 
 NONE = "–"
 GAIN = "over untrained"
@@ -41,7 +41,7 @@ def comparison(
     *,
     title: str | None = None,
     order: Sequence[str] = (),
-    gains: Mapping[str, tuple[float, float]] | None = None,
+    gains: Mapping[tuple[str, str], tuple[float, float]] | None = None,
 ) -> pd.DataFrame:
     """Each learner variant's number on a benchmark, beside the published one.
 
@@ -56,8 +56,8 @@ def comparison(
         benchmark: a key, for all its options in one table, or one variant of it.
         title: what the caption calls the benchmark.
         order: learner keys, first to last; all others follow, by title.
-        gains: what training changed in a run's metric, and half the width of the 95 % interval;
-            None for a table that does not tell.
+        gains: by run and metric what training changed in it, and half the width of the 95 %
+            interval; None for a table that does not tell.
 
     Returns:
         A frame of text; ``attrs`` holds the `caption` and the `notes`, a list of (mark, text).
@@ -68,7 +68,7 @@ def comparison(
     columns = sorted({column for line in table for column in line})
     firsts = [cell.runs[0] for line in table for cell in line.values()]
     common = usual(firsts)
-    metric = next((m for m in METRICS if any(pd.notna(run.get(m)) for run in firsts)), "accuracy")
+    plain = next((m for m in METRICS if any(pd.notna(run.get(m)) for run in firsts)), "accuracy")
     marks: dict[str, str] = {}  # text of a footnote -> its letter, in order of appearance
     rows = []
     for line in table:
@@ -78,6 +78,7 @@ def comparison(
         row = {NAME: _label(next(iter(line.values())).runs[0]) + _marked(of_all, marks)}
         for column in columns:
             ours, theirs = NONE, NONE
+            metric = f"accuracy@instance{column.instance}" if column.instance else plain
             if column in line:
                 runs = line[column].runs
                 ours, remarks = _measured(runs, metric)
@@ -99,7 +100,7 @@ def comparison(
     phrases = [text for part, text in common.items() if part not in ("data", "options")]
     mixed = any(protocol(run).items() - common.items() for run in firsts)
     marked = "; departures are marked" if mixed else ""
-    caption = f"{METRICS[metric].name}, {', '.join(phrases)}{marked}. {CLAIM}"
+    caption = f"{METRICS[plain].name}, {', '.join(phrases)}{marked}. {CLAIM}"
     frame.attrs = {
         "caption": f"**{_plain(title or key)}**: {caption if rows else 'no runs.'}",
         "notes": [(mark, text) for text, mark in marks.items()],
@@ -150,6 +151,11 @@ def to_csv_frame(measured: pd.DataFrame, published: pd.DataFrame) -> pd.DataFram
     return frame.sort_values([*by, "run"], ignore_index=True)
 
 
+def metric_of(name: str) -> Metric:
+    """What is shown of a metric; an accuracy at some instance is an accuracy."""
+    return METRICS[name.partition("@")[0]]
+
+
 def _measured(runs: list[Run], metric: str) -> tuple[str, list[str]]:
     """A cell's number, and the footnotes it needs: failures and seeds."""
     done = [run for run in runs if run["status"] == "done"]
@@ -161,7 +167,7 @@ def _measured(runs: list[Run], metric: str) -> tuple[str, list[str]]:
         remarks.append(f"{seed}failed{when}: {why}")
     if not done:
         return "failed", remarks
-    _, unit, form = METRICS[metric]
+    _, unit, form = metric_of(metric)
     means = [unit * run.get(metric, float("nan")) for run in done]
     if any(pd.isna(mean) for mean in means):
         return NONE, [f"measured without {metric}", *remarks]
@@ -173,13 +179,13 @@ def _measured(runs: list[Run], metric: str) -> tuple[str, list[str]]:
 
 
 def _gain(
-    run: Run | None, gains: Mapping[str, tuple[float, float]], metric: str
+    run: Run | None, gains: Mapping[tuple[str, str], tuple[float, float]], metric: str
 ) -> tuple[str, list[str]]:
     """What training gave a run, and whether that is less than learning."""
-    if run is None or run["run"] not in gains:
+    if run is None or (run["run"], metric) not in gains:
         return NONE, []
-    _, unit, form = METRICS[metric]
-    gain, ci95 = (unit * value for value in gains[run["run"]])
+    _, unit, form = metric_of(metric)
+    gain, ci95 = (unit * value for value in gains[run["run"], metric])
     learned = gain + ci95 < 0 if metric == "mse" else gain >= LEARNED and gain - ci95 > 0
     least = "no" if metric == "mse" else f"less than {LEARNED} points"
     remarks = [] if learned else [f"not learned: {least} better than its own untrained network"]
@@ -210,9 +216,10 @@ def _per_cent(run: Run) -> str:
     )
 
 
-def _heading(at: tuple[int, int]) -> str:
-    way, shot = at
-    return f"{way}-way {shot}-shot" if way else f"{shot}-shot"
+def _heading(at: Column) -> str:
+    if at.instance:
+        return f"{at.way}-way instance {at.instance}"
+    return f"{at.way}-way {at.shot}-shot" if at.way else f"{at.shot}-shot"
 
 
 def _label(run: Run) -> str:

@@ -17,6 +17,8 @@ from zoo.layers import BatchNorm, set_batch_norm
         ("conv4[channels=32]", (3, 84, 84), 800, 864 + 3 * 9216 + 8 * 32),
         ("conv4", (3, 84, 84), 1600, 1728 + 3 * 36864 + 8 * 64),
         ("conv4", (3, 32, 32), 256, 1728 + 3 * 36864 + 8 * 64),
+        ("conv5", (1, 28, 28), 64, 576 + 4 * 36864),
+        ("conv5[channels=32]", (3, 84, 84), 288, 864 + 4 * 9216),
         ("conv4_strided", (1, 28, 28), 64, 576 + 3 * 36864 + 8 * 64),
     ],
 )
@@ -67,7 +69,7 @@ def test_normalising_is_undone_by_an_error():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("conv5", "did you mean 'conv4'"),
+        ("conv44", "did you mean 'conv4'"),
         ("conv4[width=3]", "no option 'width'; it has ['channels']"),
         ("conv4[channels=3", "closing bracket"),
         ("conv4[channels=x]", "channels must be a whole number"),

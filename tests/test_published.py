@@ -151,6 +151,15 @@ def test_a_regression_run_has_no_way():
     assert match(sinusoid, FRAME) is None
 
 
+@pytest.mark.parametrize(
+    ("instance", "number"), [(1, "36.4"), (2, "82.8"), (10, "98.1"), (6, None)]
+)
+def test_an_instance_says_the_shot(instance, number):
+    mann = run("mann", "omniglot", shot=9, family="lstm_memory", protocol="instances")
+    assert printed(match(mann, FRAME, f"accuracy@instance{instance}")) == number
+    assert match(mann, FRAME) is None
+
+
 def test_remarks_name_each_departure():
     omniglot = run("maml", "omniglot", query=5)
     assert remarks(match(omniglot, FRAME), omniglot) == [

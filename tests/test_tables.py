@@ -206,7 +206,8 @@ def test_what_training_gave_stands_beside_the_number(frame):
     """Learned is 10 points better than the own untrained network, and not by chance."""
     runs = [record(name, 1, 0.9) for name in ("maml", "protonet", "reptile", "new")]
     learned, little, chance, unknown = (run["run"] for run in runs)
-    gains = {learned: (0.4, 0.02), little: (0.09, 0.01), chance: (0.2, 0.21)}
+    told = {learned: (0.4, 0.02), little: (0.09, 0.01), chance: (0.2, 0.21)}
+    gains = {(name, "accuracy"): gain for name, gain in told.items()}
     table = comparison(frame(*runs), PUBLISHED, "omniglot", order=["maml"], gains=gains)
     names = table["learner"].str.rstrip("ᵃᵇᶜᵈ")
     column = dict(zip(names, table["5-way 1-shot, over untrained"], strict=True))
@@ -215,7 +216,7 @@ def test_what_training_gave_stands_beside_the_number(frame):
     assert (
         column["ProtoNet"] == f"+9.00 ± 1.00{mark}" and column["Reptile"] == f"+20.00 ± 21.00{mark}"
     )
-    assert "over untrained" in to_markdown(table) and unknown not in gains
+    assert "over untrained" in to_markdown(table) and unknown not in told
     without = comparison(frame(*runs), PUBLISHED, "omniglot")
     assert not any(name.endswith("untrained") for name in without.columns)
 
@@ -226,10 +227,44 @@ def test_a_smaller_error_is_what_training_gives_in_regression(frame):
         record(name, 5, 0, metrics={"mse": {"mean": 1, "ci95": 0.1}}, **facts)
         for name in ("maml", "reptile")
     ]
-    gains = {runs[0]["run"]: (-2.0, 0.3), runs[1]["run"]: (-0.2, 0.3)}
+    gains = {(runs[0]["run"], "mse"): (-2.0, 0.3), (runs[1]["run"], "mse"): (-0.2, 0.3)}
     table = comparison(frame(*runs), PUBLISHED, "sinusoid", order=["maml"], gains=gains)
     assert table["5-shot, over untrained"][0] == "-2.000 ± 0.300"
     assert "not learned: no better" in str(table.attrs["notes"])
+
+
+def test_accuracies_by_instance_stand_in_columns_of_their_own(frame):
+    values = {f"accuracy@instance{k}": {"mean": k / 20, "ci95": 0.01} for k in range(1, 11)}
+    sequence = record(
+        "mann",
+        9,
+        0,
+        metrics=values,
+        settings={"protocol": "instances"},
+        backbone_family="lstm_memory",
+    )
+    standard = record("mann", 1, 0.7, backbone_family="lstm_memory")
+    gains = {(sequence["run"], "accuracy@instance2"): (0.05, 0.01)}
+    measured = frame(sequence, standard, record("protonet", 1, 0.9))
+    table = comparison(measured, PUBLISHED, "omniglot", order=["mann"], gains=gains)
+    shots, *by_instance = [n for n in table.columns if n.startswith("5-way") and "," not in n]
+    assert shots == "5-way 1-shot"
+    assert by_instance == [f"5-way instance {k}" for k in (1, 2, 3, 4, 5, 10)]
+    assert list(table["5-way 1-shot"].str[:5]) == ["70.00", "90.00"]
+    assert [table[name][0][:5] for name in by_instance] == [
+        "5.00 ", "10.00", "15.00", "20.00", "25.00", "50.00",
+    ]  # fmt: skip
+    theirs = [table[f"{name}, published"][0][:4] for name in by_instance]
+    assert theirs == ["36.4", "82.8", "91.0", "92.6", "94.9", "98.1"]
+    assert all(table[name][1] == "–" for name in by_instance)
+    assert table["5-way instance 2, over untrained"][0].startswith("+5.00 ± 1.00")
+    assert "instance 10" in to_markdown(table)
+
+
+def test_a_failed_run_by_instance_stands_in_its_columns(frame):
+    failed = record("mann", 9, settings={"protocol": "instances"})
+    table = comparison(frame(failed), PUBLISHED, "omniglot")
+    assert table["5-way instance 1"][0].startswith("failed")
 
 
 def test_benchmarks_are_not_mixed(frame):

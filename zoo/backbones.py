@@ -121,16 +121,16 @@ class ConvNet(Backbone):
 @register_backbone("conv4")
 def conv4(image: tuple[int, ...], channels: int = 64) -> Backbone:
     """Four blocks of 3x3 convolution, batch norm, ReLU, 2x2 max-pool (Snell 2017)."""
-    return ConvNet(_checked("conv4", image, 16), channels, stride=1)
+    return ConvNet(checked("conv4", image, 16), channels, stride=1)
 
 
 @register_backbone("conv4_strided")
 def conv4_strided(image: tuple[int, ...], channels: int = 64) -> Backbone:
     """Four blocks of 3x3 stride-2 convolution, batch norm, ReLU; then a mean (Finn 2017)."""
-    return ConvNet(_checked("conv4_strided", image, 1), channels, stride=2)
+    return ConvNet(checked("conv4_strided", image, 1), channels, stride=2)
 
 
-def _checked(name: str, image: tuple[int, ...], least: int) -> tuple[int, int, int]:
+def checked(name: str, image: tuple[int, ...], least: int) -> tuple[int, int, int]:
     """(C, H, W), of at least so many pixels a side."""
     if len(image) != 3:
         raise UsageError(f"backbone {name}: needs images, but an input has shape {image}; use mlp")
@@ -191,7 +191,7 @@ def resnet12_wide(image: tuple[int, ...]) -> Backbone:
 
 
 def _resnet12(image: tuple[int, ...], widths: tuple[int, ...]) -> Backbone:
-    return ResNet12(_checked("resnet12", image, 16), widths)
+    return ResNet12(checked("resnet12", image, 16), widths)
 
 
 class MLP(Backbone):
@@ -238,6 +238,26 @@ class Pixels(Backbone):
 def pixels(image: tuple[int, ...]) -> Backbone:
     """The pixels as they are: nothing to learn."""
     return Pixels(math.prod(image))
+
+
+class Pixels20(Backbone):
+    """An image of 20x20 pixels, as numbers."""
+
+    family = "lstm_memory"  # the networks that it is published before
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.features = channels * 20 * 20
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, *image) -> (n, D)."""
+        return F.interpolate(x, size=(20, 20), mode="area").flatten(1)
+
+
+@register_backbone("pixels20")
+def pixels20(image: tuple[int, ...]) -> Backbone:
+    """The image itself, of 20x20 pixels by means over areas (Santoro 2016)."""
+    return Pixels20(checked("pixels20", image, 1)[0])
 
 
 class Classifier(nn.Module):

@@ -86,21 +86,23 @@ def comparison(options: argparse.Namespace) -> int:
     return status or int(refused > 0)
 
 
-def gains(results: Path, untrained: dict[str, Run]) -> dict[str, tuple[float, float]]:
+def gains(results: Path, untrained: dict[str, Run]) -> dict[tuple[str, str], tuple[float, float]]:
     """What training gave each run over its own untrained network, paired over the test episodes.
 
     Returns:
-        Difference and half-width of its 95 % interval by the name of the run: of accuracies, or
-        of mean squared errors. A run that failed, or whose untrained one did, is left out.
+        Difference and half-width of its 95 % interval by the name of the run and the metric, of
+        accuracies and of mean squared errors. A run that failed, or whose untrained one did, is
+        left out.
     """
     found = {}
     for name, run in untrained.items():
-        metric = "mse" if run.benchmark.regression else "accuracy"
         try:
-            after, before = (records.episodes(results, n)[metric] for n in (name, run.name))
+            after, before = (records.episodes(results, n) for n in (name, run.name))
         except FileNotFoundError:
             continue
-        found[name] = paired_difference(after, before)
+        for metric in map(str, after):
+            if metric.startswith(("accuracy", "mse")):
+                found[name, metric] = paired_difference(after[metric], before[metric])
     return found
 
 

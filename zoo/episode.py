@@ -6,6 +6,7 @@ One legend of letters everywhere: **T** tasks in a meta-batch, **N** ways, **K**
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -30,3 +31,19 @@ class Episode(NamedTuple):
     def tasks(self) -> int:
         """T, the number of tasks."""
         return self.support.x.shape[0]
+
+
+def shots_of(support: Examples, way: int) -> int:
+    """K of a support set; in regression the number of its points."""
+    return support.y.shape[1] // (1 if support.y.is_floating_point() else way)
+
+
+def fewer_shots(support: Examples, shot: int, way: int) -> Examples:
+    """`shot` random examples of each class, in the order in which they stood: (T, N*shot, ...)."""
+    x, y = support
+    if y.is_floating_point():  # regression: points are drawn independently, so the first will do
+        return Examples(x[:, :shot], y[:, :shot])
+    by_class = (2 * y + torch.rand(y.shape).to(y.device)).argsort(1).unflatten(1, (way, -1))
+    kept = by_class[..., :shot].flatten(1).sort(1).values
+    rows = torch.arange(len(y), device=y.device).unsqueeze(1)
+    return Examples(x[rows, kept], y[rows, kept])

@@ -89,8 +89,8 @@ class Run(Plan):
         return self.learner.cpu().eval()
 
     def _keeper(self, folder: Path, commit: str | None) -> Keeper:
-        metric = "mse" if self.benchmark.regression else "accuracy"
-        return Keeper(folder, f"val/{metric}", commit, maximise=metric == "accuracy")
+        metric = self.judged_by
+        return Keeper(folder, f"val/{metric}", commit, maximise=metric != "mse")
 
     def train(self, folder: Path, keeper: Keeper, progress: bool) -> None:
         """Fit, from the last checkpoint if there is one; leave the best weights in the learner."""

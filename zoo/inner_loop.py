@@ -156,3 +156,27 @@ class _Step(Function):
         back = [None if p is None else -ctx.lr * p for p in products]
         direct = [b if p is None else b + p for b, p in zip(v, back[: len(v)], strict=True)]
         return None, None, None, *direct, *back[len(v) :]
+
+
+def gradient_of(
+    losses: Callable[..., Tensor], theta: Tensor, *inputs: Tensor, detach: bool
+) -> Tensor:
+    """The gradient in theta of the sum of losses(theta, *inputs), of theta's shape.
+
+    A theta with a row for each example has each example's own gradient in its row. Works inside
+    no_grad and inference mode too.
+
+    Args:
+        losses: of any shape.
+        theta: what it is the gradient in.
+        inputs: what else the losses are of.
+        detach: whether it is a constant to the outer loop.
+    """
+    create_graph = torch.is_grad_enabled() and not detach
+    with torch.inference_mode(False), torch.enable_grad():
+        theta, *rest = (t.clone() if t.is_inference() else t for t in (theta, *inputs))
+        if not create_graph:
+            theta, rest = theta.detach().requires_grad_(), [t.detach() for t in rest]
+        total = losses(theta, *rest).sum()
+        (g,) = torch.autograd.grad(total, theta, create_graph=create_graph)
+    return g

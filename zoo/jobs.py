@@ -197,12 +197,12 @@ def summary(run: Run, record: Mapping[str, Any]) -> str:
         failure = record["failure"]
         text = f"failed at update {failure['update']}: {failure['reason']}"
         return f"{text}; {run.record_path} (delete it to try again)"
-    metrics, spent = record["metrics"], record["seconds"]
-    if run.benchmark.regression:
-        found = f"MSE {metrics['mse']['mean']:.3f} ± {metrics['mse']['ci95'] or 0:.3f}"
+    judged, spent = record["metrics"][run.judged_by], record["seconds"]
+    mean, ci95 = judged["mean"], judged["ci95"] or 0
+    if run.judged_by == "mse":
+        found = f"MSE {mean:.3f} ± {ci95:.3f}"
     else:
-        accuracy = metrics["accuracy"]
-        found = f"accuracy {100 * accuracy['mean']:.2f} ± {100 * (accuracy['ci95'] or 0):.2f} %"
+        found = f"{run.judged_by} {100 * mean:.2f} ± {100 * ci95:.2f} %"
     return (
         f"{found} over {record['episodes']['count']} test episodes, "
         f"{record['updates']['total']} updates, {spent['train']:.0f} + {spent['test']:.0f} s; "

@@ -205,3 +205,8 @@ def set_batch_norm(net: nn.Module, mode: str) -> bool:
     for norm in norms:
         norm.mode = mode
     return bool(norms)
+
+
+def pointwise(net: nn.Module, x: Tensor) -> Tensor:
+    """(T, n, D) -> (T, n, O), each point by itself."""
+    return net(x.flatten(0, 1)).unflatten(0, x.shape[:2])

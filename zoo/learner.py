@@ -40,6 +40,7 @@ class Learner(pl.LightningModule):
     title = ""  # how tables call it
     outer_optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
     family = ""  # metric, gradient, memory, ...: what kind of learner it is
+    judged_by = "accuracy"  # the metric that validation chooses by; in regression mse
     transductive: bool = False
     sequential: bool = False
     fixed_way: bool = False
@@ -117,6 +118,13 @@ class Learner(pl.LightningModule):
             yield net.eval()
         finally:
             self.net = net.to(self.device).train(self.training)  # as the rest of the learner
+
+    def check_episodes(self, way: int, shot: int, query: int) -> None:
+        """Refuse, before training starts, episodes of a shape that this learner cannot take.
+
+        Raises:
+            UsageError: names the setting to change.
+        """
 
     def anneal(self, progress: float) -> float:
         """What the outer learning rate is multiplied by when `progress` in [0, 1] is done."""

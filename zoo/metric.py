@@ -31,13 +31,12 @@ class MetricLearner(Learner):
     def embed(self, episode: Episode) -> tuple[Tensor, Tensor]:
         """f(x) of support and query, (T, N*K, D) and (T, N*Q, D).
 
-        All tasks pass through one batch norm where its statistics are running ones; else task by
-        task.
+        All tasks in one pass, unless batch norm is of each task.
         """
         rows = episode.support.x.shape[1]
         x = torch.cat([episode.support.x, episode.query.x], dim=1)
         with normalising(self.net, support_rows=rows):
-            if self.batch_norm == "running":
+            if self.batch_norm in ("running", "none"):
                 z = self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
             else:
                 z = torch.stack([self.net(task) for task in x])

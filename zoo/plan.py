@@ -150,6 +150,8 @@ class Plan:
                 f"--updates {self['updates']}: {key} on backbone {self['backbone']} has nothing "
                 "to learn; take --updates 0"
             )
+        self.learner.check_episodes(way, shot, self["query"])
+        self.learner.check_episodes(*(self[f"train_{n}"] for n in ("way", "shot", "query")))
         self.paper_tasks = paper_tasks(self.job, rows)
         self.micro_batch, self.eval_batch = self._tasks_at_once()
         self.data = self.episodes(seed)
@@ -203,6 +205,11 @@ class Plan:
         whole = on_gpu or regression or learner.joint_tasks or not learner.gradient_based
         at_once = tasks if whole else math.gcd(tasks, 8 if several else 1)
         return asked or at_once, FUNCTIONS if regression else 8 if several else 1
+
+    @property
+    def judged_by(self) -> str:
+        """The metric that validation chooses by."""
+        return "mse" if self.benchmark.regression else self.learner.judged_by
 
     @property
     def title(self) -> str:

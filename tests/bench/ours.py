@@ -114,15 +114,29 @@ def problem(channels: int, tasks: int) -> Problem:
 
 def protonet_step() -> Callable[[], Any]:
     """ProtoNet's update, 20-way 5-shot, 15 queries."""
-    import torch
-
     from baselines.protonet import ProtoNet
     from tests.conftest import episode_of
     from zoo.backbones import build_backbone
 
     learner = ProtoNet(build_backbone("conv4", IMAGE), 5)
+    return plain_step(learner, episode_of(20, 5, 15, tasks=1, image=IMAGE))
+
+
+def snail_step() -> Callable[[], Any]:
+    """SNAIL's update on Omniglot: 32 tasks of 5 ways, 5 shots, 1 query a class."""
+    from baselines.snail import SNAIL
+    from tests.conftest import episode_of
+    from zoo.backbones import build_backbone
+
+    learner = SNAIL(build_backbone("conv4", (1, 28, 28)), 5, embedding=64, mixed_shots=False)
+    return plain_step(learner, episode_of(5, 5, 1, tasks=32))
+
+
+def plain_step(learner: Any, batch: Any) -> Callable[[], Any]:
+    """An update without Lightning."""
+    import torch
+
     optimizer = torch.optim.Adam(learner.parameters())
-    batch = episode_of(20, 5, 15, tasks=1, image=IMAGE)
 
     def step() -> None:
         learner.meta_loss(batch).backward()
@@ -130,6 +144,61 @@ def protonet_step() -> Callable[[], Any]:
         optimizer.zero_grad()
 
     return step
+
+
+def metanet_step(shot: int) -> Callable[[], Any]:
+    """MetaNet's update on Omniglot's images, one task, 5-way, 10 queries, as its paper trains."""
+    import torch
+
+    from tests.conftest import episode_of
+    from zoo import learners
+    from zoo.backbones import build_backbone
+
+    learner = learners.get("metanet")(build_backbone("conv5", (1, 28, 28)), 5)
+    optimizer = torch.optim.Adam(learner.parameters())
+    batch = episode_of(5, shot, 10, tasks=1)
+
+    def step() -> None:
+        learner.meta_loss(batch).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def mann_step(plain: bool) -> Callable[[], Any]:
+    """MANN's update, 16 sequences of 50 on Omniglot; or with its recurrence written plainly."""
+    import torch
+
+    from baselines.mann import MANN
+    from tests import lrua_plain
+    from tests.conftest import episode_of
+    from zoo.backbones import build_backbone
+
+    learner = MANN(build_backbone("pixels20", (1, 28, 28)), 5)
+    if plain:
+        memory = learner.memory
+        memory.forward = lambda x: (lrua_plain.run(memory, x), memory.start(x))  # type: ignore[method-assign]
+    optimizer = learner.configure_optimizers()
+    batch = episode_of(5, 9, 1, tasks=16)
+
+    def step() -> None:
+        learner.meta_loss(batch).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    torch.set_num_threads(2)
+    return step
+
+
+def updates(step: Callable[[], Any]) -> str:
+    """Updates a second, and the peak of anonymous memory of one."""
+
+    def work() -> int:
+        step()
+        return 1
+
+    return f"{rate(work):.1f} updates/s, {timed(step)['megabytes']:,.0f} MB"
 
 
 def update(step: Callable[[], Any]) -> str:
@@ -171,6 +240,11 @@ MEASUREMENTS = {
     MAML.format(64) + "second order": lambda: update(maml_step(64, "second")),
     MAML.format(64) + "memory=low": lambda: update(maml_step(64, "second", memory="low")),
     "ProtoNet update, Conv4-64, 84x84, 20-way 5-shot": lambda: update(protonet_step()),
+    "SNAIL update on Omniglot, 32 tasks, 5-way 5-shot": lambda: update(snail_step()),
+    "MetaNet update, 28x28, one task, 5-way 1-shot": lambda: update(metanet_step(1)),
+    "MetaNet update, 28x28, one task, 5-way 5-shot": lambda: update(metanet_step(5)),
+    "MANN update, 16 sequences of 50": lambda: updates(mann_step(False)),
+    "the same, its recurrence step by step": lambda: updates(mann_step(True)),
     "MAML on Omniglot's Conv4-64, 5-way 1-shot, a task, one at a time": lambda: folding(1),
     "the same, eight at a time, folded into channels": lambda: folding(8),
 }

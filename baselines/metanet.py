@@ -1,0 +1,150 @@
+"""Meta Networks (Munkhdalai & Yu, ICML 2017). https://arxiv.org/abs/1703.00837
+
+Departures from the paper:
+
+1. Max-pools keep an odd row or column (28, 14, 7, 4, 2, 1); no layer has a bias (authors' code).
+2. "The last three layers" are taken for the last convolution, the fully connected layer and the
+   softmax. The code has two convolutions on mini-ImageNet (`fast_convs=2`; batch norm in the other
+   three, which we do not have) and all five on Omniglot. Only conv5 has fast convolutions.
+3. The width of the fully connected layer is not printed; the code has 64 on Omniglot, 288 on
+   mini-ImageNet (`hidden=288`). Its output r is taken before the ReLU, as in the code.
+4. Not printed: whether gradients carry derivatives into d and m. As in the code they do not
+   (`detach`); then nothing trains the softmax of u, which stays as it was drawn.
+5. T is not printed: d reads `draws` gradients, as many as in the code; with more shots of pairs, in
+   turn of one class and of two. Pairs and margin are ours: the code has no contrastive loss.
+6. All layers share d and m; in the code convolutions have their own. MetaNet+ has a second d.
+7. `clip` is for the mean query loss; the code's, 10, is for a sum: 10 / (N Q) here.
+8. The last biases of d and m start at 0: drawn as the rest, they silenced conv5 in a few updates.
+   Other backbones than conv5 start as they do elsewhere, with the same weights in b and in u.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo import Episode, Learner, register
+from zoo.backbones import normalising
+from zoo.contrastive import contrastive, pairs
+from zoo.errors import UsageError
+from zoo.fast_weights import Beside, ByLSTM, ByMLP, Tail, attention, split
+from zoo.inner_loop import gradient_of
+
+
+@register("metanet")
+class MetaNet(Learner):
+    """Make each query's own fast weights out of the support's loss gradients."""
+
+    title = "MetaNet"
+    family = "memory"
+    fixed_way = True
+    way_equivariant = False
+    gradient_based = True
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        way: int,
+        *,
+        hidden: int = 64,
+        fast_convs: int = 1,
+        units: int = 20,
+        p: float = 7.0,
+        draws: int = 5,
+        margin: float = 1.0,
+        variant: str | None = None,
+        detach: bool = True,
+        batch_norm: str = "running",
+        clip: float | None = 0.133,
+        outer_lr: float = 1e-3,
+    ) -> None:
+        """Defaults are for mini-ImageNet.
+
+        Args:
+            backbone: from images to D features, of b and, with weights of its own, of u.
+            way: N, the same in training and test: the head has one logit a way.
+            hidden: units of the fully connected layer, the length of r [ours].
+            fast_convs: how many of conv5's convolutions take fast weights [section 4].
+            units: of the LSTM d and of the layers of the MLP m [section 4].
+            p: of the preprocessing of gradients [section 4].
+            draws: T, gradients that d reads; fewer where there are fewer [authors' code].
+            margin: of the contrastive loss, for more than one shot [ours].
+            variant: ``minus`` without task-level weights, ``plus`` with them in b too [section 4].
+            detach: whether gradients are constants to the outer loop [authors' code].
+            batch_norm: of backbones that have it; conv5 has none [ours].
+            clip: norm to which the outer gradient is clipped; null for none [authors' code].
+            outer_lr: of Adam [section 4].
+        """
+        if variant not in (None, "minus", "plus"):
+            raise UsageError(f"variant {variant}: choose from null, minus, plus")
+        for name, value in (("hidden", hidden), ("units", units), ("draws", draws)):
+            if value < 1:
+                raise UsageError(f"{name} {value}: expected a number of at least 1")
+        (b, base), (u, look) = (split(backbone, fast_convs, hidden, way) for _ in range(2))
+        super().__init__(Beside(b, u), way, batch_norm=batch_norm, outer_lr=outer_lr)
+        self.base, self.look = base, look  # the last layers of b and of u
+        self.m = ByMLP(units, p)
+        self.d = None if variant == "minus" else ByLSTM(units, p)
+        self.d_base = ByLSTM(units, p) if variant == "plus" else None
+        self.draws, self.margin, self.detach, self.clip = draws, margin, detach, clip
+        self.sequential = self.d is not None
+        self.transductive = self.batch_norm == "batch"
+        self.joint_tasks = self.batch_norm == "running"  # training: one batch norm for all
+        self.embeds_alone = self.batch_norm in ("running", "none")
+
+    def forward(self, episode: Episode) -> Tensor:
+        """Fill a memory from the support, read it for each query: logits (T, N*Q, N)."""
+        y, rows = episode.support.y, episode.support.y.shape[1]
+        z, z_u = self.embed(episode).chunk(2, -1)
+        g = self.example_gradients(self.base, z[:, :rows], y)
+        memory = self.m(g)  # M: W*_i of each example, (T, N*K, P)
+        r = self.represent(z_u, y, episode.way)
+        fast = [attention(r[:, rows:], r[:, :rows]) @ memory]  # W* of each query, (T, N*Q, P)
+        if self.d_base is not None:
+            fast.append(self.d_base(g[:, : self.draws]))
+        return self.base(z[:, rows:], self.base.weights, *fast)[1]
+
+    def embed(self, episode: Episode) -> Tensor:
+        """What b and u make of an image before any fast weight: (T, N*K + N*Q, 2D)."""
+        x = torch.cat([episode.support.x, episode.query.x], 1)
+        with normalising(self.net, support_rows=episode.support.x.shape[1]):
+            if self.batch_norm in ("running", "none"):
+                return self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            return torch.stack([self.net(task) for task in x])
+
+    def represent(self, z: Tensor, y: Tensor, way: int) -> Tensor:
+        """r = u(Q, Q*, x) with Q* = d(G, gradients): (T, N*K + N*Q, H) (section 3.1)."""
+        if self.d is None:
+            return self.look(z, self.look.weights)[0]
+        z_support = z[:, : y.shape[1]]
+        if y.shape[1] == way:  # one shot
+            g = self.example_gradients(self.look, z_support, y)[:, : self.draws]
+        else:
+            g = self.pair_gradients(z_support, y, way)
+        return self.look(z, self.look.weights, self.d(g))[0]
+
+    def example_gradients(self, tail: Tail, z: Tensor, y: Tensor) -> Tensor:
+        """Of each example's cross-entropy under slow weights: (T, n, D), (T, n) -> (T, n, P)."""
+
+        def losses(weights: Tensor, z: Tensor, y: Tensor) -> Tensor:
+            return F.cross_entropy(tail(z, weights)[1].mT, y, reduction="none")
+
+        weights = tail.weights.expand(*y.shape, -1)
+        return gradient_of(losses, weights, z, y, detach=self.detach)
+
+    def pair_gradients(self, z: Tensor, y: Tensor, way: int) -> Tensor:
+        """Of the contrastive loss of a few pairs under slow weights: (T, draws, P)."""
+
+        def losses(weights: Tensor, one: Tensor, other: Tensor, same: Tensor) -> Tensor:
+            r, s = self.look(one, weights)[0], self.look(other, weights)[0]
+            return contrastive(r, s, same, self.margin)
+
+        one, other, same = pairs(z, y, way, self.draws)
+        weights = self.look.weights.expand(*same.shape, -1)
+        return gradient_of(losses, weights, one, other, same, detach=self.detach)
+
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+        """Clip the outer gradient by norm."""
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters(), self.clip)
