@@ -131,6 +131,29 @@ def test_random_numbers_resume_too(stores, tmp_path, monkeypatch):
         assert np.array_equal(numbers(killed)[name], value), name
 
 
+def test_a_longer_run_goes_on_from_a_shorter_one(undisturbed, stores, tmp_path):
+    """Bit by bit as if it had been trained from the start, where it validates as often."""
+    whole, record, _ = undisturbed  # 12 updates, 3 validations
+    flags = {**SMALL, "micro_batch": 1}
+    short = plan(tmp_path, stores, flags={**flags, "updates": 8, "validations": 2})
+    short.execute(progress=False)
+    longer = plan(tmp_path, stores, flags=flags)
+    found = longer.execute(progress=False)
+    assert found["updates"] == {"total": 12, "executed_by_this_process": 4}
+    assert found["validation"] == record["validation"]
+    for name, value in numbers(whole).items():
+        assert np.array_equal(numbers(longer)[name], value), name
+    other = plan(tmp_path, stores, flags={**SMALL, "updates": 16, "validations": 2})
+    assert other.execute(progress=False)["updates"]["executed_by_this_process"] == 16
+
+
+def test_a_rate_that_falls_over_the_updates_starts_anew(stores, tmp_path):
+    for updates in (4, 8):
+        flags = {**SMALL, "updates": updates, "validations": updates // 4, "meta_batch": 1}
+        run = plan(tmp_path, stores, "protonet", flags=flags)
+        assert run.execute(progress=False)["updates"]["executed_by_this_process"] == updates
+
+
 @pytest.mark.slow
 def test_kill_9(tmp_path):
     """The real thing: a process killed in training, the same command again."""
@@ -348,7 +371,8 @@ def test_what_cannot_be_run_is_said_before_it_starts(options, says, stores, tmp_
 def test_it_learns_on_glyphs(key, tmp_path):
     """At least 10 points over its own zero-update run, on the same episodes."""
     accuracies = []
-    for flags in ({"updates": 0}, {"updates": 120}):
+    updates = {"mann": 700, "snail": 500}.get(key, 120)
+    for flags in ({"updates": 0}, {"updates": updates}):
         place = Place(results=tmp_path / "results", runs=tmp_path / "runs")
         flags |= {"validations": 2, "val_episodes": 20, "test_episodes": 100}
         run = Run(key, "glyphs", flags=flags, place=place)

@@ -67,7 +67,8 @@ class Keeper(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Lightning does not save random states."""
+        """Lightning does not save random states; and the end need not be one for a longer run."""
+        checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
         checkpoint["random"] = torch.get_rng_state()
         if trainer.strategy.root_device.type == "cuda":
             checkpoint["random_cuda"] = torch.cuda.get_rng_state()

@@ -19,7 +19,7 @@ from reports.statistics import interval
 from zoo.callbacks import DivergedError, Keeper, TestRecorder
 from zoo.environment import environment, interruptible, quiet
 from zoo.errors import UsageError
-from zoo.files import alone_in, write_arrays, write_json, write_text
+from zoo.files import alone_in, write_arrays, write_bytes, write_json, write_text
 from zoo.learner import Learner
 from zoo.plan import SCHEMA, Plan
 
@@ -66,8 +66,8 @@ class Run(Plan):
                 record = self._write(keeper, made_with, failure)
             else:
                 record = self._write(keeper, made_with, None, *tested)
-            for name in ("last.ckpt", "test.npz"):  # who deletes the record starts anew
-                (folder / name).unlink(missing_ok=True)
+            (folder / "test.npz").unlink(missing_ok=True)  # who deletes the record starts anew
+            self._finish(folder)
             return record
 
     def trained(self, progress: bool = True) -> Learner:
@@ -85,8 +85,34 @@ class Run(Plan):
             else:  # the record came from elsewhere, or this was interrupted
                 torch.set_num_threads(self.place.threads)
                 self.train(folder, self._keeper(folder, None), progress)
-                last.unlink(missing_ok=True)
+                self._finish(folder)
         return self.learner.cpu().eval()
+
+    def _finish(self, folder: Path) -> None:
+        """Keep the last checkpoint for a longer run; nothing is under way any more."""
+        last = folder / "last.ckpt"
+        if last.exists() and self.trajectory:
+            write_text(folder / "trajectory", f"{self.trajectory} {self['updates']}")
+            last.replace(folder / "end.ckpt")
+        last.unlink(missing_ok=True)
+
+    def _start(self, folder: Path) -> Path | None:
+        """The checkpoint to go on from: this run's, or that of one that only was shorter."""
+        last = folder / "last.ckpt"
+        if last.exists() or not self.trajectory:
+            return last if last.exists() else None
+        shorter = {}
+        for path in self.place.runs.glob("*/trajectory"):
+            trajectory, updates = path.read_text().split()
+            whole = path.with_name("end.ckpt").exists()
+            if whole and trajectory == self.trajectory and int(updates) < self["updates"]:
+                shorter[int(updates)] = path.parent
+        if not shorter:
+            return None
+        for name, copy in (("best.ckpt", "best.ckpt"), ("end.ckpt", "last.ckpt")):
+            content = (shorter[max(shorter)] / name).read_bytes()
+            write_bytes(folder / copy, content)
+        return last
 
     def _keeper(self, folder: Path, commit: str | None) -> Keeper:
         metric = self.judged_by
@@ -98,8 +124,6 @@ class Run(Plan):
         if updates == 0:
             return
         accumulate = tasks // self.micro_batch
-        asked = min(self["validations"], updates)
-        validations = next(n for n in range(asked, 0, -1) if updates % n == 0)
         trainer = self._trainer(
             progress,
             logger=CSVLogger(folder, name="log"),
@@ -107,13 +131,12 @@ class Run(Plan):
             max_steps=updates,
             max_epochs=1,
             accumulate_grad_batches=accumulate,
-            val_check_interval=accumulate * (updates // validations),
+            val_check_interval=accumulate * (updates // self.validations),
             log_every_n_steps=max(1, min(50, updates // 10)),
         )
-        last = folder / "last.ckpt"
         pl.seed_everything(self.seed, verbose=False)
         with interruptible():
-            trainer.fit(self.learner, self.data, ckpt_path=last if last.exists() else None)
+            trainer.fit(self.learner, self.data, ckpt_path=self._start(folder))
         if trainer.global_step != updates:
             raise RuntimeError(f"{trainer.global_step} updates were made instead of {updates}")
         self.learner.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True))

@@ -230,6 +230,26 @@ class Plan:
             "data": {split: store.fingerprint for split, store in sorted(self.stores.items())},
         }
 
+    @property
+    def validations(self) -> int:
+        """How often it validates: as asked, or less, for equal distances."""
+        asked = min(self["validations"], self["updates"])
+        return next(n for n in range(asked, 0, -1) if self["updates"] % n == 0)
+
+    @property
+    def trajectory(self) -> str:
+        """The same of runs that train alike, one longer than the other.
+
+        Empty where the length matters from the first update on.
+        """
+        if type(self.learner).anneal is not Learner.anneal or not self["updates"]:
+            return ""
+        free = ("updates", "validations", "test_episodes")
+        settings = {k: v for k, v in self.identity["settings"].items() if k not in free}
+        every = self["updates"] // self.validations
+        same = {**self.identity, "settings": settings, "budget": "", "every": every}
+        return hashlib.blake2b(json.dumps(same, sort_keys=True).encode(), digest_size=8).hexdigest()
+
     @cached_property
     def name(self) -> str:
         """File name of the run: readable, and different for every identity."""
