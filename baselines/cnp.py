@@ -6,7 +6,9 @@ Departures from the paper:
    text differs from: h has four layers of 128, g two and an output; so too for images, whose
    networks are not printed.
 2. Classification: ours has the same g, which sees a query as h embeds it; no network is printed,
-   nor how long it was trained.
+   nor how long it was trained. g has to learn what makes two images alike, and does so in steps: on
+   Omniglot (5-way 1-shot) validation stood at 55, 56, 57, 72 and 71 % after each fifth of 6,000
+   updates (results/). The published 95.3 is unconfirmed.
 3. A training step predicts all its points, as in the notebook; a number of the support's, drawn
    afresh, are the context. The queries' number is fixed; the notebook draws it from 2 to 9.
 4. The checkpoint whose mean squared error (accuracy) on validation tasks was best is tested.

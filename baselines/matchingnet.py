@@ -9,6 +9,9 @@ Departures from the paper:
 4. No fine-tuning on the test's support sets (its rows "Fine Tune Y").
 5. `distance=l2` and `temperature` are not in the paper. A softmax of bare cosines is flat: with
    features that are not negative P(y|x,S) is at most e / (e + N - 1) at one shot, 0.40 of 5 ways.
+   That is why it falls short of its published 98.1 % on Omniglot (5-way 1-shot): 85.0 after 6,000
+   updates, and 96.4 with `temperature=0.1` (results/); reruns had 92.0, with L2 98.3
+   (oscarknagg/few-shot).
 """
 
 import torch

@@ -48,7 +48,10 @@ class PixelSampler:
         """
         for flag, value in (("--shot", shot), ("--query", query)):
             if value > pixels:
-                raise UsageError(f"{flag} {value}: an image has {pixels} pixels")
+                train = flag.replace("--", "--train_")
+                raise UsageError(
+                    f"{flag} (in training {train}) {value}: an image has {pixels} pixels"
+                )
         self.images, self.pixels, self.shot, self.query = images, pixels, shot, query
         self.key = key
 

@@ -98,7 +98,7 @@ class EpisodeSampler:
         if counts.min() < shot + query:
             raise UsageError(
                 f"shot {shot} + query {query}: the smallest class has only {counts.min()} images; "
-                f"lower --shot or --query"
+                "lower --shot or --query, in training --train_shot or --train_query"
             )
         self.counts, self.way, self.shot, self.query, self.key = counts, way, shot, query, key
 

@@ -84,8 +84,8 @@ def test_each_group_has_exactly_one_primary_row():
     numbers = numbers.assign(chosen=numbers.apply(settings_class, axis=1))
     numbers.loc[numbers["learner_key"] == "mann", "shot"] = pd.NA  # the instance says it
     groups = numbers.groupby([*CELL, "chosen"], dropna=False)["primary"].sum()
-    assert len(groups) == 264 and set(groups) == {1}
-    assert len(PRIMARY) == 264
+    assert len(groups) == 270 and set(groups) == {1}
+    assert len(PRIMARY) == 270
 
 
 def test_every_primary_row_is_the_match_of_its_own_run():
