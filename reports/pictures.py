@@ -19,7 +19,7 @@ LABEL, HEAD, MARGIN = 190, 64, 14  # pixels: names on the left, titles above, wh
 GAP, DIVIDE = 4, 28  # pixels between images, and between support and queries
 DPI = 100
 PAPER = 255  # white
-BAR = 104  # pixels that a scale of colours takes on the right
+BAR = 118  # pixels that a scale of colours takes on the right
 IMAGE = 140  # pixels a side of a completed image, about
 UNSEEN = (0.55, 0.6, 0.85)  # colour of pixels that were not shown
 VARIANCE = colormaps["viridis"]
@@ -124,7 +124,7 @@ def functions(fits: Sequence[Fit], title: str) -> Figure:
         axes.set_ylabel("y")
     handles, names = axes.get_legend_handles_labels()
     figure.legend(handles[::-1], names[::-1], loc="outside lower center", ncols=4, frameon=False)
-    figure.suptitle(title, fontsize=12, weight="bold")
+    figure.suptitle(lines(title, 38 * columns, 3), fontsize=12, weight="bold")
     return figure
 
 
@@ -158,7 +158,8 @@ def completed(
     divide = np.full((DIVIDE, parts[0].shape[1], 3), PAPER, np.uint8)
     canvas = np.concatenate([p for part in parts for p in (part, divide)][:-1])
     figure, write = framed(canvas, MARGIN if variance is None else BAR)
-    write(MARGIN, 24, title, 11, weight="bold")
+    across = (LABEL + canvas.shape[1] + BAR) // 11  # characters
+    write(MARGIN, 6, lines(title, across, 2), 11, weight="bold", va="top")
     pitch = side * scale + GAP
     for column, shot in enumerate(shots):
         words = f"all {shot} pixels" if column == len(shots) - 1 else f"{shot} pixels"
