@@ -148,22 +148,12 @@ def plain_step(learner: Any, batch: Any) -> Callable[[], Any]:
 
 def metanet_step(shot: int) -> Callable[[], Any]:
     """MetaNet's update on Omniglot's images, one task, 5-way, 10 queries, as its paper trains."""
-    import torch
-
+    from baselines.metanet import MetaNet
     from tests.conftest import episode_of
-    from zoo import learners
     from zoo.backbones import build_backbone
 
-    learner = learners.get("metanet")(build_backbone("conv5", (1, 28, 28)), 5)
-    optimizer = torch.optim.Adam(learner.parameters())
-    batch = episode_of(5, shot, 10, tasks=1)
-
-    def step() -> None:
-        learner.meta_loss(batch).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
+    learner = MetaNet(build_backbone("conv5", (1, 28, 28)), 5)
+    return plain_step(learner, episode_of(5, shot, 10, tasks=1))
 
 
 def mann_step(plain: bool) -> Callable[[], Any]:
@@ -175,20 +165,12 @@ def mann_step(plain: bool) -> Callable[[], Any]:
     from tests.conftest import episode_of
     from zoo.backbones import build_backbone
 
-    learner = MANN(build_backbone("pixels20", (1, 28, 28)), 5)
+    learner = MANN(build_backbone("pixels20", (1, 28, 28)), 5, protocol="instances")
     if plain:
         memory = learner.memory
         memory.forward = lambda x: (lrua_plain.run(memory, x), memory.start(x))  # type: ignore[method-assign]
-    optimizer = learner.configure_optimizers()
-    batch = episode_of(5, 9, 1, tasks=16)
-
-    def step() -> None:
-        learner.meta_loss(batch).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
     torch.set_num_threads(2)
-    return step
+    return plain_step(learner, episode_of(5, 9, 1, tasks=16))
 
 
 def updates(step: Callable[[], Any]) -> str:
