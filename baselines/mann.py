@@ -8,10 +8,10 @@ Departures from the paper:
 2. The order of protocol `instances` and the strings follow from a hash of the examples.
 3. The n least-used rows are exactly n, where eq. 6 takes all that are equally little used. All of
    them are erased; the text has one. A memory starts at zero.
-4. Every head writes its key to all n rows (eq. 7, 8): the paper does not say how heads differ.
-   `own_rows` takes the choices of the code that circulates (zoo/lrua.py).
-5. Weights start by Xavier's rule; training images are not turned or shifted a little; sequences
-   of fifteen ways have 150 examples, not 100. In regression the form of the variance is ours.
+4. Every head writes its key to the same n rows (eq. 7, 8), so 128 rows hold 32 writes; alpha is
+   one learned number. How heads differ is not printed; `own_rows`: as code has it (zoo/lrua.py).
+5. Weights start by Xavier's rule; training images are not turned or shifted. Fifteen ways are 150
+   examples, not 100; `standard` looks among an episode's strings only. Regression's variance: ours.
 """
 
 import torch
@@ -62,14 +62,14 @@ class MANN(Learner):
             way: N, the same in training and test, but with strings; in regression outputs.
             protocol: ``standard``; ``instances``: by a class's appearance in it [section 4.1].
             labels: ``one_hot``, ``strings``, ``numbers``; null for numbers on mlp, else one_hot.
-            controller: cells of the LSTM [section 4.2].
-            rows: of the memory [section 4.2].
-            width: numbers in a row [section 4.2].
-            heads: that read, and the rows written at a step [section 4.2].
-            decay: gamma, of the usage [section 3.2; the supplement may have 0.99].
-            own_rows: each head writes a row of its own [github tristandeleu/ntm-one-shot].
-            adam: Adam, not RMSProp of decay 0.95 and momentum 0.9 [TensorFlow re-implementations].
-            outer_lr: of the optimiser [TensorFlow re-implementations].
+            controller: cells of the LSTM [github tristandeleu/ntm-one-shot].
+            rows: of the memory [the same]; it holds the last rows / heads writes.
+            width: numbers in a row [the same].
+            heads: that read, and the rows written at a step [the same].
+            decay: gamma, of the usage [the same; the paper's supplement may have 0.99].
+            own_rows: each head writes a row of its own [the same].
+            adam: Adam [the same], not RMSProp of 0.95 and momentum 0.9 [TensorFlow's].
+            outer_lr: of the optimiser, here RMSProp's [TensorFlow re-implementations].
         """
         labels = labels or ("numbers" if isinstance(backbone, MLP) else "one_hot")
         for name, value, known in (("protocol", protocol, PROTOCOLS), ("labels", labels, LABELS)):

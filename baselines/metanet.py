@@ -10,12 +10,12 @@ Departures from the paper:
    mini-ImageNet (`hidden=288`). Its output r is taken before the ReLU, as in the code.
 4. Not printed: whether gradients carry derivatives into d and m. As in the code they do not
    (`detach`); then nothing trains the softmax of u, which stays as it was drawn.
-5. T is not printed: d reads `draws` gradients, as many as in the code; with more shots of pairs, in
-   turn of one class and of two. Pairs and margin are ours: the code has no contrastive loss.
+5. T is not printed: d reads `draws` gradients of single examples, the code those of 5 or 10 groups
+   of them; with more shots, of pairs, in turn of one class and of two (pairs and margin are ours).
 6. All layers share d and m; in the code convolutions have their own. MetaNet+ has a second d.
 7. `clip` is for the mean query loss; the code's, 10, is for a sum: 10 / (N Q) here.
-8. The last biases of d and m start at 0: drawn as the rest, they silenced conv5 in a few updates.
-   Other backbones than conv5 start as they do elsewhere, with the same weights in b and in u.
+8. Biases of d and m start at 0 (authors' code), backbones other than conv5 as elsewhere.
+9. The code trains on ten ways of mini-ImageNet, and on changed images of Omniglot.
 """
 
 from typing import Any
@@ -64,11 +64,11 @@ class MetaNet(Learner):
         Args:
             backbone: from images to D features, of b and, with weights of its own, of u.
             way: N, the same in training and test: the head has one logit a way.
-            hidden: units of the fully connected layer, the length of r [ours].
+            hidden: units of the fully connected layer, the length of r [authors' code].
             fast_convs: how many of conv5's convolutions take fast weights [section 4].
             units: of the LSTM d and of the layers of the MLP m [section 4].
             p: of the preprocessing of gradients [section 4].
-            draws: T, gradients that d reads; fewer where there are fewer [authors' code].
+            draws: T, gradients that d reads; fewer where there are fewer [ours].
             margin: of the contrastive loss, for more than one shot [ours].
             variant: ``minus`` without task-level weights, ``plus`` with them in b too [section 4].
             detach: whether gradients are constants to the outer loop [authors' code].

@@ -58,15 +58,15 @@ class SNAIL(MetricLearner):
         Args:
             backbone: from images to D features.
             way: N, the same in training and test; in regression the number of outputs.
-            max_shot: the most shots of an episode, which sequences have room for; null for 5, or
-                25 points on the backbone mlp [section 5.1].
+            max_shot: the most shots of an episode, which sequences have room for; null for 5
+                [section 5.1], or on the backbone mlp 25 points [ours].
             mixed_shots: train on 1 to `train_shot` shots, drawn anew each update [section 5.1].
             embedding: features of a linear layer behind the backbone, 64 for Omniglot's; null for
                 none [section 5.1].
             tc: whether there are TC blocks [Appendix B has it without].
             attention: whether there are attention blocks [Appendix B has it without].
             first_dilation: of each TC block, 1 or 2 [section 3: 2].
-            batch_norm: constants of training at test [not printed].
+            batch_norm: ``running`` tests with the statistics of training [not printed].
             outer_lr: of Adam [not printed].
         """
         regression = isinstance(backbone, MLP)
@@ -110,8 +110,8 @@ class SNAIL(MetricLearner):
         """Refuse sequences longer than what the TC blocks reach."""
         if shot > self.max_shot:
             raise UsageError(
-                f"shot {shot}: SNAIL's sequences have room for {self.max_shot} shots; "
-                f"set max_shot to {shot}, or lower shot or train_shot"
+                f"--shot or --train_shot {shot}: SNAIL's sequences have room for {self.max_shot} "
+                f"shots; set --max_shot to {shot}, or lower it"
             )
 
     def meta_loss(self, episode: Episode) -> Tensor:

@@ -100,6 +100,9 @@ def test_ten_steps_against_the_published_equations():
             assert set(chosen.tolist()) == set(np.flatnonzero(reference.least))
             assert not reference.erased[chosen].any() and reference.least.sum() == HEADS
         torch.testing.assert_close(state.read.sum(-1), torch.ones_like(state.read[..., 0]))
+        # What was read has weight 1 (nothing before the first step), each of n rows weight 1.
+        sums = gate * before.read.sum(-1) + (1 - gate) * HEADS
+        torch.testing.assert_close(write.sum(-1), sums)
 
 
 @pytest.mark.parametrize("own_rows", [False, True])

@@ -120,7 +120,7 @@ def test_regression(outputs):
         (lambda: snail(first_dilation=4), "first_dilation 4: choose from 1, 2"),
         (lambda: snail(tc=False, attention=False), "no block is left"),
         (lambda: Plan("snail", "glyphs", shot=6), "shot 6: SNAIL's sequences have room for 5"),
-        (lambda: Plan("snail", "glyphs", flags={"train_shot": 9}), "set max_shot to 9"),
+        (lambda: Plan("snail", "glyphs", flags={"train_shot": 9}), "set --max_shot to 9"),
         (lambda: Plan("snail", "sinusoid", shot=11), "shot 11"),
         (lambda: Plan("snail", "glyphs", flags={"train_way": 6}), "must equal --way 5"),
     ],

@@ -1,4 +1,4 @@
-"""Convolutions without batch norm, MetaNet's own network (in a file of its own for its length)."""
+"""Convolutions without batch norm: MetaNet's own network (Munkhdalai & Yu 2017, section 4)."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
