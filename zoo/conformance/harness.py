@@ -106,7 +106,10 @@ def makers(key: str, options: Mapping[str, Any] | None = None) -> Iterator[Maker
                 other()
                 yield other
     if cls.regression:
-        yield Maker(key, options, regression=True)
+        regression = Maker(key, options, regression=True)
+        with contextlib.suppress(UsageError):  # options may be of classes alone
+            regression.usable()
+            yield regression
 
 
 class Check(NamedTuple):
