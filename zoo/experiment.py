@@ -9,6 +9,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Run(Plan):
         asked = min(self["validations"], self["updates"])
         return next(n for n in range(asked, 0, -1) if self["updates"] % n == 0)
 
-    @property
+    @cached_property
     def trajectory(self) -> str:
         """The same of runs that train alike, one longer than the other.
 
@@ -128,8 +129,8 @@ class Run(Plan):
     def _start(self, folder: Path) -> Path | None:
         """The checkpoint to go on from: this run's, or that of one that only was shorter."""
         last = folder / "last.ckpt"
-        if last.exists() or not self.trajectory:
-            return last if last.exists() else None
+        if last.exists():
+            return last
         shorter = {}
         for path in self.place.runs.glob("*/trajectory"):
             trajectory, updates = path.read_text().split()

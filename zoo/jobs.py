@@ -181,8 +181,9 @@ def changed_since(run: Run) -> str:
     old, files = then.get("plugins", []), set()
     if old != run.plugins:
         files = {plugin["file"] for plugin in [*old, *run.plugins]}
-    if then.get("learner_file", run.learner_file) != run.learner_file:
-        files.add(run.learner_file["file"])
+    own = then.get("learner_file")
+    if own and own != run.learner_file:
+        files.add(own["file"])
     return ", ".join(sorted(files))
 
 
