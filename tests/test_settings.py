@@ -7,10 +7,10 @@ import pytest
 from zoo import learners
 from zoo.backbones import build_backbone
 from zoo.errors import UsageError
+from zoo.protocol import SHARED_NAMES, Protocol
 from zoo.registry import backbones, benchmarks
 from zoo.settings import (
     Job,
-    Protocol,
     constructor_defaults,
     documentation,
     load_rows,
@@ -38,7 +38,7 @@ def test_every_key_of_the_file_is_an_argument(row):
         if "learner" in row["when"]:
             assert set(row["set"]) <= set(known)
         else:
-            assert set(row["set"]) <= set(Protocol.__dataclass_fields__)
+            assert set(row["set"]) <= SHARED_NAMES
     chosen = row["when"].get("benchmark", [])
     assert {*([chosen] if isinstance(chosen, str) else chosen)} <= set(benchmarks.names())
     assert row["source"]

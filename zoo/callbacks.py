@@ -198,3 +198,17 @@ class TestRecorder(pl.Callback):
     def results(self) -> dict[str, np.ndarray]:
         """Everything recorded: metrics (E,) and ``prediction`` (E, N*Q)."""
         return {name: np.concatenate([p[name] for p in self.parts]) for name in self.parts[0]}
+
+
+def trainer_for(device: str, progress: bool, **options: Any) -> pl.Trainer:
+    """A trainer on a kind of device that makes nothing by itself: no checkpoint, no summary."""
+    return pl.Trainer(
+        accelerator={"cpu": "cpu", "cuda": "gpu"}[device],
+        devices=1,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=progress,
+        inference_mode=False,
+        **options,
+    )

@@ -16,7 +16,7 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 
 from reports.statistics import interval
-from zoo.callbacks import DivergedError, Keeper, TestRecorder
+from zoo.callbacks import DivergedError, Keeper, TestRecorder, trainer_for
 from zoo.environment import environment, interruptible, quiet
 from zoo.errors import UsageError
 from zoo.files import alone_in, write_arrays, write_bytes, write_json, write_text
@@ -26,6 +26,8 @@ from zoo.plan import SCHEMA, Plan
 
 class Run(Plan):
     """A plan, and carrying it out."""
+
+    staged: list[dict[str, Any]]  # what the record says of each stage
 
     @property
     def record_path(self) -> Path:
@@ -120,7 +122,8 @@ class Run(Plan):
 
     def train(self, folder: Path, keeper: Keeper, progress: bool) -> None:
         """Fit, from the last checkpoint if there is one; leave the best weights in the learner."""
-        updates, tasks = self["updates"], self["meta_batch"]
+        device, updates, tasks = self.place.kind, self["updates"], self["meta_batch"]
+        self.staged = [staging.ready(device, progress) for staging in self.stages]
         if updates == 0:
             return
         accumulate = tasks // self.micro_batch
@@ -169,16 +172,7 @@ class Run(Plan):
             trainer.test(self.learner, features, verbose=False)
 
     def _trainer(self, progress: bool, **options: Any) -> pl.Trainer:
-        return pl.Trainer(
-            accelerator={"cpu": "cpu", "cuda": "gpu"}[self.place.kind],
-            devices=1,
-            num_sanity_val_steps=0,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=progress,
-            inference_mode=False,
-            **options,
-        )
+        return trainer_for(self.place.kind, progress, **options)
 
     def _write(
         self,
@@ -239,6 +233,7 @@ class Run(Plan):
             "data": {"fingerprint": self.data.fingerprint(), "splits": self.identity["data"]},
             "tasks_at_once": {"training": self.micro_batch, "evaluation": self.eval_batch},
             "test_passes_begun": passes,
+            "stages": self.staged,
             "seconds": {"train": round(keeper.seconds, 2), "test": round(test_seconds, 2)},
             "environment": {
                 **made_with,

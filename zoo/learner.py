@@ -12,6 +12,7 @@ from zoo.episode import Episode
 from zoo.errors import UsageError
 from zoo.layers import set_batch_norm
 from zoo.losses import task_cross_entropy, task_loss
+from zoo.stage import Stage
 
 TRAITS = {
     "transductive": "a query's logits may depend on the other queries",
@@ -125,6 +126,14 @@ class Learner(pl.LightningModule):
         Raises:
             UsageError: names the setting to change.
         """
+
+    def stages(self) -> list[Stage]:
+        """What must be trained before meta-training, in this order, beside the pre-training.
+
+        Each gives its weights to a part of this learner before the next one is trained; the
+        backbone, where `pretrained_from` says so, has its own before the first.
+        """
+        return []
 
     def anneal(self, progress: float) -> float:
         """What the outer learning rate is multiplied by when `progress` in [0, 1] is done."""

@@ -50,7 +50,7 @@ def gather(normalise: bool) -> str:
     from datasets.episodic import EpisodicDataModule, MetaBatches
     from datasets.sampler import EpisodeSampler, key_of
     from datasets.store import Store
-    from zoo.settings import Protocol
+    from zoo.protocol import Protocol
 
     with tempfile.TemporaryFile() as file:
         file.write(np.random.default_rng(0).bytes(32 * 600 * 3 * 84 * 84))
