@@ -32,11 +32,11 @@ class FromMeans(Preconditioner):
     def __init__(self, support: Examples, way: int) -> None:
         """Of the features x (T, N*K, D)."""
         super().__init__()
-        self.means = prototypes(support.x, support.y, way)
+        self.support, self.way = support, way
 
     def start(self, theta: Params) -> Params:
         """A weight for each class, (T, N, D)."""
-        return {"weight": self.means}
+        return {"weight": prototypes(*self.support, self.way)}
 
 
 @register("finetune")
@@ -85,10 +85,10 @@ class FineTune(MetricLearner):
             support: features x (T, N*K, D), y (T, N*K).
             way: N.
         """
-        z = support.x
-        head = HEADS[self.head](z.shape[-1], way).to(z)
-        for p in head.parameters():
-            nn.init.zeros_(p)
+        with torch.inference_mode(False):  # else no gradient step could be taken on it
+            head = HEADS[self.head](support.x.shape[-1], way).to(support.x)
+            for p in head.parameters():
+                nn.init.zeros_(p)
         start = FromMeans(support, way) if self.head == "cosine" else None
         with torch.no_grad():  # nothing outside is learned by it
             theta = adapt(

@@ -41,6 +41,7 @@ class Staging:
         benchmark: Any,
         stores: Mapping[str, Store],
         earlier: Mapping[str, str],
+        name: str = "",
     ) -> None:
         """Name it by a hash of all that it follows from.
 
@@ -50,9 +51,10 @@ class Staging:
             benchmark: of the run.
             stores: by split.
             earlier: hashes of the stages before it, by name: it may build on them.
+            name: of its folder, where it was asked for by that.
 
         Raises:
-            UsageError: what lies there does not fit.
+            UsageError: what lies there does not fit, or there is no data as it asks for.
         """
         self.stage, self.benchmark = stage, benchmark
         self.stores = {split: stores[split] for split in SPLITS if split in stores}
@@ -66,9 +68,10 @@ class Staging:
         }
         self.identity = json.loads(json.dumps(identity))
         self.hash = stage_hash(self.identity)
-        self.folder = runs / "stages" / f"{stage.name}-{benchmark.key}-{self.hash}"
+        self.folder = runs / "stages" / (name or f"{stage.name}-{benchmark.key}-{self.hash}")
         if (kept := read(self.folder)) is not None:
             check_fit(self.folder, kept["identity"], self.identity)
+        self.data = self._data()
 
     def ready(self, device: str, progress: bool) -> dict[str, Any]:
         """Train the stage, unless it was; let the learner start from it.
@@ -120,7 +123,7 @@ class Staging:
         pl.seed_everything(settings["seed"], verbose=False)
         try:
             with interruptible():
-                trainer.fit(stage, self._data(), ckpt_path=last if last.exists() else None)
+                trainer.fit(stage, self.data, ckpt_path=last if last.exists() else None)
         except DivergedError as error:
             raise UsageError(
                 f"stage {stage.name} failed at {error}: lower its learning rate"
@@ -174,8 +177,12 @@ def staged(
         UsageError: it cannot be had, or what lies below `runs` does not fit.
     """
     found: list[Staging] = []
-    first = pretraining(settings, learner, backbone, benchmark, stores, runs)
-    for stage in [*first, *learner.stages()]:
+    if "pretrained_from" in settings:
+        source = settings["pretrained_from"].value
+        first = pretraining(settings, learner, backbone, benchmark, stores, runs)
+        name = "" if source == STAGE else source
+        found.append(Staging(first, runs, benchmark, stores, {}, name))
+    for stage in learner.stages():
         earlier = {staging.stage.name: staging.hash for staging in found}
         found.append(Staging(stage, runs, benchmark, stores, earlier))
     return found
@@ -188,14 +195,12 @@ def pretraining(
     benchmark: Any,
     stores: Mapping[str, Store],
     runs: Path,
-) -> list[Stage]:
-    """The stage that the backbone starts from, if one is asked for.
+) -> Pretrain:
+    """The stage that the backbone starts from.
 
     Raises:
         UsageError: there is none of that name, or nothing here can start from one.
     """
-    if "pretrained_from" not in settings:
-        return []
     source, text = settings["pretrained_from"].value, settings["backbone"].value
     flag = f"--pretrained_from {source}"
     if benchmark.regression:
@@ -213,7 +218,7 @@ def pretraining(
     values["backbone"] = text
     with seeded(values["seed"]):
         net = build_backbone(text, benchmark.image)
-        return [Pretrain(net, backbone, len(stores["train"].names), values)]
+        return Pretrain(net, backbone, len(stores["train"].names), values)
 
 
 def only_asked(settings: Mapping[str, Setting]) -> dict[str, Setting]:
