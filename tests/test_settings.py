@@ -22,7 +22,7 @@ from zoo.settings import (
 
 ROWS = load_rows(Path(__file__).parent.parent / "baselines" / "settings.yaml")
 MAML = learners.get("maml")
-LEARNS_NOTHING = ["pixelnn"]  # nor has it a network
+NO_EPISODES = ["finetune", "pixelnn", "pretrained"]  # learn in none, nor of equal terms
 JOB = Job("maml", "omniglot", 5, 1, "paper", "quick")
 
 
@@ -53,7 +53,7 @@ def test_every_combination_resolves(key, benchmark, terms, budget):
         settings, changed = solve(Job(key, benchmark, 5, shot, terms, budget))
         build_backbone(settings["backbone"].value, (3, 84, 84))
         assert not changed
-        untrained = budget == "none" or key in LEARNS_NOTHING
+        untrained = budget == "none" or key in NO_EPISODES
         assert (settings["updates"].value == 0) == untrained
 
 
@@ -105,7 +105,7 @@ def test_equal_terms_are_equal(benchmark, budget, way, shot):
             for name in Protocol.__dataclass_fields__
         }
         for key in learners.names()
-        if key not in LEARNS_NOTHING
+        if key not in NO_EPISODES
     ]
     assert all(values == resolved[0] for values in resolved)
 
