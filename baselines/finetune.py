@@ -8,13 +8,14 @@ Departures from the paper:
 2. Each step takes the whole support; theirs are of 4 random images. Their momentum, dampened by as
    much, averages gradients over steps, which the whole support does too; their weight decay of
    0.001 takes a thousandth of the head in 100 steps, and is left out.
-3. Heads start from zero (linear) and from the class means (cosine), not at random: so the same
-   support always gives the same head, whatever the order of its images and labels.
+3. Heads start from zero (linear) and from the class means' directions (cosine), not at random:
+   the same support always gives the same head, whatever the order of its images and labels.
 4. Cosines are multiplied by 10; their factor is 2, in pre-training on many classes 30.
 """
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from zoo import Episode, Examples, Params, adapt, call, register
 from zoo.backbones import Linear
@@ -27,7 +28,7 @@ HEADS = {"linear": Linear, "cosine": CosineHead}
 
 
 class FromMeans(Preconditioner):
-    """The inner loop starts from the class means."""
+    """The inner loop starts from the directions of the class means."""
 
     def __init__(self, support: Examples, way: int) -> None:
         """Of the features x (T, N*K, D)."""
@@ -36,7 +37,7 @@ class FromMeans(Preconditioner):
 
     def start(self, theta: Params) -> Params:
         """A weight for each class, (T, N, D)."""
-        return {"weight": prototypes(*self.support, self.way)}
+        return {"weight": F.normalize(prototypes(*self.support, self.way), dim=-1)}
 
 
 @register("finetune")

@@ -15,6 +15,8 @@ from zoo import Learner, learners, register
 from zoo.backbones import build_backbone
 from zoo.errors import UsageError
 from zoo.files import locked
+from zoo.jobs import stage_seconds
+from zoo.plan import Plan
 from zoo.pretraining import Pretrain
 from zoo.protocol import STAGE
 from zoo.stage import Stage, seeded
@@ -246,10 +248,7 @@ def test_bad_settings_are_refused_before_anything_is_trained(flags, says, stores
 
 def test_functions_have_no_classes(tmp_path):
     with pytest.raises(UsageError, match="sinusoid has no classes to tell apart"):
-        plan_of = {"pretrained_from": "pretrain", "backbone": "mlp"}
-        from zoo.plan import Plan
-
-        Plan("maml", "sinusoid", shot=5, flags=plan_of)
+        Plan("maml", "sinusoid", shot=5, flags={"pretrained_from": "pretrain"})
 
 
 def test_a_stage_that_diverges_is_said(stores, tmp_path):
@@ -261,6 +260,16 @@ def test_without_validation_classes_the_last_weights_are_kept(stores, tmp_path):
     run = pre(tmp_path, {name: stores[name] for name in ("train", "test")})
     (said,) = run.execute(progress=False)["stages"]
     assert said["selected"] == {"update": 12, "accuracy": None}
+
+
+def test_a_table_counts_a_stage_once(stores, tmp_path):
+    runs = [pre(tmp_path, stores, seed=seed) for seed in (0, 1)]
+    assert stage_seconds(runs) == stage_seconds(runs[:1]) > 0
+    assert stage_seconds([pre(tmp_path, stores, flags={"pretrain_updates": 24})]) == pytest.approx(
+        2 * stage_seconds(runs)
+    )
+    runs[0].execute(progress=False)
+    assert stage_seconds(runs) == 0
 
 
 # --- a stage of a learner's own, on episodes, behind the pre-training

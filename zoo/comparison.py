@@ -8,6 +8,7 @@ import itertools
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import baselines  # noqa: F401  (fills the register)
 from datasets.benchmarks import find_benchmark
@@ -39,7 +40,7 @@ def comparison(options: argparse.Namespace) -> int:
     place = place_of(options)
     stores = place.open(benchmark)
 
-    def plan(name: str, way: int | None, shot: int, seed: int, **flags: int) -> Run:
+    def plan(name: str, way: int | None, shot: int, seed: int, **flags: Any) -> Run:
         return Run(
             name, options.benchmark, way=way, shot=shot, seed=seed, terms=options.terms,
             budget=options.budget, flags=flags, place=place, stores=stores,
@@ -51,8 +52,10 @@ def comparison(options: argparse.Namespace) -> int:
     for name, way, shot, seed in itertools.product(names, *axes):
         try:
             runs.append(plan(name, way, shot, seed))
-            if options.untrained and runs[-1]["updates"]:
-                untrained[runs[-1].name] = plan(name, way, shot, seed, updates=0)
+            run = runs[-1]
+            without = {"updates": 0} if run["updates"] else {"pretrained_from": None}
+            if options.untrained and (run["updates"] or run.stages):
+                untrained[run.name] = plan(name, way, shot, seed, **without)
         except UsageError as error:
             refused += 1
             ways_said = f" {way}-way" if way else ""
