@@ -10,8 +10,6 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-BATCHES = ("images", "episodes")
-
 
 class Stage(pl.LightningModule):
     """A network trained before meta-training, whose weights a part of the learner starts from.
@@ -19,6 +17,9 @@ class Stage(pl.LightningModule):
     A subclass writes Lightning's `training_step`, `validation_step`, which logs ``val/accuracy``,
     and `configure_optimizers`. What is kept is `net` as it was at the best validation. It is shared
     by all runs, so it must follow from its settings alone: make `net` inside `seeded`.
+
+    What it only computes with, such as a frozen backbone of the learner, must stay as it is: in
+    evaluation, without gradients.
 
     `settings` holds all that the result follows from, but the data. Some are for the loop around
     the stage, whatever it trains: ``updates``, ``validations``, ``val_episodes``, ``seed``, and
@@ -28,7 +29,7 @@ class Stage(pl.LightningModule):
 
     name: ClassVar[str]
     version: ClassVar[int] = 1  # raise it when the code would train another network
-    batches: ClassVar[str] = "images"  # what it trains on, one of BATCHES
+    batches: ClassVar[str] = "images"  # what it trains on: images or episodes
 
     def __init__(self, net: nn.Module, target: nn.Module, settings: Mapping[str, Any]) -> None:
         """Keep what is trained, and for whom.
