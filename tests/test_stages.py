@@ -335,6 +335,19 @@ def test_a_learner_may_have_stages_of_its_own(first, stores, registers):
 # --- the pre-training stage by hand
 
 
+def test_a_learner_may_have_put_more_into_its_backbone_but_nothing_less():
+    net, target = (build_backbone("mlp", (1, 4, 4)) for _ in range(2))
+    target.layers[0].film = torch.nn.Linear(1, 1)
+    before = target.layers[0].film.weight.clone()
+    stage = Pretrain(net, target, 6, {"drops": "", "head": "linear"})
+    stage.give()
+    assert torch.equal(target.layers[1].weight, net.layers[1].weight)
+    assert torch.equal(target.layers[0].film.weight, before)
+    del target.layers[1]
+    with pytest.raises(UsageError, match=r"no place for layers\.1\.weight, layers\.1\.bias"):
+        stage.give()
+
+
 def pretrain(net, **settings):
     values = {"lr": 0.1, "weight_decay": 0.01, "updates": 10, "drops": "0.5 0.8", "head": "linear"}
     return Pretrain(net, net, 6, values | settings)

@@ -10,6 +10,8 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from zoo.errors import UsageError
+
 
 class Stage(pl.LightningModule):
     """A network trained before meta-training, whose weights a part of the learner starts from.
@@ -45,8 +47,14 @@ class Stage(pl.LightningModule):
         self._target = [target]  # in a list, so that it is no part of this module
 
     def give(self) -> None:
-        """Let the learner's part start from the weights of `net`."""
-        self._target[0].load_state_dict(self.net.state_dict())
+        """Let the learner's part start from the weights of `net`; what it has besides stays.
+
+        Raises:
+            UsageError: the learner made something else of its part.
+        """
+        lost = self._target[0].load_state_dict(self.net.state_dict(), strict=False).unexpected_keys
+        if lost:
+            raise UsageError(f"stage {self.name}: the learner has no place for {', '.join(lost)}")
 
 
 @contextmanager
