@@ -1,5 +1,6 @@
 """Losses that are learned (NPBML, arXiv 2406.07983), each a small network; and their sum."""
 
+import math
 from collections.abc import Collection, Sequence
 
 import torch
@@ -61,12 +62,15 @@ class LearnedLoss(nn.Module):
         self.nets = nn.ModuleDict({c: LossNet(inputs[c], film) for c in sorted(components)})
 
     def forward(self, logits: Tensor, y: Tensor, relations: Tensor | None = None) -> Tensor:
-        """L^base + L^S + L^Q: support before queries (T, n, N), y (T, N*K) -> (T,)."""
+        """L^base + L^S + L^Q: support before queries (T, n, N), y (T, N*K) -> (T,).
+
+        L^Q where there are relation scores (T, N*Q, N).
+        """
         known, rest = logits[:, : y.shape[1]], logits[:, y.shape[1] :]
         total = task_cross_entropy(known, y)
         if "support" in self.nets:
             total = total + self.support(known, y)
-        if "query" in self.nets and relations is not None:
+        if relations is not None:
             total = total + self.query(rest, relations)
         return total
 
@@ -96,10 +100,19 @@ def soft_cross_entropy(logits: Tensor, scores: Tensor) -> Tensor:
 
 
 def statistics(weights: list[Tensor]) -> Tensor:
-    """Mean, standard deviation, L1 and L2 norm of each: L of (T, *shape) -> (T, 4L)."""
+    """Mean, standard deviation, L1 and L2 norm of each: L of (T, *shape) -> (T, 4L).
+
+    The L1 norm of n weights is divided by sqrt(n), which makes it at most the L2 norm. As it is,
+    thousands for a wide layer, R's gradient is larger than the base loss's from the start.
+    """
     flat = [w.flatten(1) for w in weights]
-    each = [(w.mean(1), w.std(1, correction=0), w.abs().sum(1), w.norm(dim=1)) for w in flat]
+    each = [(w.mean(1), w.std(1, correction=0), l1(w), w.norm(dim=1)) for w in flat]
     return torch.stack([number for four in each for number in four], 1)
+
+
+def l1(w: Tensor) -> Tensor:
+    """Sum of magnitudes by sqrt(n): (T, n) -> (T,)."""
+    return w.abs().sum(1) / math.sqrt(w.shape[1])
 
 
 class RelationHead(nn.Module):
