@@ -73,8 +73,8 @@ class NPBML(Learner):
             loss: what is added to the base loss: all, none, or some of support, query,
                 regulariser, joined by + [Table 4].
             warp: whether steps are preconditioned [Table 3].
-            preconditioner: by what: warp [eq. 10], post_block [authors' code]; rate, layer_rates
-                and element_rates are controls that the paper has not.
+            preconditioner: by what: warp [eq. 10], post_block [authors' code]; the paper has not
+                rate, layer_rates, element_rates, meta_curvature and gap.
             film: whether FiLM modulates encoder and losses [Table 3].
             inductive: no L^Q, and batch norm by the support's statistics [not in the paper].
             frozen: blocks before the last keep their pre-trained weights [authors' code].

@@ -7,6 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from zoo.curvature import GAP, MetaCurvature
 from zoo.errors import UsageError
 from zoo.layers import Conv
 from zoo.steps import Params, Preconditioner, chosen
@@ -171,6 +172,8 @@ KINDS: dict[str, Callable[[nn.Module, Collection[str] | None], Preconditioner]] 
     "rate": lambda net, names: Rate(),
     "layer_rates": lambda net, names: LayerRates(net, 1, names),
     "element_rates": Diagonal,
+    "meta_curvature": MetaCurvature,
+    "gap": GAP,
 }
 
 
