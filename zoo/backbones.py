@@ -91,10 +91,37 @@ class Linear(nn.Module):
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
 
 
-class ConvNet(Backbone):
-    """Four convolution blocks."""
+class BlockNet(Backbone):
+    """A network of blocks of convolutions; a learner may run some of them alone."""
 
     folds = True
+    depth = 4
+    widths: tuple[int, ...]  # C of each block's output
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.after = nn.ModuleDict()  # by number, what follows a block (zoo.preconditioners)
+
+    def layers(self, number: int) -> list[tuple[Conv, BatchNorm]]:
+        """The convolutions of a block, each with its norm."""
+        raise NotImplementedError
+
+    def block(self, number: int, x: Tensor, fixed: Fixed | None) -> Tensor:
+        """One block by itself."""
+        raise NotImplementedError
+
+    def run(self, x: Tensor, fixed: Fixed | None = None, blocks: slice = slice(None)) -> Tensor:
+        """The asked blocks, one upon the other: (n, T*C, H, W) -> (n, T*O, H', W')."""
+        for number in range(self.depth)[blocks]:
+            x = self.block(number, x, fixed)
+            x = self.after[str(number)](x) if str(number) in self.after else x
+            fixed = None
+        return x
+
+
+class ConvNet(BlockNet):
+    """Four convolution blocks."""
+
     family = "conv4"
 
     def __init__(self, image: tuple[int, int, int], channels: int, stride: int) -> None:
@@ -106,15 +133,20 @@ class ConvNet(Backbone):
             self.norms.append(BatchNorm(channels))
             inputs = channels
             size, width = (-(-side // 2) if stride == 2 else side // 2 for side in (size, width))
-        self.pooled = stride == 1
+        self.pooled, self.widths = stride == 1, (channels,) * 4
         self.features = channels * size * width if self.pooled else channels
+
+    def layers(self, number: int) -> list[tuple[Conv, BatchNorm]]:
+        """The one convolution, and its norm."""
+        return [(self.convs[number], self.norms[number])]  # type: ignore[list-item]
+
+    def block(self, number: int, x: Tensor, fixed: Fixed | None) -> Tensor:
+        """Convolution, batch norm, ReLU; a pool where no stride halves the image."""
+        return block(x, *self.layers(number)[0], pool=self.pooled, fixed=fixed)
 
     def maps(self, x: Tensor, fixed: Fixed | None) -> Tensor:
         """Four blocks; a mean over pixels where nothing was pooled."""
-        layers: Iterator[Any] = zip(self.convs, self.norms, strict=True)
-        for conv, norm in layers:
-            x = block(x, conv, norm, pool=self.pooled, fixed=fixed)
-            fixed = None
+        x = self.run(x, fixed)
         return x if self.pooled else x.mean((2, 3), keepdim=True)
 
 
@@ -148,9 +180,13 @@ class ResidualBlock(nn.Module):
         self.convs = nn.ModuleList([Conv(i, outputs, size=size) for i, size in sizes])
         self.norms = nn.ModuleList([BatchNorm(outputs) for _ in sizes])
 
+    def layers(self) -> list[tuple[Conv, BatchNorm]]:
+        """Each convolution with its norm."""
+        return list(zip(self.convs, self.norms, strict=True))  # type: ignore[arg-type]
+
     def forward(self, x: Tensor, fixed: Fixed | None = None) -> Tensor:
         """(n, T*C, H, W) -> (n, T*O, H/2, W/2)."""
-        layers: list[Any] = list(zip(self.convs, self.norms, strict=True))
+        layers = self.layers()
         residual = block(x, *layers[3], relu=False, fixed=fixed)
         for number, layer in enumerate(layers[:3]):
             x = block(x, *layer, relu=number < 2, fixed=fixed)
@@ -158,24 +194,28 @@ class ResidualBlock(nn.Module):
         return F.relu(functions.max_pool(x + residual))
 
 
-class ResNet12(Backbone):
+class ResNet12(BlockNet):
     """Four residual blocks, then a mean over pixels."""
 
-    folds = True
     family = "resnet12"
 
     def __init__(self, image: tuple[int, int, int], widths: tuple[int, ...]) -> None:
         super().__init__()
         inputs = (image[0], *widths[:-1])
-        self.blocks = nn.ModuleList(map(ResidualBlock, inputs, widths))
-        self.features = widths[-1]
+        self.blocks: Any = nn.ModuleList(map(ResidualBlock, inputs, widths))
+        self.features, self.widths = widths[-1], widths
+
+    def layers(self, number: int) -> list[tuple[Conv, BatchNorm]]:
+        """The three on the path, and the shortcut's."""
+        return self.blocks[number].layers()
+
+    def block(self, number: int, x: Tensor, fixed: Fixed | None) -> Tensor:
+        """One residual block."""
+        return self.blocks[number](x, fixed)
 
     def maps(self, x: Tensor, fixed: Fixed | None) -> Tensor:
         """Four residual blocks, then a mean over pixels."""
-        for part in self.blocks:
-            x = part(x, fixed)
-            fixed = None
-        return x.mean((2, 3), keepdim=True)
+        return self.run(x, fixed).mean((2, 3), keepdim=True)
 
 
 @register_backbone("resnet12")
@@ -218,46 +258,6 @@ class MLP(Backbone):
 def mlp(image: tuple[int, ...], width: int = 40, depth: int = 2) -> Backbone:
     """Fully connected layers with ReLU (Finn 2017 has 40-40 for sinusoids)."""
     return MLP(math.prod(image), width, depth)
-
-
-class Pixels(Backbone):
-    """The image itself."""
-
-    family = "pixels"
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.features = features
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, *image) -> (n, D)."""
-        return x.flatten(1)
-
-
-@register_backbone("pixels")
-def pixels(image: tuple[int, ...]) -> Backbone:
-    """The pixels as they are: nothing to learn."""
-    return Pixels(math.prod(image))
-
-
-class Pixels20(Backbone):
-    """An image of 20x20 pixels, as numbers."""
-
-    family = "lstm_memory"  # the networks that it is published before
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.features = channels * 20 * 20
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, *image) -> (n, D)."""
-        return F.interpolate(x, size=(20, 20), mode="area").flatten(1)
-
-
-@register_backbone("pixels20")
-def pixels20(image: tuple[int, ...]) -> Backbone:
-    """The image itself, of 20x20 pixels by means over areas (Santoro 2016)."""
-    return Pixels20(checked("pixels20", image, 1)[0])
 
 
 class Classifier(nn.Module):
