@@ -10,6 +10,12 @@ SETTINGS = $(if $(DATA),--data "$(DATA)") $(if $(LEARNERS),--learners "$(LEARNER
   $(if $(UNTRAINED),--untrained) \
   $(foreach file,$(PLUGINS),--plugin "$(file)")
 
+KNOWN = PYTHON TORCH_INDEX DATA LEARNERS SHOTS WAYS BUDGET TERMS SEEDS RESULTS DRY_RUN YES \
+  UNTRAINED PLUGINS OPTIONS NAME TO OUT TESTS
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+$(if $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)),$(error \
+  no variable $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)); there are $(KNOWN)))
+
 .PHONY: help setup test lint check format new-learner readme bench bench-quick clean
 
 help: ## this list

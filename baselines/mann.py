@@ -2,9 +2,8 @@
 
 Departures from the paper:
 
-1. `protocol=standard` is not the paper's: the support set is read in order and one step more, for
-   its last label; then each query, without a label, reads a copy of the state behind it and writes
-   nothing. Training does the same, with a loss at every step and at every query.
+1. `protocol=standard` is ours: the support is read, and one step more for the last label;
+   each query, without a label, reads a copy of that state and writes nothing. So too in training.
 2. The order of protocol `instances` and the strings follow from a hash of the examples.
 3. The n least-used rows are exactly n, where eq. 6 takes all that are equally little used. All of
    them are erased; the text has one. A memory starts at zero.
@@ -14,15 +13,19 @@ Departures from the paper:
    examples, not 100; `standard` looks among an episode's strings only. Regression's variance: ours.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo import Episode, Learner, register
+from zoo import Episode, register
 from zoo.backbones import MLP, Backbone
 from zoo.errors import UsageError
 from zoo.layers import pointwise
+from zoo.losses import task_loss
 from zoo.lrua import LRUA, State
+from zoo.metric import MetricLearner
 from zoo.registry import hint
 from zoo.sequences import LABELS, Numbers, both, by_instance, encoded, key_of, shuffled
 
@@ -30,7 +33,7 @@ PROTOCOLS = ("standard", "instances")
 
 
 @register("mann")
-class MANN(Learner):
+class MANN(MetricLearner):
     """Read examples and, one step late, their labels; write them to a memory and look them up."""
 
     title = "MANN"
@@ -82,10 +85,11 @@ class MANN(Learner):
         inputs = backbone.features + self.labels.inputs
         self.memory = LRUA(inputs, controller, rows, width, heads, decay, own_rows)
         self.head = nn.Linear(self.memory.features, self.labels.outputs)
-        self.protocol, self.adam = protocol, adam
+        self.protocol = protocol
+        if not adam:
+            self.outer_optimizer = partial(torch.optim.RMSprop, alpha=0.95, momentum=0.9)
         self.fixed_way = labels != "strings"
-        self.joint_tasks = self.batch_norm == "running"  # one batch norm over the meta-batch
-        self.embeds_alone = protocol == "standard" and labels != "strings"  # else hashes images
+        self.embeds_alone &= protocol == "standard" and labels != "strings"  # else hashes images
         self.judged_by = "accuracy" if protocol == "standard" else "accuracy@instance5"
 
     def check_episodes(self, way: int, shot: int, query: int) -> None:
@@ -103,15 +107,15 @@ class MANN(Learner):
 
     def standard(self, episode: Episode) -> tuple[Tensor, Tensor, Tensor]:
         """What is said of each support step, then of each query (T, n, outputs); key; y (T, n)."""
-        (x, y), key = both(episode), key_of(episode.support.x)
-        z, z_query = pointwise(self.net, x).tensor_split([episode.support.x.shape[1]], 1)
+        y, key = both(episode).y, key_of(episode.support.x)
+        z, z_query = self.embed(episode)
         read, state = self.read(z, episode.support.y, key)
         peeked = self.memory.peek(F.pad(z_query, (0, self.labels.inputs)), state)
         return self.head(torch.cat([read, peeked], 1)), key, y
 
     def instances(self, episode: Episode) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The same of each step of one sequence of all examples, and their order (T, n)."""
-        ((x, y), order), key = shuffled(episode), key_of(episode.support.x)
+        (x, y), order, key = shuffled(episode)
         return self.head(self.read(pointwise(self.net, x), y, key)[0]), key, y, order
 
     def read(self, z: Tensor, y: Tensor, key: Tensor) -> tuple[Tensor, State]:
@@ -132,19 +136,15 @@ class MANN(Learner):
     def evaluate(self, episode: Episode) -> tuple[dict[str, Tensor], Tensor]:
         """With protocol `instances` accuracy@instance1, ...; in regression nll too."""
         rows = episode.support.y.shape[1]
+        if isinstance(self.labels, Numbers):
+            answer, key, y = self.standard(episode)
+            mean = self.labels.predict(answer[:, rows:], key, episode.way)
+            nll = self.labels.loss(answer, key, y)[:, rows:].mean(1)
+            return {"mse": task_loss(mean, episode.query.y), "nll": nll}, mean
         if self.protocol == "standard":
-            metrics, said = super().evaluate(episode)
-            if isinstance(self.labels, Numbers):
-                metrics["nll"] = self.labels.loss(*self.standard(episode))[:, rows:].mean(1)
-            return metrics, said
+            return super().evaluate(episode)
         answer, key, y, order = self.instances(episode)
         metrics = by_instance(self.labels.right(answer, key, y), y, episode.way)
         metrics["nll"] = self.labels.loss(answer, key, y).mean(1)
         said = self.labels.predict(answer, key, episode.way).argmax(-1)
         return metrics, said.gather(1, order.argsort(1)[:, rows:])
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """RMSProp or Adam, at one rate."""
-        if self.adam:
-            return torch.optim.Adam(self.parameters(), self.outer_lr)
-        return torch.optim.RMSprop(self.parameters(), self.outer_lr, alpha=0.95, momentum=0.9)

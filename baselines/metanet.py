@@ -24,16 +24,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo import Episode, Learner, register
-from zoo.backbones import normalising
+from zoo import Episode, register
 from zoo.contrastive import contrastive, pairs
 from zoo.errors import UsageError
 from zoo.fast_weights import Beside, ByLSTM, ByMLP, Tail, attention, split
 from zoo.inner_loop import gradient_of
+from zoo.metric import MetricLearner
 
 
 @register("metanet")
-class MetaNet(Learner):
+class MetaNet(MetricLearner):
     """Make each query's own fast weights out of the support's loss gradients."""
 
     title = "MetaNet"
@@ -89,14 +89,11 @@ class MetaNet(Learner):
         self.d_base = ByLSTM(units, p) if variant == "plus" else None
         self.draws, self.margin, self.detach, self.clip = draws, margin, detach, clip
         self.sequential = self.d is not None
-        self.transductive = self.batch_norm == "batch"
-        self.joint_tasks = self.batch_norm == "running"  # training: one batch norm for all
-        self.embeds_alone = self.batch_norm in ("running", "none")
 
     def forward(self, episode: Episode) -> Tensor:
         """Fill a memory from the support, read it for each query: logits (T, N*Q, N)."""
         y, rows = episode.support.y, episode.support.y.shape[1]
-        z, z_u = self.embed(episode).chunk(2, -1)
+        z, z_u = torch.cat(self.embed(episode), 1).chunk(2, -1)  # of b and of u
         g = self.example_gradients(self.base, z[:, :rows], y)
         memory = self.m(g)  # M: W*_i of each example, (T, N*K, P)
         r = self.represent(z_u, y, episode.way)
@@ -104,14 +101,6 @@ class MetaNet(Learner):
         if self.d_base is not None:
             fast.append(self.d_base(g[:, : self.draws]))
         return self.base(z[:, rows:], self.base.weights, *fast)[1]
-
-    def embed(self, episode: Episode) -> Tensor:
-        """What b and u make of an image before any fast weight: (T, N*K + N*Q, 2D)."""
-        x = torch.cat([episode.support.x, episode.query.x], 1)
-        with normalising(self.net, support_rows=episode.support.x.shape[1]):
-            if self.batch_norm in ("running", "none"):
-                return self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-            return torch.stack([self.net(task) for task in x])
 
     def represent(self, z: Tensor, y: Tensor, way: int) -> Tensor:
         """r = u(Q, Q*, x) with Q* = d(G, gradients): (T, N*K + N*Q, H) (section 3.1)."""

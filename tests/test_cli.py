@@ -173,6 +173,12 @@ def test_make_alone_prints_the_targets():
         assert target in done.stdout
 
 
+def test_make_knows_its_variables():
+    words = ["make", "-n", "table-glyphs", "LEARNER=protonet"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode and "no variable LEARNER; there are" in done.stderr
+
+
 def test_the_cpu_is_tuned_where_it_can_be():
     assert tune_cpu() == (platform.libc_ver()[0] == "glibc")
     assert os.environ["GOMP_SPINCOUNT"]

@@ -61,7 +61,8 @@ def test_a_label_never_reaches_its_own_step(labels):
 
 def test_the_sequence_is_every_example_once_in_an_order_of_the_examples():
     batch = episode_of(**TEN, tasks=3)
-    (x, y), order = shuffled(batch)
+    (x, y), order, key = shuffled(batch)
+    assert torch.equal(key, key_of(batch.support.x))
     everything = torch.cat([batch.support.x, batch.query.x], 1)
     labels = torch.cat([batch.support.y, batch.query.y], 1)
     for t in range(3):
@@ -91,7 +92,7 @@ def test_instances_are_counted_from_one():
 def test_accuracy_by_instance_of_answers_worked_out_by_hand(monkeypatch):
     """Right from the second instance on, as with a perfect memory; class 0 said at the first."""
     learner, batch = mann(protocol="instances").eval(), episode_of(**TEN, tasks=3)
-    (_, y), order = shuffled(batch)
+    (_, y), order, _ = shuffled(batch)
     said = torch.where(instances(y, 5) > 1, y, 0)
     answer = 20.0 * torch.nn.functional.one_hot(said, 5)
     monkeypatch.setattr(learner, "instances", lambda e: (answer, None, y, order))

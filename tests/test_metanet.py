@@ -102,7 +102,7 @@ def large(learner: MetaNet) -> MetaNet:
 def test_a_query_is_classified_by_the_memory_that_it_reads():
     """One query by hand: softmax of cosines over the support, and the mixed weights in b."""
     learner, e = large(metanet()), episode()
-    z, z_u = learner.embed(e).chunk(2, -1)
+    z, z_u = torch.cat(learner.embed(e), 1).chunk(2, -1)
     memory = learner.m(learner.example_gradients(learner.base, z[:, :3], e.support.y))
     assert memory.shape == (2, 3, len(learner.base.weights))
     r = learner.represent(z_u, e.support.y, 3)[1]  # of the second task

@@ -48,7 +48,7 @@ def test_it_is_in_the_houses_form(skeleton):
     ("name", "to", "says"),
     [
         ("maml", "x.py", "'maml' is taken already, by baselines.maml"),
-        ("", "x.py", "'': expected small letters"),
+        ("", "x.py", "'': expected small letters, digits and _, beginning"),
         ("My-Learner", "x.py", "'My-Learner': expected small letters"),
         ("class", "x.py", "'class': expected small letters"),
         ("learner", "x.py", "'learner' means something else already"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import zoo.environment
 from tests.test_cli import TINY, folders
 from zoo import learners
 from zoo.__main__ import main
@@ -99,6 +100,21 @@ def test_a_record_names_its_plugins(mine, theirs, tmp_path, capsys):
     made.write_text(json.dumps(record))
     assert main(["run", "my_learner", "glyphs", *words]) == 0
     assert f"{made}: made with another mine.py; delete it" in capsys.readouterr().out
+
+
+def test_an_edited_learner_is_noticed(tmp_path, capsys, monkeypatch):
+    """Where it was not committed, no commit says what it was."""
+    monkeypatch.setattr(zoo.environment, "commit", lambda: ("0" * 40, True))
+    words = ["run", "protonet", "glyphs", *TINY, *folders(tmp_path)]
+    assert main(words) == 0 and main(words) == 0
+    (made,) = (tmp_path / "results").glob("*.json")
+    record = json.loads(made.read_text())
+    assert record["environment"]["learner_file"]["file"] == "protonet.py"
+    assert "made with another" not in capsys.readouterr().out
+    record["environment"]["learner_file"]["sha256"] = "0"
+    made.write_text(json.dumps(record))
+    assert main(words) == 0
+    assert f"{made}: made with another protonet.py; delete it" in capsys.readouterr().out
 
 
 def test_a_table_of_its_own_benchmark(mine, theirs, tmp_path, capsys):

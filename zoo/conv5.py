@@ -3,8 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.backbones import Backbone
-from zoo.errors import UsageError
+from zoo.backbones import Backbone, checked
 from zoo.layers import Conv, Fixed
 from zoo.registry import register_backbone
 
@@ -40,6 +39,4 @@ class PlainConvNet(Backbone):
 @register_backbone("conv5")
 def conv5(image: tuple[int, ...], channels: int = 64) -> Backbone:
     """Five blocks of 3x3 convolution, ReLU, 2x2 max-pool, without batch norm (Munkhdalai 2017)."""
-    if len(image) != 3:
-        raise UsageError(f"backbone conv5: needs images, but an input has shape {image}; use mlp")
-    return PlainConvNet(image, channels, DEPTH)
+    return PlainConvNet(checked("conv5", image, 1), channels, DEPTH)

@@ -45,5 +45,10 @@ def fewer_shots(support: Examples, shot: int, way: int) -> Examples:
         return Examples(x[:, :shot], y[:, :shot])
     by_class = (2 * y + torch.rand(y.shape).to(y.device)).argsort(1).unflatten(1, (way, -1))
     kept = by_class[..., :shot].flatten(1).sort(1).values
-    rows = torch.arange(len(y), device=y.device).unsqueeze(1)
-    return Examples(x[rows, kept], y[rows, kept])
+    return picked(x, y, kept)
+
+
+def picked(x: Tensor, y: Tensor, places: Tensor) -> Examples:
+    """Some of each task's examples: (T, n, ...), (T, n), places (T, m) -> (T, m, ...), (T, m)."""
+    tasks = torch.arange(len(y), device=y.device).unsqueeze(1)
+    return Examples(x[tasks, places], y[tasks, places])

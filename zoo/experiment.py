@@ -3,10 +3,13 @@
 A composition root, like plan.py.
 """
 
+import hashlib
+import inspect
 import json
 import math
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from zoo.errors import UsageError
 from zoo.files import alone_in, write_arrays, write_bytes, write_json, write_text
 from zoo.learner import Learner
 from zoo.plan import SCHEMA, Plan
+from zoo.plugins import of_file
 
 
 class Run(Plan):
@@ -33,6 +37,32 @@ class Run(Plan):
     def record_path(self) -> Path:
         """Where the finished record lies."""
         return self.place.results / f"{self.name}.json"
+
+    @property
+    def validations(self) -> int:
+        """How often it validates: as asked, or less, for equal distances."""
+        asked = min(self["validations"], self["updates"])
+        return next(n for n in range(asked, 0, -1) if self["updates"] % n == 0)
+
+    @cached_property
+    def trajectory(self) -> str:
+        """The same of runs that train alike, one longer than the other.
+
+        Empty where the length matters from the first update on.
+        """
+        if type(self.learner).anneal is not Learner.anneal or not self["updates"]:
+            return ""
+        free = ("updates", "validations", "test_episodes")
+        settings = {k: v for k, v in self.identity["settings"].items() if k not in free}
+        every = self["updates"] // self.validations
+        same = {**self.identity, "settings": settings, "budget": "", "every": every}
+        return hashlib.blake2b(json.dumps(same, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+    @property
+    def learner_file(self) -> dict[str, str]:
+        """The file that its learner is in."""
+        path = Path(inspect.getfile(self.cls))
+        return of_file(path, path.read_bytes())._asdict()
 
     def record(self) -> dict[str, Any] | None:
         """The finished record, if there is one."""
@@ -101,8 +131,8 @@ class Run(Plan):
     def _start(self, folder: Path) -> Path | None:
         """The checkpoint to go on from: this run's, or that of one that only was shorter."""
         last = folder / "last.ckpt"
-        if last.exists() or not self.trajectory:
-            return last if last.exists() else None
+        if last.exists():
+            return last
         shorter = {}
         for path in self.place.runs.glob("*/trajectory"):
             trajectory, updates = path.read_text().split()
@@ -240,6 +270,7 @@ class Run(Plan):
                 "threads": self.place.threads,
                 "other_commits": [c for c in keeper.commits if c != made_with["commit"]],
                 **({"plugins": self.plugins} if self.plugins else {}),
+                **({"learner_file": self.learner_file} if made_with["dirty"] else {}),
             },
         }
         write_json(path, record)

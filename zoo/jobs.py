@@ -5,6 +5,7 @@ A composition root, like plan.py.
 
 import argparse
 import math
+import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -31,8 +32,9 @@ def place_of(options: argparse.Namespace) -> Place:
     Raises:
         UsageError: a folder or device that cannot be used.
     """
-    if options.threads is not None and options.threads < 1:
-        raise UsageError(f"--threads {options.threads}: expected a number of at least 1")
+    most = max(os.cpu_count() or 1, 64)
+    if options.threads is not None and not 1 <= options.threads <= most:
+        raise UsageError(f"--threads {options.threads}: expected a number from 1 to {most}")
     place = Place(
         options.data,
         options.results,
@@ -161,8 +163,7 @@ def execute(runs: Sequence[Run], options: argparse.Namespace) -> int:
         flush=True,
     )
     for run in runs:
-        if run not in left and (old := plugins_then(run)) != run.plugins:
-            files = ", ".join(sorted({plugin["file"] for plugin in [*old, *run.plugins]}))
+        if run not in left and (files := changed_since(run)):
             print(f"  {run.record_path}: made with another {files}; delete it to make it anew")
     if getattr(options, "dry_run", False):
         for run in runs:
@@ -194,9 +195,16 @@ def execute(runs: Sequence[Run], options: argparse.Namespace) -> int:
     return int(failed > 0)
 
 
-def plugins_then(run: Run) -> list[dict[str, str]]:
-    """The plug-ins that a finished run was made with."""
-    return ((run.record() or {}).get("environment") or {}).get("plugins", [])
+def changed_since(run: Run) -> str:
+    """Files that are others now than when a run was made: plug-ins, an uncommitted learner's."""
+    then = (run.record() or {}).get("environment") or {}
+    old, files = then.get("plugins", []), set()
+    if old != run.plugins:
+        files = {plugin["file"] for plugin in [*old, *run.plugins]}
+    own = then.get("learner_file")
+    if own and own != run.learner_file:
+        files.add(own["file"])
+    return ", ".join(sorted(files))
 
 
 def label(run: Run) -> str:
@@ -218,11 +226,12 @@ def summary(run: Run, record: Mapping[str, Any]) -> str:
         text = f"failed at update {failure['update']}: {failure['reason']}"
         return f"{text}; {run.record_path} (delete it to try again)"
     judged, spent = record["metrics"][run.judged_by], record["seconds"]
-    mean, ci95 = judged["mean"], judged["ci95"] or 0
+    mean, ci95 = judged["mean"], judged["ci95"]  # of one episode there is no interval
     if run.judged_by == "mse":
-        found = f"MSE {mean:.3f} ± {ci95:.3f}"
+        found = f"MSE {mean:.3f}" + ("" if ci95 is None else f" ± {ci95:.3f}")
     else:
-        found = f"{run.judged_by} {100 * mean:.2f} ± {100 * ci95:.2f} %"
+        found = f"{run.judged_by} {100 * mean:.2f}"
+        found += " %" if ci95 is None else f" ± {100 * ci95:.2f} %"
     return (
         f"{found} over {record['episodes']['count']} test episodes, "
         f"{record['updates']['total']} updates, {spent['train']:.0f} + {spent['test']:.0f} s; "

@@ -143,11 +143,11 @@ class LRUA(nn.Module):
     def write(self, vectors: Tensor, gate: Tensor, state: State) -> tuple[Tensor, Tensor]:
         """w^w_t (T, H, R) and M_t (T, R, W)."""
         least = self.least_used(state.usage)
-        used = torch.zeros_like(state.read)
-        used.scatter_(2, least.unsqueeze(-1), 1) if self.own_rows else used.scatter_(
-            2, least.unsqueeze(1).expand(-1, self.heads, -1), 1
-        )
-        erased = least[:, :1] if self.own_rows else least
+        if self.own_rows:
+            written, erased = least.unsqueeze(2), least[:, :1]
+        else:
+            written, erased = least.unsqueeze(1).expand(-1, self.heads, -1), least
+        used = torch.zeros_like(state.read).scatter_(2, written, 1)
         weights = torch.lerp(used, state.read, gate)  # (eq. 7)
         keep = torch.ones_like(state.usage).scatter_(1, erased, 0).unsqueeze(-1)
         return weights, torch.baddbmm(state.memory * keep, weights.mT, vectors)  # (eq. 8)

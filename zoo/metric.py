@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from zoo.backbones import normalising
 from zoo.episode import Episode
+from zoo.layers import pointwise
 from zoo.learner import Learner
 
 
@@ -38,7 +39,7 @@ class MetricLearner(Learner):
         x = torch.cat([episode.support.x, episode.query.x], dim=1)
         with normalising(self.net, support_rows=rows):
             if self.batch_norm in ("running", "none"):
-                z = self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+                z = pointwise(self.net, x)
             else:
                 z = torch.stack([self.net(task) for task in x])
         return z[:, :rows], z[:, rows:]

@@ -88,6 +88,8 @@ class Plan:
                 raise UsageError(f"{flag} {value}: expected a number of at least {least}")
         self.job = Job(key, self.benchmark.variant, way, shot, terms, budget)
         self.seed = seed
+        if seed >= 2**32:
+            raise UsageError(f"--seed {seed}: expected a number below 4294967296")
         flags = {**parse_values(self.cls, overrides, learner), **(flags or {})}
         rows = load_rows(SETTINGS)
         self.settings, self.changed = resolve(
@@ -203,26 +205,6 @@ class Plan:
             "data": {split: store.fingerprint for split, store in sorted(self.stores.items())},
             **({"stages": stages} if stages else {}),
         }
-
-    @property
-    def validations(self) -> int:
-        """How often it validates: as asked, or less, for equal distances."""
-        asked = min(self["validations"], self["updates"])
-        return next(n for n in range(asked, 0, -1) if self["updates"] % n == 0)
-
-    @property
-    def trajectory(self) -> str:
-        """The same of runs that train alike, one longer than the other.
-
-        Empty where the length matters from the first update on.
-        """
-        if type(self.learner).anneal is not Learner.anneal or not self["updates"]:
-            return ""
-        free = ("updates", "validations", "test_episodes")
-        settings = {k: v for k, v in self.identity["settings"].items() if k not in free}
-        every = self["updates"] // self.validations
-        same = {**self.identity, "settings": settings, "budget": "", "every": every}
-        return hashlib.blake2b(json.dumps(same, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     @cached_property
     def name(self) -> str:

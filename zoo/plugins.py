@@ -18,6 +18,11 @@ class Plugin(NamedTuple):
     sha256: str
 
 
+def of_file(path: Path, content: bytes) -> Plugin:
+    """A file as records name it."""
+    return Plugin(path.name, hashlib.sha256(content).hexdigest())
+
+
 LOADED: dict[str, Plugin] = {}  # module -> what it was made from
 
 
@@ -53,7 +58,7 @@ def load(path: Path) -> None:
         if isinstance(error, Exception | SystemExit):
             raise UsageError(f"--plugin {path}: {_where(error, path)}") from None
         raise
-    LOADED[name] = Plugin(path.name, hashlib.sha256(content).hexdigest())
+    LOADED[name] = of_file(path, content)
 
 
 def _where(error: BaseException, path: Path) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.episode import Episode, Examples
+from zoo.episode import Episode, Examples, picked
 from zoo.errors import UsageError
 
 CHARACTERS = 5  # of a string, each one of as many letters
@@ -36,20 +36,22 @@ def both(episode: Episode) -> Examples:
     return Examples(*(torch.cat(pair, 1) for pair in parts))
 
 
-def shuffled(episode: Episode) -> tuple[Examples, Tensor]:
+def shuffled(episode: Episode) -> tuple[Examples, Tensor, Tensor]:
     """Support and query examples as one sequence, in an order that follows from the examples.
 
     Args:
         episode: whose queries stand class by class, so that their order would tell their labels.
 
     Returns:
-        The sequence; and which example, support before query, stands at each step, (T, n).
+        The sequence; which example, support before query, stands at each step, (T, n); and the
+        episode's key, as of `key_of`.
     """
     x, y = both(episode)
-    rank = _mixed(hashed(x) ^ key_of(episode.support.x).unsqueeze(1)) & POSITIVE
+    each = hashed(x)
+    key = _mixed(each[:, : episode.support.x.shape[1]].sum(-1))
+    rank = _mixed(each ^ key.unsqueeze(1)) & POSITIVE
     order = rank.argsort(dim=1, stable=True)
-    tasks = torch.arange(len(x), device=x.device).unsqueeze(1)
-    return Examples(x[tasks, order], y[tasks, order]), order
+    return picked(x, y, order), order, key
 
 
 def instances(y: Tensor, way: int) -> Tensor:

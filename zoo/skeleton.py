@@ -81,7 +81,10 @@ def write_skeleton(key: str, path: Path) -> None:
     """
     name = "".join(word.capitalize() for word in key.split("_"))
     if not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", key) or keyword.iskeyword(key):
-        raise UsageError(f"{key!r}: expected small letters, digits and _, such as my_learner")
+        raise UsageError(
+            f"the name {key!r}: expected small letters, digits and _, beginning with a letter, and "
+            "no word of Python's own, such as my_learner"
+        )
     if key in learners.entries:
         raise UsageError(f"{key!r} is taken already, by {learners.entries[key].module}")
     if key == "all" or name in IMPORTED:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.bench.ours import maml_step, problem, protonet_step
+from tests.bench.ours import maml_step, mann_step, problem, protonet_step
 
 ROUNDS = 5
 
@@ -30,7 +30,7 @@ def in_turn(mine: Callable[[], Any], theirs: Callable[[], Any]) -> str:
     ours, others = (statistics.median(column) for column in zip(*times, strict=True))
     ratios = sorted(a / b for a, b in times)
     middle = statistics.median(ratios)
-    return f"{middle:.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f}): {ours:.2f} s, {others:.2f} s"
+    return f"{middle:.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f}): {ours:#.3g} s, {others:#.3g} s"
 
 
 def maml(channels: int, order: str) -> str:
@@ -62,6 +62,9 @@ MEASUREMENTS = {
     MAML.format(64, "first"): lambda: maml(64, "first"),
     "MAML test beside a plain loop, Conv4-32, a task, 10 steps": lambda: maml(32, "test"),
     "ProtoNet update beside PyTorch's layers, Conv4-64, 20-way 5-shot": protonet,
+    "MANN update beside its recurrence step by step, 16 sequences of 50": lambda: in_turn(
+        mann_step(False), mann_step(True)
+    ),
 }
 
 

@@ -226,7 +226,6 @@ MEASUREMENTS = {
     "MetaNet update, 28x28, one task, 5-way 1-shot": lambda: update(metanet_step(1)),
     "MetaNet update, 28x28, one task, 5-way 5-shot": lambda: update(metanet_step(5)),
     "MANN update, 16 sequences of 50": lambda: updates(mann_step(False)),
-    "the same, its recurrence step by step": lambda: updates(mann_step(True)),
     "MAML on Omniglot's Conv4-64, 5-way 1-shot, a task, one at a time": lambda: folding(1),
     "the same, eight at a time, folded into channels": lambda: folding(8),
 }

@@ -99,14 +99,15 @@ def makers(key: str, options: Mapping[str, Any] | None = None) -> Iterator[Maker
     """A learner as asked for, in every other batch-norm mode that it has, and on regression."""
     cls, options = learners.get(key), options or {}
     yield Maker(key, options)
+    others = []
     if "batch_norm" in constructor_defaults(cls) and "batch_norm" not in options:
-        for mode in BATCH_NORM_MODES:
-            other = Maker(key, {**options, "batch_norm": mode})
-            with contextlib.suppress(UsageError):
-                other()
-                yield other
+        others += [Maker(key, {**options, "batch_norm": mode}) for mode in BATCH_NORM_MODES]
     if cls.regression:
-        yield Maker(key, options, regression=True)
+        others.append(Maker(key, options, regression=True))
+    for other in others:
+        with contextlib.suppress(UsageError):  # not of its modes, or options of classes alone
+            other.usable()
+            yield other
 
 
 class Check(NamedTuple):
