@@ -6,10 +6,10 @@ Departures from the paper:
    which so is what weight decay and R see; omega is a 1x1 convolution, as in T-Net.
 2. `preconditioner=post_block` is where the authors' code has omega, a 3x3 convolution behind the
    pooled block, but without the norm and FiLM of its own: it starts as the identity.
-3. L^Q's base loss is the cross-entropy against the relation scores divided by their sum; the
-   authors' code takes their largest for a label.
-4. Relation scores come from a small head on the encoder as it was pre-trained; the paper has a
-   whole Relation Network, which costs several times the rest.
+3. L^Q's base loss is the cross-entropy against the relation scores divided by their sum;
+   `hard_labels`: the authors' code takes their largest for a label.
+4. Relation scores come from a small head on the encoder as it was pre-trained; the paper's whole
+   Relation Network, `relation=network`, costs several times the rest.
 5. "Prediction" in L^S's and L^Q's input is the logits. FiLM is behind their two hidden layers.
 6. Statistics for R are of weights, not of the head's bias, and right: the authors' code takes L2
    for L1, and detaches mean and deviation. L1 is divided by the root of the number of weights:
@@ -19,21 +19,20 @@ Departures from the paper:
 8. In ResNet-12 all convolutions of the last block adapt, each with its own omega and FiLM.
 """
 
-import copy
 import math
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from baselines.protonet import prototypes
 from zoo import Episode, Examples, Learner, Params, adapt, call, register
-from zoo.backbones import BlockNet, normalising
+from zoo.backbones import normalising
 from zoo.inner_loop import usable
-from zoo.late_layers import Last, SharedRow, Tail, Trunk, once
-from zoo.learned_losses import LearnedLoss, RelationHead, components_of
+from zoo.late_layers import SharedRow, Tail, Trunk, blocks, once
+from zoo.learned_losses import LearnedLoss, components_of
 from zoo.preconditioners import build
+from zoo.relation import Relate, Relations
+from zoo.stage import Stage
 from zoo.steps import Chain
 
 
@@ -45,7 +44,7 @@ class NPBML(Learner):
     family = "gradient"
     gradient_based = True
     net: Tail
-    encoder: BlockNet
+    relations: Relations | None
 
     def __init__(
         self,
@@ -58,6 +57,10 @@ class NPBML(Learner):
         film: bool = True,
         inductive: bool = False,
         frozen: bool = True,
+        relation: str = "head",
+        relation_updates: int = 100000,
+        relation_shot: int = 5,
+        hard_labels: bool = False,
         inner_lr: float = 0.01,
         inner_steps: int = 5,
         momentum: float = 0.9,
@@ -78,6 +81,10 @@ class NPBML(Learner):
             film: whether FiLM modulates encoder and losses [Table 3].
             inductive: no L^Q, and batch norm by the support's statistics [not in the paper].
             frozen: blocks before the last keep their pre-trained weights [authors' code].
+            relation: where relation scores are from: head, network [sections 3.2, 4].
+            relation_updates: of its training before; 0 for none [authors' code].
+            relation_shot: K of these episodes.
+            hard_labels: L^Q takes the largest score for a label [authors' code].
             inner_lr: alpha [authors' code].
             inner_steps: gradient steps, in training and test [section 4].
             momentum: of the inner steps, Nesterov's [section 4; 0.9 in authors' code].
@@ -86,46 +93,43 @@ class NPBML(Learner):
             outer_lr: eta, of Adam [section 4].
         """
         components = components_of(loss, inductive)
-        encoder: Any = copy.deepcopy(backbone)  # as it came
+        relations = Relations(relation, blocks(backbone)) if "query" in components else None
         net, mode = Tail(backbone, film), "support" if inductive else "batch"
         super().__init__(net, way, batch_norm=mode, outer_lr=outer_lr)
         if frozen:
             net.freeze()
         self.inductive, self.frozen, self.cosine = inductive, frozen, cosine
-        self.losses = LearnedLoss(components, way, net.weights, film)
+        self.losses = LearnedLoss(components, way, net.weights, film, hard_labels)
         self.precondition = build(preconditioner if warp else "none", net, net.adapted)
         self.inner_lr, self.inner_steps = inner_lr, inner_steps
         self.momentum, self.weight_decay = momentum, weight_decay
-        if "query" in components:
-            self.encoder = encoder.requires_grad_(False)
-            self.relation = RelationHead(net.backbone.widths[-1]).requires_grad_(False)
+        self.relations, self.copies = relations, relations.copies if relations else ()
+        self.relation_updates, self.relation_shot = relation_updates, relation_shot
         ordered = bool(components & {"support", "query"})  # these read N numbers in their order
         self.fixed_way, self.way_equivariant = ordered, not ordered
-        self.transductive = "query" in components or self.batch_norm == "batch"
+        self.transductive = relations is not None or self.batch_norm == "batch"
 
     def forward(self, episode: Episode) -> Tensor:
         """Adapt to each task by the learned loss and steps, then predict: logits (T, N*Q, N)."""
-        x = torch.cat([episode.support.x, episode.query.x], 1)  # batch norm mixes both
-        maps = once(Trunk(self.net.backbone), x, self.rows(episode))  # no inner step changes them
-        theta = self.adapt(maps, self.relations(maps, x, episode), episode)
-        return self.predict(theta, maps, episode)
+        x, rows = torch.cat([episode.support.x, episode.query.x], 1), episode.support.y.shape[1]
+        maps = once(Trunk(self.net.backbone), x, rows)  # no inner step changes them
+        theta = self.adapt(maps, self.scores(maps, x, episode), episode)
+        with normalising(self.net, support_rows=rows):
+            return call(self.net, theta, maps)[:, rows:]
 
-    def relations(self, maps: Tensor, x: Tensor, episode: Episode) -> Tensor | None:
-        """How well queries and classes' mean supports go together: (T, N*Q, N)."""
-        if not hasattr(self, "relation"):
+    def scores(self, maps: Tensor, x: Tensor, episode: Episode) -> Tensor | None:
+        """How well queries and classes go together: (T, N*Q, N); None where no loss asks."""
+        if self.relations is None:
             return None
-        rows = self.rows(episode)
-        maps = maps if self.frozen else once(Trunk(self.encoder), x, rows)
-        z = once(Last(self.encoder), maps, rows)
-        classes = prototypes(z[:, :rows], episode.support.y, episode.way)
-        return usable(self.relation(z[:, rows:], classes))[0]
+        known = maps if self.frozen else None  # the same trunk
+        return usable(self.relations(x, episode.support.y, episode.way, known))[0]
 
     def adapt(self, maps: Tensor, relations: Tensor | None, episode: Episode) -> Params:
         """theta <- theta - alpha omega omega^T grad M, with momentum and decay (eq. 10)."""
-        y, rows = episode.support.y, self.rows(episode)
+        y = episode.support.y
         return adapt(
             self.net,
-            Examples(maps[:, :rows] if self.inductive else maps, y),
+            Examples(maps[:, : y.shape[1]] if self.inductive else maps, y),
             partial(self.losses, relations=relations),
             lr=self.inner_lr,
             steps=self.inner_steps,
@@ -135,15 +139,11 @@ class NPBML(Learner):
             penalty=self.losses.regulariser,
         )
 
-    def predict(self, theta: Params, maps: Tensor, episode: Episode) -> Tensor:
-        """f_theta' of the queries, the support beside them: logits (T, N*Q, N)."""
-        rows = self.rows(episode)
-        with normalising(self.net, support_rows=rows):
-            return call(self.net, theta, maps)[:, rows:]
-
-    def rows(self, episode: Episode) -> int:
-        """How many of an episode's images are the support: N*K."""
-        return episode.support.x.shape[1]
+    def stages(self) -> list[Stage]:
+        """What gives relation scores is trained before, where a loss asks for them."""
+        if self.relations is None or not self.relation_updates:
+            return []
+        return [Relate(self.relations, self.relation_updates, self.relation_shot)]
 
     def anneal(self, progress: float) -> float:
         """From 1 to a tenth by a cosine, where asked for."""

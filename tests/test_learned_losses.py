@@ -9,7 +9,6 @@ from zoo.errors import UsageError
 from zoo.learned_losses import (
     COMPONENTS,
     LearnedLoss,
-    RelationHead,
     components_of,
     smooth_leaky_relu,
     soft_cross_entropy,
@@ -87,6 +86,11 @@ def test_the_query_loss_reads_prediction_relations_and_the_loss_between(film):
     added = by_numpy(net.nets["query"], x).mean(1)
     base = losses()(logits, y).numpy()
     np.testing.assert_allclose(net(logits, y, relations).detach(), base + added, rtol=1e-10)
+    net.hard_labels = True
+    label = scores.argmax(-1)[..., None]
+    x[..., -1:] = -np.take_along_axis(log_softmax(rows), label, -1)
+    added = by_numpy(net.nets["query"], x).mean(1)
+    np.testing.assert_allclose(net(logits, y, relations).detach(), base + added, rtol=1e-10)
 
 
 def test_the_regulariser_reads_four_statistics_of_each_layer():
@@ -163,20 +167,6 @@ def test_the_regulariser_does_not_outweigh_the_base_loss_from_the_start():
         w = (torch.randn(1, width, width, 3, 3) * (2 / 9 / width) ** 0.5).requires_grad_()
         (g,) = torch.autograd.grad(net.regulariser({"conv": w}), w)
         assert 0 < g.norm() < 0.01
-
-
-def test_relation_scores_by_numpy():
-    torch.manual_seed(0)
-    head = RelationHead(4, units=6).double()
-    query, classes = torch.randn(2, 7, 4).double(), torch.randn(2, 3, 4).double()
-    got = head(query, classes)
-    assert got.shape == (2, 7, 3)
-    p = {name: value.detach().numpy() for name, value in head.named_parameters()}
-    for n in range(3):
-        pair = np.concatenate([query[1, 5], classes[1, n]])
-        h = np.maximum(p["hidden.weight"] @ pair + p["hidden.bias"], 0)
-        expected = 1 / (1 + np.exp(-(p["out.weight"] @ h + p["out.bias"])[0]))
-        assert got[1, 5, n].item() == pytest.approx(expected)
 
 
 def test_the_components_by_name():

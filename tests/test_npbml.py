@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from baselines.npbml import NPBML
 from tests.conftest import episode_of
 from zoo import Episode, Examples
-from zoo.backbones import BlockNet, build_backbone
+from zoo.backbones import build_backbone
 from zoo.errors import UsageError
 
 IMAGE, WAY, SHOT = (1, 16, 16), 3, 2
@@ -212,50 +212,15 @@ def test_relabelled_ways_permute_the_logits_where_nothing_reads_their_order(opti
     assert difference < 1e-9 if equivariant else difference > 1e-6
 
 
-class Itself(BlockNet):
-    """Images for maps: (n, C, H, W) -> the same."""
-
-    def run(self, x, fixed=None, blocks=slice(None)):
-        return x
-
-
-class Near(nn.Module):
-    """exp(-|q - c|^2)."""
-
-    def forward(self, query: Tensor, classes: Tensor) -> Tensor:
-        return (-(query.unsqueeze(2) - classes.unsqueeze(1)).square().sum(-1)).exp()
-
-
-@pytest.mark.parametrize("order", ["by class", "by shot", "shuffled"])
-def test_relation_scores_of_a_hand_made_episode_with_5_shots(order):
-    """Class c's supports have the mean c, and queries lie at 2, 0, 1: each nearest to its own."""
-    y = {
-        "by class": torch.arange(3).repeat_interleave(5),
-        "by shot": torch.arange(3).repeat(5),
-        "shuffled": torch.tensor([2, 0, 0, 1, 2, 1, 1, 0, 2, 2, 1, 0, 0, 1, 2]),
-    }[order]
-    x, spread = torch.zeros(15).double(), torch.tensor([-0.2, -0.1, 0.0, 0.1, 0.2]).double()
-    for c in range(3):
-        x[y == c] = c + spread
-    asked = torch.tensor([2.0, 0.0, 1.0]).double()
-    images = torch.cat([x, asked]).view(1, 18, 1, 1, 1)
-    e = Episode(Examples(images[:, :15], y[None]), Examples(images[:, 15:], asked.long()[None]), 3)
-    learner = npbml(frozen=False)
-    learner.encoder, learner.relation = Itself(), Near()
-    scores = learner.relations(images, images, e)
-    expected = torch.exp(-((asked[:, None] - torch.arange(3.0).double()) ** 2))
-    torch.testing.assert_close(scores[0], expected, rtol=1e-9, atol=1e-9)
-
-
 def test_relation_scores_are_of_the_encoder_as_it_came():
     learner, e = npbml(outer_lr=0.1), batch()
     x = torch.cat([e.support.x, e.query.x], 1)
     maps = torch.randn(1, 12, 4, 2, 2).double()
-    before = learner.relations(maps, x, e)
+    before = learner.scores(maps, x, e)
     optimizer = torch.optim.Adam(learner.parameters(), 0.1)
     learner.meta_loss(e).backward()
     optimizer.step()
-    assert torch.equal(learner.relations(maps, x, e), before)
+    assert torch.equal(learner.scores(maps, x, e), before)
     assert before.shape == (1, 6, WAY) and ((before > 0) & (before < 1)).all()
 
 
@@ -300,7 +265,7 @@ def test_the_pre_trained_encoder_is_the_one_that_came():
     before = copy.deepcopy(body.state_dict())
     learner = NPBML(body, WAY)
     for name, value in before.items():
-        for held in (learner.net.backbone, learner.encoder):
+        for held in (learner.net.backbone, learner.relations.encoder):
             assert torch.equal(held.state_dict()[name], value)
 
 
@@ -313,6 +278,8 @@ def test_the_cosine_falls_to_a_tenth():
 def test_bad_input_is_named():
     with pytest.raises(UsageError, match="preconditioner: no 'wrap': choose from none, warp, post"):
         npbml(preconditioner="wrap")
+    with pytest.raises(UsageError, match="relation: no 'net': choose from head, network"):
+        npbml(relation="net")
     with pytest.raises(UsageError, match="loss: no component 'suport'"):
         npbml(loss="suport")
     with pytest.raises(UsageError, match="backbone: needs one of blocks"):

@@ -287,7 +287,7 @@ class Scale(Stage):
             "shot": 2, "meta_batch": 2,
         }  # fmt: skip
         with seeded(0):
-            super().__init__(torch.nn.Linear(1, 1), learner.factor, settings)
+            super().__init__(torch.nn.Linear(1, 1), learner.factor, settings=settings)
         self.backbone = learner.net
         self.seen = None
 
@@ -339,7 +339,7 @@ def test_a_learner_may_have_put_more_into_its_backbone_but_nothing_less():
     net, target = (build_backbone("mlp", (1, 4, 4)) for _ in range(2))
     target.layers[0].film = torch.nn.Linear(1, 1)
     before = target.layers[0].film.weight.clone()
-    stage = Pretrain(net, target, 6, {"drops": "", "head": "linear"})
+    stage = Pretrain(net, [target], 6, {"drops": "", "head": "linear"})
     stage.give()
     assert torch.equal(target.layers[1].weight, net.layers[1].weight)
     assert torch.equal(target.layers[0].film.weight, before)
@@ -350,7 +350,7 @@ def test_a_learner_may_have_put_more_into_its_backbone_but_nothing_less():
 
 def pretrain(net, **settings):
     values = {"lr": 0.1, "weight_decay": 0.01, "updates": 10, "drops": "0.5 0.8", "head": "linear"}
-    return Pretrain(net, net, 6, values | settings)
+    return Pretrain(net, [net], 6, values | settings)
 
 
 def test_the_rate_is_a_tenth_after_each_drop():

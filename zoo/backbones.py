@@ -172,26 +172,28 @@ def checked(name: str, image: tuple[int, ...], least: int) -> tuple[int, int, in
 
 
 class ResidualBlock(nn.Module):
-    """Three convolutions, a 1x1 shortcut, a max-pool."""
+    """Three convolutions, a 1x1 shortcut, a max-pool or none."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, pool: bool = True) -> None:
         super().__init__()
         sizes = [(inputs, 3), (outputs, 3), (outputs, 3), (inputs, 1)]
         self.convs = nn.ModuleList([Conv(i, outputs, size=size) for i, size in sizes])
         self.norms = nn.ModuleList([BatchNorm(outputs) for _ in sizes])
+        self.pooled = pool
 
     def layers(self) -> list[tuple[Conv, BatchNorm]]:
         """Each convolution with its norm."""
         return list(zip(self.convs, self.norms, strict=True))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, fixed: Fixed | None = None) -> Tensor:
-        """(n, T*C, H, W) -> (n, T*O, H/2, W/2)."""
+        """(n, T*C, H, W) -> (n, T*O, H/2, W/2); (n, T*O, H, W) without a pool."""
         layers = self.layers()
         residual = block(x, *layers[3], relu=False, fixed=fixed)
         for number, layer in enumerate(layers[:3]):
             x = block(x, *layer, relu=number < 2, fixed=fixed)
             fixed = None
-        return F.relu(functions.max_pool(x + residual))
+        x = x + residual
+        return F.relu(functions.max_pool(x) if self.pooled else x)
 
 
 class ResNet12(BlockNet):

@@ -47,6 +47,18 @@ def once(net: nn.Module, x: Tensor, support_rows: int) -> Tensor:
         return call(net, shared(net, len(x)), x)
 
 
+def blocks(backbone: nn.Module) -> BlockNet:
+    """The backbone, if it is one of blocks of convolutions.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not isinstance(backbone, BlockNet):
+        known = "conv4, conv4_strided and resnet12"
+        raise UsageError(f"backbone: needs one of blocks of convolutions, such as {known}")
+    return backbone
+
+
 class Tail(Last):
     """The last block of a backbone, a mean over pixels, and a head of one row for all ways."""
 
@@ -60,9 +72,7 @@ class Tail(Last):
         Raises:
             UsageError: the backbone is none of blocks.
         """
-        if not isinstance(backbone, BlockNet):
-            known = "conv4, conv4_strided and resnet12"
-            raise UsageError(f"backbone: needs one of blocks of convolutions, such as {known}")
+        backbone = blocks(backbone)
         super().__init__(backbone)
         self.head = Linear(backbone.widths[-1], 1)
         layers = backbone.layers(backbone.depth - 1)

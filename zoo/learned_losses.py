@@ -46,7 +46,12 @@ class LearnedLoss(nn.Module):
     """M = L^base + L^S + L^Q + R, of those that are asked for (eq. 13)."""
 
     def __init__(
-        self, components: Collection[str], way: int, weights: Sequence[str], film: bool
+        self,
+        components: Collection[str],
+        way: int,
+        weights: Sequence[str],
+        film: bool,
+        hard_labels: bool = False,
     ) -> None:
         """Networks for the components.
 
@@ -55,9 +60,10 @@ class LearnedLoss(nn.Module):
             way: N; L^S and L^Q read N numbers in their order.
             weights: names of the L layers' weights that R reads.
             film: whether FiLM modulates their layers.
+            hard_labels: whether the highest relation score is a query's label, instead of all.
         """
         super().__init__()
-        self.weights = weights
+        self.weights, self.hard_labels = weights, hard_labels
         inputs = dict.fromkeys(COMPONENTS, 2 * way + 1) | {"regulariser": 4 * len(weights)}
         self.nets = nn.ModuleDict({c: LossNet(inputs[c], film) for c in sorted(components)})
 
@@ -82,7 +88,10 @@ class LearnedLoss(nn.Module):
 
     def query(self, logits: Tensor, relations: Tensor) -> Tensor:
         """L^Q, of prediction, relation scores and base loss between: 2 (T, N*Q, N) -> (T,)."""
-        base = soft_cross_entropy(logits, relations)
+        target = relations
+        if self.hard_labels:
+            target = F.one_hot(relations.argmax(-1), relations.shape[-1]).to(relations)
+        base = soft_cross_entropy(logits, target)
         return self.nets["query"](torch.cat([logits, relations, base[..., None]], -1)).mean(-1)
 
     def regulariser(self, theta: Params) -> Tensor:
@@ -113,21 +122,6 @@ def statistics(weights: list[Tensor]) -> Tensor:
 def l1(w: Tensor) -> Tensor:
     """Sum of magnitudes by sqrt(n): (T, n) -> (T,)."""
     return w.abs().sum(1) / math.sqrt(w.shape[1])
-
-
-class RelationHead(nn.Module):
-    """How well each query and each class go together, in [0, 1]."""
-
-    def __init__(self, features: int, units: int = 64) -> None:
-        """For D features."""
-        super().__init__()
-        self.hidden, self.out = Linear(2 * features, units), Linear(units, 1)
-
-    def forward(self, query: Tensor, classes: Tensor) -> Tensor:
-        """Queries (T, n, D), each class's mean support (T, N, D) -> (T, n, N)."""
-        shape = (*query.shape[:2], classes.shape[1], -1)
-        pairs = [query.unsqueeze(2).expand(shape), classes.unsqueeze(1).expand(shape)]
-        return self.out(F.relu(self.hidden(torch.cat(pairs, -1)))).sigmoid().squeeze(-1)
 
 
 def components_of(loss: str, inductive: bool) -> set[str]:

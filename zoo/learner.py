@@ -51,6 +51,7 @@ class Learner(pl.LightningModule):
     regression: bool = False
     wrappable: bool = False
     embeds_alone: bool = False
+    copies: tuple[nn.Module, ...] = ()  # of the backbone, that start from its pre-training too
 
     def __init__(
         self, net: nn.Module, way: int, *, batch_norm: str = "batch", outer_lr: float = 1e-3

@@ -106,8 +106,9 @@ class Plan:
         pl.seed_everything(seed, verbose=False)
         self.learner = self.build()
         self.stages = staged(
-            self.settings, self.learner, self.backbone, self.benchmark, self.stores, self.place.runs
-        )
+            self.settings, self.learner, self.backbone,
+            self.benchmark, self.stores, self.place.runs, seed,
+        )  # fmt: skip
         if self.benchmark.regression and self["train_way"] != way:
             raise UsageError(
                 f"--train_way {self['train_way']}: {benchmark} has no ways; leave it out"

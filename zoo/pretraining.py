@@ -5,6 +5,7 @@ As NPBML's code has it (Raymond et al., arXiv 2406.07983), after Chen et al., ar
 Departures: the rate falls at shares of the updates, so that a shorter training falls as often.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -53,10 +54,10 @@ class Pretrain(Stage):
     name = "pretrain"
 
     def __init__(
-        self, net: Backbone, target: nn.Module, classes: int, settings: dict[str, Any]
+        self, net: Backbone, targets: Iterable[nn.Module], classes: int, settings: dict[str, Any]
     ) -> None:
         """Put a classifier of `classes` on the encoder `net`; settings: see `Pretraining`."""
-        super().__init__(net, target, settings)
+        super().__init__(net, *targets, settings=settings)
         set_batch_norm(net, "running")
         self.drops = shares(settings["drops"])
         self.head = head_of(settings["head"], net.features, classes, "pretrain_head")

@@ -33,28 +33,30 @@ class Stage(pl.LightningModule):
     version: ClassVar[int] = 1  # raise it when the code would train another network
     batches: ClassVar[str] = "images"  # what it trains on: images or episodes
 
-    def __init__(self, net: nn.Module, target: nn.Module, settings: Mapping[str, Any]) -> None:
+    def __init__(self, net: nn.Module, *targets: nn.Module, settings: Mapping[str, Any]) -> None:
         """Keep what is trained, and for whom.
 
         Args:
             net: with fresh weights.
-            target: the part of the learner that takes the weights of `net`.
+            targets: the parts of the learner that take the weights of `net`.
             settings: as JSON has them.
         """
         super().__init__()
         self.net = net
         self.settings = dict(settings)
-        self._target = [target]  # in a list, so that it is no part of this module
+        self._targets = targets  # in a tuple, so that they are no part of this module
 
     def give(self) -> None:
-        """Let the learner's part start from the weights of `net`; what it has besides stays.
+        """Let the learner's parts start from the weights of `net`; what they have besides stays.
 
         Raises:
             UsageError: the learner made something else of its part.
         """
-        lost = self._target[0].load_state_dict(self.net.state_dict(), strict=False).unexpected_keys
-        if lost:
-            raise UsageError(f"stage {self.name}: the learner has no place for {', '.join(lost)}")
+        for part in self._targets:
+            lost = part.load_state_dict(self.net.state_dict(), strict=False).unexpected_keys
+            if lost:
+                lacking = ", ".join(lost)
+                raise UsageError(f"stage {self.name}: the learner has no place for {lacking}")
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class Staging:
             runs: folder that holds what is under way.
             benchmark: of the run.
             stores: by split.
-            earlier: hashes of the stages before it, by name: it may build on them.
+            earlier: hashes of the stages before it, by name, or what else it may build on.
             name: of its folder, where it was asked for by that.
 
         Raises:
@@ -170,6 +170,7 @@ def staged(
     benchmark: Any,
     stores: Mapping[str, Store],
     runs: Path,
+    seed: int,
 ) -> list[Staging]:
     """What a run needs trained before, the pre-training of the backbone first.
 
@@ -182,8 +183,11 @@ def staged(
         first = pretraining(settings, learner, backbone, benchmark, stores, runs)
         name = "" if source == STAGE else source
         found.append(Staging(first, runs, benchmark, stores, {}, name))
+        start = {}
+    else:
+        start = {"backbone": settings["backbone"].value, "seed": str(seed)}  # of its weights
     for stage in learner.stages():
-        earlier = {staging.stage.name: staging.hash for staging in found}
+        earlier = start | {staging.stage.name: staging.hash for staging in found}
         found.append(Staging(stage, runs, benchmark, stores, earlier))
     return found
 
@@ -218,7 +222,8 @@ def pretraining(
     values["backbone"] = text
     with seeded(values["seed"]):
         net = build_backbone(text, benchmark.image)
-        return Pretrain(net, backbone, len(stores["train"].names), values)
+        targets = (backbone, *learner.copies)
+        return Pretrain(net, targets, len(stores["train"].names), values)
 
 
 def only_asked(settings: Mapping[str, Setting]) -> dict[str, Setting]:

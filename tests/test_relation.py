@@ -1,0 +1,160 @@
+"""Relation scores: what compares by hand, and its stage."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from baselines.npbml import NPBML
+from tests.conftest import episode_of
+from tests.test_experiment import plan
+from tests.test_stages import PRE, TEST, same
+from zoo.backbones import BlockNet, build_backbone
+from zoo.relation import RelationHead, RelationNetwork, Relations
+
+IMAGE = (1, 16, 16)
+
+
+def test_relation_scores_by_numpy():
+    torch.manual_seed(0)
+    head = RelationHead(4, units=6).double()
+    query, classes = torch.randn(2, 7, 4).double(), torch.randn(2, 3, 4).double()
+    got = head(query, classes)
+    assert got.shape == (2, 7, 3)
+    p = {name: value.detach().numpy() for name, value in head.named_parameters()}
+    for n in range(3):
+        q, c = query[1, 5].numpy(), classes[1, n].numpy()
+        pair = np.concatenate([q * c, abs(q - c)])
+        h = np.maximum(p["hidden.weight"] @ pair + p["hidden.bias"], 0)
+        expected = 1 / (1 + np.exp(-(p["out.weight"] @ h + p["out.bias"])[0]))
+        assert got[1, 5, n].item() == pytest.approx(expected)
+
+
+class Itself(BlockNet):
+    """Images for maps: (n, C, H, W) -> the same."""
+
+    def run(self, x, fixed=None, blocks=slice(None)):
+        return x
+
+
+class Near(nn.Module):
+    """exp(-|q - c|^2)."""
+
+    def forward(self, query: Tensor, classes: Tensor) -> Tensor:
+        return (-(query.unsqueeze(2) - classes.unsqueeze(1)).square().sum(-1)).exp()
+
+
+@pytest.mark.parametrize("order", ["by class", "by shot", "shuffled"])
+def test_relation_scores_of_a_hand_made_episode_with_5_shots(order):
+    """Class c's supports have the mean c, and queries lie at 2, 0, 1: each nearest to its own."""
+    y = {
+        "by class": torch.arange(3).repeat_interleave(5),
+        "by shot": torch.arange(3).repeat(5),
+        "shuffled": torch.tensor([2, 0, 0, 1, 2, 1, 1, 0, 2, 2, 1, 0, 0, 1, 2]),
+    }[order]
+    x, spread = torch.zeros(15).double(), torch.tensor([-0.2, -0.1, 0.0, 0.1, 0.2]).double()
+    for c in range(3):
+        x[y == c] = c + spread
+    asked = torch.tensor([2.0, 0.0, 1.0]).double()
+    images = torch.cat([x, asked]).view(1, 18, 1, 1, 1)
+    relations = Relations("head", build_backbone("conv4_strided[channels=4]", (1, 16, 16)))
+    relations.encoder, relations.net = Itself(), Near()
+    scores = relations(images, y[None], 3)
+    expected = torch.exp(-((asked[:, None] - torch.arange(3.0).double()) ** 2))
+    torch.testing.assert_close(scores[0], expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.fixture
+def network():
+    """A small one, of numbers far from where it starts."""
+    torch.manual_seed(0)
+    net = type("Small", (RelationNetwork,), {"WIDTHS": (3, 4, 5, 6)})(1).double()
+    nn.init.normal_(net.out.weight, 0, 5)
+    return net.eval()
+
+
+def test_a_relation_network_compares_each_query_with_the_sum_of_each_class(network):
+    e = episode_of(way=3, shot=5, query=2, tasks=2, image=IMAGE)
+    x, y = torch.cat([e.support.x, e.query.x], 1).double(), e.support.y
+    scores = network(x, y, 3)
+    assert scores.shape == (2, 6, 3) and scores.std() > 0.01
+    for task, query, way in [(0, 0, 0), (0, 4, 2), (1, 3, 1)]:
+        maps = network.encoder(x[task])
+        of_class = maps[:15][y[task] == way].sum(0)
+        both = torch.cat([maps[15 + query], of_class])[None]
+        by_hand = network.out(network.compare(both).mean((2, 3))).sigmoid()
+        torch.testing.assert_close(scores[task, query, way], by_hand[0, 0], rtol=1e-9, atol=0)
+
+
+def test_a_relation_network_is_no_part_of_training():
+    learner = NPBML(build_backbone("conv4[channels=4]", IMAGE), 3, relation="network")
+    before = copy.deepcopy(learner.relations.state_dict())
+    learner.train().meta_loss(episode_of(3, 2, 2, image=IMAGE)).backward()
+    assert same(learner.relations.state_dict(), before), "running statistics stay"
+    assert all(p.grad is None for p in learner.relations.parameters())
+    assert learner.copies == () and not learner.relations.net.training
+
+
+# --- the stage
+
+NPBML_PRE = {**PRE, **TEST, "updates": 0, "relation_updates": 20}
+
+
+def npbml(folder, stores, variant="npbml", seed=0, **flags):
+    return plan(folder, stores, variant, seed=seed, flags={**NPBML_PRE, **flags})
+
+
+@pytest.fixture(scope="module")
+def first(stores, tmp_path_factory):
+    """A run with both stages."""
+    run = npbml(tmp_path_factory.mktemp("first"), stores, relation_updates=300)
+    return run, run.execute(progress=False)
+
+
+def test_the_encoder_and_what_compares_start_from_their_stages(first):
+    run, record = first
+    assert [said["name"] for said in record["stages"]] == ["pretrain", "relation"]
+    encoder, head = (
+        torch.load(staging.folder / "weights.ckpt", weights_only=True) for staging in run.stages
+    )
+    relations = run.learner.relations
+    assert same(relations.encoder.state_dict(), encoder), "not moved by the second stage"
+    assert same(relations.net.state_dict(), head)
+    body = run.learner.net.backbone.state_dict()
+    assert all(torch.equal(body[name], value) for name, value in encoder.items())
+
+
+def test_a_trained_one_knows_a_query_from_its_class(first):
+    run, record = first
+    episode = run.data.on_after_batch_transfer(next(iter(run.data.val_dataloader())), 0)
+    x = torch.cat([episode.support.x, episode.query.x], 1)
+    right = nn.functional.one_hot(episode.query.y, episode.way).bool()
+    scores = run.learner.relations(x, episode.support.y, episode.way)
+    assert scores[right].mean() > scores[~right].mean() + 0.2
+    assert record["stages"][1]["selected"]["accuracy"] > 0.6
+
+
+def test_all_that_ask_for_the_same_share_it(first, stores):
+    run, _ = first
+    folder = run.place.runs.parent
+    other = npbml(folder, stores, "npbml[film=false,loss=query,warp=false]", relation_updates=300)
+    assert [s.folder for s in other.stages] == [s.folder for s in run.stages]
+    longer = npbml(folder, stores, relation_updates=301)
+    assert longer.stages[0].hash == run.stages[0].hash
+    assert longer.stages[1].hash != run.stages[1].hash
+
+
+def test_on_an_encoder_at_random_it_is_of_that_encoder(stores, tmp_path):
+    """Which follows from the run's seed."""
+    flags = {"backbone": PRE["backbone"], **TEST, "relation_updates": 20, "updates": 0}
+    runs = [plan(tmp_path, stores, "npbml", seed=seed, flags=flags) for seed in (0, 0, 1)]
+    hashes = [staging.hash for run in runs for staging in run.stages]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_where_no_loss_reads_scores_there_is_no_stage(stores, tmp_path):
+    for off in ({"loss": "support"}, {"inductive": True}, {"relation_updates": 0}):
+        run = npbml(tmp_path, stores, **off)
+        assert [staging.stage.name for staging in run.stages] == ["pretrain"]
