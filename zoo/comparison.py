@@ -19,6 +19,7 @@ from zoo.experiment import Run
 from zoo.files import write_text
 from zoo.jobs import execute, place_of
 from zoo.plan import slug
+from zoo.protocol import STAGE
 from zoo.registry import learners, parse_variant, split_variants
 
 
@@ -53,9 +54,8 @@ def comparison(options: argparse.Namespace) -> int:
         try:
             runs.append(plan(name, way, shot, seed))
             run = runs[-1]
-            without = {"updates": 0} if run["updates"] else {"pretrained_from": None}
             if options.untrained and (run["updates"] or run.stages):
-                untrained[run.name] = plan(name, way, shot, seed, **without)
+                untrained[run.name] = plan(name, way, shot, seed, **nothing_learned(run))
         except UsageError as error:
             refused += 1
             ways_said = f" {way}-way" if way else ""
@@ -87,6 +87,13 @@ def comparison(options: argparse.Namespace) -> int:
     write_text(options.results / f"{stem}.csv", csv)
     print(f"\n{text}\nThe table lies in {options.results / stem}.md, its numbers in {stem}.csv")
     return status or int(refused > 0)
+
+
+def nothing_learned(run: Run) -> dict[str, Any]:
+    """The settings of a run without an update, neither in episodes nor in a stage before."""
+    own = [name for name in run.settings if name.endswith("updates")]
+    without: dict[str, Any] = {name: 0 for name in own if not name.startswith(STAGE)}
+    return without | ({"pretrained_from": None} if "pretrained_from" in run.settings else {})
 
 
 def gains(results: Path, untrained: dict[str, Run]) -> dict[tuple[str, str], tuple[float, float]]:
