@@ -130,7 +130,9 @@ def short_run(make: Maker, folder: Path, stores: Any, dies_after: int | None = N
     if not make.regression:
         flags |= {"backbone": BACKBONE, "train_way": 5}
         benchmark, shot = "glyphs", 1
-    run = WatchedRun(make.key, benchmark, shot=shot, flags=flags, place=place, stores=stores)
+    run = WatchedRun(
+        make.key, benchmark, shot=shot, budget="smoke", flags=flags, place=place, stores=stores
+    )
     run.watch = Watch(dies_after)
     return run
 
