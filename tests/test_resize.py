@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from torch.nn import functional as F
 
 from datasets.augment import augment, resized
-from datasets.benchmarks import CifarFs
+from datasets.benchmarks import CifarFs, find_benchmark
 from datasets.images import ImageDataModule, Labelled
 from datasets.resize import enlarged
 from datasets.sampler import key_of
@@ -21,6 +22,8 @@ from tests.forms import cifar100_python
 from tests.test_episodic import SETTINGS, module
 from zoo.__main__ import main
 from zoo.settings import Job
+from zoo.stage import Stage
+from zoo.staging import Staging
 
 LARGE = (84, 84)
 
@@ -124,6 +127,18 @@ def test_batches_for_pretraining_are_enlarged(ways: str) -> None:
             assert torch.equal((seen.x * 255).round().byte(), by_pil(batch.x, *LARGE))
     (first, *_) = data.val_dataloader()
     assert data.on_after_batch_transfer(first, 0).support.x.shape[2:] == (3, 84, 84)
+
+
+@pytest.mark.parametrize("batches", ["images", "episodes"])
+def test_every_stage_gets_enlarged_images(batches: str, tmp_path: Path) -> None:
+    settings = {**SETTINGS, "seed": 0, "augment": "", "batch": 8, "way": 5, "shot": 1}
+    stage = Stage(nn.Linear(1, 1), nn.Linear(1, 1), settings)
+    stage.name, stage.batches = "one", batches  # type: ignore[misc]
+    data = Staging(stage, tmp_path, find_benchmark("cifarfs[size=84]"), colours(), {}).data
+    batch = next(iter(data.train_dataloader()))
+    served = data.on_after_batch_transfer(batch, 0)  # type: ignore[arg-type]
+    images = served.support if batches == "episodes" else served
+    assert images.x.shape[-3:] == (3, 84, 84)
 
 
 def test_the_rows_of_just_these_options_are_taken_too() -> None:
