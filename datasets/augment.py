@@ -7,6 +7,7 @@ all numbers are of our own hash, so that they are the same on every device.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from datasets.resize import enlarged
 from datasets.sampler import derive, uniform
 from zoo.errors import UsageError
 
@@ -37,24 +39,32 @@ def ways_of(text: str) -> list[str]:
     return text.split()
 
 
-def augment(x: Tensor, ways: list[str], key: NDArray[np.uint64]) -> Tensor:
-    """Pixels (n, C, H, W) of 0 to 255 -> float, likewise; the numbers follow from `key`, (1,)."""
+def augment(
+    x: Tensor, ways: list[str], key: NDArray[np.uint64], size: Sequence[int] = ()
+) -> Tensor:
+    """Pixels of 0 to 255 -> float, likewise: (n, C, h, w) -> (n, C, H, W).
+
+    Args:
+        x: as stored.
+        ways: see `WAYS`.
+        key: (1,), which the random numbers follow from.
+        size: (H, W), what a crop is enlarged to, or else the whole image; empty: (h, w).
+    """
     numbers = uniform(derive(key, np.arange(len(x), dtype=np.uint64)), NUMBERS)
     u = torch.from_numpy(numbers).float().to(x.device)
-    x = x.float()
-    if "crop" in ways:
-        x = crop(x, u[:, :4])
+    size = size or x.shape[-2:]
+    x = crop(x.float(), u[:, :4], size) if "crop" in ways else enlarged(x, size).float()
     if "flip" in ways:
         x = torch.where((u[:, 7] < 0.5).view(-1, 1, 1, 1), x.flip(-1), x)
     return jitter(x, u[:, 4:7]) if "jitter" in ways else x
 
 
-def crop(x: Tensor, u: Tensor) -> Tensor:
-    """A random part of each image, of random area and shape, at the size of the whole.
+def crop(x: Tensor, u: Tensor, size: Sequence[int]) -> Tensor:
+    """A random part of each image, of random area and shape, in the size asked for.
 
-    (n, C, H, W), u (n, 4) in [0, 1) -> (n, C, H, W)
+    (n, C, h, w), u (n, 4) in [0, 1) -> (n, C, *size)
     """
-    return resized(x, *boxes(u, x.shape[-1] / x.shape[-2]))
+    return resized(x, *boxes(u, x.shape[-1] / x.shape[-2]), size)
 
 
 def boxes(u: Tensor, aspect: float) -> tuple[Tensor, Tensor]:
@@ -71,11 +81,11 @@ def boxes(u: Tensor, aspect: float) -> tuple[Tensor, Tensor]:
     return (1 - extent) * u[:, 2:4], extent
 
 
-def resized(x: Tensor, corner: Tensor, extent: Tensor) -> Tensor:
-    """The parts of the images, by bilinear interpolation, at the size of the whole."""
+def resized(x: Tensor, corner: Tensor, extent: Tensor, size: Sequence[int]) -> Tensor:
+    """The parts of the images, by bilinear interpolation, in the size asked for."""
     theta = torch.diag_embed(extent)
     centre = 2 * corner + extent - 1  # in grid_sample's coordinates, -1 to 1
-    grid = F.affine_grid(torch.cat([theta, centre.unsqueeze(-1)], -1), list(x.shape), False)
+    grid = F.affine_grid(torch.cat([theta, centre.unsqueeze(-1)], -1), [*x.shape[:2], *size], False)
     return F.grid_sample(x, grid, "bilinear", "border", align_corners=False)
 
 

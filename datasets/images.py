@@ -1,6 +1,6 @@
 """Batches of single images with the class of each, for what is trained before meta-training."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,6 +72,7 @@ class ImageDataModule(EpisodicDataModule):
         std: tuple[float, ...],
         settings: Mapping[str, Any],
         eval_batch: int,
+        size: Sequence[int] = (),
     ) -> None:
         """Take what a stage's settings say (see `zoo.stage.Stage`).
 
@@ -84,6 +85,7 @@ class ImageDataModule(EpisodicDataModule):
         super().__init__(
             stores, mean, std, {**settings, **shape, **episodes},
             way=way, shot=shot, seed=settings["seed"], micro_batch=1, eval_batch=eval_batch,
+            size=size,
         )  # fmt: skip
         self.count, self.batch, self.seed = (settings[n] for n in ("updates", "batch", "seed"))
         self.ways = ways_of(settings["augment"])
@@ -100,5 +102,5 @@ class ImageDataModule(EpisodicDataModule):
             return super().on_after_batch_transfer(batch, dataloader_idx)
         x = batch.x
         if self.ways:
-            x = augment(x, self.ways, key_of("augment", self.seed, batch.number))
+            x = augment(x, self.ways, key_of("augment", self.seed, batch.number), self.size)
         return Examples(self.normalise(x), batch.y)

@@ -7,7 +7,7 @@ import pandas as pd
 from tabulate import tabulate
 
 import reports.published as paper
-from reports.cells import Column, Run, departures, lines, protocol, runs_of, usual
+from reports.cells import DEFAULT_OPTIONS, Column, Run, departures, lines, protocol, runs_of, usual
 
 NONE = "–"
 GAIN = "over untrained"
@@ -97,7 +97,7 @@ def comparison(
     ends = ["", f", {PUBLISHED}", *([f", {GAIN}"] if gains is not None else [])]
     headings = [_heading(column) + end for column in columns for end in ends]
     frame = pd.DataFrame(rows, columns=[NAME, *headings, SHARE])
-    phrases = [text for part, text in common.items() if part not in ("data", "options")]
+    phrases = [text for part, text in common.items() if part != "data" and text != DEFAULT_OPTIONS]
     mixed = any(protocol(run).items() - common.items() for run in firsts)
     marked = "; departures are marked" if mixed else ""
     caption = f"{METRICS[plain].name}, {', '.join(phrases)}{marked}. {CLAIM}"

@@ -19,7 +19,7 @@ def images(n=6, channels=3, size=16):
 def test_the_whole_image_is_itself():
     x = images()
     corner, extent = torch.zeros(6, 2), torch.ones(6, 2)
-    torch.testing.assert_close(resized(x, corner, extent), x, rtol=0, atol=1e-3)
+    torch.testing.assert_close(resized(x, corner, extent, (16, 16)), x, rtol=0, atol=1e-3)
 
 
 def test_a_part_is_scaled_up_by_bilinear_interpolation():
@@ -27,7 +27,7 @@ def test_a_part_is_scaled_up_by_bilinear_interpolation():
     x = images()
     corner, extent = torch.tensor([[0.25, 0.5]]).expand(6, 2), torch.full((6, 2), 0.5)
     expected = F.interpolate(x[:, :, 8:, 4:12], size=(16, 16), mode="bilinear")
-    got = resized(x, corner, extent)
+    got = resized(x, corner, extent, (16, 16))
     torch.testing.assert_close(got[:, :, 1:, 1:-1], expected[:, :, 1:, 1:-1], rtol=0, atol=1e-3)
 
 

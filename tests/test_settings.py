@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from datasets.benchmarks import find_benchmark
 from zoo import learners
 from zoo.backbones import build_backbone
 from zoo.errors import UsageError
@@ -40,7 +41,8 @@ def test_every_key_of_the_file_is_an_argument(row):
         else:
             assert set(row["set"]) <= SHARED_NAMES
     chosen = row["when"].get("benchmark", [])
-    assert {*([chosen] if isinstance(chosen, str) else chosen)} <= set(benchmarks.names())
+    for name in [chosen] if isinstance(chosen, str) else chosen:
+        assert find_benchmark(name).variant == name
     assert row["source"]
 
 
@@ -121,6 +123,19 @@ def test_train_shape_follows_the_test():
     job = Job("maml", "miniimagenet", 7, 3, "paper", "quick")
     settings, _ = solve(job, flags={"query": 11})
     assert [settings[f"train_{p}"].value for p in ("way", "shot", "query")] == [7, 3, 11]
+
+
+@pytest.mark.parametrize("budget", ["none", "quick"])
+@pytest.mark.parametrize("key", learners.names())
+def test_the_budgets_of_enlarged_cifar_are_those_of_images_as_large(key, budget):
+    names = ("updates", "meta_batch", "val_episodes", "test_episodes", "pretrain_updates")
+    resolved = [
+        {name: solve(Job(key, benchmark, 5, 1, "paper", budget))[0][name].value for name in names}
+        for benchmark in ("miniimagenet", "cifarfs[size=84]", "fc100[size=84]")
+    ]
+    for other in resolved[1:]:
+        assert other | {"meta_batch": 0} == resolved[0] | {"meta_batch": 0}
+        assert other["meta_batch"] <= resolved[0]["meta_batch"]
 
 
 def test_benchmark_options_take_the_benchmarks_rows():

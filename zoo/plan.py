@@ -160,6 +160,7 @@ class Plan:
             seed=seed,
             micro_batch=self.micro_batch,
             eval_batch=self.eval_batch,
+            size=self.benchmark.image[1:],
         )
 
     def _tasks_at_once(self) -> tuple[int, int]:

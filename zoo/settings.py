@@ -42,11 +42,13 @@ class Job(NamedTuple):
     def matches(self, when: Mapping[str, Any]) -> bool:
         """Whether a row's selectors all hold; a selector is a value or a list of values.
 
-        A benchmark's options do not enter: omniglot[...] takes the rows of omniglot.
+        A benchmark with options takes the rows of its key and those of just these options:
+        cifarfs[size=84] those of cifarfs too.
         """
-        mine = self._replace(benchmark=self.benchmark.partition("[")[0])._asdict()
+        mine = {name: {value} for name, value in self._asdict().items()}
+        mine["benchmark"].add(self.benchmark.partition("[")[0])
         return all(
-            mine[name] in (wanted if isinstance(wanted, list) else [wanted])
+            mine[name] & {*(wanted if isinstance(wanted, list) else [wanted])}
             for name, wanted in when.items()
         )
 

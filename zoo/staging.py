@@ -154,12 +154,15 @@ class Staging:
         settings, benchmark = self.identity["settings"], self.benchmark
         at_once = 8 if max(benchmark.image[1:]) <= 32 else 1
         if self.stage.batches == "images":
-            return ImageDataModule(self.stores, benchmark.mean, benchmark.std, settings, at_once)
+            return ImageDataModule(
+                self.stores, benchmark.mean, benchmark.std, settings, at_once, benchmark.image[1:]
+            )
         way, shot, query = (settings[name] for name in ("way", "shot", "query"))
         shape = {"train_way": way, "train_shot": shot, "train_query": query, "test_episodes": 0}
         return EpisodicDataModule(
             self.stores, benchmark.mean, benchmark.std, {**settings, **shape},
             way=way, shot=shot, seed=settings["seed"], micro_batch=1, eval_batch=at_once,
+            size=benchmark.image[1:],
         )  # fmt: skip
 
 
