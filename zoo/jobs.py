@@ -19,11 +19,11 @@ from datasets.benchmarks import Benchmark, find_benchmark
 from zoo.errors import UsageError
 from zoo.experiment import Run
 from zoo.files import make_folder
+from zoo.kept import read
 from zoo.plan import SETTINGS, Place, check_tasks, check_way
 from zoo.protocol import STAGE
 from zoo.registry import format_value, learners, parse_variant
 from zoo.settings import Job, documentation, load_rows, parse_flags, parse_values, resolve
-from zoo.staging import read
 
 
 def place_of(options: argparse.Namespace) -> Place:

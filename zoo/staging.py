@@ -5,7 +5,7 @@ A composition root, like plan.py.
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,13 @@ from zoo.callbacks import DivergedError, Keeper, trainer_for
 from zoo.environment import environment, interruptible
 from zoo.errors import UsageError
 from zoo.files import locked, write_atomically, write_json
+from zoo.kept import SCHEMA, check_fit, named, read
 from zoo.learner import Learner
 from zoo.pretraining import Pretrain
 from zoo.protocol import STAGE
 from zoo.settings import Setting
 from zoo.stage import Stage, seeded, stage_hash
 
-SCHEMA = 1
 SPLITS = ("train", "val")  # the test split is no business of a stage
 
 
@@ -239,63 +239,3 @@ def only_asked(settings: Mapping[str, Setting]) -> dict[str, Setting]:
         or source == STAGE
         or (source is not None and name == "pretrained_from")
     }
-
-
-def read(folder: Path) -> dict[str, Any] | None:
-    """What is kept of a finished stage; None where there is none.
-
-    Raises:
-        UsageError: the file is damaged, or of another version of the zoo.
-    """
-    path = folder / "stage.json"
-    try:
-        kept = json.loads(path.read_text())
-        if kept["schema"] == SCHEMA:
-            return dict(kept)
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise UsageError(f"{path} is no stage of this version of the zoo: delete the folder")
-
-
-def named(runs: Path, name: str) -> dict[str, Any]:
-    """What is kept of the stage of this name.
-
-    Raises:
-        UsageError: there is none; says which there are.
-    """
-    kept = read(runs / "stages" / name) if name == Path(name).name else None
-    if kept is not None:
-        return kept
-    there = sorted(path.parent.name for path in (runs / "stages").glob("*/stage.json"))
-    known = f"there are {', '.join(there)}" if there else "there is none"
-    raise UsageError(f"--pretrained_from {name}: no such stage below {runs / 'stages'}; {known}")
-
-
-def check_fit(folder: Path, kept: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Refuse a stage that was made as another than the one asked for.
-
-    Raises:
-        UsageError: shows both settings of each difference.
-    """
-    if kept == asked:
-        return
-    there, here = dict(flat(kept)), dict(flat(asked))
-    said = [
-        f"{name} is {there.get(name)} there, {here.get(name)} is asked for"
-        for name in {**there, **here}
-        if there.get(name) != here.get(name)
-    ]
-    raise UsageError(f"the stage in {folder} does not fit: {'; '.join(said)}")
-
-
-def flat(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Nested mappings as one, each value by its own name or, of data, by its split's."""
-    for name, value in content.items():
-        if name == "settings":
-            yield from value.items()
-        elif isinstance(value, Mapping):
-            yield from ((f"{name} {key}", part) for key, part in value.items())
-        else:
-            yield name, value
