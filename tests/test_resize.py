@@ -132,7 +132,7 @@ def test_batches_for_pretraining_are_enlarged(ways: str) -> None:
 @pytest.mark.parametrize("batches", ["images", "episodes"])
 def test_every_stage_gets_enlarged_images(batches: str, tmp_path: Path) -> None:
     settings = {**SETTINGS, "seed": 0, "augment": "", "batch": 8, "way": 5, "shot": 1}
-    stage = Stage(nn.Linear(1, 1), nn.Linear(1, 1), settings)
+    stage = Stage(nn.Linear(1, 1), nn.Linear(1, 1), settings=settings)
     stage.name, stage.batches = "one", batches  # type: ignore[misc]
     data = Staging(stage, tmp_path, find_benchmark("cifarfs[size=84]"), colours(), {}).data
     batch = next(iter(data.train_dataloader()))
