@@ -3,20 +3,21 @@
 Departures from the paper:
 
 1. Eq. 9 and 10 do not say whether a step is on theta or on omega theta. Here it is on the product,
-   which so is what weight decay and R see; omega is a 1x1 convolution, as in T-Net.
+   which is what R sees; omega is a 1x1 convolution, as in T-Net.
 2. `preconditioner=post_block` is where the authors' code has omega, a 3x3 convolution behind the
    pooled block, but without the norm and FiLM of its own: it starts as the identity.
 3. L^Q's base loss is the cross-entropy against the relation scores divided by their sum;
    `hard_labels`: the authors' code takes their largest for a label.
-4. Relation scores come from a small head on the encoder as it was pre-trained; the paper's whole
-   Relation Network, `relation=network`, costs several times the rest.
+4. Relation scores come from a small head on the pre-trained encoder, which costs a fraction of the
+   paper's whole Relation Network, `relation=network`.
 5. "Prediction" in L^S's and L^Q's input is the logits. FiLM is behind their two hidden layers.
 6. Statistics for R are of weights, not of the head's bias, and right: the authors' code takes L2
    for L1, and detaches mean and deviation. L1 is divided by the root of the number of weights:
-   else R outweighs the base loss from the start, a thousandfold in ResNet-12.
+   with FiLM, R else outweighs the base loss from the start, a thousandfold in ResNet-12.
 7. Each way's row of the head starts as one shared row; in the authors' code it is copied without a
    gradient. It learns by L^S, L^Q and R: what ways have in common does not change a softmax.
 8. In ResNet-12 all convolutions of the last block adapt, each with its own omega and FiLM.
+9. The last prediction sees support and queries, as the steps do; in the authors' code queries.
 """
 
 import math
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from zoo import Episode, Examples, Learner, Params, adapt, call, register
 from zoo.backbones import normalising
 from zoo.inner_loop import usable
-from zoo.late_layers import SharedRow, Tail, Trunk, blocks, once
+from zoo.late_layers import SharedRow, Tail, Trunk, once
 from zoo.learned_losses import LearnedLoss, components_of
 from zoo.preconditioners import build
 from zoo.relation import Relate, Relations
@@ -82,8 +83,8 @@ class NPBML(Learner):
             inductive: no L^Q, and batch norm by the support's statistics [not in the paper].
             frozen: blocks before the last keep their pre-trained weights [authors' code].
             relation: where relation scores are from: head, network [sections 3.2, 4].
-            relation_updates: of its training before; 0 for none [authors' code].
-            relation_shot: K of these episodes.
+            relation_updates: of its training before [authors' code]; 0 for none.
+            relation_shot: K of its training episodes.
             hard_labels: L^Q takes the largest score for a label [authors' code].
             inner_lr: alpha [authors' code].
             inner_steps: gradient steps, in training and test [section 4].
@@ -93,21 +94,20 @@ class NPBML(Learner):
             outer_lr: eta, of Adam [section 4].
         """
         components = components_of(loss, inductive)
-        relations = Relations(relation, blocks(backbone)) if "query" in components else None
-        net, mode = Tail(backbone, film), "support" if inductive else "batch"
+        relations = Relations(relation, backbone)  # before there is more in it
+        net, mode = Tail(backbone, film, frozen), "support" if inductive else "batch"
         super().__init__(net, way, batch_norm=mode, outer_lr=outer_lr)
-        if frozen:
-            net.freeze()
         self.inductive, self.frozen, self.cosine = inductive, frozen, cosine
         self.losses = LearnedLoss(components, way, net.weights, film, hard_labels)
         self.precondition = build(preconditioner if warp else "none", net, net.adapted)
         self.inner_lr, self.inner_steps = inner_lr, inner_steps
         self.momentum, self.weight_decay = momentum, weight_decay
-        self.relations, self.copies = relations, relations.copies if relations else ()
+        self.relations = relations if "query" in components else None
+        self.copies = relations.copies if self.relations else ()
         self.relation_updates, self.relation_shot = relation_updates, relation_shot
         ordered = bool(components & {"support", "query"})  # these read N numbers in their order
         self.fixed_way, self.way_equivariant = ordered, not ordered
-        self.transductive = relations is not None or self.batch_norm == "batch"
+        self.transductive = self.relations is not None or self.batch_norm == "batch"
 
     def forward(self, episode: Episode) -> Tensor:
         """Adapt to each task by the learned loss and steps, then predict: logits (T, N*Q, N)."""
@@ -121,7 +121,7 @@ class NPBML(Learner):
         """How well queries and classes go together: (T, N*Q, N); None where no loss asks."""
         if self.relations is None:
             return None
-        known = maps if self.frozen else None  # the same trunk
+        known = maps if self.frozen else None  # it has the same trunk
         return usable(self.relations(x, episode.support.y, episode.way, known))[0]
 
     def adapt(self, maps: Tensor, relations: Tensor | None, episode: Episode) -> Params:
@@ -143,7 +143,7 @@ class NPBML(Learner):
         """What gives relation scores is trained before, where a loss asks for them."""
         if self.relations is None or not self.relation_updates:
             return []
-        return [Relate(self.relations, self.relation_updates, self.relation_shot)]
+        return [Relate(self.relations, self.way, self.relation_shot, self.relation_updates)]
 
     def anneal(self, progress: float) -> float:
         """From 1 to a tenth by a cosine, where asked for."""

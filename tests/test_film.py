@@ -38,7 +38,7 @@ def test_maps_are_modulated_by_each_examples_own_means():
 
 
 def test_all_tasks_at_once_equal_one_by_one():
-    net, one = film(), {}
+    net = film()
     theta = {name: torch.randn(2, *p.shape).double() for name, p in net.named_parameters()}
     x, z = torch.randn(5, 2, 3, 4, 4).double(), torch.randn(5, 2, 2, 4, 4).double()
     net.forward = lambda x, z: net.maps(x, z)

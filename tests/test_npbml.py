@@ -180,7 +180,7 @@ def test_each_switch_takes_its_part_away(part):
 
 def test_the_inductive_variant_classifies_queries_one_by_one():
     e, learner = batch(), npbml(std=0.3, inductive=True).eval()
-    assert not learner.transductive and not hasattr(learner, "encoder")
+    assert not learner.transductive and learner.relations is None
     assert "query" not in learner.losses.nets
     together = learner(e)
     for n in range(together.shape[1]):
@@ -212,16 +212,23 @@ def test_relabelled_ways_permute_the_logits_where_nothing_reads_their_order(opti
     assert difference < 1e-9 if equivariant else difference > 1e-6
 
 
-def test_relation_scores_are_of_the_encoder_as_it_came():
-    learner, e = npbml(outer_lr=0.1), batch()
-    x = torch.cat([e.support.x, e.query.x], 1)
-    maps = torch.randn(1, 12, 4, 2, 2).double()
-    before = learner.scores(maps, x, e)
+@pytest.mark.parametrize("frozen", [True, False])
+def test_relation_scores_are_of_the_encoder_as_it_came(frozen, monkeypatch):
+    """Even where its first blocks learn."""
+    learner, e, seen = npbml(outer_lr=0.1, frozen=frozen), batch(), []
+    query = learner.losses.query
+    monkeypatch.setattr(learner.losses, "query", lambda z, s: seen.append(s) or query(z, s))
     optimizer = torch.optim.Adam(learner.parameters(), 0.1)
     learner.meta_loss(e).backward()
     optimizer.step()
-    assert torch.equal(learner.scores(maps, x, e), before)
-    assert before.shape == (1, 6, WAY) and ((before > 0) & (before < 1)).all()
+    learner(e)
+    assert torch.equal(seen[-1], seen[0])
+    assert seen[0].shape == (1, 6, WAY) and ((seen[0] > 0) & (seen[0] < 1)).all()
+
+
+def test_hard_labels_change_the_prediction():
+    plain, hard = (npbml(std=0.1, inner_lr=0.1, hard_labels=h)(batch()) for h in (False, True))
+    assert (plain - hard).abs().max() > 1e-7
 
 
 def test_frozen_blocks_stay_and_are_computed_once(monkeypatch):

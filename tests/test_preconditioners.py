@@ -213,16 +213,25 @@ def test_post_block_convolutions_act_and_do_not_move():
 @pytest.mark.parametrize("kind", [kind for kind in BUILT if kind != "none"])
 def test_maml_takes_each(kind):
     """From where MAML itself starts; and each has its meta-gradient."""
-    torch.manual_seed(0)
-    learner = MAML(build_backbone("conv4_strided[channels=3]", IMAGE), 3).double()
-    e = batch(1)
-    plain = learner(e)
-    learner.precondition = build(kind, learner.net).double()
-    learner.double()
-    torch.testing.assert_close(learner(e), plain, rtol=1e-7, atol=1e-7)
+
+    def maml(**options):
+        torch.manual_seed(0)
+        return MAML(build_backbone("conv4_strided[channels=3]", IMAGE), 3, **options).double()
+
+    learner, e = maml(preconditioner=kind), batch(1)
+    torch.testing.assert_close(learner(e), maml()(e), rtol=1e-7, atol=1e-7)
     learner.meta_loss(e).backward()
     learned = [*learner.precondition.parameters(), *learner.net.backbone.after.parameters()]
     assert learned and all(p.grad.abs().max() > 1e-9 for p in learned)
+
+
+def test_bad_input_is_named():
+    with pytest.raises(UsageError, match="for convolutions, and none is to move"):
+        MAML(build_backbone("mlp", (2,)), 1, preconditioner="warp")
+    with pytest.raises(UsageError, match="preconditioner: no 'wrap': choose from none, warp"):
+        MAML(build_backbone("mlp", (2,)), 1, preconditioner="wrap")
+    with pytest.raises(UsageError, match="step_rates: is itself a preconditioner"):
+        MAML(build_backbone("mlp", (2,)), 1, preconditioner="rate", step_rates=True)
 
 
 def test_mode_products_by_numpy():

@@ -14,6 +14,7 @@ from tests.test_stages import PRE, TEST, same
 from zoo import Episode, Examples
 from zoo.backbones import BlockNet, build_backbone
 from zoo.comparison import nothing_learned
+from zoo.errors import UsageError
 from zoo.relation import Relate, RelationHead, RelationNetwork, Relations
 
 IMAGE = (1, 16, 16)
@@ -135,7 +136,7 @@ def test_it_learns_to_tell_a_querys_class(monkeypatch):
     relations = Relations("head", build_backbone("conv4_strided[channels=8]", IMAGE))
     relations.encoder = Itself()
     relations.encoder.widths = (8,)
-    stage = Relate(relations, 200, 5)
+    stage = Relate(relations, 5, 5, 200)
     monkeypatch.setattr(stage, "log", lambda *args, **options: None)
     optimizer = stage.configure_optimizers()
 
@@ -162,6 +163,8 @@ def test_all_that_ask_for_the_same_share_it(first, stores):
     folder = run.place.runs.parent
     other = npbml(folder, stores, "npbml[film=false,loss=query,warp=false]")
     assert [s.folder for s in other.stages] == [s.folder for s in run.stages]
+    assert run.stages[1].identity["settings"]["shot"] == 1, "as the test's, in settings.yaml"
+    assert npbml(folder, stores, relation_shot=2).stages[1].hash != run.stages[1].hash
     longer = npbml(folder, stores, relation_updates=21)
     assert longer.stages[0].hash == run.stages[0].hash
     assert longer.stages[1].hash != run.stages[1].hash
@@ -174,6 +177,30 @@ def test_on_an_encoder_at_random_it_is_of_that_encoder(stores, tmp_path):
     runs = [plan(tmp_path, stores, "npbml", seed=seed, flags=flags) for seed in (0, 0, 1)]
     hashes = [staging.hash for run in runs for staging in run.stages]
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_relation_network_builds_on_no_encoder(stores, tmp_path):
+    runs = [
+        npbml(tmp_path, stores, relation="network", seed=seed, pretrain_lr=lr)
+        for seed, lr in ((0, 0.1), (1, 0.2))
+    ]
+    assert runs[0].stages[0].hash != runs[1].stages[0].hash
+    assert runs[0].stages[1].hash == runs[1].stages[1].hash
+
+
+def test_its_episodes_are_as_large_as_the_benchmarks(first):
+    run, _ = first
+    settings = run.stages[1].identity["settings"]
+    assert (settings["way"], settings["query"]) == (5, run.benchmark.query)
+
+
+def test_it_is_no_pre_training_that_could_be_named(first, stores):
+    run, _ = first
+    pretraining, relation = (staging.folder.name for staging in run.stages)
+    with pytest.raises(
+        UsageError, match=f"{relation}: no such stage below .*; there are {pretraining}$"
+    ):
+        plan(run.place.runs.parent, stores, "maml", flags={"pretrained_from": relation, **TEST})
 
 
 def test_where_no_loss_reads_scores_there_is_no_stage(stores, tmp_path):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from zoo import functions
 from zoo.errors import UsageError
-from zoo.layers import BatchNorm, Conv, Fixed, block, fold
+from zoo.layers import BatchNorm, Conv, Fixed, block, fold, unfold
 from zoo.registry import backbones, parse_variant, register_backbone
 
 
@@ -28,9 +28,7 @@ class Backbone(nn.Module):
         """(n, *image) -> (n, D); with per-task parameters (T, n, *image) -> (T, n, D)."""
         fixed = self.fixed if self.fixed is not None and self.fixed.are(x) else None
         maps = self.maps(fixed.pixels if fixed else fold(x), fixed)
-        if x.dim() == 4:
-            return maps.flatten(1)
-        return maps.unflatten(1, (len(x), -1)).transpose(0, 1).flatten(2)
+        return unfold(maps, x).flatten(-3)
 
     def maps(self, x: Tensor, fixed: Fixed | None) -> Tensor:
         """(n, T*C, H, W) -> (n, T*O, H', W'); `fixed` is x where it is known as fixed data."""
@@ -124,7 +122,7 @@ class ConvNet(BlockNet):
 
     family = "conv4"
 
-    def __init__(self, image: tuple[int, int, int], channels: int, stride: int) -> None:
+    def __init__(self, image: tuple[int, int, int], channels: int, stride: int, mean: bool) -> None:
         super().__init__()
         inputs, size, width = image
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
@@ -133,8 +131,8 @@ class ConvNet(BlockNet):
             self.norms.append(BatchNorm(channels))
             inputs = channels
             size, width = (-(-side // 2) if stride == 2 else side // 2 for side in (size, width))
-        self.pooled, self.widths = stride == 1, (channels,) * 4
-        self.features = channels * size * width if self.pooled else channels
+        self.pooled, self.widths, self.mean = stride == 1, (channels,) * 4, mean
+        self.features = channels if mean else channels * size * width
 
     def layers(self, number: int) -> list[tuple[Conv, BatchNorm]]:
         """The one convolution, and its norm."""
@@ -145,21 +143,27 @@ class ConvNet(BlockNet):
         return block(x, *self.layers(number)[0], pool=self.pooled, fixed=fixed)
 
     def maps(self, x: Tensor, fixed: Fixed | None) -> Tensor:
-        """Four blocks; a mean over pixels where nothing was pooled."""
+        """Four blocks; a mean over pixels where one was asked for."""
         x = self.run(x, fixed)
-        return x if self.pooled else x.mean((2, 3), keepdim=True)
+        return x.mean((2, 3), keepdim=True) if self.mean else x
 
 
 @register_backbone("conv4")
 def conv4(image: tuple[int, ...], channels: int = 64) -> Backbone:
     """Four blocks of 3x3 convolution, batch norm, ReLU, 2x2 max-pool (Snell 2017)."""
-    return ConvNet(checked("conv4", image, 16), channels, stride=1)
+    return ConvNet(checked("conv4", image, 16), channels, stride=1, mean=False)
+
+
+@register_backbone("conv4_mean")
+def conv4_mean(image: tuple[int, ...], channels: int = 64) -> Backbone:
+    """Conv4, then a mean over pixels (NPBML's code, arXiv 2406.07983)."""
+    return ConvNet(checked("conv4_mean", image, 16), channels, stride=1, mean=True)
 
 
 @register_backbone("conv4_strided")
 def conv4_strided(image: tuple[int, ...], channels: int = 64) -> Backbone:
     """Four blocks of 3x3 stride-2 convolution, batch norm, ReLU; then a mean (Finn 2017)."""
-    return ConvNet(checked("conv4_strided", image, 1), channels, stride=2)
+    return ConvNet(checked("conv4_strided", image, 1), channels, stride=2, mean=True)
 
 
 def checked(name: str, image: tuple[int, ...], least: int) -> tuple[int, int, int]:

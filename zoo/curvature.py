@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.steps import Params, Preconditioner, chosen
+from zoo.steps import Params, Preconditioner, chosen, convolutions
 
 
 class MetaCurvature(Preconditioner):
@@ -49,7 +49,7 @@ class GAP(Preconditioner):
     def __init__(self, net: nn.Module, names: Collection[str] | None = None) -> None:
         """Rates of 1 for the convolutions of `net`, or for those that are named."""
         super().__init__()
-        layers = {name: p for name, p in chosen(net, names).items() if p.dim() == 4}
+        layers = convolutions(net, names)
         self.number = {name: number for number, name in enumerate(layers)}
         ranks = [min(len(p), p[0].numel()) for p in layers.values()]
         start = math.log(math.exp(2) - 1) / 2  # softplus of it is 1

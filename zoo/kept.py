@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import UsageError
+from zoo.protocol import STAGE
 
 SCHEMA = 1  # of stage.json
 
@@ -29,15 +30,17 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 
 def named(runs: Path, name: str) -> dict[str, Any]:
-    """What is kept of the stage of this name.
+    """What is kept of the pre-training of this name.
 
     Raises:
         UsageError: there is none; says which there are.
     """
-    kept = read(runs / "stages" / name) if name == Path(name).name else None
-    if kept is not None:
-        return kept
-    there = sorted(path.parent.name for path in (runs / "stages").glob("*/stage.json"))
+    if name == Path(name).name:
+        kept = read(runs / "stages" / name)
+        if kept is not None and kept["name"] == STAGE:
+            return kept
+    folders = [path.parent for path in (runs / "stages").glob("*/stage.json")]
+    there = sorted(path.name for path in folders if (read(path) or {}).get("name") == STAGE)
     known = f"there are {', '.join(there)}" if there else "there is none"
     raise UsageError(f"--pretrained_from {name}: no such stage below {runs / 'stages'}; {known}")
 

@@ -8,7 +8,7 @@ from zoo.backbones import BlockNet, Linear, normalising
 from zoo.errors import UsageError
 from zoo.film import FiLM
 from zoo.inner_loop import call, shared
-from zoo.layers import fold
+from zoo.layers import fold, unfold
 from zoo.steps import Only, Params
 
 
@@ -62,12 +62,13 @@ def blocks(backbone: nn.Module) -> BlockNet:
 class Tail(Last):
     """The last block of a backbone, a mean over pixels, and a head of one row for all ways."""
 
-    def __init__(self, backbone: nn.Module, film: bool) -> None:
+    def __init__(self, backbone: nn.Module, film: bool, frozen: bool) -> None:
         """The whole backbone stays in it: `Trunk` runs the other blocks.
 
         Args:
             backbone: of blocks of convolutions.
             film: whether FiLM modulates the last block's maps, each example's by itself.
+            frozen: whether only the last block and the head learn.
 
         Raises:
             UsageError: the backbone is none of blocks.
@@ -82,14 +83,10 @@ class Tail(Last):
         self.weights = [name for name in self.adapted if name.endswith("weight")]
         for conv, norm in layers if film else []:
             norm.film = FiLM(conv.weight.shape[1], conv.weight.shape[0])
-
-    def freeze(self) -> None:
-        """Let only the last block and the head learn."""
-        last = self.backbone.layers(self.backbone.depth - 1)
-        parts = [self.head, *(part for layer in last for part in layer)]
-        kept = {id(p) for part in parts for p in part.parameters()}
-        for p in self.parameters():
-            p.requires_grad_(id(p) in kept)
+        if frozen:
+            self.requires_grad_(False)
+            for part in (self.head, *(part for layer in layers for part in layer)):
+                part.requires_grad_(True)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Of the trunk's maps: (n, C, H, W) -> logits (n, N); or all with a T before."""
@@ -111,10 +108,3 @@ class SharedRow(Only):
         """N rows in place of one: head.weight (T, N, D), head.bias (T, N)."""
         rows = {n: p.repeat_interleave(self.way, 1) for n, p in theta.items() if n[:5] == "head."}
         return theta | rows
-
-
-def unfold(maps: Tensor, like: Tensor) -> Tensor:
-    """Channels back into tasks, where `like` has them: (n, T*C, ...) -> (T, n, C, ...)."""
-    if like.dim() == 4:
-        return maps
-    return maps.unflatten(1, (len(like), -1)).transpose(0, 1)

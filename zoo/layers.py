@@ -132,6 +132,13 @@ def fold(x: Tensor) -> Tensor:
     return functions.channels_last(x.transpose(0, 1).flatten(1, 2) if x.dim() == 5 else x)
 
 
+def unfold(maps: Tensor, like: Tensor) -> Tensor:
+    """Channels back into tasks, where `like` has them: (n, T*C, ...) -> (T, n, C, ...)."""
+    if like.dim() == 4:
+        return maps
+    return maps.unflatten(1, (len(like), -1)).transpose(0, 1)
+
+
 _plain = False
 
 

@@ -112,7 +112,7 @@ def statistics(weights: list[Tensor]) -> Tensor:
     """Mean, standard deviation, L1 and L2 norm of each: L of (T, *shape) -> (T, 4L).
 
     The L1 norm of n weights is divided by sqrt(n), which makes it at most the L2 norm. As it is,
-    thousands for a wide layer, R's gradient is larger than the base loss's from the start.
+    thousands for a wide layer, R's gradient with FiLM outweighs the base loss's from the start.
     """
     flat = [w.flatten(1) for w in weights]
     each = [(w.mean(1), w.std(1, correction=0), l1(w), w.norm(dim=1)) for w in flat]

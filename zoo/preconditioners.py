@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from zoo.curvature import GAP, MetaCurvature
 from zoo.errors import UsageError
 from zoo.layers import Conv
-from zoo.steps import Params, Preconditioner, chosen
+from zoo.steps import Params, Preconditioner, chosen, convolutions
 
 
 class Rate(Preconditioner):
@@ -131,8 +131,7 @@ class Warp(TNet):
 
     def __init__(self, net: nn.Module, names: Collection[str] | None = None) -> None:
         """Omega = 1 for the convolutions of `net`, or for those of them that are named."""
-        weights = {name for name, p in chosen(net, names).items() if p.dim() == 4}
-        super().__init__(net, names=weights)
+        super().__init__(net, names=convolutions(net, names))
 
 
 class PostBlock(Preconditioner):

@@ -2,7 +2,9 @@
 
 As NPBML's code has it (Raymond et al., arXiv 2406.07983), after Chen et al., arXiv 1904.04232.
 
-Departures: the rate falls at shares of the updates, so that a shorter training falls as often.
+Departures: the rate falls at shares of the updates, so that a shorter training falls as often, and
+batch norm keeps running statistics. NPBML's code has another rate for ResNet-12: 0.1, a tenth of it
+after each of 80, 100, 110 and 120 thousand updates (`pretrain_lr`, `pretrain_drops`).
 """
 
 from collections.abc import Iterable

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.backbones import BlockNet, Linear, ResidualBlock
+from zoo.backbones import Linear, ResidualBlock
 from zoo.episode import Episode
 from zoo.errors import UsageError
-from zoo.late_layers import Last, Trunk, once
+from zoo.late_layers import Last, Trunk, blocks, once
 from zoo.layers import pointwise, set_batch_norm
 from zoo.metric import prototypes
 from zoo.stage import Stage, seeded
@@ -41,8 +41,8 @@ class RelationHead(nn.Module):
 class RelationNetwork(nn.Module):
     """An encoder of its own and residual blocks that compare: NPBML's code.
 
-    Of the blocks that compare, the code's widths are not known to us: 512 here. A block has three
-    convolutions, as ResNet-12's.
+    Two departures: batch norm by running statistics, theirs is by those of the batch; and weights
+    start as PyTorch's do, theirs from N(0, 0.01^2).
     """
 
     WIDTHS = (64, 128, 256, 512)
@@ -71,7 +71,7 @@ class RelationNetwork(nn.Module):
 class Relations(nn.Module):
     """What a learner reads relation scores from; it learns in a stage of its own, then no more."""
 
-    def __init__(self, kind: str, backbone: BlockNet) -> None:
+    def __init__(self, kind: str, backbone: nn.Module) -> None:
         """With fresh weights.
 
         Args:
@@ -80,9 +80,10 @@ class Relations(nn.Module):
             backbone: the learner's, before anything is put into it.
 
         Raises:
-            UsageError: another kind.
+            UsageError: another kind, or the backbone is none of blocks.
         """
         super().__init__()
+        backbone = blocks(backbone)
         if kind not in ("head", "network"):
             raise UsageError(f"relation: no {kind!r}: choose from head, network")
         self.kind, self.channels = kind, backbone.layers(0)[0][0].weight.shape[1]
@@ -130,16 +131,17 @@ class Relate(Stage):
     name = "relation"
     batches = "episodes"
 
-    def __init__(self, relations: Relations, updates: int, shot: int) -> None:
-        """So many updates, each on an episode of 5 ways and so many shots."""
+    def __init__(self, relations: Relations, way: int, shot: int, updates: int) -> None:
+        """So many updates, each on an episode of so many ways and shots."""
         settings: dict[str, Any] = {
-            "kind": relations.kind, "updates": updates, "lr": 1e-3, "way": 5, "shot": shot,
-            "query": 15, "meta_batch": 1, "validations": 5, "val_episodes": 100, "seed": 0,
+            "kind": relations.kind, "updates": updates, "lr": 1e-3, "way": way, "shot": shot,
+            "meta_batch": 1, "validations": 5, "val_episodes": 100, "seed": 0,
         }  # fmt: skip
         with seeded(settings["seed"]):
             net = relations.fresh()
         super().__init__(net, relations.net, settings=settings)
         self.relations = relations
+        self.builds_on_earlier = relations.encoder is not None
 
     def scores(self, episode: Episode) -> Tensor:
         """(T, N*Q, N)."""

@@ -25,13 +25,15 @@ class Stage(pl.LightningModule):
 
     `settings` holds all that the result follows from, but the data. Some are for the loop around
     the stage, whatever it trains: ``updates``, ``validations``, ``val_episodes``, ``seed``, and
-    ``query`` of the validation episodes; then, of batches of images (x (n, *image), y (n,) in [0,
-    classes)), ``batch`` and ``augment``; of episodes, ``way``, ``shot`` and ``meta_batch``.
+    ``query`` of episodes, the benchmark's where it is missing; then, of batches of images
+    (x (n, *image), y (n,) in [0, classes)), ``batch`` and ``augment``; of episodes, ``way``,
+    ``shot`` and ``meta_batch``.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1  # raise it when the code would train another network
     batches: ClassVar[str] = "images"  # what it trains on: images or episodes
+    builds_on_earlier = True  # whether it computes with what was trained before it
 
     def __init__(self, net: nn.Module, *targets: nn.Module, settings: Mapping[str, Any]) -> None:
         """Keep what is trained, and for whom.

@@ -190,7 +190,9 @@ def staged(
     else:
         start = {"backbone": settings["backbone"].value, "seed": str(seed)}  # of its weights
     for stage in learner.stages():
+        stage.settings.setdefault("query", benchmark.query)
         earlier = start | {staging.stage.name: staging.hash for staging in found}
+        earlier = earlier if stage.builds_on_earlier else {}
         found.append(Staging(stage, runs, benchmark, stores, earlier))
     return found
 

@@ -9,6 +9,8 @@ from typing import Self
 
 from torch import Tensor, nn
 
+from zoo.errors import UsageError
+
 Params = dict[str, Tensor]  # name -> (T, *shape)
 
 
@@ -78,6 +80,18 @@ class Chain(Preconditioner):
         for part in self.each():
             gradients = part(step, gradients)
         return gradients
+
+
+def convolutions(net: nn.Module, names: Collection[str] | None) -> dict[str, nn.Parameter]:
+    """The weights of convolutions among them.
+
+    Raises:
+        UsageError: there are none.
+    """
+    found = {name: p for name, p in chosen(net, names).items() if p.dim() == 4}
+    if not found:
+        raise UsageError("preconditioner: this one is for convolutions, and none is to move")
+    return found
 
 
 def chosen(net: nn.Module, names: Collection[str] | None) -> dict[str, nn.Parameter]:
