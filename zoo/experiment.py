@@ -248,7 +248,7 @@ class Run(Plan):
             "settings": {name: s._asdict() for name, s in self.settings.items()},
             "backbone_family": self.family,
             "traits": {**self.learner.traits(), "batch_norm": self.learner.batch_norm},
-            "parameters": sum(p.numel() for p in self.learner.parameters()),
+            "parameters": self.learner.size(),
             "training_tasks": {"seen": updates * self["meta_batch"], "paper": self.paper_tasks},
             "updates": {"total": updates, "executed_by_this_process": keeper.executed},
             "validation": [(update, finite(value)) for update, value in keeper.curve],

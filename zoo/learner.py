@@ -140,6 +140,11 @@ class Learner(pl.LightningModule):
         """What the outer learning rate is multiplied by when `progress` in [0, 1] is done."""
         return 1.0
 
+    def size(self) -> int:
+        """How many parameters it has, `copies` not counted."""
+        copied = {id(p) for part in self.copies for p in part.parameters()}
+        return sum(p.numel() for p in self.parameters() if id(p) not in copied)
+
     def traits(self) -> dict[str, bool]:
         """The traits of this learner as configured."""
         return {name: bool(getattr(self, name)) for name in TRAITS}

@@ -218,7 +218,7 @@ def row(key: str) -> list[str]:
     if (learner := for_miniimagenet(key)) is not None:
         said = [name.replace("_", " ") for name, holds in learner.traits().items() if holds]
         traits = ", ".join(said) or "–"
-        parameters = f"{sum(p.numel() for p in learner.parameters()):,}"
+        parameters = f"{learner.size():,}"
     source = learners.entries[key].source
     if cited := re.fullmatch(r".*\((.+)\)\. (https://\S+)", source):
         source = f"[{cited[1]}]({cited[2]})"
