@@ -216,6 +216,7 @@ class Run(Plan):
         """Write the record: the arrays first, so that a JSON file always has its own."""
         path = self.record_path
         updates = failure["update"] if failure else self["updates"]
+        parameters = list(self.learner.parameters())
         metrics: dict[str, dict[str, float | None]] = {}
         if results is not None:
             for name, values in results.items():
@@ -248,7 +249,8 @@ class Run(Plan):
             "settings": {name: s._asdict() for name, s in self.settings.items()},
             "backbone_family": self.family,
             "traits": {**self.learner.traits(), "batch_norm": self.learner.batch_norm},
-            "parameters": sum(p.numel() for p in self.learner.parameters()),
+            "parameters": sum(p.numel() for p in parameters),
+            "learned_parameters": sum(p.numel() for p in parameters if p.requires_grad),
             "training_tasks": {"seen": updates * self["meta_batch"], "paper": self.paper_tasks},
             "updates": {"total": updates, "executed_by_this_process": keeper.executed},
             "validation": [(update, finite(value)) for update, value in keeper.curve],
@@ -264,7 +266,8 @@ class Run(Plan):
             "tasks_at_once": {"training": self.micro_batch, "evaluation": self.eval_batch},
             "test_passes_begun": passes,
             "stages": self.staged,
-            "seconds": {"train": round(keeper.seconds, 2), "test": round(test_seconds, 2)},
+            "seconds": {**keeper.spent, "test": round(test_seconds, 2)},
+            "memory": {"updates": keeper.meter.peak},
             "environment": {
                 **made_with,
                 "threads": self.place.threads,
