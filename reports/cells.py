@@ -86,6 +86,12 @@ def alike(a: Run, b: Run) -> bool:
     )
 
 
+def phrases(common: dict[str, str]) -> str:
+    """What a caption says of the protocol that cells share."""
+    said = [text for part, text in common.items() if part != "data" and text != DEFAULT_OPTIONS]
+    return ", ".join(said)
+
+
 def protocol(run: Run) -> dict[str, str]:
     """How a run was trained and judged, in words fit for a table; what is not known is left out."""
     queries, tests, data = run["settings"].get("query"), run["episodes"], run["data_fingerprint"]

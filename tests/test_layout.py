@@ -19,7 +19,16 @@ MAY_IMPORT = {
 }
 COMPOSITION_ROOTS = {
     f"zoo/{name}.py"
-    for name in ("place", "staging", "plan", "experiment", "jobs", "comparison", "plots")
+    for name in (
+        "place",
+        "staging",
+        "plan",
+        "experiment",
+        "jobs",
+        "comparison",
+        "ablation",
+        "plots",
+    )
 } | {f"zoo/{name}.py" for name in ("data_commands", "learner_commands", "__main__")}
 
 

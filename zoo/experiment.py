@@ -249,6 +249,7 @@ class Run(Plan):
             "backbone_family": self.family,
             "traits": {**self.learner.traits(), "batch_norm": self.learner.batch_norm},
             "parameters": self.learner.size(),
+            "learned_parameters": self.learner.size(learned=True),
             "training_tasks": {"seen": updates * self["meta_batch"], "paper": self.paper_tasks},
             "updates": {"total": updates, "executed_by_this_process": keeper.executed},
             "validation": [(update, finite(value)) for update, value in keeper.curve],
@@ -264,7 +265,8 @@ class Run(Plan):
             "tasks_at_once": {"training": self.micro_batch, "evaluation": self.eval_batch},
             "test_passes_begun": passes,
             "stages": self.staged,
-            "seconds": {"train": round(keeper.seconds, 2), "test": round(test_seconds, 2)},
+            "seconds": {**keeper.spent, "test": round(test_seconds, 2)},
+            "memory": {"updates": keeper.meter.peak},
             "environment": {
                 **made_with,
                 "threads": self.place.threads,

@@ -140,10 +140,11 @@ class Learner(pl.LightningModule):
         """What the outer learning rate is multiplied by when `progress` in [0, 1] is done."""
         return 1.0
 
-    def size(self) -> int:
-        """How many parameters it has, `copies` not counted."""
+    def size(self, learned: bool = False) -> int:
+        """How many parameters it has, or learns in episodes; `copies` are not counted."""
         copied = {id(p) for part in self.copies for p in part.parameters()}
-        return sum(p.numel() for p in self.parameters() if id(p) not in copied)
+        kept = [p for p in self.parameters() if id(p) not in copied]
+        return sum(p.numel() for p in kept if p.requires_grad or not learned)
 
     def traits(self) -> dict[str, bool]:
         """The traits of this learner as configured."""
