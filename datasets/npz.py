@@ -33,7 +33,10 @@ def member(path: Path, name: str) -> np.ndarray:
                 size = info.file_size / 1e9
                 print(f"{path}: compressed, so held in memory: {size:.1f} GB", file=sys.stderr)
             with archive.open(info) as file:
-                return npy.read_array(file, allow_pickle=False)
+                array = npy.read_array(file, allow_pickle=False)
+                if file.read(1):  # nor is the checksum looked at before the end
+                    raise ValueError("there is more in it than its array")
+                return array
     except KeyError:
         raise UsageError(f"{path}: expected an array {name!r} in it; {AGAIN}") from None
     except FileNotFoundError:

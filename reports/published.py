@@ -21,6 +21,7 @@ SPLITS = {
     "omniglot": "vinyals",
 }
 SAME_TEST = {"1200/423", "vinyals"}  # Omniglot: other training classes, the same test classes
+LENGTH = {"updates", "validations"}  # settings of how long a run trains
 TRANSDUCTIVE = "transductive: a query's prediction may depend on the other queries"
 
 
@@ -46,8 +47,9 @@ def match(run: Run, published: pd.DataFrame, metric: str = "accuracy") -> pd.Ser
     """The published number that a run stands beside, if there is one.
 
     Among the primary rows of the run's learner, benchmark, backbone family, way, shot and metric:
-    those whose `settings` all equal the run's and name every override of its variant; of these the
-    one with most settings, the first in the file if several have as many. An accuracy at a class's
+    those whose `settings` all equal the run's and name every override of its variant, but for how
+    long it trains, which a table tells by the share of the paper's tasks; of these the one with
+    most settings, the first in the file if several have as many. An accuracy at a class's
     K-th instance is published as one of K - 1 shots.
 
     Args:
@@ -75,7 +77,7 @@ def match(run: Run, published: pd.DataFrame, metric: str = "accuracy") -> pd.Ser
     for position, text in enumerate(rows["settings"]):
         pairs = dict(pair.split("=", 1) for pair in text.split(";") if pair)
         holds = all(resolved.get(name) == value for name, value in pairs.items())
-        if holds and set(run["variant"]) <= set(pairs) and len(pairs) > most:
+        if holds and set(run["variant"]) - LENGTH <= set(pairs) and len(pairs) > most:
             best, most = position, len(pairs)
     return None if best is None else rows.iloc[best]
 

@@ -8,6 +8,7 @@ import mmap
 import os
 import pickle
 import tracemalloc
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -412,3 +413,17 @@ def test_what_must_be_held_in_memory_is_said_beforehand(tmp_path, capsys, monkey
         save(tmp_path / "some.npz", images=array)
         assert (npz.member(tmp_path / "some.npz", "images") == array).all()
         assert ("compressed, so held in memory" in capsys.readouterr().err) == said
+
+
+def test_an_array_shorter_than_its_member_is_refused(tmp_path):
+    """As where one bit of the header's length is wrong: spaces are taken for pixels."""
+    file = io.BytesIO()
+    np.lib.format.write_array(file, np.arange(100, dtype=np.uint8))
+    content = bytearray(file.getvalue())
+    content[8] -= 8
+    path = tmp_path / "a.npz"
+    for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        with zipfile.ZipFile(path, "w", kind) as archive:
+            archive.writestr("a.npy", bytes(content))
+        with pytest.raises(UsageError, match="npz: expected a whole npz file of plain arrays"):
+            npz.member(path, "a")

@@ -16,7 +16,7 @@ import baselines  # noqa: F401  (fills the register)
 from datasets.benchmarks import find_benchmark
 from reports import ablation as reported
 from reports import published, records, tables
-from zoo.comparison import numbers
+from zoo.comparison import numbers, short
 from zoo.errors import UsageError
 from zoo.experiment import Run
 from zoo.files import write_text
@@ -82,7 +82,7 @@ def ablation(options: argparse.Namespace) -> int:
     text = tables.to_markdown(reported.table(found, words, declared.source))
     same = [f"{name}={value}" for name, value in given[runs[0].job.learner].items()]
     name = ["ablation", Path(options.ablation).stem, benchmark.variant, f"{way}w", f"{shot}s"]
-    stem = slug("-".join([*name, options.terms, options.budget, *same]))
+    stem = short(slug("-".join([*name, options.terms, options.budget, *same])))
     write_text(options.results / f"{stem}.md", text)
     write_text(options.results / f"{stem}.csv", reported.to_csv_frame(found).to_csv(index=False))
     print(f"\n{text}\nThe table lies in {options.results / stem}.md, its numbers in {stem}.csv")

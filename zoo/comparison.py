@@ -4,6 +4,7 @@ A composition root, like plan.py.
 """
 
 import argparse
+import hashlib
 import itertools
 import sys
 from collections.abc import Iterable, Iterator
@@ -82,7 +83,7 @@ def comparison(options: argparse.Namespace) -> int:
     text = tables.to_markdown(frame)
     csv = tables.to_csv_frame(measured, numbers_published).to_csv(index=False)
     words = [benchmark.variant, *variants, *(f"{way}w" for way in ways if way), f"{shots}s"]
-    stem = slug("-".join(["table", *words, options.terms, options.budget]))
+    stem = short(slug("-".join(["table", *words, options.terms, options.budget])))
     write_text(options.results / f"{stem}.md", text)
     write_text(options.results / f"{stem}.csv", csv)
     print(f"\n{text}\nThe table lies in {options.results / stem}.md, its numbers in {stem}.csv")
@@ -94,6 +95,13 @@ def nothing_learned(run: Run) -> dict[str, Any]:
     own = [name for name in run.settings if name.endswith("updates")]
     without: dict[str, Any] = {name: 0 for name in own if not name.startswith(STAGE)}
     return without | ({"pretrained_from": None} if "pretrained_from" in run.settings else {})
+
+
+def short(stem: str) -> str:
+    """A file name of at most 200 characters: of a longer one the beginning, and its hash."""
+    if len(stem) <= 200:
+        return stem
+    return f"{stem[:183]}-{hashlib.blake2b(stem.encode(), digest_size=8).hexdigest()}"
 
 
 def gains(results: Path, untrained: dict[str, Run]) -> dict[tuple[str, str], tuple[float, float]]:
