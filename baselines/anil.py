@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from baselines.maml import MAML
 from zoo import Episode, Examples, call, register
 from zoo.backbones import Classifier, normalising
+from zoo.inner_loop import shared
 
 
 @register("anil")
@@ -70,7 +71,7 @@ class ANIL(MAML):
     def embed(self, episode: Episode) -> tuple[Tensor, Tensor]:
         """Features (T, n, D) of support and query, each task's batch norm its own."""
         body, support, query = self.net.backbone, episode.support.x, episode.query.x
-        theta = {name: p.expand(len(query), *p.shape) for name, p in body.named_parameters()}
+        theta = shared(body, len(query))
         if self.batch_norm != "support":
             return call(body, theta, support), call(body, theta, query)
         rows = support.shape[1]

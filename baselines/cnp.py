@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.nn import functional as F
 
-from baselines.protonet import prototypes
 from zoo import Episode, Examples, register
 from zoo.backbones import MLP, Backbone, Classifier, build_backbone
 from zoo.errors import UsageError
 from zoo.layers import pointwise
 from zoo.losses import task_loss
-from zoo.metric import MetricLearner
+from zoo.metric import MetricLearner, prototypes
 
 
 @register("cnp")

@@ -25,7 +25,7 @@ from zoo.errors import UsageError
 from zoo.inner_loop import MEMORY
 from zoo.layers import Fixed
 from zoo.losses import multi_step_weights, task_loss
-from zoo.preconditioners import LayerRates, Preconditioner
+from zoo.preconditioners import LayerRates, Preconditioner, build
 
 MULTI_STEP = 0.15  # of the updates have a query loss after every step: 15 of 100 epochs
 
@@ -51,6 +51,7 @@ class MAML(Learner):
         inner_steps: int = 5,
         test_steps: int = 10,
         first_order: bool = False,
+        preconditioner: str = "none",
         step_rates: bool = False,
         multi_step: bool = False,
         batch_norm: str = "batch",
@@ -67,10 +68,10 @@ class MAML(Learner):
             inner_steps: gradient steps in training [section 5.2].
             test_steps: gradient steps in validation and test [section 5.2].
             first_order: drop the second derivatives, FOMAML [section 5.2, "first order approx."].
+            preconditioner: what is learned of the steps, such as warp or gap [not in the paper].
             step_rates: learn a rate for each parameter tensor and step, from inner_lr on [MAML++].
             multi_step: at first, a query loss after every inner step [MAML++].
-            batch_norm: statistics of the batch at hand; ``support`` is the inductive variant
-                [authors' code].
+            batch_norm: ``batch`` [authors' code], or ``support``: the inductive variant.
             memory: ``low`` takes the same second-order gradient in less memory and more time.
             clip: outer gradients are clipped to +-clip, element by element; null for none
                 [authors' code].
@@ -82,18 +83,17 @@ class MAML(Learner):
             raise UsageError(f"memory {memory}: choose from {', '.join(MEMORY)}")
         if multi_step and not inner_steps:
             raise UsageError("multi_step: needs inner_steps of at least 1")
+        if step_rates and preconditioner != "none":
+            raise UsageError("step_rates: is itself a preconditioner; leave the other out")
         super().__init__(Classifier(backbone, way), way, batch_norm=batch_norm, outer_lr=outer_lr)
         self.inner_lr = inner_lr
-        self.precondition: Preconditioner | None = None
+        self.precondition: Preconditioner = build(preconditioner, self.net)
         if step_rates:  # they are the rates themselves, at Adam's pace
             self.precondition, self.inner_lr = LayerRates(self.net, inner_steps), 1.0
             nn.init.constant_(self.precondition.rates, inner_lr)
-        self.multi_step = multi_step
-        self.inner_steps = inner_steps
-        self.test_steps = test_steps
-        self.first_order = first_order
-        self.memory = memory
-        self.clip = clip
+        self.inner_steps, self.test_steps = inner_steps, test_steps
+        self.first_order, self.multi_step = first_order, multi_step
+        self.memory, self.clip = memory, clip
         self.transductive = self.batch_norm == "batch"
 
     def forward(self, episode: Episode) -> Tensor:

@@ -10,10 +10,9 @@ Departures from the paper:
 """
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from zoo import Episode, register
-from zoo.metric import MetricLearner, squared_distances
+from zoo.metric import MetricLearner, prototypes, squared_distances
 
 
 @register("protonet")
@@ -48,18 +47,9 @@ class ProtoNet(MetricLearner):
     def forward(self, episode: Episode) -> Tensor:
         """Softmax over -d(f(x), c_k), squared Euclidean (eq. 2): logits (T, N*Q, N)."""
         z_support, z_query = self.embed(episode)  # in one pass, as the authors
-        c = prototypes(z_support, episode.support.y, episode.way)
+        c = prototypes(z_support, episode.support.y, episode.way)  # (eq. 1)
         return -squared_distances(z_query, c)
 
     def anneal(self, progress: float) -> float:
         """Halve the learning rate at equal distances."""
         return 0.5 ** int(progress * self.halvings)
-
-
-def prototypes(z: Tensor, y: Tensor, way: int) -> Tensor:
-    """c_k, the mean embedding of the support points of class k (eq. 1).
-
-    z (T, N*K, D), y (T, N*K) -> c (T, N, D)
-    """
-    members = F.one_hot(y, way).to(z).mT  # (T, N, N*K)
-    return members @ z / members.sum(-1, keepdim=True)

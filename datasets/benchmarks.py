@@ -72,7 +72,7 @@ class Benchmark:
 
     @property
     def source(self) -> "Benchmark":
-        """Whose images it takes: its own."""
+        """Whose images it takes, as they are stored: its own."""
         return self
 
     @property
@@ -175,9 +175,22 @@ class TieredImageNet(Benchmark):
         return published.tieredimagenet()
 
 
-class _Cifar100(Benchmark):
-    image = (3, 32, 32)
+class _Sized(Benchmark):
+    @property
+    def image(self) -> tuple[int, int, int]:  # type: ignore[override]
+        """(C, H, W), in colour, of the size asked for."""
+        return 3, self.options["size"], self.options["size"]
+
+
+class _Cifar100(_Sized):
+    # Stored as they are; at 84, as several papers have them, they are enlarged where they are used.
+    allowed: ClassVar = {"size": (32, 84)}
     mean = (129.4 / 255, 124.1 / 255, 112.5 / 255)  # kjunelee/MetaOptNet
+
+    @property
+    def source(self) -> Benchmark:
+        """The images as they are published."""
+        return type(self)()
 
 
 @register_benchmark("cifarfs")
@@ -255,7 +268,7 @@ class Cub(Benchmark):
 
 
 @register_benchmark("folder")
-class Folder(Benchmark):
+class Folder(_Sized):
     """Any folder of class folders of images, or of train/, val/ and test/ with such folders."""
 
     key = "folder"
@@ -264,11 +277,6 @@ class Folder(Benchmark):
     allowed: ClassVar = {"size": (84, 28, 32, 64, 128, 224), "seed": tuple(range(10))}
     mean, std = MiniImageNet.mean, MiniImageNet.std
     per_class = None
-
-    @property
-    def image(self) -> tuple[int, int, int]:  # type: ignore[override]
-        """(C, H, W), in colour, of the size asked for."""
-        return 3, self.options["size"], self.options["size"]
 
     def found(self, data: Path | None) -> Iterator["Reader"]:
         """The reader of the folder `data`; raises what `Benchmark.find` raises."""

@@ -80,7 +80,7 @@ def open_stores(benchmark: "Benchmark", reader: Reader, data: Path | None) -> di
     """The store of each split, built if need be; see `Benchmark.open`."""
     from datasets.store import open_store
 
-    stem = store_folder(data) / slug(benchmark.variant)
+    stem = store_folder(data) / slug(benchmark.source.variant)
     return {split: open_store(Path(f"{stem}.{split}"), reader, split) for split in reader.lists}
 
 
@@ -106,7 +106,7 @@ def checked(
 ) -> tuple[dict[str, Any], bool]:
     """What `check` says of these stores, and whether it was made just now."""
     key = [VERSION, reader.form, [store.fingerprint for store in stores.values()]]
-    path = store_folder(data) / f"{slug(benchmark.variant)}.checks.json"
+    path = store_folder(data) / f"{slug(benchmark.source.variant)}.checks.json"
     return once(path, key, lambda: check(benchmark.key, reader, stores))
 
 

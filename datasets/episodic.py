@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from datasets import features
+from datasets.resize import enlarged
 from datasets.sampler import EVALUATION_SEED, Indices, Integers, fingerprint, key_of
 from datasets.store import Store
 from zoo import Episode, Examples
@@ -108,6 +109,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         seed: int,
         micro_batch: int,
         eval_batch: int,
+        size: Sequence[int] = (),
     ) -> None:
         """Check that the episodes exist.
 
@@ -122,6 +124,7 @@ class EpisodicDataModule(pl.LightningDataModule):
             seed: of the training episodes.
             micro_batch: tasks computed at once in training.
             eval_batch: tasks computed at once in validation and test.
+            size: (H, W) of the images that a learner gets; empty: as they are stored.
 
         Raises:
             UsageError: a split has too few classes, or a class too few images.
@@ -130,7 +133,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         self.stores = dict(stores)
         self.mean = torch.tensor(mean).view(-1, 1, 1) * 255
         self.std = torch.tensor(std).view(-1, 1, 1) * 255
-        self.micro_batch, self.eval_batch = micro_batch, eval_batch
+        self.micro_batch, self.eval_batch, self.size = micro_batch, eval_batch, size
         self.train_episodes = settings["updates"] * settings["meta_batch"]
         self.evaluation = {"val": settings["val_episodes"], "test": settings["test_episodes"]}
         self.samplers = {}
@@ -227,5 +230,9 @@ class EpisodicDataModule(pl.LightningDataModule):
         )
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Pixels (..., C, H, W) uint8 to what a network sees, float."""
-        return x.float().sub_(self.mean.to(x.device)).div_(self.std.to(x.device))
+        """Pixels (..., C, h, w) as stored to what a network sees, float (..., C, H, W)."""
+        return self.sized(x).float().sub_(self.mean.to(x.device)).div_(self.std.to(x.device))
+
+    def sized(self, x: Tensor) -> Tensor:
+        """Pixels (..., C, h, w) as stored, in the size that a learner gets."""
+        return enlarged(x, self.size) if self.size else x

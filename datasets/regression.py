@@ -10,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.benchmarks import Benchmark
-from datasets.sampler import derive
+from datasets.sampler import Floats, derive, uniform
 from zoo.registry import register_benchmark
 
 if TYPE_CHECKING:  # the doctor reads this file, and needs no torch
     from zoo import Episode
-
-Floats = NDArray[np.float64]
 
 
 class Points(NamedTuple):
@@ -51,12 +49,6 @@ class FunctionSampler:
         n = self.query + self.shot
         own, points = (derive(episode, np.full(1, s, np.uint64)) for s in range(2))
         return Points(uniform(own, of_task), uniform(points, n * of_point).reshape(tasks, n, -1))
-
-
-def uniform(keys: NDArray[np.uint64], n: int) -> Floats:
-    """n numbers in [0, 1) for each key: (T,) -> (T, n)."""
-    bits = derive(keys[:, None], np.arange(n, dtype=np.uint64)) >> np.uint64(11)
-    return np.asarray(bits * 2.0**-53, np.float64)
 
 
 def between(low: float, high: float, u: Floats) -> Floats:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from zoo.errors import UsageError
 
 Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 EVALUATION_SEED = 0  # val and test episodes are the same for every run and every learner
@@ -32,6 +33,12 @@ def mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def derive(keys: NDArray[np.uint64], numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """A new key for each pair of a key and a number, as a SplitMix64 stream gives them."""
     return mix(keys + (numbers + np.uint64(1)) * GOLDEN)
+
+
+def uniform(keys: NDArray[np.uint64], n: int) -> Floats:
+    """n numbers in [0, 1) for each key: (T,) -> (T, n)."""
+    bits = derive(keys[:, None], np.arange(n, dtype=np.uint64)) >> np.uint64(11)
+    return np.asarray(bits * 2.0**-53, np.float64)
 
 
 def key_of(*words: str | int) -> NDArray[np.uint64]:

@@ -13,6 +13,7 @@ NORMS = {
     "running": "running statistics",
     "support": "the support set's statistics",
 }
+DEFAULT_OPTIONS = "default options"  # of a benchmark
 
 INSTANCES = (1, 2, 3, 4, 5, 10)  # of each class, whose accuracies are published
 
@@ -85,13 +86,19 @@ def alike(a: Run, b: Run) -> bool:
     )
 
 
+def phrases(common: dict[str, str]) -> str:
+    """What a caption says of the protocol that cells share."""
+    said = [text for part, text in common.items() if part != "data" and text != DEFAULT_OPTIONS]
+    return ", ".join(said)
+
+
 def protocol(run: Run) -> dict[str, str]:
     """How a run was trained and judged, in words fit for a table; what is not known is left out."""
     queries, tests, data = run["settings"].get("query"), run["episodes"], run["data_fingerprint"]
     words = {
         "budget": f"{run['budget']} budget",
         "terms": f"{run['terms']} terms",
-        "options": run["benchmark"].partition("[")[2].removesuffix("]") or "default classes",
+        "options": run["benchmark"].partition("[")[2].removesuffix("]") or DEFAULT_OPTIONS,
         "queries": queries and f"{counted(queries, 'query', 'queries')} {of_what(run)}",
         "tests": pd.notna(tests) and counted(tests, "test episode", "test episodes"),
         "backbone": pd.notna(run["backbone_family"]) and f"{run['backbone_family']} backbone",

@@ -7,7 +7,7 @@ import pandas as pd
 from tabulate import tabulate
 
 import reports.published as paper
-from reports.cells import Column, Run, departures, lines, protocol, runs_of, usual
+from reports.cells import Column, Run, departures, lines, phrases, protocol, runs_of, usual
 
 NONE = "–"
 GAIN = "over untrained"
@@ -75,7 +75,7 @@ def comparison(
         said = {column: departures(cell, common) for column, cell in line.items()}
         first, *others = said.values()
         of_all = [text for text in first if all(text in other for other in others)]
-        row = {NAME: _label(next(iter(line.values())).runs[0]) + _marked(of_all, marks)}
+        row = {NAME: _label(next(iter(line.values())).runs[0]) + marked(of_all, marks)}
         for column in columns:
             ours, theirs = NONE, NONE
             metric = f"accuracy@instance{column.instance}" if column.instance else plain
@@ -83,26 +83,25 @@ def comparison(
                 runs = line[column].runs
                 ours, remarks = _measured(runs, metric)
                 own = [text for text in said[column] if text not in of_all]
-                ours += _marked(own + remarks, marks)
+                ours += marked(own + remarks, marks)
                 if (found := paper.match(runs[0], published, metric)) is not None:
-                    theirs = found["printed"] + _marked(paper.remarks(found, runs[0]), marks)
+                    theirs = found["printed"] + marked(paper.remarks(found, runs[0]), marks)
             row |= {_heading(column): ours, f"{_heading(column)}, {PUBLISHED}": theirs}
             if gains is not None:
                 gain, remarks = _gain(
                     line[column].runs[0] if column in line else None, gains, metric
                 )
-                row[f"{_heading(column)}, {GAIN}"] = gain + _marked(remarks, marks)
+                row[f"{_heading(column)}, {GAIN}"] = gain + marked(remarks, marks)
         row[SHARE] = _shares([line[at].runs[0] if at in line else None for at in columns])
         rows.append(row)
     ends = ["", f", {PUBLISHED}", *([f", {GAIN}"] if gains is not None else [])]
     headings = [_heading(column) + end for column in columns for end in ends]
     frame = pd.DataFrame(rows, columns=[NAME, *headings, SHARE])
-    phrases = [text for part, text in common.items() if part not in ("data", "options")]
     mixed = any(protocol(run).items() - common.items() for run in firsts)
-    marked = "; departures are marked" if mixed else ""
-    caption = f"{METRICS[plain].name}, {', '.join(phrases)}{marked}. {CLAIM}"
+    aside = "; departures are marked" if mixed else ""
+    caption = f"{METRICS[plain].name}, {phrases(common)}{aside}. {CLAIM}"
     frame.attrs = {
-        "caption": f"**{_plain(title or key)}**: {caption if rows else 'no runs.'}",
+        "caption": f"**{one_line(title or key)}**: {caption if rows else 'no runs.'}",
         "notes": [(mark, text) for text, mark in marks.items()],
     }
     return frame
@@ -158,13 +157,7 @@ def metric_of(name: str) -> Metric:
 
 def _measured(runs: list[Run], metric: str) -> tuple[str, list[str]]:
     """A cell's number, and the footnotes it needs: failures and seeds."""
-    done = [run for run in runs if run["status"] == "done"]
-    remarks: list[str] = []
-    for run in runs[len(done) :]:
-        seed = f"seed {run['seed']} " if len(runs) > 1 else ""
-        when: str = "" if pd.isna(run["failed_at"]) else f" at update {run['failed_at']}"
-        why: str = "no reason recorded" if pd.isna(run["failure"]) else _plain(run["failure"])
-        remarks.append(f"{seed}failed{when}: {why}")
+    done, remarks = [run for run in runs if run["status"] == "done"], failures(runs)
     if not done:
         return "failed", remarks
     _, unit, form = metric_of(metric)
@@ -176,6 +169,17 @@ def _measured(runs: list[Run], metric: str) -> tuple[str, list[str]]:
         seeds = ", ".join(str(run["seed"]) for run in done)
         return mean, [f"mean of {len(done)} runs (seeds {seeds}), no interval", *remarks]
     return mean + ("" if pd.isna(ci95) else f" ± {ci95:{form}}"), remarks
+
+
+def failures(runs: list[Run]) -> list[str]:
+    """What a reader must know of those of one cell's runs that failed."""
+    remarks: list[str] = []
+    for run in (run for run in runs if run["status"] != "done"):
+        seed = f"seed {run['seed']} " if len(runs) > 1 else ""
+        when: str = "" if pd.isna(run["failed_at"]) else f" at update {run['failed_at']}"
+        why: str = "no reason recorded" if pd.isna(run["failure"]) else one_line(run["failure"])
+        remarks.append(f"{seed}failed{when}: {why}")
+    return remarks
 
 
 def _gain(
@@ -224,10 +228,10 @@ def _heading(at: Column) -> str:
 
 def _label(run: Run) -> str:
     overrides = paper.format_overrides(run["variant"])
-    return _plain(f"{run['title']} [{overrides}]" if overrides else run["title"])
+    return one_line(f"{run['title']} [{overrides}]" if overrides else run["title"])
 
 
-def _marked(texts: list[str], marks: dict[str, str]) -> str:
+def marked(texts: list[str], marks: dict[str, str]) -> str:
     """The letters of these footnotes; a new one gets the next letter."""
     for text in texts:
         number = len(marks)
@@ -235,6 +239,6 @@ def _marked(texts: list[str], marks: dict[str, str]) -> str:
     return "".join(mark for text, mark in marks.items() if text in texts)
 
 
-def _plain(text: str) -> str:
+def one_line(text: str) -> str:
     """One line that Markdown leaves as it is."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "\\<")

@@ -8,6 +8,7 @@ from zoo.cpu import tune_cpu
 
 tune_cpu()  # before torch
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,9 @@ from zoo.__main__ import register_ours
 from zoo.conformance import episode_of as episode_of  # for the tests of learners
 from zoo.plugins import LOADED
 from zoo.registry import backbones, benchmarks, learners
+
+hypothesis.settings.register_profile("zoo", deadline=None)  # a machine may be busy
+hypothesis.settings.load_profile("zoo")
 
 
 @pytest.fixture(autouse=True)

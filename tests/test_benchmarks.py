@@ -66,7 +66,8 @@ def test_both_splits_of_omniglot_are_tested_on_the_same_classes() -> None:
         ("omniglott", "did you mean 'omniglot'"),
         ("omniglot[split=lake]", "choose from vinyals, 1200/423"),
         ("omniglot[size=28]", "no option 'size'; options: split"),
-        ("cifarfs[size=28]", "no option 'size'; it has no options"),
+        ("glyphs[size=28]", "no option 'size'; it has no options"),
+        ("cifarfs[size=28]", "'cifarfs': size=28 is unknown; choose from 32, 84"),
         ("omniglot[split=vinyals", "bracket"),
     ],
 )
@@ -77,6 +78,15 @@ def test_an_unknown_variant_gets_advice(variant: str, advice: str) -> None:
 
 def test_the_default_option_is_not_spelled_out() -> None:
     assert find_benchmark("omniglot[split=vinyals]").variant == "omniglot"
+
+
+@pytest.mark.parametrize("key", ["cifarfs", "fc100"])
+def test_cifar_may_be_enlarged(key: str) -> None:
+    small, large = (find_benchmark(f"{key}[size={size}]") for size in (32, 84))
+    assert (small.variant, small.image) == (key, (3, 32, 32))
+    assert (large.variant, large.image) == (f"{key}[size=84]", (3, 84, 84))
+    assert large.source.variant == small.source.variant == key
+    assert (large.lists(), large.mean) == (small.lists(), small.mean)
 
 
 @pytest.mark.parametrize("variant", PUBLISHED)

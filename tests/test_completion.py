@@ -7,8 +7,7 @@ import torch
 from datasets.benchmarks import find_benchmark
 from datasets.completion import Images, Pixels
 from datasets.fetch import fetch
-from datasets.regression import uniform
-from datasets.sampler import fingerprint, key_of
+from datasets.sampler import fingerprint, key_of, uniform
 from tests.conftest import blobs
 from zoo.__main__ import main
 from zoo.errors import UsageError

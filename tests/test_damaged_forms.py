@@ -124,7 +124,7 @@ DAMAGES = st.builds(
 
 
 @pytest.mark.parametrize("name", FUZZED)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(damage=DAMAGES)
 def test_damage_is_noticed_or_does_no_harm(
     name: str, sample: Callable[[str], Sample], damage: Damage

@@ -6,7 +6,7 @@ import torch
 from datasets.episodic import EpisodicDataModule, MetaBatches
 from datasets.store import Store
 from tests.conftest import blobs, sampler
-from zoo.settings import Protocol
+from zoo.protocol import Protocol
 
 SETTINGS = {
     **{name: field.default for name, field in Protocol.__dataclass_fields__.items()},

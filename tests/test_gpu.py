@@ -38,3 +38,5 @@ def test_a_run_keeps_its_images_on_the_device(stores, tmp_path):
     assert record["environment"]["device"] == "cuda"
     assert run.data.stores["train"].images.is_cuda and not stores["train"].images.is_cuda
     assert record["metrics"]["accuracy"]["mean"] > 0.2
+    weights = 4 * record["parameters"]
+    assert weights < record["memory"]["updates"] < 2**30 and record["seconds"]["updates"] > 0

@@ -1,5 +1,7 @@
 """The inner loop: its meta-gradient against finite differences, folding against looping."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch import nn
 from tests.conftest import episode_of
 from zoo import adapt, call
 from zoo.backbones import Classifier, build_backbone
+from zoo.errors import UsageError
 from zoo.losses import task_cross_entropy
 
 IMAGE = (2, 16, 16)
@@ -133,3 +136,53 @@ def test_running_statistics_do_not_move_in_inner_steps():
     assert torch.equal(net.backbone.norms[0].running_mean, before)
     call(net, theta, e.query.x)
     assert not torch.equal(net.backbone.norms[0].running_mean, before)
+
+
+@pytest.mark.parametrize(("momentum", "decay"), [(0.0, 0.3), (0.9, 0.0), (0.9, 0.3)])
+def test_momentum_and_decay_are_those_of_torchs_sgd(momentum, decay):
+    net = nn.Linear(4, 3).double()
+    x, y = torch.randn(2, 5, 4).double(), torch.randint(3, (2, 5))
+    options = {"lr": 0.2, "momentum": momentum, "weight_decay": decay}
+    theta = adapt(net, (x, y), task_cross_entropy, steps=4, **options)
+    for t in range(2):
+        one = copy.deepcopy(net)
+        optimizer = torch.optim.SGD(one.parameters(), **options, nesterov=bool(momentum))
+        for _ in range(4):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(one(x[t]), y[t]).backward()
+            optimizer.step()
+        for name, p in one.named_parameters():
+            torch.testing.assert_close(theta[name][t], p, rtol=1e-9, atol=1e-12)
+
+
+def penalty(theta):
+    return theta["head.weight"].pow(4).sum((1, 2))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_the_meta_gradient_through_momentum_decay_and_penalty_is_exact(momentum):
+    net, e = network(), batch(2)
+    options = {"momentum": momentum, "weight_decay": 0.3, "penalty": penalty}
+    outer_loss(net, e, **options).backward()
+    g = torch.Generator().manual_seed(3)
+    along = [torch.randn(p.shape, generator=g).double() for p in net.parameters()]
+    ours = sum((p.grad * v).sum().item() for p, v in zip(net.parameters(), along, strict=True))
+    values = []
+    for step in (1e-7, -2e-7):
+        for p, v in zip(net.parameters(), along, strict=True):
+            p.data += step * v
+        with torch.no_grad():
+            values.append(outer_loss(net, e, **options).item())
+    assert ours == pytest.approx((values[0] - values[1]) / 2e-7, rel=1e-5)
+
+
+def test_the_adjoint_form_has_decay_and_penalty_but_no_momentum():
+    net, e, grads = network(), batch(2), []
+    for memory in ("full", "low"):
+        net.zero_grad()
+        outer_loss(net, e, weight_decay=0.3, penalty=penalty, memory=memory).backward()
+        grads.append([p.grad.clone() for p in net.parameters()])
+    for full, low in zip(*grads, strict=True):
+        torch.testing.assert_close(full, low, rtol=1e-9, atol=1e-12)
+    with pytest.raises(UsageError, match="memory low: has no momentum"):
+        outer_loss(net, e, momentum=0.9, memory="low")

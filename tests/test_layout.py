@@ -18,7 +18,17 @@ MAY_IMPORT = {
     "baselines": {"zoo", "baselines"},
 }
 COMPOSITION_ROOTS = {
-    f"zoo/{name}.py" for name in ("plan", "experiment", "jobs", "comparison", "plots")
+    f"zoo/{name}.py"
+    for name in (
+        "place",
+        "staging",
+        "plan",
+        "experiment",
+        "jobs",
+        "comparison",
+        "ablation",
+        "plots",
+    )
 } | {f"zoo/{name}.py" for name in ("data_commands", "learner_commands", "__main__")}
 
 

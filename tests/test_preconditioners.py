@@ -7,11 +7,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from baselines.maml import MAML
 from tests.conftest import episode_of
 from zoo import Episode, adapt, call
 from zoo.backbones import Classifier, build_backbone
+from zoo.curvature import GAP, MetaCurvature
+from zoo.errors import UsageError
 from zoo.losses import multi_step_weights, task_cross_entropy
-from zoo.preconditioners import Diagonal, LayerRates, Preconditioner, TNet
+from zoo.preconditioners import KINDS as BUILT
+from zoo.preconditioners import Diagonal, LayerRates, PostBlock, Rate, TNet, Warp, build
+from zoo.steps import Chain, Only, Preconditioner
 
 IMAGE = (1, 16, 16)
 RATE = 0.3
@@ -35,12 +40,22 @@ class SmoothTNet(TNet):
         return (self.origin[layer] > 0.5).double() + soft - self.origin[layer]
 
 
+SOME = ["backbone.convs.3.weight", "head.weight", "head.bias"]
 KINDS: dict[str, Callable[[nn.Module], Preconditioner]] = {
     "none": lambda net: Preconditioner(),
     "diagonal": Diagonal,
     "layer rates": lambda net: LayerRates(net, 2),
     "tnet": TNet,
     "mask": lambda net: TNet(net, mask=True),
+    "rate": lambda net: Rate(),
+    "warp": Warp,
+    "post_block": PostBlock,
+    "meta-curvature": MetaCurvature,
+    "some": lambda net: Only(SOME),
+    "some by element": lambda net: Chain(Only(SOME), Diagonal(net, SOME)),
+    "warp of some, by layer": lambda net: Chain(
+        Only(SOME), Warp(net, SOME), LayerRates(net, 1, SOME)
+    ),
 }
 
 
@@ -122,7 +137,9 @@ def test_in_evaluation_masks_are_means_and_have_a_gradient():
 
 
 @pytest.mark.parametrize("first_order", [False, True])
-@pytest.mark.parametrize("kind", ["diagonal", "layer rates", "tnet"])
+@pytest.mark.parametrize(
+    "kind", ["diagonal", "layer rates", "tnet", "rate", "warp", "post_block", "meta-curvature"]
+)
 def test_each_starts_as_the_gradient_itself(kind, first_order):
     e = batch(2)
     ours = gradients(problem(kind, shaken=False), e, first_order=first_order)
@@ -141,6 +158,126 @@ def test_all_tasks_at_once_equal_one_by_one(kind):
         (outer_loss(parts, one) / 3).backward()
     for name, p in parts.named_parameters():
         torch.testing.assert_close(p.grad, folded[name], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["some by element", "warp of some, by layer"])
+def test_each_of_some_starts_as_those_alone(kind):
+    e = batch(2)
+    ours = gradients(problem(kind, shaken=False), e)
+    for name, grad in gradients(problem("some"), e).items():
+        torch.testing.assert_close(ours[name], grad, rtol=1e-9, atol=1e-12)
+
+
+def test_a_step_under_a_warp_by_plain_layers():
+    """conv(omega, conv(theta, x)): a step on theta alone, by autograd through both."""
+    net, e = network(), batch(1)
+    p = Warp(net, SOME).double()
+    nn.init.normal_(p.transforms[0])
+    chain = Chain(Only(SOME), p)
+    ours = adapt(net, e.support, task_cross_entropy, lr=RATE, steps=2, precondition=chain)
+    omega, inner = p.transforms[0][..., None, None], dict(net.named_parameters())
+    theta = [inner[name] for name in SOME]
+    product = nn.functional.conv2d  # of a 1x1 kernel with a bank of kernels
+    for _ in range(2):
+        warped = product(theta[0].transpose(0, 1), omega).transpose(0, 1)
+        layers = {SOME[0]: warped, SOME[1]: theta[1], SOME[2]: theta[2]}
+        logits = torch.func.functional_call(net, layers, (e.support.x[0],))
+        loss = nn.functional.cross_entropy(logits, e.support.y[0])
+        theta = [q - RATE * g for q, g in zip(theta, torch.autograd.grad(loss, theta), strict=True)]
+    warped = product(theta[0].transpose(0, 1), omega).transpose(0, 1)
+    for name, q in zip(SOME, [warped, *theta[1:]], strict=True):
+        torch.testing.assert_close(ours[name][0], q, rtol=1e-9, atol=1e-12)
+        assert (q - inner[name]).abs().max() > 1e-3
+
+
+def test_post_block_convolutions_act_and_do_not_move():
+    parts, e = problem("post_block"), batch(1)
+    net, x = parts["net"], batch(1).support.x[0]
+    assert sorted(net.backbone.after) == ["0", "1", "2", "3"]
+    for conv in net.backbone.after.values():
+        nn.init.normal_(conv.weight)
+    theta = adapt(net, e.support, task_cross_entropy, lr=RATE, steps=2, precondition=parts["p"])
+    for name, q in net.named_parameters():
+        assert torch.equal(theta[name][0], q) == ("after" in name), name
+    maps = x
+    for number in range(4):
+        maps = net.backbone.block(number, maps, None)
+        maps = nn.functional.conv2d(maps, net.backbone.after[str(number)].weight, padding=1)
+    torch.testing.assert_close(net(x), net.head(maps.mean((2, 3))), rtol=1e-9, atol=1e-9)
+    assert list(PostBlock(network(), SOME).parameters()) == []
+    some = network()
+    PostBlock(some, SOME)
+    assert list(some.backbone.after) == ["3"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BUILT if kind != "none"])
+def test_maml_takes_each(kind):
+    """From where MAML itself starts; and each has its meta-gradient."""
+
+    def maml(**options):
+        torch.manual_seed(0)
+        return MAML(build_backbone("conv4_strided[channels=3]", IMAGE), 3, **options).double()
+
+    learner, e = maml(preconditioner=kind), batch(1)
+    torch.testing.assert_close(learner(e), maml()(e), rtol=1e-7, atol=1e-7)
+    learner.meta_loss(e).backward()
+    learned = [*learner.precondition.parameters(), *learner.net.backbone.after.parameters()]
+    assert learned and all(p.grad.abs().max() > 1e-9 for p in learned)
+
+
+def test_bad_input_is_named():
+    with pytest.raises(UsageError, match="for convolutions, and none is to move"):
+        MAML(build_backbone("mlp", (2,)), 1, preconditioner="warp")
+    with pytest.raises(UsageError, match="preconditioner: no 'wrap': choose from none, warp"):
+        MAML(build_backbone("mlp", (2,)), 1, preconditioner="wrap")
+    with pytest.raises(UsageError, match="step_rates: is itself a preconditioner"):
+        MAML(build_backbone("mlp", (2,)), 1, preconditioner="rate", step_rates=True)
+
+
+def test_mode_products_by_numpy():
+    net = Classifier(build_backbone("conv4_strided[channels=3]", IMAGE), 3).double()
+    p = MetaCurvature(net, SOME).double()
+    for m in p.matrices:
+        nn.init.normal_(m)
+    g = {name: torch.randn(2, *q.shape).double() for name, q in net.named_parameters()}
+    moved = p(0, g)
+    o, i, f, head_o, head_i, one = (m.detach().numpy() for m in p.matrices)
+    conv = g[SOME[0]].numpy().reshape(2, 3, 3, 9)
+    expected = np.einsum("toif,ao,bi,cf->tabc", conv, o, i, f).reshape(2, 3, 3, 3, 3)
+    np.testing.assert_allclose(moved[SOME[0]].detach(), expected, rtol=1e-9)
+    expected = one[0, 0] * np.einsum("toi,ao,bi->tab", g[SOME[1]].numpy(), head_o, head_i)
+    np.testing.assert_allclose(moved[SOME[1]].detach(), expected, rtol=1e-9)
+    assert moved[SOME[2]] is g[SOME[2]]
+    rows = torch.randn(2, 5, 4).double()  # a shared row that became 5 has one number for all
+    one_row = MetaCurvature(nn.Linear(4, 1)).double()
+    one_row.matrices[0].data.fill_(3.0)
+    torch.testing.assert_close(one_row(0, {"weight": rows})["weight"], 3 * rows)
+
+
+def test_singular_directions_by_numpy():
+    """U diag(rates) U^T g; at rates of 1 the gradient itself; a meta-gradient to each rate."""
+    net = Classifier(build_backbone("conv4_strided[channels=3]", IMAGE), 3).double()
+    p = GAP(net, SOME).double()
+    g = {name: torch.randn(2, *q.shape).double() for name, q in net.named_parameters()}
+    for name, moved in p(0, g).items():
+        torch.testing.assert_close(moved, g[name], rtol=1e-6, atol=1e-6)
+    p.logits[0].data[:] = torch.tensor([0.5, -1.0, 2.0])
+    moved = p(0, g)[SOME[0]]
+    rates = np.log1p(np.exp(2 * np.array([0.5, -1.0, 2.0]))) / 2
+    for t in range(2):
+        flat = g[SOME[0]][t].numpy().reshape(3, -1)
+        u, s, v = np.linalg.svd(flat, full_matrices=False)
+        expected = (u * rates * s) @ v
+        np.testing.assert_allclose(moved[t].detach().reshape(3, -1), expected, rtol=1e-9)
+    moved.square().sum().backward()
+    assert (p.logits[0].grad.abs() > 1e-3).all() and len(p.logits) == 1
+
+
+def test_bad_preconditioners_are_named():
+    with pytest.raises(UsageError, match="preconditioner: no 'wrap': choose from none, warp"):
+        build("wrap", network())
+    with pytest.raises(UsageError, match="post_block: needs a backbone of blocks"):
+        build("post_block", nn.Linear(2, 2))
 
 
 def linear(*sizes: int) -> tuple[nn.Linear, Tensor, Tensor]:

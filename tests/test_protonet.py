@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from baselines.protonet import ProtoNet, prototypes
+from baselines.protonet import ProtoNet
 from zoo import Episode, Examples
-from zoo.metric import squared_distances
+from zoo.metric import prototypes, squared_distances
 
 
 class Identity(nn.Module):

@@ -84,8 +84,8 @@ def test_each_group_has_exactly_one_primary_row():
     numbers = numbers.assign(chosen=numbers.apply(settings_class, axis=1))
     numbers.loc[numbers["learner_key"] == "mann", "shot"] = pd.NA  # the instance says it
     groups = numbers.groupby([*CELL, "chosen"], dropna=False)["primary"].sum()
-    assert len(groups) == 270 and set(groups) == {1}
-    assert len(PRIMARY) == 270
+    assert len(groups) == 278 and set(groups) == {1}
+    assert len(PRIMARY) == 278
 
 
 def test_every_primary_row_is_the_match_of_its_own_run():
@@ -138,6 +138,9 @@ def test_of_rows_with_equal_claims_to_a_run_none_is_taken():
         (run("reptile", "omniglot", transductive=True), "97.68 ± 0.04"),
         (run("matchingnet", "omniglot", fce=False, distance="cosine"), "98.1"),
         (run("matchingnet", "omniglot", fce=False, variant={"distance": "l2"}), "98.3"),
+        (run("finetune", head="linear", pretrain_head="linear"), "42.11 ± 0.71"),
+        (run("finetune", variant={"head": "cosine"}, pretrain_head="linear"), None),
+        (run("finetune", variant={"head": "cosine", "pretrain_head": "cosine"}), "48.24 ± 0.75"),
         (run("", "omniglot"), None),
         (run("MAML++", "miniimagenet"), None),
     ],

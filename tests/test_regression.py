@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from datasets.benchmarks import find_benchmark
-from datasets.regression import Points, normal, uniform
-from datasets.sampler import fingerprint, key_of
+from datasets.regression import Points, normal
+from datasets.sampler import fingerprint, key_of, uniform
 from zoo import learners
 from zoo.errors import UsageError
 from zoo.experiment import Run

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from datasets.benchmarks import find_benchmark
 from zoo import learners
 from zoo.backbones import build_backbone
 from zoo.errors import UsageError
+from zoo.protocol import SHARED_NAMES, Protocol
 from zoo.registry import backbones, benchmarks
 from zoo.settings import (
     Job,
-    Protocol,
     constructor_defaults,
     documentation,
     load_rows,
@@ -22,7 +23,7 @@ from zoo.settings import (
 
 ROWS = load_rows(Path(__file__).parent.parent / "baselines" / "settings.yaml")
 MAML = learners.get("maml")
-LEARNS_NOTHING = ["pixelnn"]  # nor has it a network
+NO_EPISODES = ["finetune", "pixelnn", "pretrained"]  # learn in none, nor of equal terms
 JOB = Job("maml", "omniglot", 5, 1, "paper", "quick")
 
 
@@ -38,9 +39,10 @@ def test_every_key_of_the_file_is_an_argument(row):
         if "learner" in row["when"]:
             assert set(row["set"]) <= set(known)
         else:
-            assert set(row["set"]) <= set(Protocol.__dataclass_fields__)
+            assert set(row["set"]) <= SHARED_NAMES
     chosen = row["when"].get("benchmark", [])
-    assert {*([chosen] if isinstance(chosen, str) else chosen)} <= set(benchmarks.names())
+    for name in [chosen] if isinstance(chosen, str) else chosen:
+        assert find_benchmark(name).variant == name
     assert row["source"]
 
 
@@ -53,7 +55,7 @@ def test_every_combination_resolves(key, benchmark, terms, budget):
         settings, changed = solve(Job(key, benchmark, 5, shot, terms, budget))
         build_backbone(settings["backbone"].value, (3, 84, 84))
         assert not changed
-        untrained = budget == "none" or key in LEARNS_NOTHING
+        untrained = budget == "none" or key in NO_EPISODES
         assert (settings["updates"].value == 0) == untrained
 
 
@@ -105,7 +107,7 @@ def test_equal_terms_are_equal(benchmark, budget, way, shot):
             for name in Protocol.__dataclass_fields__
         }
         for key in learners.names()
-        if key not in LEARNS_NOTHING
+        if key not in NO_EPISODES
     ]
     assert all(values == resolved[0] for values in resolved)
 
@@ -121,6 +123,19 @@ def test_train_shape_follows_the_test():
     job = Job("maml", "miniimagenet", 7, 3, "paper", "quick")
     settings, _ = solve(job, flags={"query": 11})
     assert [settings[f"train_{p}"].value for p in ("way", "shot", "query")] == [7, 3, 11]
+
+
+@pytest.mark.parametrize("budget", ["none", "quick"])
+@pytest.mark.parametrize("key", learners.names())
+def test_the_budgets_of_enlarged_cifar_are_those_of_images_as_large(key, budget):
+    names = ("updates", "meta_batch", "val_episodes", "test_episodes", "pretrain_updates")
+    resolved = [
+        {name: solve(Job(key, benchmark, 5, 1, "paper", budget))[0][name].value for name in names}
+        for benchmark in ("miniimagenet", "cifarfs[size=84]", "fc100[size=84]")
+    ]
+    for other in resolved[1:]:
+        assert other | {"meta_batch": 0} == resolved[0] | {"meta_batch": 0}
+        assert other["meta_batch"] <= resolved[0]["meta_batch"]
 
 
 def test_benchmark_options_take_the_benchmarks_rows():

@@ -275,6 +275,7 @@ def test_benchmarks_are_not_mixed(frame):
     assert len(rows(measured)[0]) == 2
     table, notes = rows(measured, "omniglot[split=lake]")
     assert list(table["5-way 1-shot"]) == ["60.00 ± 0.12"] and notes == []
+    assert "split=lake" in table.attrs["caption"]
     empty = comparison(measured, PUBLISHED, "glyphs")
     assert to_markdown(empty) == "**glyphs**: no runs.\n"
 

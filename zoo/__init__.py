@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from zoo.episode import Episode, Examples
     from zoo.inner_loop import adapt, call
     from zoo.learner import Learner
-    from zoo.preconditioners import Params
     from zoo.registry import learners, register
+    from zoo.steps import Params
 
 _HOME = {
     "Episode": "zoo.episode",
     "Examples": "zoo.episode",
     "Learner": "zoo.learner",
-    "Params": "zoo.preconditioners",
+    "Params": "zoo.steps",
     "adapt": "zoo.inner_loop",
     "call": "zoo.inner_loop",
     "learners": "zoo.registry",

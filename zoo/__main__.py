@@ -27,8 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tune_cpu()
     try:
         options, rest = front().parse_known_args(words)
+        options.flags = rest
         load_plugins(getattr(options, "plugin", None) or [])
-        if rest and options.command not in ("run", "plot"):
+        if rest and options.command not in ("run", "plot", "ablation"):
             raise UsageError(f"{rest[0]} is not known; see python -m zoo {options.command} --help")
         return int(options.call(options, rest))
     except UsageError as error:
@@ -180,21 +181,32 @@ def front() -> Parser:
     command.add_argument(
         "-o", "--output", type=Path, metavar="FILE", required=True, help="such as cnp.png"
     )
-    command.set_defaults(call=plot)
+    command.set_defaults(call=later("plots", "plot"))
+
+    several = Parser(add_help=False, parents=[where])
+    several.add_argument("--seeds", default="0", help="(default: 0)")
+    several.add_argument("--dry-run", action="store_true", help="say what would be done")
 
     command = commands.add_parser(
-        "table", parents=[where], help="make the runs that are missing, print the comparison"
+        "table", parents=[several], help="make the runs that are missing, print the comparison"
     )
     command.add_argument("benchmark", help="a key or variant")
     command.add_argument("--learners", default="", help="keys or variants (default: all)")
     command.add_argument("--ways", default="", help="(default: 5; regression has none)")
     command.add_argument("--shots", default="", help="(default: the benchmark's, 1 5 for most)")
-    command.add_argument("--seeds", default="0", help="(default: 0)")
-    command.add_argument("--dry-run", action="store_true", help="say what would be done")
     command.add_argument(
         "--untrained", action="store_true", help="test every row untrained too: what training gave"
     )
     command.set_defaults(call=later("comparison", "comparison"))
+
+    command = commands.add_parser(
+        "ablation", parents=[several], help="a learner with parts left out: what each one adds"
+    )
+    command.add_argument("ablation", help="one of reports/ablations, or a file like those")
+    command.add_argument("benchmark", help="a key or variant; more flags are settings of the rows")
+    for name in ("--way", "--shot"):
+        command.add_argument(name, f"{name}s", type=int, help="(default: the paper's)")
+    command.set_defaults(call=later("ablation", "ablation"))
 
     command = commands.add_parser(
         "doctor", parents=[plugged], help="what image sets lie in a folder, and their state"
@@ -234,7 +246,7 @@ def folder(text: str) -> Path:
 
 
 def later(module: str, name: str) -> Callable[[argparse.Namespace, list[str]], int]:
-    """A command whose module is imported when it is called."""
+    """A command whose module is imported when it is called; a learner's flags are in `options`."""
     return lambda options, rest: getattr(import_module(f"zoo.{module}"), name)(options)
 
 
@@ -281,15 +293,7 @@ def run(options: argparse.Namespace, flags: list[str]) -> int:
         options.parser.print_help()
         print(explain(options, flags))
         return 0
-    planned = plan_run(options, flags)
-    return execute([planned], options)
-
-
-def plot(options: argparse.Namespace, flags: list[str]) -> int:
-    """Draw what a trained run does."""
-    from zoo.plots import plot
-
-    return plot(options, flags)
+    return execute([plan_run(options, flags)], options)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from zoo import functions
 from zoo.errors import UsageError
-from zoo.layers import BatchNorm, Conv, Fixed, block, fold
+from zoo.layers import BatchNorm, Conv, Fixed, block, fold, unfold
 from zoo.registry import backbones, parse_variant, register_backbone
 
 
@@ -28,9 +28,7 @@ class Backbone(nn.Module):
         """(n, *image) -> (n, D); with per-task parameters (T, n, *image) -> (T, n, D)."""
         fixed = self.fixed if self.fixed is not None and self.fixed.are(x) else None
         maps = self.maps(fixed.pixels if fixed else fold(x), fixed)
-        if x.dim() == 4:
-            return maps.flatten(1)
-        return maps.unflatten(1, (len(x), -1)).transpose(0, 1).flatten(2)
+        return unfold(maps, x).flatten(-3)
 
     def maps(self, x: Tensor, fixed: Fixed | None) -> Tensor:
         """(n, T*C, H, W) -> (n, T*O, H', W'); `fixed` is x where it is known as fixed data."""
@@ -91,13 +89,40 @@ class Linear(nn.Module):
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
 
 
-class ConvNet(Backbone):
-    """Four convolution blocks."""
+class BlockNet(Backbone):
+    """A network of blocks of convolutions; a learner may run some of them alone."""
 
     folds = True
+    depth = 4
+    widths: tuple[int, ...]  # C of each block's output
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.after = nn.ModuleDict()  # by number, what follows a block (zoo.preconditioners)
+
+    def layers(self, number: int) -> list[tuple[Conv, BatchNorm]]:
+        """The convolutions of a block, each with its norm."""
+        raise NotImplementedError
+
+    def block(self, number: int, x: Tensor, fixed: Fixed | None) -> Tensor:
+        """One block by itself."""
+        raise NotImplementedError
+
+    def run(self, x: Tensor, fixed: Fixed | None = None, blocks: slice = slice(None)) -> Tensor:
+        """The asked blocks, one upon the other: (n, T*C, H, W) -> (n, T*O, H', W')."""
+        for number in range(self.depth)[blocks]:
+            x = self.block(number, x, fixed)
+            x = self.after[str(number)](x) if str(number) in self.after else x
+            fixed = None
+        return x
+
+
+class ConvNet(BlockNet):
+    """Four convolution blocks."""
+
     family = "conv4"
 
-    def __init__(self, image: tuple[int, int, int], channels: int, stride: int) -> None:
+    def __init__(self, image: tuple[int, int, int], channels: int, stride: int, mean: bool) -> None:
         super().__init__()
         inputs, size, width = image
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
@@ -106,28 +131,39 @@ class ConvNet(Backbone):
             self.norms.append(BatchNorm(channels))
             inputs = channels
             size, width = (-(-side // 2) if stride == 2 else side // 2 for side in (size, width))
-        self.pooled = stride == 1
-        self.features = channels * size * width if self.pooled else channels
+        self.pooled, self.widths, self.mean = stride == 1, (channels,) * 4, mean
+        self.features = channels if mean else channels * size * width
+
+    def layers(self, number: int) -> list[tuple[Conv, BatchNorm]]:
+        """The one convolution, and its norm."""
+        return [(self.convs[number], self.norms[number])]  # type: ignore[list-item]
+
+    def block(self, number: int, x: Tensor, fixed: Fixed | None) -> Tensor:
+        """Convolution, batch norm, ReLU; a pool where no stride halves the image."""
+        return block(x, *self.layers(number)[0], pool=self.pooled, fixed=fixed)
 
     def maps(self, x: Tensor, fixed: Fixed | None) -> Tensor:
-        """Four blocks; a mean over pixels where nothing was pooled."""
-        layers: Iterator[Any] = zip(self.convs, self.norms, strict=True)
-        for conv, norm in layers:
-            x = block(x, conv, norm, pool=self.pooled, fixed=fixed)
-            fixed = None
-        return x if self.pooled else x.mean((2, 3), keepdim=True)
+        """Four blocks; a mean over pixels where one was asked for."""
+        x = self.run(x, fixed)
+        return x.mean((2, 3), keepdim=True) if self.mean else x
 
 
 @register_backbone("conv4")
 def conv4(image: tuple[int, ...], channels: int = 64) -> Backbone:
     """Four blocks of 3x3 convolution, batch norm, ReLU, 2x2 max-pool (Snell 2017)."""
-    return ConvNet(checked("conv4", image, 16), channels, stride=1)
+    return ConvNet(checked("conv4", image, 16), channels, stride=1, mean=False)
+
+
+@register_backbone("conv4_mean")
+def conv4_mean(image: tuple[int, ...], channels: int = 64) -> Backbone:
+    """Conv4, then a mean over pixels (NPBML's code, arXiv 2406.07983)."""
+    return ConvNet(checked("conv4_mean", image, 16), channels, stride=1, mean=True)
 
 
 @register_backbone("conv4_strided")
 def conv4_strided(image: tuple[int, ...], channels: int = 64) -> Backbone:
     """Four blocks of 3x3 stride-2 convolution, batch norm, ReLU; then a mean (Finn 2017)."""
-    return ConvNet(checked("conv4_strided", image, 1), channels, stride=2)
+    return ConvNet(checked("conv4_strided", image, 1), channels, stride=2, mean=True)
 
 
 def checked(name: str, image: tuple[int, ...], least: int) -> tuple[int, int, int]:
@@ -140,42 +176,52 @@ def checked(name: str, image: tuple[int, ...], least: int) -> tuple[int, int, in
 
 
 class ResidualBlock(nn.Module):
-    """Three convolutions, a 1x1 shortcut, a max-pool."""
+    """Three convolutions, a 1x1 shortcut, a max-pool or none."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, pool: bool = True) -> None:
         super().__init__()
         sizes = [(inputs, 3), (outputs, 3), (outputs, 3), (inputs, 1)]
         self.convs = nn.ModuleList([Conv(i, outputs, size=size) for i, size in sizes])
         self.norms = nn.ModuleList([BatchNorm(outputs) for _ in sizes])
+        self.pooled = pool
+
+    def layers(self) -> list[tuple[Conv, BatchNorm]]:
+        """Each convolution with its norm."""
+        return list(zip(self.convs, self.norms, strict=True))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, fixed: Fixed | None = None) -> Tensor:
-        """(n, T*C, H, W) -> (n, T*O, H/2, W/2)."""
-        layers: list[Any] = list(zip(self.convs, self.norms, strict=True))
+        """(n, T*C, H, W) -> (n, T*O, H/2, W/2); (n, T*O, H, W) without a pool."""
+        layers = self.layers()
         residual = block(x, *layers[3], relu=False, fixed=fixed)
         for number, layer in enumerate(layers[:3]):
             x = block(x, *layer, relu=number < 2, fixed=fixed)
             fixed = None
-        return F.relu(functions.max_pool(x + residual))
+        x = x + residual
+        return F.relu(functions.max_pool(x) if self.pooled else x)
 
 
-class ResNet12(Backbone):
+class ResNet12(BlockNet):
     """Four residual blocks, then a mean over pixels."""
 
-    folds = True
     family = "resnet12"
 
     def __init__(self, image: tuple[int, int, int], widths: tuple[int, ...]) -> None:
         super().__init__()
         inputs = (image[0], *widths[:-1])
-        self.blocks = nn.ModuleList(map(ResidualBlock, inputs, widths))
-        self.features = widths[-1]
+        self.blocks: Any = nn.ModuleList(map(ResidualBlock, inputs, widths))
+        self.features, self.widths = widths[-1], widths
+
+    def layers(self, number: int) -> list[tuple[Conv, BatchNorm]]:
+        """The three on the path, and the shortcut's."""
+        return self.blocks[number].layers()
+
+    def block(self, number: int, x: Tensor, fixed: Fixed | None) -> Tensor:
+        """One residual block."""
+        return self.blocks[number](x, fixed)
 
     def maps(self, x: Tensor, fixed: Fixed | None) -> Tensor:
         """Four residual blocks, then a mean over pixels."""
-        for part in self.blocks:
-            x = part(x, fixed)
-            fixed = None
-        return x.mean((2, 3), keepdim=True)
+        return self.run(x, fixed).mean((2, 3), keepdim=True)
 
 
 @register_backbone("resnet12")
@@ -218,46 +264,6 @@ class MLP(Backbone):
 def mlp(image: tuple[int, ...], width: int = 40, depth: int = 2) -> Backbone:
     """Fully connected layers with ReLU (Finn 2017 has 40-40 for sinusoids)."""
     return MLP(math.prod(image), width, depth)
-
-
-class Pixels(Backbone):
-    """The image itself."""
-
-    family = "pixels"
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.features = features
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, *image) -> (n, D)."""
-        return x.flatten(1)
-
-
-@register_backbone("pixels")
-def pixels(image: tuple[int, ...]) -> Backbone:
-    """The pixels as they are: nothing to learn."""
-    return Pixels(math.prod(image))
-
-
-class Pixels20(Backbone):
-    """An image of 20x20 pixels, as numbers."""
-
-    family = "lstm_memory"  # the networks that it is published before
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.features = channels * 20 * 20
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, *image) -> (n, D)."""
-        return F.interpolate(x, size=(20, 20), mode="area").flatten(1)
-
-
-@register_backbone("pixels20")
-def pixels20(image: tuple[int, ...]) -> Backbone:
-    """The image itself, of 20x20 pixels by means over areas (Santoro 2016)."""
-    return Pixels20(checked("pixels20", image, 1)[0])
 
 
 class Classifier(nn.Module):

@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
 from zoo.files import write_arrays, write_atomically
+from zoo.meter import Meter
 
 SECONDS_BETWEEN_SAVES = float(os.environ.get("ZOO_SECONDS_BETWEEN_SAVES", "30"))
 GPU_LOSS_CHECK = 50  # updates; reading a loss stalls a GPU
@@ -31,6 +32,10 @@ class Keeper(pl.Callback):
 
     A checkpoint is made between updates only, at most half a minute and one update apart, and
     holds all that the rest of the run follows from; so a killed run ends as an undisturbed one.
+
+    `meter` measures updates alone, episodes made for them included, without validations and
+    checkpoints. A resumed run has the seconds of the updates that its checkpoint kept and of its
+    own, and the largest peak of both; with a checkpoint from before there was a meter, no seconds.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class Keeper(pl.Callback):
         self.commits = [commit]
         self.seconds = 0.0  # of training, in earlier processes too
         self.executed = 0  # updates, by this process
+        self.meter = Meter()
         self._random: torch.Tensor | None = None
         self._loss: Any = 0.0
         self._started = time.monotonic()
@@ -55,14 +61,29 @@ class Keeper(pl.Callback):
             "best": self.best,
             "commits": self.commits,
             "seconds": self.seconds + time.monotonic() - self._started,
+            "meter": self.meter.state(),
+        }
+
+    @property
+    def spent(self) -> dict[str, float | None]:
+        """Seconds of training, and of its updates alone; None where not all were measured."""
+        updates = self.meter.seconds
+        return {
+            "train": round(self.seconds, 2),
+            "updates": None if math.isnan(updates) else round(updates, 4),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where an earlier process was."""
         self.curve, self.best = state["curve"], state["best"]
         self.seconds, self.commits = state["seconds"], state["commits"]
+        self.meter.load(state.get("meter", {"seconds": math.nan, "peak": None}))
         if self._commit not in self.commits:
             self.commits = [*self.commits, self._commit]
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Measure from here: the images are where they will be, on a GPU the weights not yet."""
+        self.meter.zero(trainer.strategy.root_device.type == "cuda")
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -86,6 +107,7 @@ class Keeper(pl.Callback):
         if self._random is not None:
             torch.set_rng_state(self._random)
         self._started = self._saved = time.monotonic()
+        self.meter.start()
 
     def on_train_batch_end(
         self,
@@ -112,7 +134,9 @@ class Keeper(pl.Callback):
         assert trainer.val_check_batch is not None
         validation_due = (batch_idx + 1) % trainer.val_check_batch == 0
         if not validation_due and time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
+            self.meter.stop()
             self.save(trainer)
+            self.meter.resume()
 
     def _check(self, update: int) -> None:
         loss = float(self._loss)
@@ -123,7 +147,13 @@ class Keeper(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Count the time up to a failure."""
+        if isinstance(exception, DivergedError):  # of others the device may have more to say
+            self.meter.stop()
         self.seconds += time.monotonic() - self._started
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure updates alone."""
+        self.meter.stop()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights if none were better."""
@@ -134,6 +164,7 @@ class Keeper(pl.Callback):
             self.best = (update, value)
             self.save_weights(pl_module)
         self.save(trainer)
+        self.meter.start()
 
     def _score(self, value: float) -> float:
         """More is better; not a number is worst."""
@@ -142,6 +173,7 @@ class Keeper(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Without validation the last weights are the ones to test."""
         self._check(trainer.global_step)
+        self.meter.stop()
         self.seconds += time.monotonic() - self._started
         if self.best is None:
             self.save_weights(pl_module)
@@ -198,3 +230,17 @@ class TestRecorder(pl.Callback):
     def results(self) -> dict[str, np.ndarray]:
         """Everything recorded: metrics (E,) and ``prediction`` (E, N*Q)."""
         return {name: np.concatenate([p[name] for p in self.parts]) for name in self.parts[0]}
+
+
+def trainer_for(device: str, progress: bool, **options: Any) -> pl.Trainer:
+    """A trainer on a kind of device that makes nothing by itself: no checkpoint, no summary."""
+    return pl.Trainer(
+        accelerator={"cpu": "cpu", "cuda": "gpu"}[device],
+        devices=1,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=progress,
+        inference_mode=False,
+        **options,
+    )

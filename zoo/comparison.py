@@ -9,6 +9,7 @@ import itertools
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import baselines  # noqa: F401  (fills the register)
 from datasets.benchmarks import find_benchmark
@@ -19,6 +20,7 @@ from zoo.experiment import Run
 from zoo.files import write_text
 from zoo.jobs import execute, place_of
 from zoo.plan import slug
+from zoo.protocol import STAGE
 from zoo.registry import learners, parse_variant, split_variants
 
 
@@ -40,7 +42,7 @@ def comparison(options: argparse.Namespace) -> int:
     place = place_of(options)
     stores = place.open(benchmark)
 
-    def plan(name: str, way: int | None, shot: int, seed: int, **flags: int) -> Run:
+    def plan(name: str, way: int | None, shot: int, seed: int, **flags: Any) -> Run:
         return Run(
             name, options.benchmark, way=way, shot=shot, seed=seed, terms=options.terms,
             budget=options.budget, flags=flags, place=place, stores=stores,
@@ -52,8 +54,9 @@ def comparison(options: argparse.Namespace) -> int:
     for name, way, shot, seed in itertools.product(names, *axes):
         try:
             runs.append(plan(name, way, shot, seed))
-            if options.untrained and runs[-1]["updates"]:
-                untrained[runs[-1].name] = plan(name, way, shot, seed, updates=0)
+            run = runs[-1]
+            if options.untrained and (run["updates"] or run.stages):
+                untrained[run.name] = plan(name, way, shot, seed, **nothing_learned(run))
         except UsageError as error:
             refused += 1
             ways_said = f" {way}-way" if way else ""
@@ -85,6 +88,13 @@ def comparison(options: argparse.Namespace) -> int:
     write_text(options.results / f"{stem}.csv", csv)
     print(f"\n{text}\nThe table lies in {options.results / stem}.md, its numbers in {stem}.csv")
     return status or int(refused > 0)
+
+
+def nothing_learned(run: Run) -> dict[str, Any]:
+    """The settings of a run without an update, neither in episodes nor in a stage before."""
+    own = [name for name in run.settings if name.endswith("updates")]
+    without: dict[str, Any] = {name: 0 for name in own if not name.startswith(STAGE)}
+    return without | ({"pretrained_from": None} if "pretrained_from" in run.settings else {})
 
 
 def short(stem: str) -> str:

@@ -47,6 +47,8 @@ def convert(options: argparse.Namespace) -> int:
     benchmark = find_benchmark(options.benchmark)
     if benchmark.regression:
         raise UsageError(f"{benchmark.variant} is regression, and has no images to write")
+    if (source := benchmark.source.variant) != benchmark.variant:
+        raise UsageError(f"{benchmark.variant} has the images of {source}: convert {source}")
     fetch(benchmark, options.data, options.yes)
     print(write(benchmark, benchmark.open(options.data), options.to, options.out))
     return 0
@@ -158,15 +160,16 @@ def picture(benchmark: "Benchmark", options: argparse.Namespace) -> "Figure":
     counts = {"updates": 1, "meta_batch": 1, "val_episodes": 1, "test_episodes": 1}
     data = EpisodicDataModule(
         {split: stores[split]}, benchmark.mean, benchmark.std, shape | counts,
-        way=way, shot=shot, seed=0, micro_batch=1, eval_batch=1,
+        way=way, shot=shot, seed=0, micro_batch=1, eval_batch=1, size=benchmark.image[1:],
     )  # fmt: skip
     number, store = options.episode, data.stores[split]
     batches = MetaBatches(store, data.samplers[split], number + 1, 1, start=number)
     served = next(iter(batches))
     assert isinstance(served, Gathered)
     order = served.y[0, : served.support].argsort(stable=True)  # the support comes shuffled
-    support = served.x[0, order].unflatten(0, (way, shot))
-    queries = served.x[0, served.support :].unflatten(0, (way, query))
+    x = data.sized(served.x[0])
+    support = x[order].unflatten(0, (way, shot))
+    queries = x[served.support :].unflatten(0, (way, query))
     classes = data.samplers[split].indices(number, 1).classes[0]
     names = [readable(store.names[place]) for place in classes]
     title = f"{benchmark.variant}: {split} episode {number}" + ", seed 0" * (split == "train")

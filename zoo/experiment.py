@@ -19,7 +19,7 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 
 from reports.statistics import interval
-from zoo.callbacks import DivergedError, Keeper, TestRecorder
+from zoo.callbacks import DivergedError, Keeper, TestRecorder, trainer_for
 from zoo.environment import environment, interruptible, quiet
 from zoo.errors import UsageError
 from zoo.files import alone_in, write_arrays, write_bytes, write_json, write_text
@@ -30,6 +30,8 @@ from zoo.plugins import of_file
 
 class Run(Plan):
     """A plan, and carrying it out."""
+
+    staged: list[dict[str, Any]]  # what the record says of each stage
 
     @property
     def record_path(self) -> Path:
@@ -150,7 +152,8 @@ class Run(Plan):
 
     def train(self, folder: Path, keeper: Keeper, progress: bool) -> None:
         """Fit, from the last checkpoint if there is one; leave the best weights in the learner."""
-        updates, tasks = self["updates"], self["meta_batch"]
+        device, updates, tasks = self.place.kind, self["updates"], self["meta_batch"]
+        self.staged = [staging.ready(device, progress) for staging in self.stages]
         if updates == 0:
             return
         accumulate = tasks // self.micro_batch
@@ -199,16 +202,7 @@ class Run(Plan):
             trainer.test(self.learner, features, verbose=False)
 
     def _trainer(self, progress: bool, **options: Any) -> pl.Trainer:
-        return pl.Trainer(
-            accelerator={"cpu": "cpu", "cuda": "gpu"}[self.place.kind],
-            devices=1,
-            num_sanity_val_steps=0,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=progress,
-            inference_mode=False,
-            **options,
-        )
+        return trainer_for(self.place.kind, progress, **options)
 
     def _write(
         self,
@@ -254,7 +248,8 @@ class Run(Plan):
             "settings": {name: s._asdict() for name, s in self.settings.items()},
             "backbone_family": self.family,
             "traits": {**self.learner.traits(), "batch_norm": self.learner.batch_norm},
-            "parameters": sum(p.numel() for p in self.learner.parameters()),
+            "parameters": self.learner.size(),
+            "learned_parameters": self.learner.size(learned=True),
             "training_tasks": {"seen": updates * self["meta_batch"], "paper": self.paper_tasks},
             "updates": {"total": updates, "executed_by_this_process": keeper.executed},
             "validation": [(update, finite(value)) for update, value in keeper.curve],
@@ -269,7 +264,9 @@ class Run(Plan):
             "data": {"fingerprint": self.data.fingerprint(), "splits": self.identity["data"]},
             "tasks_at_once": {"training": self.micro_batch, "evaluation": self.eval_batch},
             "test_passes_begun": passes,
-            "seconds": {"train": round(keeper.seconds, 2), "test": round(test_seconds, 2)},
+            "stages": self.staged,
+            "seconds": {**keeper.spent, "test": round(test_seconds, 2)},
+            "memory": {"updates": keeper.meter.peak},
             "environment": {
                 **made_with,
                 "threads": self.place.threads,

@@ -17,7 +17,7 @@ from zoo.backbones import normalising
 from zoo.episode import Examples
 from zoo.errors import UsageError
 from zoo.layers import Fixed
-from zoo.preconditioners import Params, Preconditioner
+from zoo.steps import Params, Preconditioner
 
 MEMORY = ("full", "low")
 
@@ -45,9 +45,15 @@ def adapt(
     precondition: Preconditioner | None = None,
     first_order: bool = False,
     memory: str = "full",
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    penalty: Callable[[Params], Tensor] | None = None,
     after_step: Callable[[Params], None] | None = None,
 ) -> Params:
     """theta' = theta - lr P(grad L(theta)), `steps` times, from the network's own parameters.
+
+    With momentum mu and decay w it is Nesterov's, v' = mu v + P(g) + w theta and
+    theta' = theta - lr (P(g) + w theta + mu v'), as torch.optim.SGD has it.
 
     Works inside no_grad and inference_mode too, as evaluation needs; running statistics of batch
     norm do not move.
@@ -62,43 +68,52 @@ def adapt(
         precondition: P; None for the gradient itself.
         first_order: whether the inner gradients are constants to the outer loop.
         memory: ``full`` keeps every step's graph for the outer gradient, ``low`` only every step's
-            parameters: a third to two thirds more time, the same gradient.
+            parameters: a third to two thirds more time, the same gradient. It has no momentum.
+        momentum: mu, of Nesterov's; 0 for none.
+        weight_decay: w; P does not see it.
+        penalty: added to L, of theta: (T,); it may be an nn.Module as L may.
         after_step: called with theta after each step.
 
     Returns:
-        theta', every parameter with a leading T; differentiable in theta, in what is learned of L
-        and P, and in x, where grad is enabled.
+        theta', every parameter with a leading T, also what P says does not move; differentiable in
+        theta, in what is learned of L and P, and in x, where grad is enabled.
 
     Raises:
-        UsageError: `memory` is neither.
+        UsageError: `memory` is neither, or has no momentum.
     """
     if memory not in MEMORY:
         raise UsageError(f"memory: no mode {memory!r}: choose from {', '.join(MEMORY)}")
+    if momentum and memory == "low":
+        raise UsageError("memory low: has no momentum; use memory full")
     differentiable = torch.is_grad_enabled()
     second_order = differentiable and not first_order
     low = second_order and memory == "low"
-    names = [name for name, _ in net.named_parameters()]
     with torch.inference_mode(False), torch.enable_grad():
-        # Tensors made in inference mode cannot be differentiated; clones made here can.
-        x, y = (t.clone() if t.is_inference() else t for t in support)
+        x, y = usable(*support)
         fixed = Fixed(x)
         p = (precondition or Preconditioner()).drawn(len(x))
+        start = p.start(shared(net, len(x)))
+        names = [name for name in start if p.moves(name)]
+        held = {name: q for name, q in start.items() if name not in names}
 
         def move(step: int, theta: Sequence[Tensor], create_graph: bool) -> list[Tensor]:
             """P(grad L(theta)): what the rate multiplies."""
             with torch.enable_grad(), normalising(net, track=False, fixed=fixed):
-                logits = call(net, dict(zip(names, theta, strict=True)), x)
-                grads = torch.autograd.grad(
-                    losses(logits, y).sum(), theta, create_graph=create_graph
-                )
+                named = dict(zip(names, theta, strict=True))
+                loss = losses(call(net, held | named, x), y)
+                loss = loss if penalty is None else loss + penalty(named)
+                grads = torch.autograd.grad(loss.sum(), theta, create_graph=create_graph)
                 moves = p(step, dict(zip(names, grads, strict=True)))
+                if weight_decay:
+                    moves = {name: m + weight_decay * named[name] for name, m in moves.items()}
                 return [moves[name] for name in names]
 
-        parts = [part for part in (losses, p) if isinstance(part, nn.Module)]
+        parts = [part for part in (losses, p, penalty) if isinstance(part, nn.Module)]
         learned = [x, *(q for part in parts for q in part.parameters())]
+        learned += [q for name, q in net.named_parameters() if name in held]
         learned = [q for q in learned if q.requires_grad]
-        start = p.start({name: q.expand(len(x), *q.shape) for name, q in net.named_parameters()})
         theta = [start[name] for name in names]
+        velocity = [torch.zeros_like(q) for q in theta] if momentum else []
         for step in range(steps):
             if not differentiable:
                 theta = [q.detach().requires_grad_() for q in theta]
@@ -106,12 +121,26 @@ def adapt(
                 theta = _Step.apply(partial(move, step), lr, len(theta), *theta, *learned)
             else:
                 moves = move(step, theta, second_order)
+                if momentum:
+                    velocity = [momentum * v + m for v, m in zip(velocity, moves, strict=True)]
+                    moves = [m + momentum * v for v, m in zip(velocity, moves, strict=True)]
                 theta = [q - lr * m for q, m in zip(theta, moves, strict=True)]
             if after_step:
                 after_step(dict(zip(names, theta, strict=True)))
         if not differentiable:
-            theta = [q.detach() for q in theta]
-    return dict(zip(names, theta, strict=True))
+            theta, held = [q.detach() for q in theta], {n: q.detach() for n, q in held.items()}
+    return held | dict(zip(names, theta, strict=True))
+
+
+def usable(*tensors: Tensor) -> list[Tensor]:
+    """Those made in inference mode cannot be differentiated; clones made outside it can."""
+    with torch.inference_mode(False):
+        return [t.clone() if t.is_inference() else t for t in tensors]
+
+
+def shared(net: nn.Module, tasks: int) -> Params:
+    """A network's own parameters, the same for each of T tasks."""
+    return {name: p.expand(tasks, *p.shape) for name, p in net.named_parameters()}
 
 
 def gradients(net: nn.Module, theta: Params, batch: Examples, losses: Losses) -> Params:
@@ -120,7 +149,7 @@ def gradients(net: nn.Module, theta: Params, batch: Examples, losses: Losses) ->
     Works inside no_grad and inference_mode too; running statistics of batch norm do not move.
     """
     with torch.inference_mode(False), torch.enable_grad(), normalising(net, track=False):
-        x, y = (t.clone() if t.is_inference() else t for t in batch)
+        x, y = usable(*batch)
         theta = {name: p.detach().clone().requires_grad_() for name, p in theta.items()}
         found = torch.autograd.grad(losses(call(net, theta, x), y).sum(), [*theta.values()])
     return dict(zip(theta, found, strict=True))
@@ -174,7 +203,7 @@ def gradient_of(
     """
     create_graph = torch.is_grad_enabled() and not detach
     with torch.inference_mode(False), torch.enable_grad():
-        theta, *rest = (t.clone() if t.is_inference() else t for t in (theta, *inputs))
+        theta, *rest = usable(theta, *inputs)
         if not create_graph:
             theta, rest = theta.detach().requires_grad_(), [t.detach() for t in rest]
         total = losses(theta, *rest).sum()

@@ -19,7 +19,9 @@ from datasets.benchmarks import Benchmark, find_benchmark
 from zoo.errors import UsageError
 from zoo.experiment import Run
 from zoo.files import make_folder
+from zoo.kept import read
 from zoo.plan import SETTINGS, Place, check_tasks, check_way
+from zoo.protocol import STAGE
 from zoo.registry import format_value, learners, parse_variant
 from zoo.settings import Job, documentation, load_rows, parse_flags, parse_values, resolve
 
@@ -125,6 +127,24 @@ def seconds(run: Run) -> float:
     return training + episode * (run["test_episodes"] + validations * run["val_episodes"])
 
 
+def stage_seconds(runs: Sequence[Run]) -> float:
+    """About how long their pre-trainings take, as far as they are not there, each once."""
+    left = {
+        staging.folder: run
+        for run in runs
+        for staging in run.stages
+        if staging.stage.name == STAGE and read(staging.folder) is None
+    }
+    total, rows = 0.0, load_rows(SETTINGS)
+    for run in left.values():
+        benchmark, job = run.benchmark, run.job._replace(budget="quick")
+        quick, _ = resolve(job, run.cls, rows, query=benchmark.query)
+        images = run["pretrain_updates"] * run["pretrain_batch"]
+        quickly = quick["pretrain_updates"].value * quick["pretrain_batch"].value
+        total += images / quickly * benchmark.quick_seconds
+    return total
+
+
 def megabytes(run: Run) -> float:
     """About how much disk a run takes: two checkpoints, one of them with Adam's state."""
     return sum(p.numel() for p in run.learner.parameters()) * 16 / 1e6 + 0.3
@@ -136,7 +156,7 @@ def execute(runs: Sequence[Run], options: argparse.Namespace) -> int:
     What goes wrong in one does not stop the others.
     """
     left = [run for run in runs if not run.record_path.exists()]
-    minutes = sum(map(seconds, left)) / 60
+    minutes = (sum(map(seconds, left)) + stage_seconds(left)) / 60
     print(
         f"{len(runs)} runs: {len(runs) - len(left)} done, {len(left)} left, "
         f"about {minutes:.0f} min on 2 cores and {sum(map(megabytes, left)):.0f} MB",

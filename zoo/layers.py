@@ -7,6 +7,7 @@ channels (convolutions with groups = T), so that no task sees another's weights 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,7 @@ class BatchNorm(nn.Module):
         self.mode = mode
         self.support_rows: int | None = None  # set by `normalising`
         self.track = True
+        self.film: Any = None  # a zoo.film.FiLM behind this norm, where a learner put one
 
     @property
     def constant(self) -> bool:
@@ -130,6 +132,13 @@ def fold(x: Tensor) -> Tensor:
     return functions.channels_last(x.transpose(0, 1).flatten(1, 2) if x.dim() == 5 else x)
 
 
+def unfold(maps: Tensor, like: Tensor) -> Tensor:
+    """Channels back into tasks, where `like` has them: (n, T*C, ...) -> (T, n, C, ...)."""
+    if like.dim() == 4:
+        return maps
+    return maps.unflatten(1, (len(like), -1)).transpose(0, 1)
+
+
 _plain = False
 
 
@@ -155,6 +164,8 @@ def block(
 ) -> Tensor:
     """relu(max_pool(norm(conv(x)))): (n, T*C, H, W) -> (n, T*O, H', W').
 
+    Where FiLM modulates the norm, max_pool(relu(film(norm(conv(x))))).
+
     Args:
         x: images or maps.
         conv: the convolution.
@@ -163,6 +174,17 @@ def block(
         pool: whether 2x2 maxima are taken.
         fixed: x, where it is known as fixed data.
     """
+    if norm.film is not None:
+        z = norm.film.maps(x, _normalised(x, conv, norm, False, False, fixed))
+        z = F.relu(z) if relu else z
+        return functions.max_pool(z) if pool else z
+    return _normalised(x, conv, norm, relu, pool, fixed)
+
+
+def _normalised(
+    x: Tensor, conv: Conv, norm: BatchNorm, relu: bool, pool: bool, fixed: Fixed | None
+) -> Tensor:
+    """A block without FiLM."""
     if _plain:
         x = norm(conv(x.contiguous()))  # the layout in which PyTorch's own derivatives are faster
         x = F.max_pool2d(x, 2) if pool else x

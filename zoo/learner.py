@@ -12,6 +12,7 @@ from zoo.episode import Episode
 from zoo.errors import UsageError
 from zoo.layers import set_batch_norm
 from zoo.losses import task_cross_entropy, task_loss
+from zoo.stage import Stage
 
 TRAITS = {
     "transductive": "a query's logits may depend on the other queries",
@@ -50,6 +51,7 @@ class Learner(pl.LightningModule):
     regression: bool = False
     wrappable: bool = False
     embeds_alone: bool = False
+    copies: tuple[nn.Module, ...] = ()  # of the backbone, that start from its pre-training too
 
     def __init__(
         self, net: nn.Module, way: int, *, batch_norm: str = "batch", outer_lr: float = 1e-3
@@ -126,9 +128,23 @@ class Learner(pl.LightningModule):
             UsageError: names the setting to change.
         """
 
+    def stages(self) -> list[Stage]:
+        """What must be trained before meta-training, in this order, beside the pre-training.
+
+        Each gives its weights to a part of this learner before the next one is trained; the
+        backbone, where `pretrained_from` says so, has its own before the first.
+        """
+        return []
+
     def anneal(self, progress: float) -> float:
         """What the outer learning rate is multiplied by when `progress` in [0, 1] is done."""
         return 1.0
+
+    def size(self, learned: bool = False) -> int:
+        """How many parameters it has, or learns in episodes; `copies` are not counted."""
+        copied = {id(p) for part in self.copies for p in part.parameters()}
+        kept = [p for p in self.parameters() if id(p) not in copied]
+        return sum(p.numel() for p in kept if p.requires_grad or not learned)
 
     def traits(self) -> dict[str, bool]:
         """The traits of this learner as configured."""

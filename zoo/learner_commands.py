@@ -20,6 +20,7 @@ from torch import Tensor
 
 import baselines  # noqa: F401  (fills the register)
 from datasets.benchmarks import find_benchmark
+from zoo.backbones import build_backbone
 from zoo.conformance import CHECKS, BrokenError, Check, DoesNotApplyError, Maker, makers
 from zoo.conformance.harness import BACKBONE
 from zoo.errors import UsageError
@@ -27,8 +28,9 @@ from zoo.experiment import Run
 from zoo.files import write_text
 from zoo.learner import Learner
 from zoo.plan import SETTINGS, Place, build
+from zoo.protocol import SHARED_NAMES
 from zoo.registry import learners, parse_variant
-from zoo.settings import Job, Protocol, load_rows, parse_values, resolve
+from zoo.settings import Job, load_rows, parse_values, resolve
 from zoo.skeleton import write_skeleton
 
 ROOT = Path(__file__).parent.parent
@@ -59,7 +61,7 @@ def conforms(name: str) -> bool:
     """
     key, overrides = parse_variant(name)
     own = parse_values(learners.get(key), overrides, name)
-    if given := own.keys() & Protocol.__dataclass_fields__.keys():
+    if given := own.keys() & SHARED_NAMES:
         raise UsageError(f"{name}: {', '.join(sorted(given))} is of runs; a check sets its own")
     Maker(key, own).usable()
     configurations = list(makers(key, own))
@@ -128,7 +130,9 @@ def short_run(make: Maker, folder: Path, stores: Any, dies_after: int | None = N
     if not make.regression:
         flags |= {"backbone": BACKBONE, "train_way": 5}
         benchmark, shot = "glyphs", 1
-    run = WatchedRun(make.key, benchmark, shot=shot, flags=flags, place=place, stores=stores)
+    run = WatchedRun(
+        make.key, benchmark, shot=shot, budget="smoke", flags=flags, place=place, stores=stores
+    )
     run.watch = Watch(dies_after)
     return run
 
@@ -214,7 +218,7 @@ def row(key: str) -> list[str]:
     if (learner := for_miniimagenet(key)) is not None:
         said = [name.replace("_", " ") for name, holds in learner.traits().items() if holds]
         traits = ", ".join(said) or "–"
-        parameters = f"{sum(p.numel() for p in learner.parameters()):,}"
+        parameters = f"{learner.size():,}"
     source = learners.entries[key].source
     if cited := re.fullmatch(r".*\((.+)\)\. (https://\S+)", source):
         source = f"[{cited[1]}]({cited[2]})"
@@ -228,6 +232,7 @@ def for_miniimagenet(key: str) -> Learner | None:
     job = Job(key, benchmark.key, 5, 1, "paper", "paper")
     settings, _ = resolve(job, cls, load_rows(SETTINGS), query=benchmark.query)
     try:
-        return build(cls, settings, benchmark.image, job.way)[0]
+        backbone = build_backbone(settings["backbone"].value, benchmark.image)
+        return build(cls, settings, backbone, job.way)
     except UsageError:
         return None

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from zoo.backbones import normalising
 from zoo.episode import Episode
@@ -56,3 +57,33 @@ def by_class(values: Tensor, y: Tensor, way: int) -> Tensor:
     """
     order = y.argsort(1).unsqueeze(1).expand_as(values)
     return values.gather(-1, order).unflatten(-1, (way, -1))
+
+
+def prototypes(z: Tensor, y: Tensor, way: int) -> Tensor:
+    """The mean embedding of the support points of each class.
+
+    z (T, N*K, D), y (T, N*K) -> c (T, N, D)
+    """
+    members = F.one_hot(y, way).to(z).mT  # (T, N, N*K)
+    return members @ z / members.sum(-1, keepdim=True)
+
+
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """The cosine of every pair: (..., n, D), (..., N, D) -> (..., n, N)."""
+    return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).mT
+
+
+class CosineHead(nn.Module):
+    """Logits are scaled cosines to a vector of each class; with weights (T, N, D) per task."""
+
+    folds = True
+
+    def __init__(self, inputs: int, outputs: int, scale: float = 10.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.scale = scale
+        nn.init.normal_(self.weight)  # cosines see its direction only
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., n, D) -> (..., n, N)."""
+        return self.scale * cosines(x, self.weight)

@@ -7,27 +7,25 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 
 import baselines  # noqa: F401  (fills the register)
 from datasets.benchmarks import Benchmark, find_benchmark
 from datasets.episodic import EpisodicDataModule
-from datasets.fetch import fetch
 from datasets.store import Store
 from zoo.backbones import Backbone, build_backbone
 from zoo.errors import UsageError
 from zoo.learner import Learner
+from zoo.place import Place
 from zoo.plugins import LOADED
+from zoo.protocol import SHARED_NAMES
 from zoo.registry import backbones, benchmarks, format_variant, learners, parse_variant
 from zoo.settings import (
     Job,
-    Protocol,
     Setting,
     constructor_defaults,
     load_rows,
@@ -35,44 +33,12 @@ from zoo.settings import (
     parse_values,
     resolve,
 )
+from zoo.staging import only_asked, staged
 
 SCHEMA = 1
 SETTINGS = Path(__file__).parent.parent / "baselines" / "settings.yaml"
 SMALL_IMAGE = 32  # pixels a side; up to that, several tasks at once are faster on a CPU
 FUNCTIONS = 100  # tasks of a regression evaluated at once
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run reads, writes and computes."""
-
-    data: Path | None = None
-    results: Path = Path("results")
-    runs: Path = Path("runs")
-    device: str = "auto"
-    threads: int = field(default_factory=torch.get_num_threads)
-    fetch: bool = False  # an image set that is not there
-    yes: bool = False  # without asking, however large it is
-
-    @cached_property
-    def kind(self) -> str:
-        """The kind of device: cpu or cuda.
-
-        Raises:
-            UsageError: a device was asked for that is not there.
-        """
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise UsageError(f"--device {self.device}: choose from auto, cpu, cuda")
-        there = torch.cuda.is_available()
-        if self.device == "cuda" and not there:
-            raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu")
-        return "cuda" if there and self.device != "cpu" else "cpu"
-
-    def open(self, benchmark: Benchmark) -> dict[str, Store]:
-        """The stores of a benchmark, its images fetched first if they are missing and may be."""
-        if self.fetch and self.data:
-            fetch(benchmark, self.data, self.yes)
-        return benchmark.open(self.data)
 
 
 class Plan:
@@ -135,9 +101,14 @@ class Plan:
             config=config,
             flags=flags,
         )
+        self.settings = only_asked(self.settings)
         self.stores = stores or self.place.open(self.benchmark)
         pl.seed_everything(seed, verbose=False)
         self.learner = self.build()
+        self.stages = staged(
+            self.settings, self.learner, self.backbone,
+            self.benchmark, self.stores, self.place.runs, seed,
+        )  # fmt: skip
         if self.benchmark.regression and self["train_way"] != way:
             raise UsageError(
                 f"--train_way {self['train_way']}: {benchmark} has no ways; leave it out"
@@ -147,7 +118,7 @@ class Plan:
                 f"{key} has one output a way: --train_way {self['train_way']} "
                 f"must equal --way {way}"
             )
-        if self["updates"] and not any(True for _ in self.learner.parameters()):
+        if self["updates"] and not any(p.requires_grad for p in self.learner.parameters()):
             raise UsageError(
                 f"--updates {self['updates']}: {key} on backbone {self['backbone']} has nothing "
                 "to learn; take --updates 0"
@@ -164,8 +135,10 @@ class Plan:
 
     def build(self) -> Learner:
         """The learner, with fresh weights."""
-        learner, self.family = build(self.cls, self.settings, self.benchmark.image, self.job.way)
-        return learner
+        text, image = self["backbone"], self.benchmark.image
+        self.backbone = build_backbone(text, image)
+        self.family = getattr(self.backbone, "family", parse_variant(text)[0])
+        return build(self.cls, self.settings, self.backbone, self.job.way)
 
     @property
     def plugins(self) -> list[dict[str, str]]:
@@ -187,6 +160,7 @@ class Plan:
             seed=seed,
             micro_batch=self.micro_batch,
             eval_batch=self.eval_batch,
+            size=self.benchmark.image[1:],
         )
 
     def _tasks_at_once(self) -> tuple[int, int]:
@@ -221,6 +195,7 @@ class Plan:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """All that the run's numbers follow from, but the code."""
+        stages = {staging.stage.name: staging.hash for staging in self.stages}
         return {
             "schema": SCHEMA,
             **self.job._asdict(),
@@ -230,6 +205,7 @@ class Plan:
             "device": self.place.kind,
             "threads": self.place.threads,
             "data": {split: store.fingerprint for split, store in sorted(self.stores.items())},
+            **({"stages": stages} if stages else {}),
         }
 
     @cached_property
@@ -250,13 +226,11 @@ class Plan:
 
 
 def build(
-    cls: type[Learner], settings: Mapping[str, Setting], image: tuple[int, ...], way: int
-) -> tuple[Learner, str]:
-    """A learner as the settings have it, with fresh weights; and the family of its backbone."""
-    backbone: Backbone = build_backbone(settings["backbone"].value, image)
-    family = getattr(backbone, "family", parse_variant(settings["backbone"].value)[0])
-    own = {k for k in constructor_defaults(cls)} - set(Protocol.__dataclass_fields__)
-    return cls(backbone, way, **{name: settings[name].value for name in own}), family
+    cls: type[Learner], settings: Mapping[str, Setting], backbone: Backbone, way: int
+) -> Learner:
+    """A learner as the settings have it, with fresh weights."""
+    own = {*constructor_defaults(cls)} - SHARED_NAMES
+    return cls(backbone, way, **{name: settings[name].value for name in own})
 
 
 def check_way(benchmark: Benchmark, way: int | None) -> int:

@@ -30,7 +30,7 @@ GRID = 400  # inputs at which a curve is predicted
 CONTEXTS = (10, 100, 1000)  # pixels shown of an image; and all of them
 
 
-def plot(options: argparse.Namespace, flags: list[str]) -> int:
+def plot(options: argparse.Namespace) -> int:
     """``zoo plot``: train the run if its weights are not there, and draw test tasks into a file."""
     path: Path = options.output.expanduser()
     kind = path.suffix[1:].lower()
@@ -41,7 +41,7 @@ def plot(options: argparse.Namespace, flags: list[str]) -> int:
     if not benchmark.regression:
         able = ", ".join(key for key in benchmarks.names() if find_benchmark(key).regression)
         raise UsageError(f"{benchmark.variant} has no functions to draw; choose from {able}")
-    run = plan_run(options, flags)
+    run = plan_run(options, options.flags)
     draw = images if isinstance(run.stores["test"], Images) else functions
     if execute([run], options):
         return 1

@@ -1,37 +1,38 @@
 """What the inner learning rate multiplies: theta' = theta - lr P(g), with a P that is learned."""
 
 import copy
+from collections.abc import Callable, Collection
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-Params = dict[str, Tensor]  # name -> (T, *shape)
+from zoo.curvature import GAP, MetaCurvature
+from zoo.errors import UsageError
+from zoo.layers import Conv
+from zoo.steps import Params, Preconditioner, chosen, convolutions
 
 
-class Preconditioner(nn.Module):
-    """P, and where the inner loop starts; this one leaves both as they are."""
+class Rate(Preconditioner):
+    """One rate for all."""
 
-    def drawn(self, tasks: int) -> Self:
-        """This one, with what it draws anew for each of T tasks; its parameters stay shared."""
-        return self
-
-    def start(self, theta: Params) -> Params:
-        """What the inner loop starts from, given the network's own parameters."""
-        return theta
+    def __init__(self) -> None:
+        """A rate of 1."""
+        super().__init__()
+        self.rate = nn.Parameter(torch.ones(()))
 
     def forward(self, step: int, gradients: Params) -> Params:
-        """P(g) in step 0, 1, ...: under the same names."""
-        return gradients
+        """Rate times gradients."""
+        return {name: self.rate * g for name, g in gradients.items()}
 
 
 class Diagonal(Preconditioner):
     """A rate for each element of each parameter (Meta-SGD)."""
 
-    def __init__(self, net: nn.Module) -> None:
-        """Rates of 1 for the parameters of `net`."""
+    def __init__(self, net: nn.Module, names: Collection[str] | None = None) -> None:
+        """Rates of 1 for the parameters of `net`, or for those that move."""
         super().__init__()
-        self.rates = nn.ParameterList([torch.ones_like(p) for p in net.parameters()])
+        self.rates = nn.ParameterList([torch.ones_like(p) for p in chosen(net, names).values()])
 
     def forward(self, step: int, gradients: Params) -> Params:
         """Rate times gradient, element by element."""
@@ -43,10 +44,10 @@ class Diagonal(Preconditioner):
 class LayerRates(Preconditioner):
     """A rate for each parameter tensor and step (MAML++); steps behind the last take its rates."""
 
-    def __init__(self, net: nn.Module, steps: int) -> None:
-        """Rates of 1 for the parameters of `net` in so many steps."""
+    def __init__(self, net: nn.Module, steps: int, names: Collection[str] | None = None) -> None:
+        """Rates of 1 for the parameters of `net`, or for those that move, in so many steps."""
         super().__init__()
-        self.rates = nn.Parameter(torch.ones(max(1, steps), len(list(net.parameters()))))
+        self.rates = nn.Parameter(torch.ones(max(1, steps), len(chosen(net, names))))
 
     def forward(self, step: int, gradients: Params) -> Params:
         """The step's rates times gradients."""
@@ -61,14 +62,20 @@ class TNet(Preconditioner):
     has a weight of two axes or more: T is on its outputs, and the bias, if any, is under T too.
     """
 
-    def __init__(self, net: nn.Module, mask: bool = False) -> None:
-        """T = 1 for the layers of `net`; with `mask`, log-odds of 0 that an output moves."""
+    def __init__(
+        self, net: nn.Module, mask: bool = False, names: Collection[str] | None = None
+    ) -> None:
+        """T = 1 for the layers of `net`, or for those whose weights are named.
+
+        With `mask`, log-odds of 0 that an output moves.
+        """
         super().__init__()
+        known = chosen(net, names)
         self.layer: dict[str, int] = {}  # of each parameter that has one, by name
         outputs: list[int] = []
         for prefix, module in net.named_modules():
-            weight = getattr(module, "weight", None)
-            if isinstance(weight, nn.Parameter) and weight.dim() > 1:
+            weight = known.get(f"{prefix}.weight".lstrip("."))
+            if weight is not None and weight.dim() > 1:
                 own = module.named_parameters(prefix, recurse=False)
                 self.layer |= {name: len(outputs) for name, _ in own}
                 outputs.append(len(weight))
@@ -114,6 +121,70 @@ class TNet(Preconditioner):
 
     def _mixed(self, axes: str, name: str, p: Tensor) -> Tensor:
         return torch.einsum(axes, self.transforms[self.layer[name]], p)
+
+
+class Warp(TNet):
+    """NPBML's omega: 1x1 convolutions between convolutions and their norms, moved by no step.
+
+    With theta for omega's and the convolution's product, a step is omega omega^T g.
+    """
+
+    def __init__(self, net: nn.Module, names: Collection[str] | None = None) -> None:
+        """Omega = 1 for the convolutions of `net`, or for those of them that are named."""
+        super().__init__(net, names=convolutions(net, names))
+
+
+class PostBlock(Preconditioner):
+    """A 3x3 convolution behind a block, which no inner step moves (WarpGrad, NPBML's code)."""
+
+    def __init__(self, net: nn.Module, names: Collection[str] | None = None) -> None:
+        """Put them into `net`, a backbone of blocks or what holds one, as the identity.
+
+        Args:
+            net: where they, and their parameters, go.
+            names: of parameters; behind the blocks that have one of them. None for all blocks.
+
+        Raises:
+            UsageError: there is no backbone of blocks in `net`.
+        """
+        super().__init__()
+        found = [(n, part) for n, part in net.named_modules() if hasattr(part, "after")]
+        if not found:
+            raise UsageError("post_block: needs a backbone of blocks, as conv4 and resnet12")
+        prefix, backbone = found[0]
+        self.under = f"{prefix}.after.".lstrip(".")
+        weights = {id(p) for p in chosen(net, names).values()}
+        for number, channels in enumerate(backbone.widths):
+            if any(id(conv.weight) in weights for conv, _ in backbone.layers(number)):
+                backbone.after[str(number)] = Conv(channels, channels)
+                nn.init.dirac_(backbone.after[str(number)].weight)
+
+    def moves(self, name: str) -> bool:
+        """All but these."""
+        return not name.startswith(self.under)
+
+
+KINDS: dict[str, Callable[[nn.Module, Collection[str] | None], Preconditioner]] = {
+    "none": lambda net, names: Preconditioner(),
+    "warp": Warp,
+    "post_block": PostBlock,
+    "rate": lambda net, names: Rate(),
+    "layer_rates": lambda net, names: LayerRates(net, 1, names),
+    "element_rates": Diagonal,
+    "meta_curvature": MetaCurvature,
+    "gap": GAP,
+}
+
+
+def build(kind: str, net: nn.Module, names: Collection[str] | None = None) -> Preconditioner:
+    """The preconditioner of that name, for the parameters of `net` that are named, or for all.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"preconditioner: no {kind!r}: choose from {', '.join(KINDS)}")
+    return KINDS[kind](net, names)
 
 
 def logistic(tasks: int, like: Tensor) -> Tensor:

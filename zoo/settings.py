@@ -7,7 +7,6 @@ variant's overrides count as flags). The rows are in baselines/settings.yaml.
 import inspect
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,44 +15,10 @@ import yaml
 from docstring_parser import parse as parse_docstring
 
 from zoo.errors import UsageError
+from zoo.protocol import POSITIVE, SHARED, STAGE
 from zoo.registry import hint
 
 SELECTORS = ("learner", "benchmark", "way", "shot", "terms", "budget")
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How a run trains and is tested: every learner has these settings.
-
-    Args:
-        backbone: a backbone with options, such as conv4[channels=32].
-        train_way: N of the training episodes; null for the test way.
-        train_shot: K of the training episodes; null for the test shot.
-        train_query: Q of the training episodes; null for the test's.
-        query: Q of the validation and test episodes; null for the benchmark's.
-        meta_batch: T, tasks of one update.
-        micro_batch: tasks computed at once; null for what suits the learner and the device.
-        updates: outer-loop updates.
-        validations: how often validation episodes are run, at equal distances; the next smaller
-            number that divides the updates.
-        val_episodes: episodes of each validation.
-        test_episodes: episodes of the test.
-    """
-
-    backbone: str = "conv4"
-    train_way: int | None = None
-    train_shot: int | None = None
-    train_query: int | None = None
-    query: int | None = None
-    meta_batch: int = 4
-    micro_batch: int | None = None
-    updates: int = 60000
-    validations: int = 10
-    val_episodes: int = 200
-    test_episodes: int = 1000
-
-
-POSITIVE = [f.name for f in fields(Protocol) if f.name not in ("backbone", "updates")]
 
 
 class Setting(NamedTuple):
@@ -77,11 +42,13 @@ class Job(NamedTuple):
     def matches(self, when: Mapping[str, Any]) -> bool:
         """Whether a row's selectors all hold; a selector is a value or a list of values.
 
-        A benchmark's options do not enter: omniglot[...] takes the rows of omniglot.
+        A benchmark with options takes the rows of its key and those of just these options:
+        cifarfs[size=84] those of cifarfs too.
         """
-        mine = self._replace(benchmark=self.benchmark.partition("[")[0])._asdict()
+        mine = {name: {value} for name, value in self._asdict().items()}
+        mine["benchmark"].add(self.benchmark.partition("[")[0])
         return all(
-            mine[name] in (wanted if isinstance(wanted, list) else [wanted])
+            mine[name] & {*(wanted if isinstance(wanted, list) else [wanted])}
             for name, wanted in when.items()
         )
 
@@ -119,7 +86,8 @@ def parser_for(learner: type) -> jsonargparse.ArgumentParser:
     parser = jsonargparse.ArgumentParser(exit_on_error=False, add_help=False, usage="")
     given = set(list(inspect.signature(learner).parameters)[:2])  # the network and the way
     parser.add_class_arguments(learner, None, skip=given, as_group=True)
-    parser.add_class_arguments(Protocol, None, as_group=True)
+    for kind in SHARED:
+        parser.add_class_arguments(kind, None, as_group=True)
     return parser
 
 
@@ -164,7 +132,7 @@ def constructor_defaults(learner: type) -> dict[str, Setting]:
     The source is what stands in brackets at the end of the argument's documentation.
     """
     defaults, texts = {}, documentation(learner)
-    for thing in (learner, Protocol):
+    for thing in (learner, *SHARED):
         for name, parameter in inspect.signature(thing).parameters.items():
             if parameter.default is not inspect.Parameter.empty:
                 source = re.search(r"\[([^][]*)\]\.?$", texts.get(name, ""))
@@ -175,10 +143,11 @@ def constructor_defaults(learner: type) -> dict[str, Setting]:
 
 
 def documentation(learner: type) -> dict[str, str]:
-    """What each setting is, from the docstrings of the learner's constructor and of Protocol."""
+    """What each setting is, from the docstrings of the learner's constructor and of `SHARED`."""
+    own = inspect.getdoc(inspect.getattr_static(learner, "__init__"))
     return {
         parameter.arg_name: " ".join((parameter.description or "").split())
-        for doc in (inspect.getdoc(inspect.getattr_static(learner, "__init__")), Protocol.__doc__)
+        for doc in (own, *(kind.__doc__ for kind in SHARED))
         for parameter in parse_docstring(doc or "").params
     }
 
@@ -248,6 +217,14 @@ def _fill(settings: Mapping[str, Setting], job: Job, query: int) -> dict[str, Se
 
 
 def _check(settings: Mapping[str, Setting]) -> None:
+    asked = settings["pretrained_from"].value
+    for name, setting in settings.items():
+        given = name.startswith(f"{STAGE}_") and setting.origin in ("config", "flag")
+        if given and asked != STAGE:
+            raise UsageError(
+                f"--{name} is of a pre-training that is not asked for: "
+                f"add --pretrained_from {STAGE}"
+            )
     for name, setting in settings.items():
         least = int(name in POSITIVE)
         if isinstance(setting.value, int | float) and not setting.value >= least:

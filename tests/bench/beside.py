@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.bench.ours import maml_step, mann_step, problem, protonet_step
+from tests.bench.ours import NPBML_OFF, maml_step, mann_step, npbml_step, problem, protonet_step
 
 ROUNDS = 5
 
@@ -54,6 +54,12 @@ def protonet() -> str:
     return in_turn(step, theirs)
 
 
+def npbml(**options: Any) -> str:
+    """NPBML's update, beside that of MAML on the same parameters."""
+    return in_turn(npbml_step(**options), npbml_step(**NPBML_OFF))
+
+
+NPBML = "NPBML update beside MAML's on the same parameters, "
 MAML = "MAML update beside a plain loop, Conv4-{}, {} order"
 MEASUREMENTS = {
     MAML.format(32, "second"): lambda: maml(32, "second"),
@@ -65,6 +71,12 @@ MEASUREMENTS = {
     "MANN update beside its recurrence step by step, 16 sequences of 50": lambda: in_turn(
         mann_step(False), mann_step(True)
     ),
+    NPBML + "all of it": lambda: npbml(),
+    NPBML + "warp alone": lambda: npbml(loss="none", film=False),
+    NPBML + "FiLM alone": lambda: npbml(loss="none", warp=False),
+    NPBML + "L^S alone": lambda: npbml(loss="support", warp=False, film=False),
+    NPBML + "L^Q alone": lambda: npbml(loss="query", warp=False, film=False),
+    NPBML + "R alone": lambda: npbml(loss="regulariser", warp=False, film=False),
 }
 
 

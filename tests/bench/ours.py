@@ -50,7 +50,7 @@ def gather(normalise: bool) -> str:
     from datasets.episodic import EpisodicDataModule, MetaBatches
     from datasets.sampler import EpisodeSampler, key_of
     from datasets.store import Store
-    from zoo.settings import Protocol
+    from zoo.protocol import Protocol
 
     with tempfile.TemporaryFile() as file:
         file.write(np.random.default_rng(0).bytes(32 * 600 * 3 * 84 * 84))
@@ -173,6 +173,19 @@ def mann_step(plain: bool) -> Callable[[], Any]:
     return plain_step(learner, episode_of(5, 9, 1, tasks=16))
 
 
+NPBML_OFF = {"loss": "none", "warp": False, "film": False}  # MAML of the same parameters
+
+
+def npbml_step(**options: Any) -> Callable[[], Any]:
+    """NPBML's update, one task on 32x32 images, 5-way 5-shot, Conv4-64's last block and head."""
+    from baselines.npbml import NPBML
+    from tests.conftest import episode_of
+    from zoo.backbones import build_backbone
+
+    learner = NPBML(build_backbone("conv4", (3, 32, 32)), 5, **options)
+    return plain_step(learner, episode_of(5, 5, 15, tasks=1, image=(3, 32, 32)))
+
+
 def updates(step: Callable[[], Any]) -> str:
     """Updates a second, and the peak of anonymous memory of one."""
 
@@ -210,6 +223,7 @@ def folding(tasks: int) -> str:
     return f"{1000 / rate(work):.1f} ms"
 
 
+NPBML = "NPBML update, Conv4-64, 32x32, one task, 5-way 5-shot, "
 MAML = "MAML update, Conv4-{}, 84x84, 4 tasks, 5 steps, "
 MEASUREMENTS = {
     "episode indices, 5-way 5-shot 15 queries": indices,
@@ -226,6 +240,8 @@ MEASUREMENTS = {
     "MetaNet update, 28x28, one task, 5-way 1-shot": lambda: update(metanet_step(1)),
     "MetaNet update, 28x28, one task, 5-way 5-shot": lambda: update(metanet_step(5)),
     "MANN update, 16 sequences of 50": lambda: updates(mann_step(False)),
+    NPBML + "as published": lambda: updates(npbml_step()),
+    NPBML + "MAML of the same parameters": lambda: updates(npbml_step(**NPBML_OFF)),
     "MAML on Omniglot's Conv4-64, 5-way 1-shot, a task, one at a time": lambda: folding(1),
     "the same, eight at a time, folded into channels": lambda: folding(8),
 }

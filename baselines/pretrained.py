@@ -1,0 +1,55 @@
+"""Classifier-Baseline (Chen, Liu, Xu, Darrell & Wang, ICCV 2021). https://arxiv.org/abs/2003.04390
+
+Departures from the paper:
+
+1. Pre-training is the zoo's (`zoo/pretraining.py`), on the learner's backbone; the paper's is of
+   100 epochs on ResNet-12, in batches of 128 with a rate of 0.1.
+2. The paper's cosines have no temperature here; ours are multiplied by 10, which moves the `nll`
+   and no prediction.
+"""
+
+from torch import Tensor, nn
+
+from zoo import Episode, register
+from zoo.errors import UsageError
+from zoo.metric import MetricLearner, cosines, prototypes, squared_distances
+
+DISTANCES = ("cosine", "euclidean")
+SCALE = 10.0
+
+
+@register("pretrained")
+class Pretrained(MetricLearner):
+    """Classify a query by the nearest class mean of a pre-trained encoder's features."""
+
+    title = "Pre-trained"
+    family = "reference"
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        way: int,
+        *,
+        distance: str = "cosine",
+        batch_norm: str = "running",
+    ) -> None:
+        """Nothing is learned in episodes; what is before, `pretrained_from` says.
+
+        Args:
+            backbone: from images to D features.
+            way: N of the test episodes.
+            distance: cosine, or euclidean, as ProtoNet's [section 3.1].
+            batch_norm: constants of the pre-training [authors' code].
+        """
+        if distance not in DISTANCES:
+            raise UsageError(f"--distance {distance}: choose from {', '.join(DISTANCES)}")
+        super().__init__(backbone.requires_grad_(False), way, batch_norm=batch_norm)
+        self.distance = distance
+
+    def forward(self, episode: Episode) -> Tensor:
+        """Cosines to the class means (eq. 1 and 2), or minus distances: logits (T, N*Q, N)."""
+        z_support, z_query = self.embed(episode)
+        c = prototypes(z_support, episode.support.y, episode.way)
+        if self.distance == "cosine":
+            return SCALE * cosines(z_query, c)
+        return -squared_distances(z_query, c)

@@ -1,0 +1,204 @@
+"""The command ``zoo ablation``: a learner with parts of it left out, made and shown as a table.
+
+A composition root, like plan.py. What the rows are is declared in reports/ablations/.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import yaml
+
+import baselines  # noqa: F401  (fills the register)
+from datasets.benchmarks import find_benchmark
+from reports import ablation as reported
+from reports import published, records, tables
+from zoo.comparison import numbers, short
+from zoo.errors import UsageError
+from zoo.experiment import Run
+from zoo.files import write_text
+from zoo.jobs import execute, place_of, shape
+from zoo.plan import check_way, slug
+from zoo.protocol import STAGE
+from zoo.registry import learners, parse_variant
+from zoo.settings import constructor_defaults, parse_flags, parse_values
+
+FOLDER = Path(__file__).parent.parent / "reports" / "ablations"
+KEYS = {"title": str, "source": str, "way": int, "shot": int, "settings": dict, "rows": list}
+
+
+class Ablation(NamedTuple):
+    """What is declared of one."""
+
+    title: str
+    source: str
+    way: int
+    shot: int
+    settings: dict[str, Any]  # of every row
+    rows: dict[str, list[str]]  # variants by label: the best on validation is shown
+
+
+def ablation(options: argparse.Namespace) -> int:
+    """Make what is missing, then print and write the table."""
+    declared, benchmark = load(options.ablation), find_benchmark(options.benchmark)
+    if benchmark.regression:
+        raise UsageError(f"{benchmark.variant} is regression: ablations are of classification")
+    if options.budget == "none":
+        raise UsageError("--budget none: an ablation trains; choose from smoke, quick, paper")
+    way = check_way(benchmark, declared.way if options.way is None else options.way)
+    shot = declared.shot if options.shot is None else options.shot
+    given = by_learner(declared, options.flags)
+    place = place_of(options)
+    stores = place.open(benchmark)
+
+    def plan(variant: str, seed: int, **more: Any) -> Run:
+        key, own = parse_variant(variant)
+        settings = {**declared.settings, **given[key], **more}
+        return Run(
+            variant, options.benchmark, way=way, shot=shot, seed=seed, terms=options.terms,
+            budget=options.budget, place=place, stores=stores,
+            flags={name: value for name, value in settings.items() if name not in own},
+        )  # fmt: skip
+
+    planned, runs, status = plans(declared, options.seeds, plan)
+    print(f"{declared.title}: {benchmark.title}, terms {options.terms}, budget {options.budget}")
+    status |= execute(runs, options)
+    if options.dry_run:
+        return status
+    errors = {run.name: options.runs / run.name / "error.txt" for run in runs}
+    broke = {name: f"broke: {path} says why" for name, path in errors.items() if path.exists()}
+    planned["note"] = planned["note"].fillna(planned["run"].map(broke)).fillna("not measured")
+    measured, problems = records.load(options.results)
+    for problem in problems:
+        print(f"  {problem}", file=sys.stderr)
+    measured = measured[measured["run"].isin(errors)]
+    done = measured["run"][measured["status"] == "done"]
+    accuracies = {name: records.episodes(options.results, name)["accuracy"] for name in done}
+    found = reported.numbers(planned, measured, accuracies, published.published())
+    words = f"{declared.title}, {benchmark.title}, {shape(benchmark, runs[0].job)}"
+    text = tables.to_markdown(reported.table(found, words, declared.source))
+    same = [f"{name}={value}" for name, value in given[runs[0].job.learner].items()]
+    name = ["ablation", Path(options.ablation).stem, benchmark.variant, f"{way}w", f"{shot}s"]
+    stem = short(slug("-".join([*name, options.terms, options.budget, *same])))
+    write_text(options.results / f"{stem}.md", text)
+    write_text(options.results / f"{stem}.csv", reported.to_csv_frame(found).to_csv(index=False))
+    print(f"\n{text}\nThe table lies in {options.results / stem}.md, its numbers in {stem}.csv")
+    return status
+
+
+def plans(
+    declared: Ablation, seeds: str, plan: Callable[..., Run]
+) -> tuple[pd.DataFrame, list[Run], int]:
+    """Every run of every row, of one network and one pre-training: those of the first row.
+
+    Returns:
+        One line a row, variant and seed, as `reports.ablation.numbers` takes them; the runs, each
+        once; and 1 if one cannot be run, else 0.
+
+    Raises:
+        UsageError: the first row cannot be run.
+    """
+    lines: list[dict[str, Any]] = []
+    runs: dict[str, Run] = {}
+    for seed in numbers(seeds, "--seeds"):
+        first: Run | None = None
+        for label, variants in declared.rows.items():
+            for variant in variants:
+                line = {"row": label, "learner": variant, "own": parse_variant(variant)[1]}
+                lines.append({**line, "seed": seed, "run": None, "note": None})
+                try:
+                    run = alike(plan, variant, seed, first)
+                except UsageError as error:
+                    if first is None:
+                        raise
+                    lines[-1]["note"] = f"cannot be run: {error}"
+                    print(f"  {label}, {variant} cannot be run: {error}", file=sys.stderr)
+                    continue
+                first = first or run
+                lines[-1]["run"] = run.name
+                runs[run.name] = run
+    refused = any(line["note"] for line in lines)
+    return pd.DataFrame(lines), list(runs.values()), int(refused)
+
+
+def alike(plan: Callable[..., Run], variant: str, seed: int, first: Run | None) -> Run:
+    """A run from the network and the pre-training of the first row's."""
+    run = plan(variant, seed)
+    shared = {
+        name: setting.value
+        for name, setting in (first or run).settings.items()
+        if name.startswith(("backbone", STAGE))
+        and (name not in run.settings or run[name] != setting.value)
+    }
+    return plan(variant, seed, **shared) if shared else run
+
+
+def load(name: str) -> Ablation:
+    """The ablation of that name, or of a file of one's own.
+
+    Raises:
+        UsageError: there is none; or the file is not as it should be, or names a learner or an
+            option that there is not.
+    """
+    path = Path(name) if name.endswith(".yaml") else FOLDER / f"{name}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+        raise UsageError(f"no ablation {name!r}: there are {known}; or name a file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or content.keys() != KEYS.keys():
+        raise UsageError(f"{path}: expected {', '.join(KEYS)}")
+    for key, kind in KEYS.items():
+        if not isinstance(content[key], kind):
+            raise UsageError(f"{path}: {key}: expected {kind.__name__}, not {content[key]!r}")
+    rows: dict[str, list[str]] = {}
+    for row in content["rows"]:
+        match row:
+            case {"label": str(label), "learner": str(variant), **rest} if not rest:
+                rows[label] = [variant]
+            case {"label": str(label), "any_of": [*variants], **rest} if variants and not rest:
+                rows[label] = [str(variant) for variant in variants]
+            case _:
+                raise UsageError(f"{path}: {row!r}: expected label, and learner or any_of")
+    if not rows or len(rows) < len(content["rows"]):
+        raise UsageError(f"{path}: rows: expected some, each with a label of its own")
+    for variant in [variant for variants in rows.values() for variant in variants]:
+        key, own = parse_variant(variant)
+        try:
+            parse_values(learners.get(key), {**content["settings"], **own}, variant)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
+    return Ablation(**{**content, "rows": rows})
+
+
+def by_learner(declared: Ablation, flags: list[str]) -> dict[str, dict[str, Any]]:
+    """Flags such as ``--outer_lr 0.001``, typed: for each learner those that it has.
+
+    Updates are for those that learn: a reference does not.
+
+    Raises:
+        UsageError: a flag that none has, or a value of the wrong type.
+    """
+    groups: list[list[str]] = []
+    for word in flags:
+        if word.startswith("--") or not groups:
+            groups.append([])
+        groups[-1].append(word)
+    variants = [variant for variants in declared.rows.values() for variant in variants]
+    classes = {key: learners.get(key) for key, _ in map(parse_variant, variants)}
+    known = {key: {f"--{name}" for name in constructor_defaults(c)} for key, c in classes.items()}
+    for group in groups:
+        if not any(group[0].partition("=")[0] in names for names in known.values()):
+            parse_flags(next(iter(classes.values())), group)  # says what is meant perhaps
+    found = {}
+    for key, cls in classes.items():
+        words = [w for g in groups if g[0].partition("=")[0] in known[key] for w in g]
+        found[key] = parse_flags(cls, words)
+        if cls.family == "reference":
+            found[key].pop("updates", None)
+    return found
