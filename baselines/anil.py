@@ -7,12 +7,12 @@ Departures from the paper:
 2. As MAML's 4, 5 and 6.
 """
 
-import torch
 from torch import Tensor, nn
 
 from baselines.maml import MAML
-from zoo import Episode, Examples, call, register
-from zoo.backbones import Classifier, normalising
+from zoo import Episode, Params, call, register
+from zoo.backbones import Classifier
+from zoo.host import embed
 from zoo.inner_loop import shared
 
 
@@ -21,6 +21,7 @@ class ANIL(MAML):
     """Learn features that no task changes, and a head from which a few gradient steps solve it."""
 
     title = "ANIL"
+    adapts_encoder = False
     net: Classifier
 
     def __init__(
@@ -62,19 +63,15 @@ class ANIL(MAML):
             outer_lr=outer_lr,
         )
 
-    def forward(self, episode: Episode) -> Tensor:
-        """Embed every image once, adapt the head, classify the queries: logits (T, N*Q, N)."""
-        support, query = self.embed(episode)
-        head = self.adapt(self.net.head, Examples(support, episode.support.y))
-        return call(self.net.head, head, query)
+    def encode(self, episode: Episode) -> Episode:
+        """Features (T, n, D) of every image, each task's batch norm its own."""
+        body = self.net.backbone
+        return embed(body, shared(body, episode.tasks), episode, self.batch_norm)
 
-    def embed(self, episode: Episode) -> tuple[Tensor, Tensor]:
-        """Features (T, n, D) of support and query, each task's batch norm its own."""
-        body, support, query = self.net.backbone, episode.support.x, episode.query.x
-        theta = shared(body, len(query))
-        if self.batch_norm != "support":
-            return call(body, theta, support), call(body, theta, query)
-        rows = support.shape[1]
-        with normalising(body, support_rows=rows):
-            z = call(body, theta, torch.cat([support, query], 1))
-        return z[:, :rows], z[:, rows:]
+    def models(self, episode: Episode) -> Params:
+        """The head of each task, adapted on its support's features."""
+        return self.adapt(self.net.head, episode.support)
+
+    def predict(self, models: Params, episode: Episode) -> Tensor:
+        """Classify the queries by their features: logits (T, N*Q, N)."""
+        return call(self.net.head, models, episode.query.x)

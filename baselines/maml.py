@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo import Episode, Examples, Learner, Params, adapt, call, register
+from zoo import Episode, Examples, Params, adapt, call, register
 from zoo.backbones import Classifier, normalising
 from zoo.errors import UsageError
+from zoo.host import Host
 from zoo.inner_loop import MEMORY
 from zoo.layers import Fixed
 from zoo.losses import multi_step_weights, task_loss
@@ -31,7 +32,7 @@ MULTI_STEP = 0.15  # of the updates have a query loss after every step: 15 of 10
 
 
 @register("maml")
-class MAML(Learner):
+class MAML(Host):
     """Learn an initialisation from which a few gradient steps solve a task."""
 
     title = "MAML"
@@ -40,7 +41,7 @@ class MAML(Learner):
     way_equivariant = False
     gradient_based = True
     regression = True
-    wrappable = True
+    adapts_encoder = True
 
     def __init__(
         self,
@@ -96,9 +97,9 @@ class MAML(Learner):
         self.memory, self.clip = memory, clip
         self.transductive = self.batch_norm == "batch"
 
-    def forward(self, episode: Episode) -> Tensor:
-        """Adapt to each support set, then predict its queries: logits (T, N*Q, N)."""
-        return self.predict(self.adapt(self.net, episode.support), episode)
+    def models(self, episode: Episode) -> Params:
+        """theta' of each task."""
+        return self.adapt(self.net, episode.support)
 
     def adapt(self, net: nn.Module, support: Examples, after_step: Any = None) -> Params:
         """theta' = theta - alpha grad L_T(f_theta), several times (eq. 1)."""
@@ -114,14 +115,14 @@ class MAML(Learner):
             after_step=after_step,
         )
 
-    def predict(self, theta: Params, episode: Episode) -> Tensor:
+    def predict(self, models: Params, episode: Episode) -> Tensor:
         """f_theta' of the queries: logits (T, N*Q, N)."""
         support, query = episode.support.x, episode.query.x
         if self.batch_norm != "support":
-            return call(self.net, theta, query)
+            return call(self.net, models, query)
         x, rows = torch.cat([support, query], 1), support.shape[1]
         with normalising(self.net, support_rows=rows, fixed=Fixed(x)):
-            return call(self.net, theta, x)[:, rows:]
+            return call(self.net, models, x)[:, rows:]
 
     def meta_loss(self, episode: Episode) -> Tensor:
         """The query loss of theta'; with multi_step, at first of every step's theta."""

@@ -11,17 +11,17 @@ Departures from the paper:
 
 from torch import Tensor, nn
 
-from zoo import Episode, register
+from zoo import Episode, Examples, register
+from zoo.host import Host
 from zoo.metric import MetricLearner, prototypes, squared_distances
 
 
 @register("protonet")
-class ProtoNet(MetricLearner):
+class ProtoNet(MetricLearner, Host):
     """Classify a query by its distance to each class's mean support embedding."""
 
     title = "ProtoNet"
     family = "metric"
-    wrappable = True
 
     def __init__(
         self,
@@ -44,11 +44,19 @@ class ProtoNet(MetricLearner):
         super().__init__(backbone, way, batch_norm=batch_norm, outer_lr=outer_lr)
         self.halvings = halvings
 
-    def forward(self, episode: Episode) -> Tensor:
+    def encode(self, episode: Episode) -> Episode:
+        """f(x) of support and query in one pass, as the authors: (T, n, D)."""
+        z_support, z_query = self.embed(episode)
+        (_, y), (_, labels), way = episode
+        return Episode(Examples(z_support, y), Examples(z_query, labels), way)
+
+    def models(self, episode: Episode) -> Tensor:
+        """c_k, the mean of each class's features (eq. 1): (T, N, D)."""
+        return prototypes(*episode.support, episode.way)
+
+    def predict(self, models: Tensor, episode: Episode) -> Tensor:
         """Softmax over -d(f(x), c_k), squared Euclidean (eq. 2): logits (T, N*Q, N)."""
-        z_support, z_query = self.embed(episode)  # in one pass, as the authors
-        c = prototypes(z_support, episode.support.y, episode.way)  # (eq. 1)
-        return -squared_distances(z_query, c)
+        return -squared_distances(episode.query.x, models)
 
     def anneal(self, progress: float) -> float:
         """Halve the learning rate at equal distances."""

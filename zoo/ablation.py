@@ -23,7 +23,7 @@ from zoo.files import write_text
 from zoo.jobs import execute, place_of, shape
 from zoo.plan import check_way, slug
 from zoo.protocol import STAGE
-from zoo.registry import learners, parse_variant
+from zoo.registry import asked, parse_variant
 from zoo.settings import constructor_defaults, parse_flags, parse_values
 
 FOLDER = Path(__file__).parent.parent / "reports" / "ablations"
@@ -50,13 +50,13 @@ def ablation(options: argparse.Namespace) -> int:
         raise UsageError("--budget none: an ablation trains; choose from smoke, quick, paper")
     way = check_way(benchmark, declared.way if options.way is None else options.way)
     shot = declared.shot if options.shot is None else options.shot
-    given = by_learner(declared, options.flags)
+    given = by_variant(declared, options.flags)
     place = place_of(options)
     stores = place.open(benchmark)
 
     def plan(variant: str, seed: int, **more: Any) -> Run:
-        key, own = parse_variant(variant)
-        settings = {**declared.settings, **given[key], **more}
+        _, own = parse_variant(variant)
+        settings = {**declared.settings, **given[variant], **more}
         return Run(
             variant, options.benchmark, way=way, shot=shot, seed=seed, terms=options.terms,
             budget=options.budget, place=place, stores=stores,
@@ -80,7 +80,7 @@ def ablation(options: argparse.Namespace) -> int:
     found = reported.numbers(planned, measured, accuracies, published.published())
     words = f"{declared.title}, {benchmark.title}, {shape(benchmark, runs[0].job)}"
     text = tables.to_markdown(reported.table(found, words, declared.source))
-    same = [f"{name}={value}" for name, value in given[runs[0].job.learner].items()]
+    same = [f"{name}={value}" for name, value in next(iter(given.values())).items()]
     name = ["ablation", Path(options.ablation).stem, benchmark.variant, f"{way}w", f"{shot}s"]
     stem = short(slug("-".join([*name, options.terms, options.budget, *same])))
     write_text(options.results / f"{stem}.md", text)
@@ -168,16 +168,16 @@ def load(name: str) -> Ablation:
     if not rows or len(rows) < len(content["rows"]):
         raise UsageError(f"{path}: rows: expected some, each with a label of its own")
     for variant in [variant for variants in rows.values() for variant in variants]:
-        key, own = parse_variant(variant)
         try:
-            parse_values(learners.get(key), {**content["settings"], **own}, variant)
+            _, cls, own = asked(variant)
+            parse_values(cls, {**content["settings"], **own}, variant)
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from None
     return Ablation(**{**content, "rows": rows})
 
 
-def by_learner(declared: Ablation, flags: list[str]) -> dict[str, dict[str, Any]]:
-    """Flags such as ``--outer_lr 0.001``, typed: for each learner those that it has.
+def by_variant(declared: Ablation, flags: list[str]) -> dict[str, dict[str, Any]]:
+    """Flags such as ``--outer_lr 0.001``, typed: for each variant those that it has.
 
     Updates are for those that learn: a reference does not.
 
@@ -190,15 +190,15 @@ def by_learner(declared: Ablation, flags: list[str]) -> dict[str, dict[str, Any]
             groups.append([])
         groups[-1].append(word)
     variants = [variant for variants in declared.rows.values() for variant in variants]
-    classes = {key: learners.get(key) for key, _ in map(parse_variant, variants)}
-    known = {key: {f"--{name}" for name in constructor_defaults(c)} for key, c in classes.items()}
+    classes = {variant: asked(variant)[1] for variant in variants}
+    known = {v: {f"--{name}" for name in constructor_defaults(c)} for v, c in classes.items()}
     for group in groups:
         if not any(group[0].partition("=")[0] in names for names in known.values()):
             parse_flags(next(iter(classes.values())), group)  # says what is meant perhaps
     found = {}
-    for key, cls in classes.items():
-        words = [w for g in groups if g[0].partition("=")[0] in known[key] for w in g]
-        found[key] = parse_flags(cls, words)
+    for variant, cls in classes.items():
+        words = [w for g in groups if g[0].partition("=")[0] in known[variant] for w in g]
+        found[variant] = parse_flags(cls, words)
         if cls.family == "reference":
-            found[key].pop("updates", None)
+            found[variant].pop("updates", None)
     return found

@@ -22,7 +22,7 @@ from zoo.files import make_folder
 from zoo.kept import read
 from zoo.plan import SETTINGS, Place, check_tasks, check_way
 from zoo.protocol import STAGE
-from zoo.registry import format_value, learners, parse_variant
+from zoo.registry import asked, format_value
 from zoo.settings import Job, documentation, load_rows, parse_flags, parse_values, resolve
 
 
@@ -50,8 +50,7 @@ def place_of(options: argparse.Namespace) -> Place:
 
 def plan_run(options: argparse.Namespace, flags: list[str]) -> Run:
     """The run that ``zoo run`` asks for."""
-    key, _ = parse_variant(options.learner)
-    learner = learners.get(key)
+    _, learner, _ = asked(options.learner)
     learner_flags = parse_flags(learner, flags)
     return Run(
         options.learner,
@@ -86,10 +85,9 @@ def read_config(path: Path | None) -> Mapping[str, Any]:
 
 def explain(options: argparse.Namespace, flags: list[str]) -> str:
     """The settings of a learner on a benchmark: flag, value, what it is, where it comes from."""
-    key, overrides = parse_variant(options.learner)
-    learner = learners.get(key)
+    key, learner, overrides = asked(options.learner)
     benchmark = find_benchmark(options.benchmark)
-    check_tasks(key, benchmark)
+    check_tasks(learner, key, benchmark)
     way = check_way(benchmark, options.way)
     job = Job(key, benchmark.variant, way, options.shot, options.terms, options.budget)
     own = parse_values(learner, overrides, options.learner)

@@ -1,6 +1,6 @@
 """The contract every learner keeps: a meta-batch of episodes in, query logits out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,6 +52,7 @@ class Learner(pl.LightningModule):
     wrappable: bool = False
     embeds_alone: bool = False
     copies: tuple[nn.Module, ...] = ()  # of the backbone, that start from its pre-training too
+    host_key = ""  # of a plug-in, the learner whose rows of settings.yaml it takes too
 
     def __init__(
         self, net: nn.Module, way: int, *, batch_norm: str = "batch", outer_lr: float = 1e-3
@@ -70,6 +71,11 @@ class Learner(pl.LightningModule):
         # A network without batch norm has no mode of it, and is inductive by itself.
         self.batch_norm = batch_norm if set_batch_norm(net, batch_norm) else "none"
         self.outer_lr = outer_lr
+
+    @classmethod
+    def as_asked(cls, overrides: Mapping[str, Any]) -> type["Learner"]:
+        """The class that a variant means: this one, unless an override chooses another."""
+        return cls
 
     def forward(self, episode: Episode) -> Tensor:
         """Adapt to each support set and predict its query set: logits (T, N*Q, N).

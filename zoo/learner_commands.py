@@ -29,7 +29,7 @@ from zoo.files import write_text
 from zoo.learner import Learner
 from zoo.plan import SETTINGS, Place, build
 from zoo.protocol import SHARED_NAMES
-from zoo.registry import learners, parse_variant
+from zoo.registry import asked, format_variant, learners
 from zoo.settings import Job, load_rows, parse_values, resolve
 from zoo.skeleton import write_skeleton
 
@@ -59,8 +59,8 @@ def conforms(name: str) -> bool:
     Raises:
         UsageError: there is no such learner, or it cannot be built like this.
     """
-    key, overrides = parse_variant(name)
-    own = parse_values(learners.get(key), overrides, name)
+    key, cls, overrides = asked(name)
+    own = parse_values(cls, overrides, name)
     if given := own.keys() & SHARED_NAMES:
         raise UsageError(f"{name}: {', '.join(sorted(given))} is of runs; a check sets its own")
     Maker(key, own).usable()
@@ -126,13 +126,14 @@ class WatchedRun(Run):
 def short_run(make: Maker, folder: Path, stores: Any, dies_after: int | None = None) -> WatchedRun:
     """A run of a few updates, validated after every other."""
     place = Place(None, folder / "results", folder / "runs", "cpu", torch.get_num_threads())
-    flags, benchmark, shot = {**SHORT, **make.options}, "sinusoid", 5
+    flags, benchmark, shot = dict[str, Any](SHORT), "sinusoid", 5
     if not make.regression:
         flags |= {"backbone": BACKBONE, "train_way": 5}
         benchmark, shot = "glyphs", 1
     run = WatchedRun(
-        make.key, benchmark, shot=shot, budget="smoke", flags=flags, place=place, stores=stores
-    )
+        format_variant(make.key, dict(make.options)), benchmark, shot=shot, budget="smoke",
+        flags=flags, place=place, stores=stores,
+    )  # fmt: skip
     run.watch = Watch(dies_after)
     return run
 

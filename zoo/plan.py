@@ -23,7 +23,7 @@ from zoo.learner import Learner
 from zoo.place import Place
 from zoo.plugins import LOADED
 from zoo.protocol import SHARED_NAMES
-from zoo.registry import backbones, benchmarks, format_variant, learners, parse_variant
+from zoo.registry import asked, backbones, benchmarks, format_variant, learners, parse_variant
 from zoo.settings import (
     Job,
     Setting,
@@ -77,12 +77,12 @@ class Plan:
         Raises:
             UsageError: something that cannot be run; says what to change.
         """
-        key, overrides = parse_variant(learner)
-        self.cls: type[Learner] = learners.get(key)
+        self.cls: type[Learner]
+        key, self.cls, overrides = asked(learner)
         self.place = place or Place()
         self.benchmark: Benchmark = find_benchmark(benchmark)
         way = check_way(self.benchmark, way)
-        check_tasks(key, self.benchmark)
+        check_tasks(self.cls, key, self.benchmark)
         for flag, value, least in (("--shot", shot, 1), ("--seed", seed, 0)):
             if value < least:
                 raise UsageError(f"{flag} {value}: expected a number of at least {least}")
@@ -250,13 +250,13 @@ def check_way(benchmark: Benchmark, way: int | None) -> int:
     return 5 if way is None else way
 
 
-def check_tasks(learner: str, benchmark: Benchmark) -> None:
+def check_tasks(cls: type[Learner], learner: str, benchmark: Benchmark) -> None:
     """Refuse a learner that cannot do the tasks of a benchmark.
 
     Raises:
         UsageError: says which can.
     """
-    if benchmark.regression and not learners.get(learner).regression:
+    if benchmark.regression and not cls.regression:
         able = ", ".join(key for key in learners.names() if learners.get(key).regression)
         raise UsageError(
             f"{learner} does no regression, and {benchmark.key} is; choose from {able}"

@@ -174,6 +174,14 @@ def split_variants(text: str, separators: str = ", ") -> list[str]:
 learners = Registry("learner", "register")
 backbones = Registry("backbone", "register_backbone")
 benchmarks = Registry("benchmark", "register_benchmark")
+
+
+def asked(text: str) -> tuple[str, Any, dict[str, Any]]:
+    """Key, class and overrides of a learner as a variant names it."""
+    key, overrides = parse_variant(text)
+    return key, learners.get(key).as_asked(overrides), overrides
+
+
 register = learners.register
 register_backbone = backbones.register
 register_benchmark = benchmarks.register

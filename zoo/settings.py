@@ -39,14 +39,16 @@ class Job(NamedTuple):
     terms: str
     budget: str
 
-    def matches(self, when: Mapping[str, Any]) -> bool:
+    def matches(self, when: Mapping[str, Any], host: str = "") -> bool:
         """Whether a row's selectors all hold; a selector is a value or a list of values.
 
         A benchmark with options takes the rows of its key and those of just these options:
-        cifarfs[size=84] those of cifarfs too.
+        cifarfs[size=84] those of cifarfs too. A plug-in takes its host's rows.
         """
         mine = {name: {value} for name, value in self._asdict().items()}
         mine["benchmark"].add(self.benchmark.partition("[")[0])
+        if host:
+            mine["learner"] |= {host, f"{self.learner}[host={host}]"}
         return all(
             mine[name] & {*(wanted if isinstance(wanted, list) else [wanted])}
             for name, wanted in when.items()
@@ -154,7 +156,7 @@ def documentation(learner: type) -> dict[str, str]:
 
 def resolve(
     job: Job,
-    learner: type,
+    learner: Any,
     rows: Iterable[Mapping[str, Any]],
     *,
     query: int,
@@ -181,7 +183,7 @@ def resolve(
         UsageError: a value that no run can have.
     """
     settings = constructor_defaults(learner)
-    rows = [row for row in rows if job.matches(row["when"])]
+    rows = [row for row in rows if job.matches(row["when"], learner.host_key)]
     for name in ("settings", "terms", "budget"):
         for row in rows:
             if layer(row["when"]) == name:

@@ -13,7 +13,6 @@ from torch import Tensor
 from zoo.conformance.harness import BrokenError, DoesNotApplyError, Maker, check
 from zoo.episode import Episode, Examples
 from zoo.learner import Learner
-from zoo.registry import learners
 from zoo.settings import constructor_defaults, documentation
 
 
@@ -65,7 +64,7 @@ def one_task(batch: Episode, t: int) -> Episode:
 @check("its file opens with its citation and departures, and it has a title, family and sentence")
 def file_says_what_it_is(make: Maker) -> None:
     """As lists and tables show it."""
-    cls = learners.get(make.key)
+    cls = make.cls
     text = sys.modules[cls.__module__].__doc__ or ""
     first, _, _ = text.partition("\n")
     expect("https://" in first, "the file's first line is no citation with its link")
@@ -77,7 +76,7 @@ def file_says_what_it_is(make: Maker) -> None:
 @check("every setting is documented")
 def settings_are_documented(make: Maker) -> None:
     """So that ``run --help`` explains it."""
-    cls = learners.get(make.key)
+    cls = make.cls
     texts = documentation(cls)
     missing = [name for name in constructor_defaults(cls) if not texts.get(name)]
     expect(not missing, f"the constructor's docstring says nothing of {', '.join(missing)}")

@@ -71,8 +71,14 @@ class Maker:
         torch.manual_seed(seed)
         net = build_backbone("mlp", (1,)) if self.regression else build_backbone(BACKBONE, IMAGE)
         ways = way or (1 if self.regression else 5)
-        learner: Learner = learners.get(self.key)(net, ways, **self.options)
+        learner: Learner = self.cls(net, ways, **self.options)
         return learner
+
+    @property
+    def cls(self) -> type[Learner]:
+        """Of the learner, as its options choose."""
+        cls: type[Learner] = learners.get(self.key).as_asked(self.options)
+        return cls
 
     def usable(self) -> None:
         """Raise what its constructor refuses in words; other errors are for the checks to tell."""
@@ -97,7 +103,8 @@ class Maker:
 
 def makers(key: str, options: Mapping[str, Any] | None = None) -> Iterator[Maker]:
     """A learner as asked for, in every other batch-norm mode that it has, and on regression."""
-    cls, options = learners.get(key), options or {}
+    options = options or {}
+    cls = Maker(key, options).cls
     yield Maker(key, options)
     others = []
     if "batch_norm" in constructor_defaults(cls) and "batch_norm" not in options:
@@ -126,7 +133,7 @@ class Check(NamedTuple):
             return "fails", str(error)
         except Exception as error:
             frames = traceback.extract_tb(error.__traceback__)
-            own = inspect.getfile(learners.get(make.key))
+            own = inspect.getfile(make.cls)
             at = next((f for f in reversed(frames) if f.filename == own), frames[-1])
             text = " ".join(str(error).split())
             return "fails", f"{type(error).__name__}: {text:.200} ({at.filename}:{at.lineno})"

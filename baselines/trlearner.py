@@ -1,0 +1,138 @@
+"""TRLearner (Wang et al. 2024). https://arxiv.org/abs/2409.08474
+
+A reconstruction: the paper's equations could not be had, only its abstracts and a summary. Eq. 4-6
+here are as they are remembered, in the form of those of D3G (Yao et al., ICLR 2024, arXiv
+2302.02609), whose words the paper shares.
+
+Departures from the paper, as far as it is known:
+
+1. A task's representation g is the mean of its support's features, in regression each times its y;
+   it is a constant to the outer loop, so L_TR teaches the relations and the models, not g.
+2. Heads, weight, and how many other tasks have a say are not known; 0.5 is D3G's weight.
+3. Negative relations count as none; of a task without a related one there is no L_TR.
+4. What other tasks' models say is averaged as logits.
+5. In classification another task's labels are others. `say=aligned`: their classes are paired with
+   ours by the cosine of class means. `say=encoders`: their adapted encoder with our prototypes, for
+   hosts that adapt one; of ProtoNet and ANIL it would be the host's own prediction.
+6. `drawn=hardest` is for the adaptive sampler's draw of a task's meta-data.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from baselines.maml import MAML
+from zoo import Episode, Params, call, register
+from zoo.backbones import normalising
+from zoo.errors import UsageError
+from zoo.host import PlugIn, embed, taken
+from zoo.inner_loop import shared
+from zoo.losses import task_loss
+from zoo.metric import prototypes, squared_distances
+from zoo.task_relations import TaskRelations, aligned, strongest
+from zoo.task_scores import hardest
+
+SAY, DRAWN = ("aligned", "encoders"), ("all", "hardest")
+
+
+class Related(PlugIn):
+    """A host whose models are held to agree with those of related tasks."""
+
+    title = "TRLearner"
+    without = ("multi_step",)
+    net: Any
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        way: int,
+        *,
+        host: str = "maml",
+        weight: float = 0.5,
+        heads: int = 4,
+        others: int | None = 4,
+        say: str = "aligned",
+        drawn: str = "all",
+        **settings: Any,
+    ) -> None:
+        """Beside these, it takes all settings of its host.
+
+        Args:
+            backbone: from images to D features.
+            way: N, as the host has it.
+            host: the learner that it is a plug-in of.
+            weight: lambda, of the consistency term [0.5 in D3G].
+            heads: of the similarity [not known].
+            others: how many tasks have a say in each, the most related; null for all [not known].
+            say: how others classify: aligned, their classes paired with ours; or encoders, theirs
+                with our prototypes [not known].
+            drawn: what represents a task: all of its support, or the hardest half of each class
+                [not known].
+            **settings: of the host.
+        """
+        for name, value, known in (("say", say, SAY), ("drawn", drawn, DRAWN)):
+            if value not in known:
+                raise UsageError(f"{name} {value}: choose from {', '.join(known)}")
+        if say == "encoders" and not self.adapts_encoder:
+            raise UsageError(f"say encoders: {host} adapts no encoder; leave it out")
+        super().__init__(backbone, way, **settings)
+        self.weight, self.others, self.say, self.drawn = weight, others, say, drawn
+        self.relations = TaskRelations(backbone.features, heads)  # type: ignore[arg-type]
+        self.joint_tasks = True
+
+    def meta_loss(self, episode: Episode) -> Tensor:
+        """The host's loss and lambda L_TR, averaged over the tasks (eq. 6)."""
+        if episode.tasks < 2:
+            raise UsageError("TRLearner relates tasks: --meta_batch must be at least 2")
+        known = self.encode(episode)
+        models = self.models(known)
+        own = task_loss(self.predict(models, known), episode.query.y)
+        return (own + self.weight * self.consistency(models, known, episode)).mean()
+
+    def consistency(self, models: Any, known: Episode, episode: Episode) -> Tensor:
+        """L_TR, the loss of what related tasks' models say of each task's queries (eq. 5): (T,)."""
+        (_, y), way = episode.support, episode.way
+        z, regression = self.features(known, episode), y.is_floating_point()
+        others, weights = strongest(self.relations(self.represent(z, y, way)), self.others)
+        means = None if regression or self.say == "encoders" else prototypes(z, y, way)
+        said = torch.zeros(())
+        for j, m in zip(others.T, weights.T, strict=True):
+            theirs = taken(models, j)
+            if self.say == "encoders" and not regression:
+                logits = self.by_encoders(theirs, episode)
+            else:
+                logits = self.predict(theirs, known)
+            if means is not None:  # their ways in the order of ours
+                ways = aligned(means, means[j]).unsqueeze(1)
+                logits = logits.take_along_dim(ways, 2)
+            said = said + m.view(-1, 1, 1) * logits
+        return task_loss(said, episode.query.y) * (weights.sum(1) > 0)
+
+    def features(self, known: Episode, episode: Episode) -> Tensor:
+        """Of the support, by what the outer loop learned, as constants: (T, N*K, D)."""
+        if known is not episode:
+            return known.support.x.detach()
+        net, x = self.net.backbone, episode.support.x
+        with torch.no_grad(), normalising(net, support_rows=x.shape[1], track=False):
+            return call(net, shared(net, len(x)), x)
+
+    def represent(self, z: Tensor, y: Tensor, way: int) -> Tensor:
+        """g, what each task is known by: features (T, N*K, D) -> (T, D)."""
+        if y.is_floating_point():
+            if self.drawn == "hardest":
+                raise UsageError("drawn hardest: is for classes; in regression leave it out")
+            return (z * y.mean(-1, keepdim=True)).mean(1)
+        return (hardest(z, y, way) if self.drawn == "hardest" else z).mean(1)
+
+    def by_encoders(self, theta: Params, episode: Episode) -> Tensor:
+        """Nearest class means in the features of others' adapted encoders: logits (T, N*Q, N)."""
+        start = "backbone."
+        theirs = {n.removeprefix(start): p for n, p in theta.items() if n.startswith(start)}
+        z = embed(self.net.backbone, theirs, episode, self.batch_norm)
+        return -squared_distances(z.query.x, prototypes(*z.support, episode.way))
+
+
+@register("trlearner")
+class TRLearner(Related, MAML):
+    """Hold the models of related tasks to agree: a reconstruction, a plug-in on other learners."""
