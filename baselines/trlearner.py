@@ -40,6 +40,7 @@ class Related(PlugIn):
     """A host whose models are held to agree with those of related tasks."""
 
     title = "TRLearner"
+    remark = "TRLearner: a reconstruction, its paper's equations could not be had"
     without = ("multi_step",)
     net: Any
 

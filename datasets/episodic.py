@@ -144,6 +144,7 @@ class EpisodicDataModule(pl.LightningDataModule):
                 run = seed
             self.samplers[split] = store.sampler(*shape, key_of(split, run))
         self.tested = 0  # test episodes already recorded by an earlier process
+        self.chosen_from: Callable[[MetaBatches], MetaBatches] | None = None  # of training alone
 
     def setup(self, stage: str) -> None:
         """Move the images to the GPU where there is one and they fit into half of what is free."""
@@ -155,8 +156,9 @@ class EpisodicDataModule(pl.LightningDataModule):
                     self.stores[split] = store.to(device)
 
     def train_dataloader(self) -> MetaBatches:
-        """Training episodes 0, 1, ... of the seed."""
-        return self._batches("train", self.train_episodes)
+        """Training episodes 0, 1, ... of the seed, or those that are chosen instead."""
+        plain = self._batches("train", self.train_episodes)
+        return self.chosen_from(plain) if self.chosen_from else plain
 
     def val_dataloader(self) -> MetaBatches | list[MetaBatches]:
         """The fixed validation episodes; none where there are no validation classes."""

@@ -126,6 +126,7 @@ def departures(cell: Cell, common: dict[str, str]) -> list[str]:
     """The footnotes that a cell needs: what is not as usual, transductive, unlike its rivals."""
     run = cell.runs[0]
     texts = [text for part, text in protocol(run).items() if text != common[part]]
+    texts += [run["remark"]] if isinstance(run["remark"], str) else []
     texts += [TRANSDUCTIVE] * bool(run["transductive"]) + [cell.unlike] * bool(cell.unlike)
     return texts
 

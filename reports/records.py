@@ -17,6 +17,7 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "learner": ("learner", str),
     "variant": ("variant", dict),
     "title": ("title", str),
+    "remark": ("remark", str | None),
     "benchmark": ("benchmark", str),
     "way": ("way", int | None),
     "shot": ("shot", int | None),

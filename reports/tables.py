@@ -227,7 +227,8 @@ def _heading(at: Column) -> str:
 
 
 def _label(run: Run) -> str:
-    overrides = paper.format_overrides(run["variant"])
+    own = {name: value for name, value in run["variant"].items() if name != "host"}
+    overrides = paper.format_overrides(own)  # a plug-in's title names its host
     return one_line(f"{run['title']} [{overrides}]" if overrides else run["title"])
 
 

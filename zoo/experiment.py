@@ -239,6 +239,7 @@ class Run(Plan):
             "learner": self.job.learner,
             "title": self.cls.title or self.job.learner,
             "variant": self.changed,
+            "remark": self.cls.remark or None,
             "benchmark": self.job.benchmark,
             "way": None if self.benchmark.regression else self.job.way,
             "shot": self.job.shot,

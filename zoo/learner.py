@@ -52,6 +52,7 @@ class Learner(pl.LightningModule):
     wrappable: bool = False
     embeds_alone: bool = False
     copies: tuple[nn.Module, ...] = ()  # of the backbone, that start from its pre-training too
+    remark = ""  # what tables must say of its numbers
     host_key = ""  # of a plug-in, the learner whose rows of settings.yaml it takes too
 
     def __init__(

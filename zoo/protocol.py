@@ -14,6 +14,8 @@ class Protocol:
         train_query: Q of the training episodes; null for the test's.
         query: Q of the validation and test episodes; null for the benchmark's.
         meta_batch: T, tasks of one update.
+        sampler: plain, training episodes as they are drawn; or adaptive, chosen from four times as
+            many by diversity, entropy and difficulty of their features (Wang et al., IJCV 2024).
         micro_batch: tasks computed at once; null for what suits the learner and the device.
         updates: outer-loop updates.
         validations: how often validation episodes are run, at equal distances; the next smaller
@@ -28,6 +30,7 @@ class Protocol:
     train_query: int | None = None
     query: int | None = None
     meta_batch: int = 4
+    sampler: str = "plain"
     micro_batch: int | None = None
     updates: int = 60000
     validations: int = 10

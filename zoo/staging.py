@@ -24,7 +24,7 @@ from zoo.files import locked, write_atomically, write_json
 from zoo.kept import SCHEMA, check_fit, named, read
 from zoo.learner import Learner
 from zoo.pretraining import Pretrain
-from zoo.protocol import STAGE
+from zoo.protocol import STAGE, Protocol
 from zoo.settings import Setting
 from zoo.stage import Stage, seeded, stage_hash
 
@@ -232,12 +232,18 @@ def pretraining(
 
 
 def only_asked(settings: Mapping[str, Setting]) -> dict[str, Setting]:
-    """Without the settings of a pre-training that is not asked for, or was made by other ones."""
+    """Without the settings of what is not asked for: a pre-training, or another sampler.
+
+    So runs from before there was such a thing keep their names.
+    """
     source = settings["pretrained_from"].value
     return {
         name: setting
         for name, setting in settings.items()
-        if not name.startswith(STAGE)
-        or source == STAGE
-        or (source is not None and name == "pretrained_from")
+        if (name != "sampler" or setting.value != Protocol.sampler)
+        and (
+            not name.startswith(STAGE)
+            or source == STAGE
+            or (source is not None and name == "pretrained_from")
+        )
     }

@@ -5,9 +5,11 @@ noise and distortion, SIGMA and EPSILON, mean the same in every network.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.backbones import normalising
+from zoo.episode import Examples
 from zoo.metric import by_class, prototypes, squared_distances
 
 SIGMA, EPSILON = 0.1, 0.1  # ASr's code
@@ -53,6 +55,28 @@ def hardest(z: Tensor, y: Tensor, way: int) -> Tensor:
     classes = by_class(z.mT, y, way).permute(0, 2, 3, 1)
     kept = scores.topk(-(-scores.shape[-1] // 2)).indices
     return classes.take_along_dim(kept.unsqueeze(-1), 2).flatten(1, 2)
+
+
+def task_scores(net: nn.Module, support: Examples, way: int) -> Tensor:
+    """Diversity, entropy and difficulty of each task, each in deviations from the mean, summed.
+
+    Features are those of the network as it is, each task's batch norm its own.
+
+    Args:
+        net: from images to D features.
+        support: of C tasks, x (C, N*K, *image).
+        way: N.
+
+    Returns:
+        (C,).
+    """
+    x, y = support
+    with torch.no_grad(), normalising(net, track=False):
+        z = torch.stack([net(task) for task in x])
+    parts = torch.stack([diversity(z), entropy(z, y, way), difficulty(z, y, way).sum(-1)])
+    apart = parts - parts.mean(-1, keepdim=True)
+    spread = apart.square().mean(-1, keepdim=True).sqrt()
+    return (apart / spread.where(spread > 0, 1)).sum(0)
 
 
 def _logdet(rows: Tensor) -> Tensor:
