@@ -1,6 +1,7 @@
 """Tests on features: every image that the test uses is embedded once."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import zoo.callbacks
 from datasets.episodic import FEATURE_TASKS
 from tests.test_episodic import SETTINGS, coded, module
 from tests.test_experiment import SMALL, KilledError, kill_at, numbers_of, plan
+from tests.test_settings import NO_EPISODES
 from zoo import learners
 from zoo.errors import UsageError
 from zoo.experiment import Run
@@ -66,8 +68,13 @@ def test_a_test_begun_with_other_batches_is_not_gone_on_with():
         data.test_dataloader()
 
 
+def flags(key: str) -> dict[str, Any]:
+    """References learn nothing in episodes; here nothing before them either."""
+    return FLAGS | ({"updates": 0, "pretrained_from": None} if key in NO_EPISODES else {})
+
+
 def alone(key: str, stores, folder) -> Run:
-    run = plan(folder, stores, key, flags=FLAGS)
+    run = plan(folder, stores, key, flags=flags(key))
     if not run.learner.embeds_alone:
         pytest.skip("not embeds_alone")
     return run
@@ -91,7 +98,7 @@ def test_the_record_is_that_of_the_images(key, stores, tmp_path):
     store, indices = stores["test"], run.data.test_indices()
     rows = store.offsets[indices.classes][..., None] + indices.images
     assert sum(embedded) == len(np.unique(rows))
-    ordinary = plan(tmp_path / "images", stores, key, flags=FLAGS)
+    ordinary = plan(tmp_path / "images", stores, key, flags=flags(key))
     ordinary.learner.embeds_alone = False
     ordinary.train = lambda *_: None
     ordinary.execute(progress=False)
@@ -110,8 +117,8 @@ def test_a_killed_test_goes_on_with_the_same_bits(key, stores, tmp_path, monkeyp
     monkeypatch.setattr(zoo.callbacks, "SECONDS_BETWEEN_SAVES", -1.0)
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         kill_at(patch, "on_test_batch_end", 2)
-        plan(tmp_path / "killed", stores, key, flags=FLAGS).execute(progress=False)
-    killed = plan(tmp_path / "killed", stores, key, flags=FLAGS)
+        plan(tmp_path / "killed", stores, key, flags=flags(key)).execute(progress=False)
+    killed = plan(tmp_path / "killed", stores, key, flags=flags(key))
     record = killed.execute(progress=False)
     assert record["test_passes_begun"] == 1
     assert killed.data.tested == 2 * FEATURE_TASKS

@@ -8,7 +8,7 @@ import inspect
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from zoo.plugins import of_file
 class Run(Plan):
     """A plan, and carrying it out."""
 
-    staged: list[dict[str, Any]]  # what the record says of each stage
+    staged: Sequence[dict[str, Any]] = ()  # what the record says of each stage
 
     @property
     def record_path(self) -> Path:
