@@ -9,7 +9,7 @@ from zoo import learners
 from zoo.backbones import build_backbone
 from zoo.errors import UsageError
 from zoo.protocol import SHARED_NAMES, Protocol
-from zoo.registry import backbones, benchmarks
+from zoo.registry import asked, backbones, benchmarks
 from zoo.settings import (
     Job,
     constructor_defaults,
@@ -35,7 +35,7 @@ def solve(job=JOB, rows=ROWS, **options):
 def test_every_key_of_the_file_is_an_argument(row):
     chosen = row["when"].get("learner", learners.names())
     for key in [chosen] if isinstance(chosen, str) else chosen:
-        known = constructor_defaults(learners.get(key))
+        known = constructor_defaults(asked(key)[1])
         if "learner" in row["when"]:
             assert set(row["set"]) <= set(known)
         else:
@@ -63,6 +63,25 @@ def test_every_combination_resolves(key, benchmark, terms, budget):
 def test_every_setting_is_documented(key):
     cls = learners.get(key)
     assert set(constructor_defaults(cls)) <= set(documentation(cls))
+
+
+@pytest.mark.parametrize("host", ["anil", "maml", "metasgd", "protonet", "tnet"])
+@pytest.mark.parametrize("benchmark", ["omniglot", "miniimagenet", "cifarfs", "glyphs", "sinusoid"])
+@pytest.mark.parametrize("budget", ["smoke", "quick", "paper"])
+def test_a_plug_in_has_its_hosts_settings(host, benchmark, budget):
+    """But ProtoNet's one task an update: four, so a quarter of the updates."""
+    job = Job(host, benchmark, 5, 1, "paper", budget)
+    own, _ = solve(job)
+    variant = f"trlearner[host={host}]"
+    theirs, _ = resolve(job._replace(learner="trlearner"), asked(variant)[1], ROWS, query=5)
+    differ = {name for name in own.keys() & theirs.keys() if own[name][:2] != theirs[name][:2]}
+    assert own.keys() - theirs.keys() <= {"multi_step"}
+    if host != "protonet":
+        assert not differ
+    else:
+        assert differ <= {"meta_batch", "updates"}
+        tasks = [s["meta_batch"].value * s["updates"].value for s in (own, theirs)]
+        assert budget == "smoke" or tasks[1] == pytest.approx(tasks[0], rel=0.07)
 
 
 def layers(*names):

@@ -72,11 +72,12 @@ def task_scores(net: nn.Module, support: Examples, way: int) -> Tensor:
     """
     x, y = support
     with torch.no_grad(), normalising(net, track=False):
-        z = torch.stack([net(task) for task in x])
+        z = torch.stack([net(task) for task in x]).double()
     parts = torch.stack([diversity(z), entropy(z, y, way), difficulty(z, y, way).sum(-1)])
     apart = parts - parts.mean(-1, keepdim=True)
     spread = apart.square().mean(-1, keepdim=True).sqrt()
-    return (apart / spread.where(spread > 0, 1)).sum(0)
+    alike = spread <= 1e-9 * parts.abs().mean(-1, keepdim=True)  # entropy at one shot, but rounding
+    return (apart / spread.where(~alike, torch.inf)).sum(0)
 
 
 def _logdet(rows: Tensor) -> Tensor:
