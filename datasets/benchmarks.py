@@ -3,7 +3,7 @@
 Nothing heavy is imported until images are opened, so that listing benchmarks costs nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -88,6 +88,11 @@ class Benchmark:
     def lists(self) -> Lists:
         """The published class list of each split."""
         raise NotImplementedError
+
+    @property
+    def superclasses(self) -> Mapping[str, str]:
+        """The superclass of each class; empty where none is published."""
+        return {}
 
     def readers(self) -> list[type["Reader"]]:
         """The readers of its published forms, the preferred one first."""
@@ -191,6 +196,11 @@ class _Cifar100(_Sized):
     def source(self) -> Benchmark:
         """The images as they are published."""
         return type(self)()
+
+    @property
+    def superclasses(self) -> Mapping[str, str]:
+        """One of CIFAR-100's 20 for each class."""
+        return published.coarse_names()
 
 
 @register_benchmark("cifarfs")

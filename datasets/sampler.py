@@ -117,11 +117,15 @@ class EpisodeSampler:
         ]
         return Indices(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
 
+    def classes(self, numbers: NDArray[np.uint64], keys: NDArray[np.uint64]) -> Integers:
+        """The classes of episodes, of which each has a number and a key: (T, N)."""
+        return draw(keys, np.full(len(numbers), len(self.counts)), self.way)
+
     def _chunk(self, numbers: NDArray[np.uint64]) -> Indices:
         tasks, way, shot = len(numbers), self.way, self.shot
         episode = derive(self.key, numbers)
         stream = [derive(episode, np.full(1, s, np.uint64)) for s in range(3)]
-        classes = draw(stream[0], np.full(tasks, len(self.counts)), way)
+        classes = self.classes(numbers, stream[0])
         keys = derive(stream[1][:, None], np.arange(way, dtype=np.uint64)).ravel()
         images = draw(keys, self.counts[classes].ravel(), self.query + shot)
         order = draw(stream[2], np.full(tasks, way * shot), way * shot)

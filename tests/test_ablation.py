@@ -15,7 +15,7 @@ from reports.tables import to_markdown
 from tests.test_cli import ROOT, folders
 from zoo import learners
 from zoo.__main__ import main
-from zoo.ablation import by_learner, load
+from zoo.ablation import by_variant, load
 from zoo.errors import UsageError
 from zoo.experiment import Run
 from zoo.plan import SETTINGS
@@ -332,9 +332,12 @@ def test_a_file_with_a_mistake_is_named(old, new, says, small, tmp_path):
 
 def test_flags_go_to_the_rows_that_have_them(small):
     flags = ["--inner_lr", "0.3", "--val_episodes=5", "--updates", "9"]
-    given = by_learner(load(small), flags)
-    assert given["maml"] == {"inner_lr": 0.3, "val_episodes": 5, "updates": 9}
-    assert given["pretrained"] == {"val_episodes": 5}
+    given = by_variant(load(small), flags)
+    kinds = {variant.partition("[")[0] for variant in given}
+    assert kinds == {"maml", "pretrained"}
+    for variant, values in given.items():
+        learns = variant.startswith("maml")
+        assert values == {"val_episodes": 5} | ({"inner_lr": 0.3, "updates": 9} if learns else {})
 
 
 def test_make_knows_it():

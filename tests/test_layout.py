@@ -22,6 +22,8 @@ COMPOSITION_ROOTS = {
     for name in (
         "place",
         "staging",
+        "choosing",
+        "study",
         "plan",
         "experiment",
         "jobs",

@@ -63,7 +63,7 @@ def ablation(options: argparse.Namespace) -> int:
             flags={name: value for name, value in settings.items() if name not in own},
         )  # fmt: skip
 
-    planned, runs, status = plans(declared, options.seeds, plan)
+    planned, runs, status = plans(declared, options.seeds or "0", plan)
     print(f"{declared.title}: {benchmark.title}, terms {options.terms}, budget {options.budget}")
     status |= execute(runs, options)
     if options.dry_run:

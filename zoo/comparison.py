@@ -38,7 +38,7 @@ def comparison(options: argparse.Namespace) -> int:
     if options.ways or not benchmark.regression:
         ways = list(numbers(options.ways or "5", "--ways"))
     axes: tuple[Iterable[int | None], Iterator[int], Iterator[int]]
-    axes = (ways, numbers(shots, "--shots"), numbers(options.seeds, "--seeds"))
+    axes = (ways, numbers(shots, "--shots"), numbers(options.seeds or "0", "--seeds"))
     place = place_of(options)
     stores = place.open(benchmark)
 

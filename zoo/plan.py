@@ -7,18 +7,18 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
 import baselines  # noqa: F401  (fills the register)
-from datasets.adaptive import AdaptiveBatches
 from datasets.benchmarks import Benchmark, find_benchmark
 from datasets.episodic import EpisodicDataModule
 from datasets.store import Store
 from zoo.backbones import Backbone, build_backbone
+from zoo.choosing import choose_tasks
 from zoo.errors import UsageError
 from zoo.learner import Learner
 from zoo.place import Place
@@ -35,12 +35,10 @@ from zoo.settings import (
     resolve,
 )
 from zoo.staging import only_asked, staged
-from zoo.task_scores import task_scores
 
 SCHEMA = 1
 SETTINGS = Path(__file__).parent.parent / "baselines" / "settings.yaml"
 SMALL_IMAGE = 32  # pixels a side; up to that, several tasks at once are faster on a CPU
-SAMPLERS = ("plain", "adaptive")
 FUNCTIONS = 100  # tasks of a regression evaluated at once
 
 
@@ -104,7 +102,6 @@ class Plan:
             config=config,
             flags=flags,
         )
-        check_sampler(self["sampler"], self.benchmark)
         self.settings = only_asked(self.settings)
         self.stores = stores or self.place.open(self.benchmark)
         pl.seed_everything(seed, verbose=False)
@@ -166,14 +163,7 @@ class Plan:
             eval_batch=self.eval_batch,
             size=self.benchmark.image[1:],
         )
-        if "sampler" in self.settings:
-            data.chosen_from = partial(
-                AdaptiveBatches,
-                meta_batch=self["meta_batch"],
-                seed=seed,
-                scores=partial(task_scores, self.backbone),
-                normalise=data.normalise,
-            )
+        choose_tasks(data, self.settings, self.benchmark, self.backbone, seed)
         return data
 
     def _tasks_at_once(self) -> tuple[int, int]:
@@ -274,18 +264,6 @@ def check_tasks(cls: type[Learner], learner: str, benchmark: Benchmark) -> None:
         raise UsageError(
             f"{learner} does no regression, and {benchmark.key} is; choose from {able}"
         )
-
-
-def check_sampler(name: str, benchmark: Benchmark) -> None:
-    """Refuse a sampler that there is not, or not for these tasks.
-
-    Raises:
-        UsageError: says which there are.
-    """
-    if name not in SAMPLERS:
-        raise UsageError(f"--sampler {name}: choose from {', '.join(SAMPLERS)}")
-    if benchmark.regression and name != "plain":
-        raise UsageError(f"--sampler {name}: chooses by classes; {benchmark.key} is regression")
 
 
 def slug(text: str) -> str:

@@ -16,6 +16,7 @@ class Protocol:
         meta_batch: T, tasks of one update.
         sampler: plain, training episodes as they are drawn; or adaptive, chosen from four times as
             many by diversity, entropy and difficulty of their features (Wang et al., IJCV 2024).
+        superclasses: how many superclasses the classes of an update's tasks are from; null for all.
         micro_batch: tasks computed at once; null for what suits the learner and the device.
         updates: outer-loop updates.
         validations: how often validation episodes are run, at equal distances; the next smaller
@@ -31,6 +32,7 @@ class Protocol:
     query: int | None = None
     meta_batch: int = 4
     sampler: str = "plain"
+    superclasses: int | None = None
     micro_batch: int | None = None
     updates: int = 60000
     validations: int = 10
@@ -71,6 +73,7 @@ class Pretraining:
 
 
 SHARED = (Protocol, Pretraining)
+LATER = {name: getattr(Protocol, name) for name in ("sampler", "superclasses")}
 SHARED_NAMES = {f.name for kind in SHARED for f in fields(kind)}
 STAGE = "pretrain"  # its name, and how the names of its settings begin
 POSITIVE = {

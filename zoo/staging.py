@@ -24,7 +24,7 @@ from zoo.files import locked, write_atomically, write_json
 from zoo.kept import SCHEMA, check_fit, named, read
 from zoo.learner import Learner
 from zoo.pretraining import Pretrain
-from zoo.protocol import STAGE, Protocol
+from zoo.protocol import LATER, STAGE
 from zoo.settings import Setting
 from zoo.stage import Stage, seeded, stage_hash
 
@@ -232,7 +232,7 @@ def pretraining(
 
 
 def only_asked(settings: Mapping[str, Setting]) -> dict[str, Setting]:
-    """Without the settings of what is not asked for: a pre-training, or another sampler.
+    """Without the settings of what is not asked for: a pre-training, or another choice of tasks.
 
     So runs from before there was such a thing keep their names.
     """
@@ -240,7 +240,7 @@ def only_asked(settings: Mapping[str, Setting]) -> dict[str, Setting]:
     return {
         name: setting
         for name, setting in settings.items()
-        if (name != "sampler" or setting.value != Protocol.sampler)
+        if (name not in LATER or setting.value != LATER[name])
         and (
             not name.startswith(STAGE)
             or source == STAGE

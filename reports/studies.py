@@ -1,0 +1,149 @@
+"""The table and the figure of a study: learners beside others, pair by pair."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reports.cells import Run, runs_of
+from reports.published import counted
+from reports.statistics import crossed_interval
+from reports.tables import METRICS, NONE, failures, marked, one_line
+
+SIDES = ("first", "second")
+INTERVAL = {
+    False: "± is the 95 % interval over test episodes: a claim about these trained weights.",
+    True: "± is the 95 % interval for a new seed and new test episodes.",
+}
+
+
+def numbers(
+    planned: pd.DataFrame, measured: pd.DataFrame, values: Mapping[str, pd.Series]
+) -> pd.DataFrame:
+    """Each pair on each kind of tasks: both means, and their paired difference.
+
+    Args:
+        planned: one line a run. Columns: `tasks`, `pair`, `side` (first or second), `seed`, `run`,
+            `note`, why it has none.
+        measured: as `records.load` returns it.
+        values: by run, of each test episode: accuracy, or in regression the squared error.
+
+    Returns:
+        One line for each of tasks and pair: `metric`; `first`, `second` and `difference`, raw, with
+        half-widths of 95 % intervals (`_ci95`); `seeds`, that both have; `marks`, for footnotes;
+        `runs`. nan where there is none.
+    """
+    records = {run["run"]: run for run in runs_of(measured)}
+    lines = []
+    for (tasks, pair), line in planned.groupby(["tasks", "pair"], sort=False):
+        names = {side: dict(part[["seed", "run"]].values) for side, part in line.groupby("side")}
+        runs = [records[name] for name in line["run"] if name in records]
+        marks = list(dict.fromkeys(run["remark"] for run in runs if isinstance(run["remark"], str)))
+        marks += failures(runs) + list(dict.fromkeys(line["note"].dropna()))
+        done = {s: {k for k, run in names.get(s, {}).items() if run in values} for s in SIDES}
+        seeds = sorted(done["first"] & done["second"])
+        row: dict[str, Any] = {"tasks": tasks, "pair": pair, "seeds": seeds, "marks": marks}
+        if seeds:
+            a, b = (pd.DataFrame({k: values[names[s][k]] for k in seeds}).dropna().T for s in SIDES)
+            shared = a.columns.intersection(b.columns)
+            parts = {"first": a[shared], "second": b[shared], "difference": b[shared] - a[shared]}
+            for name, part in parts.items():
+                row[name], row[f"{name}_ci95"] = crossed_interval(part.to_numpy())
+            row["metric"] = "mse" if pd.isna(runs[0].get("accuracy")) else "accuracy"
+            row["runs"] = [names[s][k] for s in SIDES for k in seeds]
+            whole = line["seed"].nunique()
+            if len(seeds) < whole:
+                marks.append(f"of {counted(len(seeds), 'seed', 'seeds')}, not {whole}")
+        elif not marks:
+            marks.append("not measured")
+        lines.append(row)
+    ours = [f"{name}{end}" for name in (*SIDES, "difference") for end in ("", "_ci95")]
+    return pd.DataFrame(lines, columns=["tasks", "pair", "metric", *ours, "seeds", "marks", "runs"])
+
+
+def table(found: pd.DataFrame, title: str, heads: Sequence[str]) -> pd.DataFrame:
+    """The `numbers` as text: a frame for `tables.to_markdown`.
+
+    Args:
+        found: as `numbers` returns it.
+        title: what the caption begins with.
+        heads: how the first and the second of a pair are called.
+    """
+    notes: dict[str, str] = {}
+    rows = [
+        [
+            one_line(line["tasks"]),
+            one_line(line["pair"]) + marked(line["marks"], notes),
+            _cell(line, "first"),
+            _cell(line, "second"),
+            _cell(line, "difference", "+"),
+        ]
+        for line in runs_of(found)
+    ]
+    metrics = [METRICS[name].name for name in dict.fromkeys(found["metric"].dropna())]
+    seeds = max((len(of) for of in found["seeds"]), default=0)
+    words = [f"**{one_line(title)}**: {'; '.join(metrics) or 'no runs'}."]
+    if seeds:
+        words.append(f"{counted(seeds, 'seed', 'seeds')} each; {INTERVAL[seeds > 1]}")
+        words.append("Differences are paired over seeds and test episodes.")
+    frame = pd.DataFrame(rows, columns=["tasks", "learner", *heads, "difference"])
+    frame.attrs = {
+        "caption": " ".join(words),
+        "notes": [(mark, text) for text, mark in notes.items()],
+    }
+    return frame
+
+
+def figure(found: pd.DataFrame, title: str) -> Figure:
+    """The differences with their intervals, a panel for each metric."""
+    shown = found.dropna(subset=["difference"])
+    metrics = list(dict.fromkeys(shown["metric"])) or ["accuracy"]
+    drawing = Figure(figsize=(3.6 * len(metrics), 3.0), layout="constrained", dpi=150)
+    pairs = list(dict.fromkeys(shown["pair"]))
+    for at, metric in enumerate(metrics):
+        axes, part = drawing.add_subplot(1, len(metrics), at + 1), shown[shown["metric"] == metric]
+        tasks, unit = list(dict.fromkeys(part["tasks"])), METRICS[metric].unit
+        axes.axhline(0, color="0.6", linewidth=0.8)
+        for number, pair in enumerate(pairs):
+            own = part[part["pair"] == pair]
+            shift = 0.12 * (number - (len(pairs) - 1) / 2)
+            places = np.array([tasks.index(name) for name in own["tasks"]], dtype=float) + shift
+            axes.errorbar(
+                places, unit * own["difference"], unit * own["difference_ci95"],
+                fmt="osD^v"[number % 5], markersize=4, capsize=2, linewidth=1, label=pair,
+                color=f"C{number}",
+            )  # fmt: skip
+        axes.set_xticks(range(len(tasks)), tasks, rotation=20, ha="right", fontsize=7)
+        axes.tick_params(axis="y", labelsize=7)
+        points = "points of accuracy" if metric == "accuracy" else "squared error, less is better"
+        axes.set_ylabel(f"difference, {points}", fontsize=7)
+        if len(pairs) > 1:
+            axes.legend(fontsize=6, frameon=False)
+    drawing.suptitle(title, fontsize=8)
+    return drawing
+
+
+def to_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
+    """The `numbers`, one a line."""
+    lines = [
+        {
+            "tasks": row["tasks"], "pair": row["pair"], "metric": row["metric"], "what": what,
+            "value": row[what], "ci95": row[f"{what}_ci95"],
+            "seeds": " ".join(map(str, row["seeds"])), "runs": " ".join(row["runs"]),
+        }
+        for row in runs_of(found[found["metric"].notna()])
+        for what in (*SIDES, "difference")
+    ]  # fmt: skip
+    columns = ["tasks", "pair", "metric", "what", "value", "ci95", "seeds", "runs"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _cell(line: Run, name: str, sign: str = "-") -> str:
+    if pd.isna(line[name]):
+        return NONE
+    metric = METRICS[line["metric"]]
+    text = format(metric.unit * line[name], sign + metric.form)
+    ci95 = line[f"{name}_ci95"]
+    return text if pd.isna(ci95) else f"{text} ± {metric.unit * ci95:{metric.form}}"

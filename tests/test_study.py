@@ -1,0 +1,212 @@
+"""Studies: what is declared, what the table says of synthetic runs, and one from end to end."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reports import records, studies
+from reports.statistics import crossed_interval, interval
+from reports.tables import to_markdown
+from zoo.__main__ import main
+from zoo.errors import UsageError
+from zoo.study import FOLDER, load
+
+HEADS = ("host", "with it")
+
+
+def crossed(seeds, episodes, sd_seed, sd_episode, sd_rest, rng):
+    """Values of seeds crossed with episodes, around 0."""
+    parts = rng.normal(0, sd_seed, (seeds, 1)), rng.normal(0, sd_episode, (1, episodes))
+    return parts[0] + parts[1] + rng.normal(0, sd_rest, (seeds, episodes))
+
+
+def test_the_crossed_interval_by_hand():
+    """Two seeds, two episodes: mean squares 4, 1 and 0.25, degrees of freedom 1 each."""
+    x = np.array([[0.0, 0.5], [1.5, 3.0]])
+    # Means of seeds 0.25, 2.25, of episodes 0.75, 1.75; rest +-0.25.
+    squares = np.array([2 * 2 * 1.0, 2 * 2 * 0.25, 4 * 0.0625])
+    total = squares[0] + squares[1] - squares[2]
+    freedom = total**2 / (squares**2).sum()
+    mean, half = crossed_interval(x)
+    assert mean == 1.25 and freedom == pytest.approx(4.75**2 / 17.0625)
+    # scipy's t quantile at these degrees of freedom, taken apart: P(T <= q) = 0.975
+    from scipy.stats import t
+
+    q = half / np.sqrt(total / 4)
+    assert t.cdf(q, freedom) == pytest.approx(0.975)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("sd_seed", [0.0, 0.3, 1.0])
+def test_the_crossed_interval_covers(seeds, sd_seed):
+    """0 in at least 92 of 100 intervals, whatever the seeds add."""
+    rng = np.random.default_rng(seeds)
+    hits = 0
+    for _ in range(600):
+        mean, half = crossed_interval(crossed(seeds, 60, sd_seed, 1.0, 2.0, rng))
+        hits += abs(mean) <= half
+    assert hits / 600 >= 0.92
+
+
+def test_of_one_seed_it_is_the_interval_over_episodes():
+    x = np.arange(10.0)
+    assert crossed_interval(x[None]) == interval(x)
+    assert crossed_interval(np.ones((3, 4))) == (1.0, 0.0)
+
+
+def record(name, values, **changes):
+    return {
+        "schema": 1, "run": name, "status": "done", "learner": "maml", "title": "MAML",
+        "variant": {}, "benchmark": "omniglot", "way": 5, "shot": 1, "terms": "paper",
+        "budget": "quick", "seed": 0, "settings": {}, "traits": {"transductive": True},
+        "episodes": {"split": "test", "count": len(values), "fingerprint": "same"},
+        "metrics": {"accuracy": {"mean": float(np.mean(values)), "ci95": 0.1}},
+    } | changes  # fmt: skip
+
+
+def line(side, run, *, tasks="Omniglot", pair="MAML", seed=0, note=None):
+    return {"tasks": tasks, "pair": pair, "side": side, "seed": seed, "run": run, "note": note}
+
+
+@pytest.fixture
+def measure(tmp_path):
+    def build(lines, runs):
+        for each, _ in runs:
+            (tmp_path / f"{each['run']}.json").write_text(json.dumps(each), encoding="utf-8")
+        measured, problems = records.load(tmp_path)
+        assert not problems or not runs
+        values = {r["run"]: pd.Series(v) for r, v in runs if r["status"] == "done"}
+        return studies.numbers(pd.DataFrame(lines), measured, values)
+
+    return build
+
+
+ONE, TWO = [0.2, 0.4, 0.6, 0.8], [0.4, 0.4, 0.8, 0.8]
+
+
+def test_pairs_are_paired(measure):
+    lines = [line("first", "a"), line("second", "b")]
+    found = measure(lines, [(record("a", ONE), ONE), (record("b", TWO, remark="a guess"), TWO)])
+    row = found.iloc[0]
+    assert row["difference"] == pytest.approx(0.1)
+    assert row["difference_ci95"] == pytest.approx(1.96 * (0.04 / 3) ** 0.5 / 2)
+    text = to_markdown(studies.table(found, "With and without", HEADS))
+    cells = [cell.strip() for cell in text.splitlines()[4].split("|")[1:-1]]
+    assert cells == ["Omniglot", "MAMLᵃ", "50.00 ± 25.30", "60.00 ± 22.63", "+10.00 ± 11.32"]
+    assert "- ᵃ a guess" in text and "1 seed each" in text
+    assert "these trained weights" in text
+    frame = studies.to_csv_frame(found)
+    assert frame["what"].tolist() == ["first", "second", "difference"]
+    assert frame["value"].iloc[2] == pytest.approx(0.1) and frame["runs"].iloc[0] == "a b"
+
+
+def test_seeds_are_crossed_with_episodes(measure):
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 3, 20))
+    lines, runs = [], []
+    for side, name, values in (("first", "a", first), ("second", "b", second)):
+        for seed in range(3):
+            lines.append(line(side, f"{name}{seed}", seed=seed))
+            runs.append((record(f"{name}{seed}", values[seed], seed=seed), values[seed].tolist()))
+    row = measure(lines, runs).iloc[0]
+    assert (row["difference"], row["difference_ci95"]) == crossed_interval(second - first)
+    assert row["seeds"] == [0, 1, 2]
+    text = to_markdown(studies.table(measure(lines, runs), "T", HEADS))
+    assert "3 seeds each" in text and "for a new seed and new test episodes" in text
+
+
+def test_what_is_missing_is_said(measure):
+    broke = {"status": "failed", "failure": {"update": 7, "reason": "the loss is nan"}}
+    lines = [line("first", "a"), line("second", "b")]
+    lines += [line("first", "c", pair="ANIL"), line("second", None, pair="ANIL", note="cannot be")]
+    lines += [line("first", "d", pair="T-Net", seed=s) for s in (0,)]
+    lines += [line("second", "e", pair="T-Net"), line("first", "f", pair="T-Net", seed=1)]
+    lines += [line("second", None, pair="T-Net", seed=1, note="not made")]
+    runs = [(record("a", ONE), ONE), (record("b", TWO, **broke), TWO), (record("c", ONE), ONE)]
+    runs += [(record("d", ONE), ONE), (record("e", TWO), TWO), (record("f", ONE, seed=1), ONE)]
+    text = to_markdown(studies.table(measure(lines, runs), "T", HEADS))
+    assert "failed at update 7: the loss is nan" in text and "cannot be" in text
+    assert "not made" in text and "of 1 seed, not 2" in text
+    assert text.count("| +") == 1
+
+
+def test_nothing_measured_makes_a_table_and_a_figure(measure):
+    found = measure([line("first", "a"), line("second", "b")], [])
+    assert "not measured" in to_markdown(studies.table(found, "T", HEADS))
+    assert studies.figure(found, "T").axes
+
+
+def test_the_figure_shows_differences_and_intervals(measure):
+    found = measure(
+        [line("first", "a"), line("second", "b")],
+        [(record("a", ONE), ONE), (record("b", TWO), TWO)],
+    )
+    axes = studies.figure(found, "T").axes[0]
+    (drawn,) = axes.containers
+    assert drawn[0].get_ydata().tolist() == pytest.approx([10.0])
+    (segment,) = drawn[2][0].get_segments()
+    assert segment[:, 1].tolist() == pytest.approx([10 - 11.316, 10 + 11.316], abs=1e-2)
+
+
+@pytest.mark.parametrize("path", list(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_is_declared_can_be_read(path):
+    assert load(path.stem).pairs
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"title": 3}, "title: expected str, not 3"),
+        ({"more": 3}, "expected title, heads, seeds, quick, pairs, tasks"),
+        ({"heads": ["one"]}, r"heads: expected two, not \['one'\]"),
+        ({"pairs": {"M": "maml"}}, "pairs: M: expected two learners, not 'maml'"),
+        ({"pairs": {"M": ["mamml", "maml"]}}, "did you mean 'maml'"),
+        ({"pairs": {"M": ["maml", "maml[x=1]"]}}, "no setting 'x'"),
+        ({"tasks": {"O": {"benchmark": "omniglot"}}}, "tasks: O: expected benchmark, shot, way"),
+        ({"tasks": {"O": {"benchmark": "omni", "shot": 1}}}, "omni"),
+    ],
+)
+def test_a_file_that_is_not_as_it_should_be(change, says, tmp_path):
+    good = {
+        "title": "T", "heads": [*HEADS], "seeds": 0, "quick": {},
+        "pairs": {"M": ["maml", "trlearner"]}, "tasks": {"O": {"benchmark": "glyphs", "shot": 1}},
+    }  # fmt: skip
+    path = tmp_path / "mine.yaml"
+    path.write_text(json.dumps(good), encoding="utf-8")
+    assert load(str(path)).pairs == good["pairs"]
+    path.write_text(json.dumps(good | change), encoding="utf-8")
+    with pytest.raises(UsageError, match=says) as caught:
+        load(str(path))
+    assert "mine.yaml" in str(caught.value)
+
+
+def test_an_unknown_study_or_pair(capsys):
+    assert main(["study", "nothing"]) == 2
+    assert "no study 'nothing': there are trlearner-functions" in capsys.readouterr().err
+    assert main(["study", "trlearner-functions", "--pairs", "CNP"]) == 2
+    assert "choose from MAML, ANIL, Meta-SGD, T-Net" in capsys.readouterr().err
+
+
+def test_a_study_from_end_to_end(tmp_path, capsys):
+    """ProtoNet takes as many tasks an update, and as many updates, as its partner."""
+    study = {
+        "title": "T", "heads": [*HEADS], "seeds": "0 1", "quick": {},
+        "pairs": {"ProtoNet": ["protonet", "trlearner[host=protonet]"]},
+        "tasks": {"glyphs": {"benchmark": "glyphs", "shot": 1, "settings": {"train_way": 5}}},
+    }  # fmt: skip
+    path = tmp_path / "mine.yaml"
+    path.write_text(json.dumps(study), encoding="utf-8")
+    where = ["--results", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")]
+    assert main(["study", str(path), "--budget", "smoke", *where]) == 0
+    out = capsys.readouterr().out
+    assert "TRLearner: a reconstruction" in out and "| glyphs  | ProtoNet" in out
+    found, problems = records.load(tmp_path / "results")
+    assert not problems and len(found) == 4
+    shapes = {(s["meta_batch"], s["updates"], s["train_way"]) for s in found["settings"]}
+    assert shapes == {(4, 4, 5)}
+    stem = tmp_path / "results" / "study-mine-paper-smoke"
+    assert all(stem.with_suffix(end).stat().st_size > 100 for end in (".md", ".csv", ".png"))
+    assert main(["study", str(path), "--budget", "smoke", *where]) == 0
+    assert "4 runs: 4 done" in capsys.readouterr().out

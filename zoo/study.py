@@ -1,0 +1,183 @@
+"""The command ``zoo study``: learners beside others, pair by pair, as a table and a figure.
+
+A composition root, like plan.py. What the pairs and the tasks are is declared in reports/studies/.
+"""
+
+import argparse
+import itertools
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import yaml
+
+import baselines  # noqa: F401  (fills the register)
+from datasets.benchmarks import find_benchmark
+from reports import records, studies
+from reports.tables import to_markdown
+from zoo.comparison import numbers, short
+from zoo.data_commands import save
+from zoo.errors import UsageError
+from zoo.experiment import Run
+from zoo.files import write_text
+from zoo.jobs import execute, place_of
+from zoo.plan import slug
+from zoo.protocol import SHARED_NAMES
+from zoo.registry import asked, split_variants
+from zoo.settings import parse_values
+
+FOLDER = Path(__file__).parent.parent / "reports" / "studies"
+KEYS: dict[str, type] = {
+    "title": str, "heads": list, "seeds": object, "quick": dict, "pairs": dict, "tasks": dict,
+}  # fmt: skip
+TASK = {"benchmark", "way", "shot", "settings"}
+
+
+class Study(NamedTuple):
+    """What is declared of one."""
+
+    title: str
+    heads: tuple[str, str]
+    seeds: str
+    quick: dict[str, Any]  # settings of all under that budget
+    pairs: dict[str, tuple[str, str]]  # variants by label
+    tasks: dict[str, dict[str, Any]]  # benchmark, way, shot and settings by label
+
+
+def study(options: argparse.Namespace) -> int:
+    """Make what is missing, then print the table, and write it, its numbers and its figure."""
+    declared = load(options.study)
+    wanted = split_variants(options.pairs) or list(declared.pairs)
+    if unknown := [label for label in wanted if label not in declared.pairs]:
+        known = ", ".join(declared.pairs)
+        raise UsageError(f"--pairs: {unknown[0]!r} is not of this study; choose from {known}")
+    place = place_of(options)
+    opened = {task["benchmark"]: None for task in declared.tasks.values()}
+    stores = {name: place.open(find_benchmark(name)) for name in opened}
+
+    always = declared.quick if options.budget == "quick" else {}
+
+    def plan(variant: str, task: Mapping[str, Any], seed: int, **flags: Any) -> Run:
+        return Run(
+            variant, task["benchmark"], way=task.get("way"), shot=task["shot"], seed=seed,
+            terms=options.terms, budget=options.budget,
+            flags={**own(variant, {**always, **(task.get("settings") or {})}), **flags},
+            place=place, stores=stores[task["benchmark"]],
+        )  # fmt: skip
+
+    lines, runs = plans(declared, wanted, options.seeds or declared.seeds, plan)
+    if not runs:
+        raise UsageError("nothing of this study can be run")
+    print(f"{declared.title}: terms {options.terms}, budget {options.budget}")
+    status = execute(list(runs.values()), options) | any(line["note"] for line in lines)
+    if options.dry_run:
+        return status
+    measured, problems = records.load(options.results)
+    for problem in problems:
+        print(f"  {problem}", file=sys.stderr)
+    measured = measured[measured["run"].isin(runs)]
+    done = measured["run"][measured["status"] == "done"]
+    values = {name: records.episodes(options.results, name)[runs[name].judged_by] for name in done}
+    found = studies.numbers(pd.DataFrame(lines), measured, values)
+    text = to_markdown(studies.table(found, declared.title, declared.heads))
+    words = ["study", Path(options.study).stem, *split_variants(options.pairs)]
+    words += [options.terms, options.budget, *([f"seeds {options.seeds}"] if options.seeds else [])]
+    path = options.results / short(slug("-".join(words)))
+    write_text(path.with_name(path.name + ".md"), text)
+    csv = studies.to_csv_frame(found).to_csv(index=False)
+    write_text(path.with_name(path.name + ".csv"), csv)
+    save(studies.figure(found, declared.title), path.with_name(path.name + ".png"), "png")
+    print(f"\n{text}\nThe table lies in {path}.md, its numbers in .csv, its figure in .png")
+    return status
+
+
+def plans(
+    declared: Study, pairs: Sequence[str], seeds: str, plan: Callable[..., Run]
+) -> tuple[list[dict[str, Any]], dict[str, Run]]:
+    """One line a run, as `studies.numbers` takes them; and the runs that can be made, by name."""
+    lines: list[dict[str, Any]] = []
+    runs: dict[str, Run] = {}
+    each = itertools.product(declared.tasks.items(), pairs, numbers(seeds, "--seeds"))
+    for (label, task), pair, seed in each:
+        line = {"tasks": label, "pair": pair, "seed": seed, "run": None, "note": None}
+        try:
+            both = alike(plan, declared.pairs[pair], task, seed)
+        except UsageError as error:
+            note = f"cannot be run: {error}"
+            print(f"  {label}, {pair} {note}", file=sys.stderr)
+            lines += [{**line, "side": side, "note": note} for side in studies.SIDES]
+            continue
+        for side, run in zip(studies.SIDES, both, strict=True):
+            runs[run.name] = run
+            lines.append({**line, "side": side, "run": run.name})
+    return lines, runs
+
+
+def alike(
+    plan: Callable[..., Run], pair: Sequence[str], task: Mapping[str, Any], seed: int
+) -> tuple[Run, Run]:
+    """Both runs, the first on the training episodes of the second.
+
+    Raises:
+        UsageError: one of them cannot be run.
+    """
+    first, second = (plan(variant, task, seed) for variant in pair)
+    shared = {
+        name: setting.value
+        for name, setting in second.settings.items()
+        if name in SHARED_NAMES & first.settings.keys() and first[name] != setting.value
+    }
+    return (plan(pair[0], task, seed, **shared) if shared else first), second
+
+
+def own(variant: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that a variant does not name itself."""
+    _, cls, named = asked(variant)
+    given = {name: value for name, value in settings.items() if name not in named}
+    return parse_values(cls, given, variant)
+
+
+def load(name: str) -> Study:
+    """The study of that name, or of a file of one's own.
+
+    Raises:
+        UsageError: there is none; or the file is not as it should be, or names a learner or a
+            benchmark that there is not.
+    """
+    path = Path(name) if name.endswith(".yaml") else FOLDER / f"{name}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+        raise UsageError(f"no study {name!r}: there are {known}; or name a file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or content.keys() != KEYS.keys():
+        raise UsageError(f"{path}: expected {', '.join(KEYS)}")
+    for key, kind in KEYS.items():
+        if not isinstance(content[key], kind):
+            raise UsageError(f"{path}: {key}: expected {kind.__name__}, not {content[key]!r}")
+    if not is_pair(content["heads"]):
+        raise UsageError(f"{path}: heads: expected two, not {content['heads']!r}")
+    for label, pair in content["pairs"].items():
+        if not is_pair(pair):
+            raise UsageError(f"{path}: pairs: {label}: expected two learners, not {pair!r}")
+    for label, task in content["tasks"].items():
+        if not isinstance(task, dict) or not {"benchmark", "shot"} <= task.keys() <= TASK:
+            raise UsageError(f"{path}: tasks: {label}: expected benchmark, shot, way and settings")
+    try:
+        for task in content["tasks"].values():
+            find_benchmark(task["benchmark"])
+        for variant in [variant for pair in content["pairs"].values() for variant in pair]:
+            _, cls, overrides = asked(variant)
+            parse_values(cls, overrides, variant)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    return Study(**{**content, "seeds": str(content["seeds"])})
+
+
+def is_pair(value: Any) -> bool:
+    """Whether this is a list of two texts."""
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(v, str) for v in value)
