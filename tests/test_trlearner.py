@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from zoo import Episode, Examples, learners
 from zoo.backbones import build_backbone
-from zoo.conformance import episode_of
+from zoo.conformance import CHECKS, Maker, episode_of
 from zoo.conformance.harness import points_of
 from zoo.errors import UsageError
 from zoo.metric import prototypes
@@ -213,6 +213,14 @@ def test_bad_settings(variant, settings, says):
     with pytest.raises(UsageError, match=says):
         _, cls, own = asked(variant)
         cls(build_backbone("conv4_strided[channels=4]", (1, 8, 8)), 3, **{**own, **settings})
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.run.__name__)
+@pytest.mark.parametrize("host", ["anil", "metasgd", "protonet", "tnet"])
+def test_on_every_host_it_keeps_the_contract(check, host):
+    """On MAML tests/test_every_learner.py holds it to the same."""
+    verdict, why = check.verdict(Maker("trlearner", {"host": host}))
+    assert verdict != "fails", why
 
 
 def test_hardest_is_of_classes():

@@ -9,7 +9,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.bench.ours import NPBML_OFF, maml_step, mann_step, npbml_step, problem, protonet_step
+from tests.bench.ours import (
+    NPBML_OFF,
+    RELATED,
+    choice_step,
+    host_step,
+    maml_step,
+    mann_step,
+    npbml_step,
+    problem,
+    protonet_step,
+)
 
 ROUNDS = 5
 
@@ -59,6 +69,18 @@ def npbml(**options: Any) -> str:
     return in_turn(npbml_step(**options), npbml_step(**NPBML_OFF))
 
 
+def related(host: str, functions: bool = False, tasks: int = 32, **options: Any) -> str:
+    """TRLearner's update, beside that of its host."""
+    mine = host_step(RELATED.format(host), functions, tasks, **options)
+    return in_turn(mine, host_step(host, functions, tasks))
+
+
+def choice() -> str:
+    """Choosing four tasks, beside the update on them."""
+    return in_turn(choice_step(), host_step("protonet", tasks=4))
+
+
+RELATES = "TRLearner update beside its host's, {}"
 NPBML = "NPBML update beside MAML's on the same parameters, "
 MAML = "MAML update beside a plain loop, Conv4-{}, {} order"
 MEASUREMENTS = {
@@ -77,6 +99,14 @@ MEASUREMENTS = {
     NPBML + "L^S alone": lambda: npbml(loss="support", warp=False, film=False),
     NPBML + "L^Q alone": lambda: npbml(loss="query", warp=False, film=False),
     NPBML + "R alone": lambda: npbml(loss="regulariser", warp=False, film=False),
+    RELATES.format("MAML, 25 sine waves, 4 others"): lambda: related("maml", True),
+    RELATES.format("MAML, 25 sine waves, all 24"): lambda: related("maml", True, others=None),
+    RELATES.format("MAML on Omniglot, 32 tasks, 4 others"): lambda: related("maml"),
+    RELATES.format("MAML on Omniglot, 32 tasks, their encoders"): lambda: related(
+        "maml", say="encoders"
+    ),
+    RELATES.format("ProtoNet on Omniglot, 32 tasks, 4 others"): lambda: related("protonet"),
+    "adaptive sampler beside ProtoNet's update, 28x28, 4 of 16 tasks": choice,
 }
 
 

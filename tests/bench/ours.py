@@ -186,6 +186,38 @@ def npbml_step(**options: Any) -> Callable[[], Any]:
     return plain_step(learner, episode_of(5, 5, 15, tasks=1, image=(3, 32, 32)))
 
 
+RELATED = "trlearner[host={}]"
+
+
+def host_step(variant: str, functions: bool = False, tasks: int = 32, **options: Any) -> Any:
+    """An update of MAML or ProtoNet, or of it with TRLearner.
+
+    On Omniglot's images, 5-way 1-shot, 5 queries; on 25 sine waves, 5 points.
+    """
+    from tests.conftest import episode_of
+    from zoo.backbones import build_backbone
+    from zoo.conformance.harness import points_of
+    from zoo.registry import asked
+
+    _, cls, own = asked(variant)
+    inner = {"inner_lr": 0.4, "inner_steps": 1} if "maml" in variant else {}
+    if functions:
+        learner = cls(build_backbone("mlp", (1,)), 1, **own, **inner, **options)
+        return plain_step(learner, points_of(1, 5, 10, 25, 0))
+    backbone = build_backbone("conv4_strided", (1, 28, 28))
+    return plain_step(cls(backbone, 5, **own, **inner, **options), episode_of(5, 1, 5, tasks=tasks))
+
+
+def choice_step() -> Callable[[], Any]:
+    """What the adaptive sampler adds to an update: 16 candidates, 4 tasks, 28x28, 5-way 1-shot."""
+    from tests.conftest import episode_of
+    from zoo.backbones import build_backbone
+    from zoo.task_scores import task_scores
+
+    net, support = build_backbone("conv4_strided", (1, 28, 28)), episode_of(5, 1, 1, tasks=16)
+    return lambda: task_scores(net, support.support, 5)
+
+
 def updates(step: Callable[[], Any]) -> str:
     """Updates a second, and the peak of anonymous memory of one."""
 
@@ -242,6 +274,8 @@ MEASUREMENTS = {
     "MANN update, 16 sequences of 50": lambda: updates(mann_step(False)),
     NPBML + "as published": lambda: updates(npbml_step()),
     NPBML + "MAML of the same parameters": lambda: updates(npbml_step(**NPBML_OFF)),
+    "MAML update on Omniglot, 32 tasks": lambda: updates(host_step("maml")),
+    "the same with TRLearner": lambda: updates(host_step(RELATED.format("maml"))),
     "MAML on Omniglot's Conv4-64, 5-way 1-shot, a task, one at a time": lambda: folding(1),
     "the same, eight at a time, folded into channels": lambda: folding(8),
 }
