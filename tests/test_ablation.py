@@ -36,10 +36,10 @@ def test_the_rows_are_those_of_the_issue():
     parts |= {"(5)": ["npbml"]}
     for number, variants in parts.items():
         assert next(v for label, v in rows.items() if label.startswith(number)) == variants
-    assert [len(variants) for variants in rows.values()] == [1] * 8 + [4] + [1] * 6
+    assert [len(variants) for variants in rows.values()] == [1] * 8 + [5] + [1] * 6
     tuned = [parse_variant(v)[1] for variants in rows.values() for v in variants[1:] + variants[:1]]
     rates = [own.pop("inner_lr") for own in tuned if own.keys() > BASE.keys()]
-    assert sorted(rates) == [0.003, 0.01, 0.03, 0.1] and tuned.count(BASE) == 5
+    assert sorted(rates) == [0.003, 0.01, 0.03, 0.1, 0.3] and tuned.count(BASE) == 6
     controls = [variants[0] for variants in list(rows.values())[9:]]
     assert controls == [
         "npbml[film=false,loss=none,preconditioner=rate]",
