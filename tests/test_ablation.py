@@ -279,10 +279,10 @@ def test_npbml_is_planned_with_one_pre_training(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(zoo.ablation, "execute", spy)
     words = ["ablation", "npbml", "glyphs", "--budget", "quick", "--dry-run", *folders(tmp_path)]
     assert main([*words, "--outer_lr", "0.002", "--updates", "7"]) == 0
-    assert "17 runs: 0 done, 17 left" in capsys.readouterr().out
+    assert "18 runs: 0 done, 18 left" in capsys.readouterr().out
     assert len(stages) == 1 and not list(tmp_path.iterdir())
     learned = [each for each in settings if each["updates"]]
-    assert learned == [{"updates": 7, "outer_lr": 0.002}] * 14 and len(settings) == 17
+    assert learned == [{"updates": 7, "outer_lr": 0.002}] * 15 and len(settings) == 18
 
 
 @pytest.mark.parametrize(
