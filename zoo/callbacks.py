@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
 from zoo.files import write_arrays, write_atomically
@@ -244,3 +245,27 @@ def trainer_for(device: str, progress: bool, **options: Any) -> pl.Trainer:
         inference_mode=False,
         **options,
     )
+
+
+def between(updates: int, validations: int) -> int:
+    """Updates from one validation to the next: as many as asked, or less, at equal distances."""
+    asked = min(validations, updates)
+    return updates // next(n for n in range(asked, 0, -1) if updates % n == 0)
+
+
+def fitting(
+    keeper: Keeper, updates: int, validations: int, parts: int, folder: Path
+) -> dict[str, Any]:
+    """What `trainer_for` is told to make so many updates, each of so many batches.
+
+    Logs go below `folder`.
+    """
+    return {
+        "logger": CSVLogger(folder, name="log"),
+        "callbacks": [keeper],
+        "max_steps": updates,
+        "max_epochs": 1,
+        "accumulate_grad_batches": parts,
+        "val_check_interval": parts * between(updates, validations),
+        "log_every_n_steps": max(1, min(50, updates // 10)),
+    }

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import CSVLogger
 
 from reports.statistics import interval
-from zoo.callbacks import DivergedError, Keeper, TestRecorder, trainer_for
+from zoo.callbacks import DivergedError, Keeper, TestRecorder, between, fitting, trainer_for
 from zoo.environment import environment, interruptible, quiet
 from zoo.errors import UsageError
 from zoo.files import alone_in, write_arrays, write_bytes, write_json, write_text
@@ -38,12 +37,6 @@ class Run(Plan):
         """Where the finished record lies."""
         return self.place.results / f"{self.name}.json"
 
-    @property
-    def validations(self) -> int:
-        """How often it validates: as asked, or less, for equal distances."""
-        asked = min(self["validations"], self["updates"])
-        return next(n for n in range(asked, 0, -1) if self["updates"] % n == 0)
-
     @cached_property
     def trajectory(self) -> str:
         """The same of runs that train alike, one longer than the other.
@@ -54,7 +47,7 @@ class Run(Plan):
             return ""
         free = ("updates", "validations", "test_episodes")
         settings = {k: v for k, v in self.identity["settings"].items() if k not in free}
-        every = self["updates"] // self.validations
+        every = between(self["updates"], self["validations"])
         same = {**self.identity, "settings": settings, "budget": "", "every": every}
         return hashlib.blake2b(json.dumps(same, sort_keys=True).encode(), digest_size=8).hexdigest()
 
@@ -156,16 +149,9 @@ class Run(Plan):
         self.staged = [staging.ready(device, progress) for staging in self.stages]
         if updates == 0:
             return
-        accumulate = tasks // self.micro_batch
+        parts = tasks // self.micro_batch
         trainer = self._trainer(
-            progress,
-            logger=CSVLogger(folder, name="log"),
-            callbacks=[keeper],
-            max_steps=updates,
-            max_epochs=1,
-            accumulate_grad_batches=accumulate,
-            val_check_interval=accumulate * (updates // self.validations),
-            log_every_n_steps=max(1, min(50, updates // 10)),
+            progress, **fitting(keeper, updates, self["validations"], parts, folder)
         )
         pl.seed_everything(self.seed, verbose=False)
         with interruptible():

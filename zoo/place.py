@@ -3,6 +3,7 @@
 A composition root, like plan.py.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,8 @@ from datasets.benchmarks import Benchmark
 from datasets.fetch import fetch
 from datasets.store import Store
 from zoo.errors import UsageError
+
+SMALL_IMAGE = 32  # pixels a side; up to that, several tasks at once are faster on a CPU
 
 
 @dataclass(frozen=True)
@@ -46,3 +49,8 @@ class Place:
         if self.fetch and self.data:
             fetch(benchmark, self.data, self.yes)
         return benchmark.open(self.data)
+
+
+def tasks_together(image: Sequence[int], on_gpu: bool = False) -> int:
+    """Tasks computed at once: eight where that is faster, on a GPU or of small images; else one."""
+    return 8 if on_gpu or max(image[1:], default=0) <= SMALL_IMAGE else 1

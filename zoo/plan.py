@@ -21,7 +21,7 @@ from zoo.backbones import Backbone, build_backbone
 from zoo.choosing import choose_tasks
 from zoo.errors import UsageError
 from zoo.learner import Learner
-from zoo.place import Place
+from zoo.place import Place, tasks_together
 from zoo.plugins import LOADED
 from zoo.protocol import SHARED_NAMES
 from zoo.registry import asked, backbones, benchmarks, format_variant, learners, parse_variant
@@ -38,7 +38,6 @@ from zoo.staging import only_asked, staged
 
 SCHEMA = 1
 SETTINGS = Path(__file__).parent.parent / "baselines" / "settings.yaml"
-SMALL_IMAGE = 32  # pixels a side; up to that, several tasks at once are faster on a CPU
 FUNCTIONS = 100  # tasks of a regression evaluated at once
 
 
@@ -169,8 +168,8 @@ class Plan:
     def _tasks_at_once(self) -> tuple[int, int]:
         """How many tasks are computed together, in training and in evaluation."""
         tasks = self["meta_batch"]
-        on_gpu, image = self.place.kind == "cuda", self.benchmark.image
-        several = on_gpu or max(image[1:], default=0) <= SMALL_IMAGE
+        on_gpu = self.place.kind == "cuda"
+        together = tasks_together(self.benchmark.image, on_gpu)
         asked = self["micro_batch"]
         if asked is not None and tasks % asked:
             raise UsageError(f"--micro_batch {asked}: must divide --meta_batch {tasks}")
@@ -182,8 +181,8 @@ class Plan:
         regression = self.benchmark.regression
         learner = self.learner
         whole = on_gpu or regression or learner.joint_tasks or not learner.gradient_based
-        at_once = tasks if whole else math.gcd(tasks, 8 if several else 1)
-        return asked or at_once, FUNCTIONS if regression else 8 if several else 1
+        at_once = tasks if whole else math.gcd(tasks, together)
+        return asked or at_once, FUNCTIONS if regression else together
 
     @property
     def judged_by(self) -> str:

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import CSVLogger
 
 from datasets.episodic import EpisodicDataModule
 from datasets.images import ImageDataModule
 from datasets.store import Store
 from zoo.backbones import Backbone, build_backbone
-from zoo.callbacks import DivergedError, Keeper, trainer_for
+from zoo.callbacks import DivergedError, Keeper, fitting, trainer_for
 from zoo.environment import environment, interruptible
 from zoo.errors import UsageError
 from zoo.files import locked, write_atomically, write_json
 from zoo.kept import SCHEMA, check_fit, named, read
 from zoo.learner import Learner
+from zoo.place import tasks_together
 from zoo.pretraining import Pretrain
 from zoo.protocol import LATER, STAGE
 from zoo.settings import Setting
@@ -106,19 +106,9 @@ class Staging:
         made_with = environment(device)
         keeper = Keeper(folder, "val/accuracy", made_with["commit"])
         last = folder / "last.ckpt"
-        asked = min(settings["validations"], updates)
-        every = updates // next(n for n in range(asked, 0, -1) if updates % n == 0)
-        tasks = settings["meta_batch"] if stage.batches == "episodes" else 1
+        parts = settings["meta_batch"] if stage.batches == "episodes" else 1
         trainer = trainer_for(
-            device,
-            progress,
-            logger=CSVLogger(folder, name="log"),
-            callbacks=[keeper],
-            max_steps=updates,
-            max_epochs=1,
-            accumulate_grad_batches=tasks,
-            val_check_interval=every * tasks,
-            log_every_n_steps=max(1, min(50, updates // 10)),
+            device, progress, **fitting(keeper, updates, settings["validations"], parts, folder)
         )
         pl.seed_everything(settings["seed"], verbose=False)
         try:
@@ -152,7 +142,7 @@ class Staging:
     def _data(self) -> EpisodicDataModule:
         """Images or episodes, as the stage asks."""
         settings, benchmark = self.identity["settings"], self.benchmark
-        at_once = 8 if max(benchmark.image[1:]) <= 32 else 1
+        at_once = tasks_together(benchmark.image)
         if self.stage.batches == "images":
             return ImageDataModule(
                 self.stores, benchmark.mean, benchmark.std, settings, at_once, benchmark.image[1:]
