@@ -132,5 +132,5 @@ def test_runs_without_it_keep_their_names(stores, tmp_path):
 def test_bad_samplers():
     with pytest.raises(UsageError, match="--sampler clever: choose from plain, adaptive"):
         Run("maml", "glyphs", flags={"sampler": "clever"})
-    with pytest.raises(UsageError, match="chooses by classes; sinusoid is regression"):
+    with pytest.raises(UsageError, match="chooses by classes, and sinusoid is regression"):
         Run("maml", "sinusoid", flags={"sampler": "adaptive"})

@@ -65,8 +65,16 @@ def test_every_setting_is_documented(key):
     assert set(constructor_defaults(cls)) <= set(documentation(cls))
 
 
-@pytest.mark.parametrize("host", ["anil", "maml", "metasgd", "protonet", "tnet"])
-@pytest.mark.parametrize("benchmark", ["omniglot", "miniimagenet", "cifarfs", "glyphs", "sinusoid"])
+HOSTS = ("anil", "maml", "metasgd", "protonet", "tnet")
+HOSTED = [
+    (host, benchmark)
+    for host in HOSTS
+    for benchmark in ("omniglot", "miniimagenet", "cifarfs", "glyphs", "sinusoid")
+    if (host, benchmark) != ("protonet", "sinusoid")  # no regression
+]
+
+
+@pytest.mark.parametrize(("host", "benchmark"), HOSTED)
 @pytest.mark.parametrize("budget", ["smoke", "quick", "paper"])
 def test_a_plug_in_has_its_hosts_settings(host, benchmark, budget):
     """But ProtoNet's one task an update: four, so a quarter of the updates."""
