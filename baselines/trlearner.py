@@ -13,7 +13,10 @@ Departures from the paper, as far as it is known:
 4. What other tasks' models say is averaged as logits.
 5. In classification another task's labels are others. `say=aligned`: their classes are paired with
    ours by the cosine of class means. `say=encoders`: their adapted encoder with our prototypes, for
-   hosts that adapt one; of ProtoNet and ANIL it would be the host's own prediction.
+   hosts that adapt one; of ProtoNet and ANIL it would be the host's own prediction. The default is
+   encoders where it can be: on MAML, 5-way 1-shot, accuracy on validation tasks in % (`zoo run
+   "trlearner[say=aligned]" glyphs --seed 1`, in the record) of host, aligned, encoders: glyphs,
+   three seeds, 88.1, 88.4, 89.7; Omniglot, 600 updates, 90.8, 89.7, 90.3.
 6. `drawn=hardest` is for the adaptive sampler's draw of a task's meta-data.
 """
 
@@ -53,7 +56,7 @@ class Related(PlugIn):
         weight: float = 0.5,
         heads: int = 4,
         others: int | None = 4,
-        say: str = "aligned",
+        say: str | None = None,
         drawn: str = "all",
         **settings: Any,
     ) -> None:
@@ -66,12 +69,13 @@ class Related(PlugIn):
             weight: lambda, of the consistency term [0.5 in D3G].
             heads: of the similarity [not known].
             others: how many tasks have a say in each, the most related; null for all [not known].
-            say: how others classify: aligned, their classes paired with ours; or encoders, theirs
-                with our prototypes [not known].
+            say: how others classify: aligned, their classes paired with ours; encoders, theirs with
+                our prototypes; null for encoders of hosts that adapt one, else aligned [not known].
             drawn: what represents a task: all of its support, or the hardest half of each class
                 [not known].
             **settings: of the host.
         """
+        say = say or ("encoders" if self.adapts_encoder else "aligned")
         for name, value, known in (("say", say, SAY), ("drawn", drawn, DRAWN)):
             if value not in known:
                 raise UsageError(f"{name} {value}: choose from {', '.join(known)}")

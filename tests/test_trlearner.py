@@ -72,7 +72,7 @@ def test_with_weight_0_it_is_its_host(name, regression):
     ends = [train(learner, 20, regression) for learner in (host, without, little)]
     assert ends[0].keys() == ends[1].keys()
     assert distance(ends[0], ends[1]) <= 1e-12
-    assert 1e-10 < distance(ends[0], ends[2]) < 1e-4
+    assert 1e-10 < distance(ends[0], ends[2]) < 1e-3  # more than 1e-6 where a ReLU switches
 
 
 @pytest.mark.parametrize("name", [*HOSTS])
@@ -141,7 +141,7 @@ def twins():
 @pytest.mark.parametrize("name", ["protonet", "maml", "anil"])
 def test_classes_under_other_labels_are_found_again(name):
     """Of a twin, the other's model says what one's own would, had it learned one's labels."""
-    _, learner = pair(name, weight=1.0)
+    _, learner = pair(name, weight=1.0, say="aligned")
     episode = twins()
     if name != "protonet":  # heads that start alike for all ways, so that labels are only names
         with torch.no_grad():

@@ -101,10 +101,8 @@ MEASUREMENTS = {
     NPBML + "R alone": lambda: npbml(loss="regulariser", warp=False, film=False),
     RELATES.format("MAML, 25 sine waves, 4 others"): lambda: related("maml", True),
     RELATES.format("MAML, 25 sine waves, all 24"): lambda: related("maml", True, others=None),
-    RELATES.format("MAML on Omniglot, 32 tasks, 4 others"): lambda: related("maml"),
-    RELATES.format("MAML on Omniglot, 32 tasks, their encoders"): lambda: related(
-        "maml", say="encoders"
-    ),
+    RELATES.format("MAML on Omniglot, 32 tasks, 4 others"): lambda: related("maml", say="aligned"),
+    RELATES.format("MAML on Omniglot, 32 tasks, their encoders"): lambda: related("maml"),
     RELATES.format("ProtoNet on Omniglot, 32 tasks, 4 others"): lambda: related("protonet"),
     "adaptive sampler beside ProtoNet's update, 28x28, 4 of 16 tasks": choice,
 }
