@@ -322,7 +322,7 @@ def flat(**changes):
     row = dict.fromkeys(texts, "x") | {"status": "done", "benchmark": "omniglot", "run": "r"}
     row |= {"way": 5, "shot": 1, "seed": 0, "settings": {}, "variant": {}, "episodes": 10}
     row |= {"backbone_family": "conv4", "transductive": False, "batch_norm": None}
-    row |= {"tasks_seen": 1, "tasks_paper": 2, "failed_at": None, "failure": None}
+    row |= {"tasks_seen": 1, "tasks_paper": 2, "failed_at": None, "failure": None, "remark": None}
     return row | {"accuracy": 0.5, "accuracy_ci95": 0.1} | changes
 
 
