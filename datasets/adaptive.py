@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from datasets.episodic import Gathered, MetaBatches
+from datasets.episodic import Gathered, MetaBatches, rows_of
 from datasets.sampler import Floats, Indices, derive, key_of, uniform
 from datasets.store import Store
 from zoo import Episode, Examples
@@ -57,18 +58,16 @@ class AdaptiveBatches(MetaBatches):
         """The episodes of an update, in the order in which they were drawn."""
         count = CANDIDATES * self.meta_batch
         candidates = self.drawn.indices(update * count, count)
-        (support, way) = self.support(candidates)
-        scores = self.scores(support, way).double().cpu().numpy()
+        scores = self.scores(*self.supports(candidates)).double().cpu().numpy()
         random = uniform(derive(self.key, np.full(1, update, np.uint64)), count)[0]
         places = drawn_by(scores, random, self.meta_batch)
         return Indices(*(part[places] for part in candidates))
 
-    def support(self, candidates: Indices) -> tuple[Examples, int]:
-        """The support sets of candidates, as a learner sees them."""
-        batch = self.gather(candidates)
-        assert isinstance(batch, Gathered)
-        n = batch.support
-        return Examples(self.normalise(batch.x[:, :n]), batch.y[:, :n]), batch.way
+    def supports(self, candidates: Indices) -> tuple[Examples, int]:
+        """The support sets of candidates, as a learner sees them, and their way."""
+        rows, y = self.support(rows_of(self.store, candidates), candidates)
+        x = self.store.gather(torch.from_numpy(rows.ravel())).unflatten(0, rows.shape)
+        return Examples(self.normalise(x), torch.from_numpy(y)), candidates.classes.shape[1]
 
 
 def drawn_by(scores: Floats, random: Floats, count: int) -> np.ndarray:

@@ -64,17 +64,17 @@ class MetaBatches:
         tasks, way = indices.classes.shape
         query = self.drawn.query
         rows = rows_of(self.store, indices)
-        support = np.take_along_axis(rows[..., query:].reshape(tasks, -1), indices.order, 1)
-        y = np.concatenate(
-            [
-                indices.order // self.drawn.shot,
-                np.repeat(np.arange(way), query)[None].repeat(tasks, 0),
-            ],
-            1,
-        )
+        support, labels = self.support(rows, indices)
+        asked = np.repeat(np.arange(way), query)[None].repeat(tasks, 0)
+        y = np.concatenate([labels, asked], 1)
         flat = np.concatenate([support, rows[..., :query].reshape(tasks, -1)], 1)
         x = self.store.gather(torch.from_numpy(flat.ravel()))
         return Gathered(x.unflatten(0, flat.shape), torch.from_numpy(y), support.shape[1], way)
+
+    def support(self, rows: Integers, indices: Indices) -> tuple[Integers, Integers]:
+        """The rows of the support in the store, as it is presented, and labels: (T, N*K) each."""
+        flat = rows[..., self.drawn.query :].reshape(len(rows), -1)
+        return np.take_along_axis(flat, indices.order, 1), indices.order // self.drawn.shot
 
     def state_dict(self) -> dict[str, Any]:
         """How many meta-batches were served."""

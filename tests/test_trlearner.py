@@ -175,6 +175,53 @@ def test_gradients_reach_the_heads_of_the_similarity(say):
     assert learner.relations.weights.grad.abs().min() > 0
 
 
+def test_encoders_of_others_are_those_that_adapted():
+    """Of two tasks, each by the other's theta', computed one by one."""
+    _, learner = pair("maml", say="encoders", inner_lr=0.5)
+    parts = [Examples(x[:2], y[:2]) for x, y in batch()[:2]]
+    episode = Episode(*parts, 3)
+    with torch.no_grad():  # whatever its weights, let the two be related
+        learner.relations.weights.fill_(1.0)
+    known = learner.encode(episode)
+    models = learner.models(known)
+    expected = []
+    for i in range(2):
+        theirs = {
+            n.removeprefix("backbone."): p[1 - i] for n, p in models.items() if "head" not in n
+        }
+        z, q = (torch.func.functional_call(learner.net.backbone, theirs, (e.x[i],)) for e in parts)
+        c = torch.stack([z[parts[0].y[i] == k].mean(0) for k in range(3)])
+        logits = -torch.cdist(q, c).square()
+        expected.append(F.cross_entropy(logits, parts[1].y[i]))
+    found = learner.consistency(models, known, episode)
+    torch.testing.assert_close(found, torch.stack(expected))
+
+
+def test_features_are_of_the_network_that_is_run():
+    """T-Net puts T before each layer; what represents a task is the network with it."""
+    _, learner = pair("tnet")
+    episode = batch()
+    plain = learner.features(episode, episode)
+    with torch.no_grad():
+        for p in learner.precondition.parameters():
+            p.add_(torch.randn_like(p))
+    found = learner.features(episode, episode)
+    assert not torch.allclose(plain, found)
+    theta = learner.precondition.start({n: p[None] for n, p in learner.net.named_parameters()})
+    own = {n.removeprefix("backbone."): p[0] for n, p in theta.items() if "head" not in n}
+    alone = torch.func.functional_call(learner.net.backbone, own, (episode.support.x[1],))
+    torch.testing.assert_close(found[1], alone.detach())
+
+
+def test_what_represents_a_task_is_a_constant():
+    _, learner = pair("protonet")
+    known = learner.encode(batch())
+    assert known.support.x.requires_grad and not learner.features(known, batch()).requires_grad
+    _, learner = pair("maml")
+    episode = batch()
+    assert not learner.features(episode, episode).requires_grad
+
+
 def test_others_bounds_who_has_a_say():
     """One other has all of the weight, whatever it is."""
     _, learner = pair("protonet", others=1)
@@ -205,6 +252,8 @@ def test_one_task_is_refused_but_predicted():
         ("trlearner", {"host": "anil"}, "name it in the learner's brackets"),
         ("trlearner", {"say": "loud"}, "say loud: choose from aligned, encoders"),
         ("trlearner", {"drawn": "none"}, "drawn none: choose from all, hardest"),
+        ("trlearner", {"others": 0}, "others 0: expected at least 1"),
+        ("trlearner", {"heads": 0}, "heads 0, others 4: expected at least 1"),
         ("trlearner[host=anil]", {"say": "encoders"}, "anil adapts no encoder"),
         ("trlearner[host=protonet]", {"say": "encoders"}, "protonet adapts no encoder"),
     ],

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from zoo.backbones import normalising
 from zoo.episode import Episode, Examples
 from zoo.errors import UsageError
-from zoo.inner_loop import Params, call
+from zoo.inner_loop import Params, call, shared
 from zoo.learner import Learner
 from zoo.registry import learners
 
@@ -29,6 +29,11 @@ class Host(Learner):
     def encode(self, episode: Episode) -> Episode:
         """What every model is given: the episode, or features (T, n, D) in place of its images."""
         return episode
+
+    def begin(self, tasks: int) -> Params:
+        """What adaptation starts from, the same of all T tasks: of gradient learners theta."""
+        theta, precondition = shared(self.net, tasks), getattr(self, "precondition", None)
+        return precondition.start(theta) if precondition else theta
 
     def models(self, episode: Episode) -> Any:
         """What adaptation to each support set leaves, of an encoded episode."""

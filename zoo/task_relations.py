@@ -43,7 +43,7 @@ def strongest(relations: Tensor, count: int | None) -> tuple[Tensor, Tensor]:
     tasks = len(relations)
     itself = torch.eye(tasks, dtype=torch.bool, device=relations.device)
     positive = relations.clamp(min=0).masked_fill(itself, -1)
-    found, others = positive.topk(min(count or tasks, tasks - 1))
+    found, others = positive.topk(min(tasks if count is None else count, tasks - 1))
     total = found.sum(-1, keepdim=True)
     return others, found / total.where(total > 0, 1)
 
@@ -58,6 +58,6 @@ def aligned(ours: Tensor, theirs: Tensor) -> Tensor:
     Returns:
         A permutation of the ways for each task, (T, N).
     """
-    table = cosines(ours, theirs).detach().cpu().numpy()
+    table = cosines(ours, theirs).detach().nan_to_num().cpu().numpy()  # of nan the loss tells
     pairs = np.stack([linear_sum_assignment(t, maximize=True)[1] for t in table])
     return torch.from_numpy(pairs).to(ours.device)

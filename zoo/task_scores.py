@@ -60,7 +60,8 @@ def hardest(z: Tensor, y: Tensor, way: int) -> Tensor:
 def task_scores(net: nn.Module, support: Examples, way: int) -> Tensor:
     """Diversity, entropy and difficulty of each task, each in deviations from the mean, summed.
 
-    Features are those of the network as it is, each task's batch norm its own.
+    Features are those of the network as it is, without what T-Net or warp would put before its
+    layers; each task's batch norm is its own.
 
     Args:
         net: from images to D features.
@@ -70,7 +71,8 @@ def task_scores(net: nn.Module, support: Examples, way: int) -> Tensor:
     Returns:
         (C,).
     """
-    x, y = support
+    at = next((p.device for p in net.parameters()), support.x.device)
+    x, y = support.x.to(at), support.y.to(at)
     with torch.no_grad(), normalising(net, track=False):
         z = torch.stack([net(task) for task in x]).double()
     parts = torch.stack([diversity(z), entropy(z, y, way), difficulty(z, y, way).sum(-1)])
