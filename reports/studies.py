@@ -13,7 +13,7 @@ from reports.statistics import crossed_interval
 from reports.tables import METRICS, NONE, failures, marked, one_line
 
 SIDES = ("first", "second")
-FAR = 50  # times the median interval, from where a figure's axis is a logarithm
+FAR = 50  # times what three in four intervals are below, from where a figure's axis is a logarithm
 INTERVAL = {
     False: "± is the 95 % interval over test episodes: a claim about these trained weights.",
     True: "± is the 95 % interval for a new seed and new test episodes.",
@@ -116,7 +116,7 @@ def figure(found: pd.DataFrame, title: str) -> Figure:
                 fmt="osD^v"[number % 5], markersize=4, capsize=2, linewidth=1, label=pair,
                 color=f"C{number}",
             )  # fmt: skip
-        usual = part["difference_ci95"].median()
+        usual = part["difference_ci95"].quantile(0.75)
         if part["difference_ci95"].max() > FAR * usual > 0:  # so that one does not hide the others
             axes.set_yscale("symlog", linthresh=unit * usual)
         axes.set_xticks(range(len(tasks)), tasks, rotation=20, ha="right", fontsize=7)
