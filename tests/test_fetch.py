@@ -28,8 +28,9 @@ from tests import test_readers
 from tests.fileserver import FileServer, serving
 from tests.test_readers import FEW, FINE, repickle, write_cifar, write_omniglot
 from zoo import data_commands
-from zoo.__main__ import front, main
+from zoo.__main__ import list_keys, main, run
 from zoo.data_commands import doctor
+from zoo.front import front
 from zoo.plan import Place
 
 COLUMNS = "benchmark form file url about_mb unpacked_mb store_mb md5 md5_elsewhere".split()
@@ -468,10 +469,10 @@ def test_a_place_fetches_only_if_it_may(world: World, cifar: bytes) -> None:
 def test_the_data_folder_has_a_default(monkeypatch) -> None:
     for words in (["fetch", "omniglot"], ["table", "omniglot"], ["run", "maml", "omniglot"]):
         monkeypatch.delenv("ZOO_DATA", raising=False)
-        assert front().parse_args(words).data == Path("data")
+        assert front(list_keys, run).parse_args(words).data == Path("data")
         monkeypatch.setenv("ZOO_DATA", "~/images")
-        assert front().parse_args(words).data == Path.home() / "images"
-        assert front().parse_args([*words, "--data", "d"]).data == Path("d")
+        assert front(list_keys, run).parse_args(words).data == Path.home() / "images"
+        assert front(list_keys, run).parse_args([*words, "--data", "d"]).data == Path("d")
 
 
 def test_a_damaged_set_that_is_there_is_said_so(world: World, capsys, monkeypatch) -> None:

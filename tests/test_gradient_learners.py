@@ -90,7 +90,7 @@ def test_anil_sees_each_image_once():
 
 def test_anil_adapts_the_head_alone():
     learner = build(ANIL, inner_lr=0.5)
-    z_support, z_query = learner.embed(episode())
+    (z_support, _), (z_query, _), _ = learner.encode(episode())
     w, b = (p.detach() for p in learner.net.head.parameters())
     y = nn.functional.one_hot(episode().support.y, 3).double()
     for t in range(3):
