@@ -1,5 +1,6 @@
 """The table and the figure of a study: learners beside others, pair by pair."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -125,7 +126,7 @@ def figure(found: pd.DataFrame, title: str) -> Figure:
         axes.set_ylabel(f"difference, {points}", fontsize=7)
         if len(pairs) > 1:
             axes.legend(fontsize=6, frameon=False)
-    drawing.suptitle(title, fontsize=8)
+    drawing.suptitle(textwrap.fill(title, 50 * len(metrics)), fontsize=8)
     return drawing
 
 
