@@ -8,7 +8,7 @@ Departures from the paper, as far as it is known:
 
 1. A task's representation g is the mean of its support's features, in regression each times its y;
    it is a constant to the outer loop, so L_TR teaches the relations and the models, not g. Behind
-   a ReLU features of images all point one way: there relations are near 1, the weights near even.
+   a ReLU no feature is negative, so no relation is either: on images the weights are near even.
 2. Heads, weight, and how many other tasks have a say are not known; 0.5 is D3G's weight.
 3. Negative relations count as none; of a task without a related one there is no L_TR.
 4. What other tasks' models say is averaged as logits.
