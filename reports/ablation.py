@@ -7,8 +7,9 @@ import pandas as pd
 
 import reports.published as paper
 from reports.cells import Cell, Run, departures, phrases, protocol, runs_of, usual
+from reports.forms import NONE, marked
 from reports.statistics import interval, paired_difference
-from reports.tables import CLAIM, NONE, failures, marked, one_line
+from reports.tables import CLAIM, failures
 
 ROW, ACCURACY, DIFFERENCE = "row", "accuracy", "ours, difference"
 PUBLISHED, PUBLISHED_DIFFERENCE = "published", "published, difference"
@@ -70,7 +71,7 @@ def numbers(
 
 
 def table(found: pd.DataFrame, title: str, source: str) -> pd.DataFrame:
-    """The `numbers` as text: a frame for `tables.to_markdown`.
+    """The `numbers` as text: a frame for `reports.forms`.
 
     Args:
         found: as `numbers` returns it.
@@ -93,7 +94,7 @@ def table(found: pd.DataFrame, title: str, source: str) -> pd.DataFrame:
             theirs = line["printed"] + marked(line["remarks"], notes)
         rows.append(
             [
-                one_line(line["row"]) + marked(marks, notes),
+                line["row"] + marked(marks, notes),
                 _points(line["accuracy"], line["accuracy_ci95"]),
                 _points(line["difference"], line["difference_ci95"], sign="+"),
                 theirs,
@@ -105,15 +106,17 @@ def table(found: pd.DataFrame, title: str, source: str) -> pd.DataFrame:
         )
     mixed = any(protocol(run).items() - common.items() for run in firsts)
     words = [
-        f"**{one_line(title)}** ({one_line(source)}): accuracy in %, {phrases(common)}"
-        + ("; departures are marked." if mixed else "."),
-        f"Differences are to {one_line(found['row'].iloc[0])}, paired over the test episodes.",
+        f"accuracy in %, {phrases(common)}" + ("; departures are marked." if mixed else "."),
+        f"Differences are to {found['row'].iloc[0]}, paired over the test episodes.",
         f"Seconds are of an update and its episodes, MB what updates take at most, on {on}.",
         CLAIM,
     ]
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    caption = " ".join(words) if firsts else f"**{one_line(title)}**: no runs."
-    frame.attrs = {"caption": caption, "notes": [(mark, text) for text, mark in notes.items()]}
+    frame.attrs = {
+        "title": f"{title} ({source})",
+        "caption": " ".join(words) if firsts else "no runs.",
+        "notes": [(mark, text) for text, mark in notes.items()],
+    }
     return frame
 
 

@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reports.cells import Run, runs_of
+from reports.forms import NONE, marked
 from reports.published import counted
 from reports.statistics import crossed_interval
-from reports.tables import METRICS, NONE, failures, marked, one_line
+from reports.tables import METRICS, failures
 
 SIDES = ("first", "second")
 FAR = 50  # times what three in four intervals are below, from where a figure's axis is a logarithm
@@ -66,7 +67,7 @@ def numbers(
 
 
 def table(found: pd.DataFrame, title: str, heads: Sequence[str]) -> pd.DataFrame:
-    """The `numbers` as text: a frame for `tables.to_markdown`.
+    """The `numbers` as text: a frame for `reports.forms`.
 
     Args:
         found: as `numbers` returns it.
@@ -76,8 +77,8 @@ def table(found: pd.DataFrame, title: str, heads: Sequence[str]) -> pd.DataFrame
     notes: dict[str, str] = {}
     rows = [
         [
-            one_line(line["tasks"]),
-            one_line(line["pair"]) + marked(line["marks"], notes),
+            line["tasks"],
+            line["pair"] + marked(line["marks"], notes),
             _cell(line, "first"),
             _cell(line, "second"),
             _cell(line, "difference", "+"),
@@ -86,12 +87,13 @@ def table(found: pd.DataFrame, title: str, heads: Sequence[str]) -> pd.DataFrame
     ]
     metrics = [METRICS[name].name for name in dict.fromkeys(found["metric"].dropna())]
     seeds = max((len(of) for of in found["seeds"]), default=0)
-    words = [f"**{one_line(title)}**: {'; '.join(metrics) or 'no runs'}."]
+    words = [f"{'; '.join(metrics) or 'no runs'}."]
     if seeds:
         words.append(f"{counted(seeds, 'seed', 'seeds')} each; {INTERVAL[seeds > 1]}")
         words.append("Differences are paired over seeds and test episodes.")
     frame = pd.DataFrame(rows, columns=["tasks", "learner", *heads, "difference"])
     frame.attrs = {
+        "title": title,
         "caption": " ".join(words),
         "notes": [(mark, text) for text, mark in notes.items()],
     }

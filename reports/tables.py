@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
-from tabulate import tabulate
 
 import reports.published as paper
 from reports.cells import Column, Run, departures, lines, phrases, protocol, runs_of, usual
+from reports.forms import NONE, marked
 
-NONE = "–"
 GAIN = "over untrained"
 LEARNED = 10  # points of accuracy over the untrained network
 NAME, PUBLISHED, SHARE = "learner", "published", "share of the paper's tasks"
@@ -31,7 +30,6 @@ METRICS = {
     "accuracy": Metric("accuracy in %", 100, ".2f"),
     "mse": Metric("mean squared error, less is better", 1, ".3f"),
 }
-LETTERS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ"
 
 
 def comparison(
@@ -101,23 +99,11 @@ def comparison(
     aside = "; departures are marked" if mixed else ""
     caption = f"{METRICS[plain].name}, {phrases(common)}{aside}. {CLAIM}"
     frame.attrs = {
-        "caption": f"**{one_line(title or key)}**: {caption if rows else 'no runs.'}",
+        "title": title or key,
+        "caption": caption if rows else "no runs.",
         "notes": [(mark, text) for text, mark in marks.items()],
     }
     return frame
-
-
-def to_markdown(table: pd.DataFrame) -> str:
-    """Caption, table and footnotes of a `comparison`; columns that say nothing are left out."""
-    parts = [table.attrs["caption"]]
-    if len(table):
-        said = [name for name in table.columns if (table[name] != NONE).any()]
-        heads = [name.rpartition(", ")[2] for name in said]
-        cells = table[said].to_numpy().tolist()
-        parts.append(tabulate(cells, heads, tablefmt="github", disable_numparse=True))
-    if table.attrs["notes"]:
-        parts.append("\n".join(f"- {mark} {text}" for mark, text in table.attrs["notes"]))
-    return "\n\n".join(parts) + "\n"
 
 
 def to_csv_frame(measured: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
@@ -177,7 +163,9 @@ def failures(runs: list[Run]) -> list[str]:
     for run in (run for run in runs if run["status"] != "done"):
         seed = f"seed {run['seed']} " if len(runs) > 1 else ""
         when: str = "" if pd.isna(run["failed_at"]) else f" at update {run['failed_at']}"
-        why: str = "no reason recorded" if pd.isna(run["failure"]) else one_line(run["failure"])
+        why: str = (
+            "no reason recorded" if pd.isna(run["failure"]) else " ".join(run["failure"].split())
+        )
         remarks.append(f"{seed}failed{when}: {why}")
     return remarks
 
@@ -229,17 +217,4 @@ def _heading(at: Column) -> str:
 def _label(run: Run) -> str:
     own = {name: value for name, value in run["variant"].items() if name != "host"}
     overrides = paper.format_overrides(own)  # a plug-in's title names its host
-    return one_line(f"{run['title']} [{overrides}]" if overrides else run["title"])
-
-
-def marked(texts: list[str], marks: dict[str, str]) -> str:
-    """The letters of these footnotes; a new one gets the next letter."""
-    for text in texts:
-        number = len(marks)
-        marks.setdefault(text, LETTERS[number] if number < len(LETTERS) else f"⁽{number + 1}⁾")
-    return "".join(mark for text, mark in marks.items() if text in texts)
-
-
-def one_line(text: str) -> str:
-    """One line that Markdown leaves as it is."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "\\<")
+    return f"{run['title']} [{overrides}]" if overrides else run["title"]

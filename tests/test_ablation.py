@@ -9,9 +9,9 @@ import pytest
 
 import zoo.ablation
 from reports.ablation import numbers, table, to_csv_frame
+from reports.forms import to_markdown
 from reports.published import match, published
 from reports.records import load as load_records
-from reports.tables import to_markdown
 from tests.test_cli import ROOT, folders
 from zoo import learners
 from zoo.__main__ import main

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from reports import records, studies
+from reports.forms import to_markdown
 from reports.statistics import crossed_interval, interval
-from reports.tables import to_markdown
 from zoo.__main__ import main
 from zoo.errors import UsageError
 from zoo.study import FOLDER, load

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reports.forms import to_markdown
 from reports.published import published
 from reports.records import load
-from reports.tables import comparison, to_csv_frame, to_markdown
+from reports.tables import comparison, to_csv_frame
 
 PUBLISHED = published()
 OVER_BATCH = {"transductive": True, "batch_norm": "batch"}
@@ -177,7 +178,8 @@ def test_a_failed_seed_is_said_and_left_out_of_the_mean(frame):
     table, notes = rows(frame(failed, *done))
     assert list(table["5-way 1-shot"]) == ["60.00ᵃᵇ"]
     assert notes[0] == "mean of 2 runs (seeds 1, 2), no interval"
-    assert notes[1] == "seed 0 failed at update 7: a \\| b c \\<d>"
+    assert notes[1] == "seed 0 failed at update 7: a | b c <d>"
+    assert "7: a \\| b c \\<d>" in to_markdown(table)
 
 
 def test_one_test_episode_has_no_interval(frame):

@@ -15,7 +15,7 @@ import yaml
 import baselines  # noqa: F401  (fills the register)
 from datasets.benchmarks import find_benchmark
 from reports import ablation as reported
-from reports import published, records, tables
+from reports import forms, published, records
 from zoo.comparison import numbers, short
 from zoo.errors import UsageError
 from zoo.experiment import Run
@@ -79,7 +79,7 @@ def ablation(options: argparse.Namespace) -> int:
     accuracies = {name: records.episodes(options.results, name)["accuracy"] for name in done}
     found = reported.numbers(planned, measured, accuracies, published.published())
     words = f"{declared.title}, {benchmark.title}, {shape(benchmark, runs[0].job)}"
-    text = tables.to_markdown(reported.table(found, words, declared.source))
+    text = forms.to_markdown(reported.table(found, words, declared.source))
     same = [f"{name}={value}" for name, value in next(iter(given.values())).items()]
     name = ["ablation", Path(options.ablation).stem, benchmark.variant, f"{way}w", f"{shot}s"]
     stem = short(slug("-".join([*name, options.terms, options.budget, *same])))

@@ -13,7 +13,7 @@ from typing import Any
 
 import baselines  # noqa: F401  (fills the register)
 from datasets.benchmarks import find_benchmark
-from reports import published, records, tables
+from reports import forms, published, records, tables
 from reports.statistics import paired_difference
 from zoo.errors import UsageError
 from zoo.experiment import Run
@@ -80,7 +80,7 @@ def comparison(options: argparse.Namespace) -> int:
         order=[parse_variant(name)[0] for name in names],
         gains=gains(options.results, untrained) if options.untrained else None,
     )
-    text = tables.to_markdown(frame)
+    text = forms.to_markdown(frame)
     csv = tables.to_csv_frame(measured, numbers_published).to_csv(index=False)
     words = [benchmark.variant, *variants, *(f"{way}w" for way in ways if way), f"{shots}s"]
     stem = short(slug("-".join(["table", *words, options.terms, options.budget])))

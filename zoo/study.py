@@ -16,7 +16,7 @@ import yaml
 import baselines  # noqa: F401  (fills the register)
 from datasets.benchmarks import find_benchmark
 from reports import records, studies
-from reports.tables import to_markdown
+from reports.forms import to_markdown
 from zoo.comparison import numbers, short
 from zoo.data_commands import save
 from zoo.errors import UsageError
