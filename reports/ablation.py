@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 
 import reports.published as paper
-from reports.cells import Cell, Run, departures, phrases, protocol, runs_of, usual
+from reports.cells import Cell, Run, departures, failures, phrases, protocol, runs_of, usual
 from reports.forms import NONE, marked
 from reports.statistics import interval, paired_difference
-from reports.tables import CLAIM, failures
+from reports.tables import CLAIM
 
 ROW, ACCURACY, DIFFERENCE = "row", "accuracy", "ours, difference"
 PUBLISHED, PUBLISHED_DIFFERENCE = "published", "published, difference"

@@ -7,12 +7,14 @@ from typing import Any, NamedTuple, cast
 import pandas as pd
 
 from reports.published import TRANSDUCTIVE, counted, format_overrides
+from reports.records import BROKEN, NO_CHECKSUM
 
 NORMS = {
     "batch": "the statistics of the batch at hand",
     "running": "running statistics",
     "support": "the support set's statistics",
 }
+MISSING = "missing"  # status of a run that was asked for and has no record; `failure` says why
 DEFAULT_OPTIONS = "default options"  # of a benchmark
 
 INSTANCES = (1, 2, 3, 4, 5, 10)  # of each class, whose accuracies are published
@@ -127,8 +129,35 @@ def departures(cell: Cell, common: dict[str, str]) -> list[str]:
     run = cell.runs[0]
     texts = [text for part, text in protocol(run).items() if text != common[part]]
     texts += [run["remark"]] if isinstance(run["remark"], str) else []
-    texts += [TRANSDUCTIVE] * bool(run["transductive"]) + [cell.unlike] * bool(cell.unlike)
-    return texts
+    texts += [TRANSDUCTIVE] * (run["transductive"] is True) + [cell.unlike] * bool(cell.unlike)
+    return texts + list(dict.fromkeys(text for run in cell.runs for text in doubts(run)))
+
+
+def doubts(run: Run) -> list[str]:
+    """What makes a record less than it should be: edited, of uncommitted code, tested again."""
+    passes = run.get("test_passes_begun")
+    said = {
+        "edited since it was made: its checksum does not hold": run.get("checksum") == BROKEN,
+        "record without a checksum": run.get("checksum") == NO_CHECKSUM,
+        "made from uncommitted code": run.get("dirty") is True,
+        "begun under another commit": bool(run.get("other_commits")),
+        f"the test split was opened {passes} times": not pd.isna(passes) and int(passes) > 1,
+    }
+    return [text for text, holds in said.items() if holds]
+
+
+def failures(runs: list[Run]) -> list[str]:
+    """What a reader must know of those of one cell's runs that failed, or were not made."""
+    remarks: list[str] = []
+    for run in (run for run in runs if run["status"] != "done"):
+        seed = f"seed {run['seed']} " if len(runs) > 1 else ""
+        if run["status"] == MISSING:
+            remarks.append(f"{seed}{run['failure']}")
+            continue
+        when: str = "" if pd.isna(run["failed_at"]) else f" at update {run['failed_at']}"
+        why: str = "no reason recorded" if pd.isna(run["failure"]) else run["failure"]
+        remarks.append(f"{seed}failed{when}: {' '.join(why.split())}")
+    return remarks
 
 
 def _count(value: Any) -> int:

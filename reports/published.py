@@ -3,6 +3,7 @@
 The numbers and the meaning of each column: published.csv and published.md beside this file.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,12 @@ SPLITS = {
 }
 SAME_TEST = {"1200/423", "vinyals"}  # Omniglot: other training classes, the same test classes
 LENGTH = {"updates", "validations"}  # settings of how long a run trains
+REACHED, BELOW = "↑", "↓"
+AGREEMENT = {
+    BELOW: "worse than published: neither number lies in the other's interval",
+    REACHED: "reached: better than published, neither number in the other's interval",
+}
+WIDTH = re.compile(r"(?:conv4-|channels=)(\d+)")  # of a Conv-4, as settings and papers say
 TRANSDUCTIVE = "transductive: a query's prediction may depend on the other queries"
 
 
@@ -110,7 +117,26 @@ def remarks(row: pd.Series, run: Run) -> list[str]:
     doubt = {"secondary": "read in a summary only", "remembered": "remembered, not yet read"}
     if row["confidence"] in doubt:
         said.append(f"published: {doubt[row['confidence']]}")
+    theirs, ours = (WIDTH.search(str(of)) for of in (row["backbone"], _backbone(run)))
+    if theirs and ours and theirs[1] != ours[1]:
+        said.append(f"published: {theirs[1]} channels")
+    if row["note"]:
+        said.append(f"published: {row['note']}")
     return said
+
+
+def agreement(
+    ours: float, ci95: float, theirs: float, their_ci95: float, less_is_better: bool = False
+) -> str:
+    """Whether a measured number has reached a published one: `REACHED`, `BELOW` or "".
+
+    They agree, which is "", where one lies in the other's interval; a number printed without an
+    interval is one point. Better than published counts as reached.
+    """
+    apart = ours - theirs
+    if not abs(apart) > max(np.nan_to_num([ci95, their_ci95])):
+        return ""
+    return REACHED if (apart < 0) == less_is_better else BELOW
 
 
 def benchmark_key(benchmark: str) -> str:
@@ -133,6 +159,13 @@ def format_value(value: Any) -> str:
 def format_overrides(overrides: Mapping[str, Any]) -> str:
     """``first_order=true,inner_lr=0.1``, sorted by name; "" for none."""
     return ",".join(f"{name}={format_value(overrides[name])}" for name in sorted(overrides))
+
+
+def _backbone(run: Run) -> str:
+    """The backbone with its channels: 64 where a Conv-4's are not named."""
+    text = str(run["settings"].get("backbone", ""))
+    plain = text in ("conv4", "conv4_strided", "conv4_mean")
+    return f"{text}[channels=64]" if plain else text
 
 
 def _split(run: Run) -> str | None:

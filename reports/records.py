@@ -1,9 +1,11 @@
 """Finished runs: ``<results>/<run>.json``, and ``<run>.npz`` with what each episode gave."""
 
+import hashlib
 import json
 import math
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -45,11 +47,14 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "failure": ("failure.reason", str | None),
     "commit": ("environment.commit", str | None),
     "dirty": ("environment.dirty", bool | None),
+    "other_commits": ("environment.other_commits", list | None),
     "device": ("environment.device", str | None),
     "device_name": ("environment.device_name", str | None),
     "threads": ("environment.threads", int | None),
     "test_passes_begun": ("test_passes_begun", int | None),
+    "checksum": ("checksum", str | None),  # in the frame: holds, or what is wrong with it
 }
+HOLDS, BROKEN, NO_CHECKSUM = "holds", "broken", "none"
 
 
 def load(folder: str | Path) -> tuple[pd.DataFrame, list[str]]:
@@ -83,14 +88,63 @@ def load(folder: str | Path) -> tuple[pd.DataFrame, list[str]]:
     return frame.astype(dict.fromkeys(counts, "Int64")), problems
 
 
-def episodes(folder: str | Path, run: str) -> pd.DataFrame:
+def checksum(record: dict[str, Any]) -> str:
+    """Of all that a record holds but its checksum: it tells a record that was edited by hand."""
+    rest = {key: value for key, value in record.items() if key != "checksum"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def values(folder: str | Path, measured: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """What each test episode gave of every finished run, and the problems, one line each.
+
+    Args:
+        folder: where the records lie.
+        measured: as `load` returns it.
+
+    Returns:
+        By run a frame indexed by episode, one column a metric. A run whose episodes are missing,
+        damaged, not finite, or not those of its record is left out and becomes a problem.
+    """
+    found: dict[str, pd.DataFrame] = {}
+    problems: list[str] = []
+    for run in measured[measured["status"] == "done"].to_dict("records"):
+        name = run["run"]
+        try:
+            found[name] = _checked(episodes(folder, name, predictions=False), run)
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            why = "is missing" if isinstance(error, FileNotFoundError) else f"{error}"
+            problems.append(f"{name}.npz: left out, {' '.join(why.split())}")
+    return found, problems
+
+
+def _checked(frame: pd.DataFrame, run: dict[Any, Any]) -> pd.DataFrame:
+    """The same frame.
+
+    Raises:
+        ValueError: it does not fit its record.
+    """
+    if pd.notna(run["episodes"]) and len(frame) != run["episodes"]:
+        raise ValueError(f"{len(frame)} episodes, the record has {run['episodes']}")
+    for name in frame:
+        if not np.isfinite(frame[name]).all():
+            raise ValueError(f"{name} of some episode is not finite")
+        if not math.isclose(frame[name].mean(), run[name], rel_tol=1e-5, abs_tol=1e-7):
+            raise ValueError(
+                f"its mean {name} is {frame[name].mean():.6g}, the record's {run[name]:.6g}"
+            )
+    return frame
+
+
+def episodes(folder: str | Path, run: str, predictions: bool = True) -> pd.DataFrame:
     """What each test episode of a run gave, indexed by episode.
 
     Returns:
-        One column a metric, and `prediction`: the N*Q predictions of an episode.
+        One column a metric, and `prediction`, unless not asked for: an episode's N*Q predictions.
     """
     with np.load(Path(folder) / f"{run}.npz", allow_pickle=False) as arrays:
-        columns = {name: list(arrays[name]) for name in arrays.files}
+        names = [name for name in arrays.files if predictions or name != "prediction"]
+        columns = {name: list(arrays[name]) for name in names}
     return pd.DataFrame(columns).rename_axis("episode")
 
 
@@ -105,6 +159,9 @@ def _row(record: Any, stem: str) -> dict[str, Any]:
     if record["schema"] != SCHEMA:
         raise ValueError(f"schema {record['schema']!r}, this code reads {SCHEMA}")
     row = {name: _value(record, path, kind) for name, (path, kind) in FIELDS.items()}
+    known = row["checksum"]
+    right = known is not None and known == checksum(record)
+    row["checksum"] = HOLDS if right else BROKEN if known is not None else NO_CHECKSUM
     if row["run"] != stem:
         raise ValueError(f"a duplicate or renamed: it holds run {row['run']!r}")
     if row["status"] not in ("done", "failed"):

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports.cells import Run, runs_of
+from reports.cells import Run, failures, runs_of
 from reports.forms import NONE, marked
 from reports.published import counted
 from reports.statistics import crossed_interval
-from reports.tables import METRICS, failures
+from reports.tables import METRICS
 
 SIDES = ("first", "second")
 FAR = 50  # times what three in four intervals are below, from where a figure's axis is a logarithm

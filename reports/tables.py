@@ -1,13 +1,27 @@
 """The comparison table: measured runs beside published numbers, formatted only on the way out."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 import reports.published as paper
-from reports.cells import Column, Run, departures, lines, phrases, protocol, runs_of, usual
+from reports.cells import (
+    Column,
+    Line,
+    Run,
+    departures,
+    failures,
+    lines,
+    phrases,
+    protocol,
+    runs_of,
+    usual,
+)
 from reports.forms import NONE, marked
+from reports.statistics import crossed_interval
 
 GAIN = "over untrained"
 LEARNED = 10  # points of accuracy over the untrained network
@@ -16,6 +30,15 @@ CLAIM = (
     "± is the 95 % interval over test episodes: a claim about these trained weights. "
     "Published numbers are as printed."
 )
+SEEDS_CLAIM = (
+    "± is the 95 % interval over test episodes, a claim about these trained weights; of several "
+    "seeds it is that for a new seed and new episodes. Published numbers are as printed."
+)
+BOLD = (
+    "In bold: the best, and what cannot be told from it by paired tests "
+    "(5 %, Holm's correction over the table)."
+)
+Values = Mapping[str, pd.DataFrame]  # by run, a column a metric, a row a test episode
 
 
 class Metric(NamedTuple):
@@ -40,6 +63,8 @@ def comparison(
     title: str | None = None,
     order: Sequence[str] = (),
     gains: Mapping[tuple[str, str], tuple[float, float]] | None = None,
+    values: Values | None = None,
+    bold: Set[tuple[str, str]] = frozenset(),
 ) -> pd.DataFrame:
     """Each learner variant's number on a benchmark, beside the published one.
 
@@ -56,84 +81,140 @@ def comparison(
         order: learner keys, first to last; all others follow, by title.
         gains: by run and metric what training changed in it, and half the width of the 95 %
             interval; None for a table that does not tell.
+        values: as `records.values` returns them; without them, several seeds have no interval.
+        bold: which cells stand out: heading of the column and label of the line, as `contenders`
+            has them.
 
     Returns:
-        A frame of text; ``attrs`` holds the `caption` and the `notes`, a list of (mark, text).
+        A frame of text for `reports.forms`. Beside a published number stands ↓ where ours is worse
+        and neither lies in the other's interval, ↑ where it is better.
     """
-    key = paper.benchmark_key(benchmark)
-    names = measured["benchmark"].map(paper.benchmark_key if key == benchmark else str)
-    table = list(lines(runs_of(measured[names == benchmark]), order))
-    columns = sorted({column for line in table for column in line})
-    firsts = [cell.runs[0] for line in table for cell in line.values()]
-    common = usual(firsts)
-    plain = next((m for m in METRICS if any(pd.notna(run.get(m)) for run in firsts)), "accuracy")
+    table = named_lines(measured, benchmark, order)
+    columns = sorted({column for line in table.values() for column in line})
+    firsts = [cell.runs[0] for line in table.values() for cell in line.values()]
+    common, plain = usual(firsts), judged_by(firsts)
+    arrows: set[str] = set()
     marks: dict[str, str] = {}  # text of a footnote -> its letter, in order of appearance
-    rows = []
-    for line in table:
+    rows: list[dict[str, str]] = []
+    standing_out = set()
+    for label, line in table.items():
         said = {column: departures(cell, common) for column, cell in line.items()}
         first, *others = said.values()
         of_all = [text for text in first if all(text in other for other in others)]
-        row = {NAME: _label(next(iter(line.values())).runs[0]) + marked(of_all, marks)}
+        row = {NAME: label_of(next(iter(line.values())).runs[0]) + marked(of_all, marks)}
         for column in columns:
             ours, theirs = NONE, NONE
-            metric = f"accuracy@instance{column.instance}" if column.instance else plain
+            metric, heading = metric_in(column, plain), heading_of(column)
+            if (heading, label) in bold:
+                standing_out.add((len(rows), heading))
             if column in line:
                 runs = line[column].runs
-                ours, remarks = _measured(runs, metric)
+                ours, remarks, (mean, ci95) = measured_cell(runs, metric, values)
                 own = [text for text in said[column] if text not in of_all]
                 ours += marked(own + remarks, marks)
                 if (found := paper.match(runs[0], published, metric)) is not None:
-                    theirs = found["printed"] + marked(paper.remarks(found, runs[0]), marks)
-            row |= {_heading(column): ours, f"{_heading(column)}, {PUBLISHED}": theirs}
+                    less = metric_of(metric) is METRICS["mse"]
+                    arrow = paper.agreement(mean, ci95, found["value"], found["ci95"], less)
+                    arrows.add(arrow)
+                    theirs = found["printed"] + arrow
+                    theirs += marked(paper.remarks(found, runs[0]), marks)
+            row |= {heading: ours, f"{heading}, {PUBLISHED}": theirs}
             if gains is not None:
                 gain, remarks = _gain(
                     line[column].runs[0] if column in line else None, gains, metric
                 )
-                row[f"{_heading(column)}, {GAIN}"] = gain + marked(remarks, marks)
-        row[SHARE] = _shares([line[at].runs[0] if at in line else None for at in columns])
+                row[f"{heading}, {GAIN}"] = gain + marked(remarks, marks)
+        row[SHARE] = shares([line[at].runs[0] if at in line else None for at in columns])
         rows.append(row)
     ends = ["", f", {PUBLISHED}", *([f", {GAIN}"] if gains is not None else [])]
-    headings = [_heading(column) + end for column in columns for end in ends]
+    headings = [heading_of(column) + end for column in columns for end in ends]
     frame = pd.DataFrame(rows, columns=[NAME, *headings, SHARE])
     mixed = any(protocol(run).items() - common.items() for run in firsts)
     aside = "; departures are marked" if mixed else ""
-    caption = f"{METRICS[plain].name}, {phrases(common)}{aside}. {CLAIM}"
+    several = any(len(cell.runs) > 1 for line in table.values() for cell in line.values())
+    claim = (SEEDS_CLAIM if several else CLAIM) + f" {BOLD}" * bool(standing_out)
+    caption = f"{METRICS[plain].name}, {phrases(common)}{aside}. {claim}"
     frame.attrs = {
-        "title": title or key,
+        "title": title or paper.benchmark_key(benchmark),
         "caption": caption if rows else "no runs.",
-        "notes": [(mark, text) for text, mark in marks.items()],
+        "notes": [(mark, text) for text, mark in marks.items()]
+        + [(arrow, text) for arrow, text in paper.AGREEMENT.items() if arrow in arrows],
+        "bold": standing_out,
     }
     return frame
 
 
-def to_csv_frame(measured: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """Raw numbers, one a row: each metric of each run; a failed run has one row without a number.
+def named_lines(
+    measured: pd.DataFrame, benchmark: str, order: Sequence[str] = ()
+) -> dict[str, Line]:
+    """The lines of a comparison by their labels, no two alike."""
+    key = paper.benchmark_key(benchmark)
+    names = measured["benchmark"].map(paper.benchmark_key if key == benchmark else str)
+    found: dict[str, Line] = {}
+    for line in lines(runs_of(measured[names == benchmark]), order):
+        label = label_of(next(iter(line.values())).runs[0])
+        again = sum(name.partition(" (")[0] == label for name in found)
+        found[f"{label} ({again + 1})" if again else label] = line
+    return found
 
-    `published` and `published_ci95` are in the unit of `mean`: an accuracy is a fraction of 1.
+
+def contenders(measured: pd.DataFrame, benchmark: str, order: Sequence[str] = ()) -> pd.DataFrame:
+    """Which runs stand behind which cell of a `comparison`.
+
+    Returns:
+        One line a finished run and column: `column`, its heading; `label` of the line; `seed`;
+        `run`; `metric`, that the column shows.
     """
-    columns = [str(name) for name in measured.columns]
-    metrics = [name.removesuffix("_ci95") for name in columns if name.endswith("_ci95")]
-    same = ["learner", "benchmark", "way", "shot", "terms", "budget", "seed", "status"]
-    rows = []
-    for run in runs_of(measured):
-        here = [metric for metric in metrics if not pd.isna(run[metric])]
-        for metric in here or [""]:
-            row = {name: run[name] for name in same}
-            row |= {"variant": paper.format_overrides(run["variant"]), "metric": metric}
-            row |= {"mean": run.get(metric), "ci95": run.get(f"{metric}_ci95")}
-            row |= {"episodes": run["episodes"], "share": _share(run), "run": run["run"]}
-            if (found := paper.match(run, published, metric)) is not None:
-                unit = 100 if metric.startswith("accuracy") else 1
-                row["published"] = round(found["value"] / unit, 9)
-                row["published_ci95"] = round(found["ci95"] / unit, 9)
-                row["published_source"] = found["source"]
-            rows.append(row)
-    numbers = ["metric", "mean", "ci95", "episodes"]
-    theirs = ["published", "published_ci95", "published_source"]
-    columns = [same[0], "variant", *same[1:], *numbers, *theirs, "share", "run"]
-    frame = pd.DataFrame(rows, columns=columns)
-    by = ["benchmark", "learner", "variant", "way", "shot", "metric", "terms", "budget", "seed"]
-    return frame.sort_values([*by, "run"], ignore_index=True)
+    table = named_lines(measured, benchmark, order)
+    plain = judged_by([cell.runs[0] for line in table.values() for cell in line.values()])
+    found = [
+        (heading_of(column), label, run["seed"], run["run"], metric_in(column, plain))
+        for label, line in table.items()
+        for column, cell in line.items()
+        for run in cell.runs
+        if run["status"] == "done"
+    ]
+    return pd.DataFrame(found, columns=["column", "label", "seed", "run", "metric"])
+
+
+def numbers(
+    measured: pd.DataFrame,
+    published: pd.DataFrame,
+    benchmark: str,
+    order: Sequence[str] = (),
+    values: Values | None = None,
+) -> pd.DataFrame:
+    """What a `comparison` shows, as numbers: accuracies are fractions of 1.
+
+    Returns:
+        One line a cell that has a number: `label`, `column`, `metric`, `mean`, `ci95`, `published`,
+        `published_ci95`.
+    """
+    table = named_lines(measured, benchmark, order)
+    plain = judged_by([cell.runs[0] for line in table.values() for cell in line.values()])
+    found = []
+    for label, line in table.items():
+        for column, cell in line.items():
+            metric = metric_in(column, plain)
+            unit = metric_of(metric).unit
+            _, _, (mean, ci95) = measured_cell(cell.runs, metric, values)
+            theirs = paper.match(cell.runs[0], published, metric)
+            bounds = (math.nan,) * 2 if theirs is None else (theirs["value"], theirs["ci95"])
+            ours = [number / unit for number in (mean, ci95, *bounds)]
+            if not math.isnan(mean):
+                found.append((label, heading_of(column), metric, *ours))
+    names = ["label", "column", "metric", "mean", "ci95", "published", "published_ci95"]
+    return pd.DataFrame(found, columns=names)
+
+
+def judged_by(runs: list[Run]) -> str:
+    """The metric that these are compared by."""
+    return next((m for m in METRICS if any(pd.notna(run.get(m)) for run in runs)), "accuracy")
+
+
+def metric_in(column: Column, plain: str) -> str:
+    """The metric that a column shows."""
+    return f"accuracy@instance{column.instance}" if column.instance else plain
 
 
 def metric_of(name: str) -> Metric:
@@ -141,33 +222,29 @@ def metric_of(name: str) -> Metric:
     return METRICS[name.partition("@")[0]]
 
 
-def _measured(runs: list[Run], metric: str) -> tuple[str, list[str]]:
-    """A cell's number, and the footnotes it needs: failures and seeds."""
+def measured_cell(
+    runs: list[Run], metric: str, values: Values | None
+) -> tuple[str, list[str], tuple[float, float]]:
+    """A cell's number, the footnotes it needs, and the number with its interval, unrounded."""
     done, remarks = [run for run in runs if run["status"] == "done"], failures(runs)
     if not done:
-        return "failed", remarks
+        failed = any(run["status"] == "failed" for run in runs)
+        return ("failed" if failed else NONE), remarks, (math.nan, math.nan)
     _, unit, form = metric_of(metric)
-    means = [unit * run.get(metric, float("nan")) for run in done]
+    means = [unit * run.get(metric, math.nan) for run in done]
     if any(pd.isna(mean) for mean in means):
-        return NONE, [f"measured without {metric}", *remarks]
-    mean, ci95 = format(sum(means) / len(means), form), unit * done[0][f"{metric}_ci95"]
+        return NONE, [f"measured without {metric}", *remarks], (math.nan, math.nan)
+    mean, ci95 = sum(means) / len(means), unit * done[0][f"{metric}_ci95"]
     if len(done) > 1:
+        ci95 = math.nan
+        if values is not None and all(run["run"] in values for run in done):
+            every = np.stack([values[run["run"]][metric].to_numpy(float) for run in done])
+            ci95 = unit * crossed_interval(every)[1]
         seeds = ", ".join(str(run["seed"]) for run in done)
-        return mean, [f"mean of {len(done)} runs (seeds {seeds}), no interval", *remarks]
-    return mean + ("" if pd.isna(ci95) else f" ± {ci95:{form}}"), remarks
-
-
-def failures(runs: list[Run]) -> list[str]:
-    """What a reader must know of those of one cell's runs that failed."""
-    remarks: list[str] = []
-    for run in (run for run in runs if run["status"] != "done"):
-        seed = f"seed {run['seed']} " if len(runs) > 1 else ""
-        when: str = "" if pd.isna(run["failed_at"]) else f" at update {run['failed_at']}"
-        why: str = (
-            "no reason recorded" if pd.isna(run["failure"]) else " ".join(run["failure"].split())
-        )
-        remarks.append(f"{seed}failed{when}: {why}")
-    return remarks
+        without = ", no interval" if math.isnan(ci95) else ""
+        remarks = [f"mean of {len(done)} runs (seeds {seeds}){without}", *remarks]
+    text = format(mean, form) + ("" if pd.isna(ci95) else f" ± {ci95:{form}}")
+    return text, remarks, (mean, ci95)
 
 
 def _gain(
@@ -184,13 +261,13 @@ def _gain(
     return f"{gain:+{form}} ± {ci95:{form}}", remarks
 
 
-def _share(run: Run) -> float:
+def share(run: Run) -> float:
     """Training tasks seen, of those the paper trained on; nan where either is not known."""
     seen, paper_tasks = run["tasks_seen"], run["tasks_paper"]
     return float("nan") if pd.isna(seen) or pd.isna(paper_tasks) else seen / paper_tasks
 
 
-def _shares(runs: list[Run | None]) -> str:
+def shares(runs: list[Run | None]) -> str:
     """``12 %`` where all columns agree, else one share a column: ``12 / 24 %``."""
     texts = [NONE if run is None else _per_cent(run) for run in runs]
     if len({text for text, run in zip(texts, runs, strict=True) if run is not None}) == 1:
@@ -200,21 +277,21 @@ def _shares(runs: list[Run | None]) -> str:
 
 def _per_cent(run: Run) -> str:
     """The share in whole per cent, rounded down: 99.9 is not yet all."""
-    share = _share(run)
-    if pd.isna(share):
+    seen = share(run)
+    if pd.isna(seen):
         return NONE
-    return (
-        "<1" if 0 < share < 0.01 else str(100 * int(run["tasks_seen"]) // int(run["tasks_paper"]))
-    )
+    return "<1" if 0 < seen < 0.01 else str(100 * int(run["tasks_seen"]) // int(run["tasks_paper"]))
 
 
-def _heading(at: Column) -> str:
+def heading_of(at: Column) -> str:
+    """What stands above a column."""
     if at.instance:
         return f"{at.way}-way instance {at.instance}"
     return f"{at.way}-way {at.shot}-shot" if at.way else f"{at.shot}-shot"
 
 
-def _label(run: Run) -> str:
+def label_of(run: Run) -> str:
+    """How a line is called: by the learner and what it changes."""
     own = {name: value for name, value in run["variant"].items() if name != "host"}
     overrides = paper.format_overrides(own)  # a plug-in's title names its host
     return f"{run['title']} [{overrides}]" if overrides else run["title"]

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from reports.forms import to_markdown
 from reports.published import published
-from reports.records import load
-from reports.tables import comparison, to_csv_frame
+from reports.raw import to_csv_frame
+from reports.records import checksum, load
+from reports.tables import comparison
 
 PUBLISHED = published()
 OVER_BATCH = {"transductive": True, "batch_norm": "batch"}
@@ -38,7 +39,8 @@ def record(learner, shot, accuracy=None, **changes):
     variant = base.setdefault("variant", {})
     settings = {"query": 5} | variant | base.get("settings", {})
     base["settings"] = {name: {"value": value} for name, value in settings.items()}
-    return base | {"run": base.get("run", f"{learner}-{shot}s-{base['seed']}-{variant}")}
+    base |= {"run": base.get("run", f"{learner}-{shot}s-{base['seed']}-{variant}")}
+    return base | {"checksum": checksum(base)}
 
 
 @pytest.fixture

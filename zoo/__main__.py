@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tune_cpu()
     try:
         options, rest = front(list_keys, run).parse_known_args(words)
-        options.flags = rest
+        options.flags, options.words = rest, words
         load_plugins(getattr(options, "plugin", None) or [])
         if rest and options.command not in ("run", "plot", "ablation"):
             raise UsageError(f"{rest[0]} is not known; see python -m zoo {options.command} --help")

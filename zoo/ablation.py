@@ -16,12 +16,13 @@ import baselines  # noqa: F401  (fills the register)
 from datasets.benchmarks import find_benchmark
 from reports import ablation as reported
 from reports import forms, published, records
-from zoo.comparison import numbers, short
+from zoo.comparison import numbers
 from zoo.errors import UsageError
 from zoo.experiment import Run
 from zoo.files import write_text
 from zoo.jobs import execute, place_of, shape
 from zoo.plan import check_way, slug
+from zoo.printing import short
 from zoo.protocol import STAGE
 from zoo.registry import asked, parse_variant
 from zoo.settings import constructor_defaults, parse_flags, parse_values
@@ -66,7 +67,7 @@ def ablation(options: argparse.Namespace) -> int:
     planned, runs, status = plans(declared, options.seeds or "0", plan)
     print(f"{declared.title}: {benchmark.title}, terms {options.terms}, budget {options.budget}")
     status |= execute(runs, options)
-    if options.dry_run:
+    if options.dry_run or options.part:
         return status
     errors = {run.name: options.runs / run.name / "error.txt" for run in runs}
     broke = {name: f"broke: {path} says why" for name, path in errors.items() if path.exists()}

@@ -4,90 +4,177 @@ A composition root, like plan.py.
 """
 
 import argparse
-import hashlib
 import itertools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 import baselines  # noqa: F401  (fills the register)
-from datasets.benchmarks import find_benchmark
-from reports import forms, published, records, tables
+from datasets.benchmarks import Benchmark, find_benchmark
+from reports import differences, published, raw, records, tables, terms
 from reports.statistics import paired_difference
 from zoo.errors import UsageError
 from zoo.experiment import Run
-from zoo.files import write_text
+from zoo.front import TERMS
+from zoo.gaps import Asked, listing, row, why_not
 from zoo.jobs import execute, place_of
 from zoo.plan import slug
+from zoo.printing import write_table
 from zoo.protocol import STAGE
 from zoo.registry import learners, parse_variant, split_variants
 
 
 def comparison(options: argparse.Namespace) -> int:
     """Make what is missing, then print and write the comparison."""
-    variants = split_variants(options.learners)
     benchmark = find_benchmark(options.benchmark)
-    names = variants or [
+    asks = list(cells(options, benchmark))
+    place = place_of(options)
+    gaps: dict[Asked, str] = {}
+    runs: dict[Asked, Run] = {}
+    untrained: dict[str, Run] = {}  # the same without an update, by the name of the trained run
+    try:
+        stores = place.open(benchmark)
+    except UsageError as error:
+        print(f"  {error}", file=sys.stderr)
+        gaps = dict.fromkeys(asks, f"no data: {benchmark.title} is not in {options.data}")
+    for ask in asks if not gaps else ():
+        same = {"terms": ask.terms, "budget": ask.budget, "place": place, "stores": stores}
+        shape = {"way": ask.way, "shot": ask.shot, "seed": ask.seed}
+        try:
+            run = Run(ask.learner, ask.benchmark, **shape, **same)
+            if options.untrained and (run["updates"] or run.stages):
+                without = nothing_learned(run)
+                untrained[run.name] = Run(
+                    ask.learner, ask.benchmark, **shape, **same, flags=without
+                )
+            runs[ask] = run
+        except UsageError as error:
+            gaps[ask] = f"cannot be run: {error}"
+    print(f"{benchmark.title}, terms {options.terms}, budget {options.budget}")
+    status = 0 if not gaps else 2 if not runs else 1
+    if runs:
+        status |= execute([*runs.values(), *untrained.values()], options)
+    measured, problems = records.load(options.results)
+    measured = measured[measured["run"].isin([run.name for run in runs.values()])]
+    values, broken = records.values(options.results, measured)
+    if runs:
+        for problem in [*problems, *broken]:
+            print(f"  {problem}", file=sys.stderr)
+    there = set(measured["run"])
+    gaps |= {ask: why_not(run, options) for ask, run in runs.items() if run.name not in there}
+    show(options, benchmark, complete(measured, gaps), values, untrained)
+    if gaps:
+        print("\n".join(["", *listing(gaps, runs)]))
+    return status
+
+
+def cells(options: argparse.Namespace, benchmark: Benchmark) -> Iterator[Asked]:
+    """Every run that a table asks for, whether it can be had or not.
+
+    Raises:
+        UsageError: an unknown learner, or shots, ways or seeds that are none.
+    """
+    names = split_variants(options.learners) or [
         key for key in learners.names() if not benchmark.regression or learners.get(key).regression
     ]
     for name in names:
         learners.check(parse_variant(name)[0])
-    shots = options.shots or benchmark.shots
     ways: list[int] | list[None] = [None]
     if options.ways or not benchmark.regression:
         ways = list(numbers(options.ways or "5", "--ways"))
-    axes: tuple[Iterable[int | None], Iterator[int], Iterator[int]]
-    axes = (ways, numbers(shots, "--shots"), numbers(options.seeds or "0", "--seeds"))
-    place = place_of(options)
-    stores = place.open(benchmark)
+    shots = list(numbers(options.shots or benchmark.shots, "--shots"))
+    seeds = list(numbers(options.seeds or "0", "--seeds"))
+    said = TERMS if options.terms == "both" else (options.terms,)
+    for each, name, way, shot, seed in itertools.product(said, names, ways, shots, seeds):
+        yield Asked(name, options.benchmark, way, shot, seed, each, options.budget)
 
-    def plan(name: str, way: int | None, shot: int, seed: int, **flags: Any) -> Run:
-        return Run(
-            name, options.benchmark, way=way, shot=shot, seed=seed, terms=options.terms,
-            budget=options.budget, flags=flags, place=place, stores=stores,
-        )  # fmt: skip
 
-    runs: list[Run] = []
-    untrained: dict[str, Run] = {}  # the same without an update, by the name of the trained run
-    refused = 0
-    for name, way, shot, seed in itertools.product(names, *axes):
-        try:
-            runs.append(plan(name, way, shot, seed))
-            run = runs[-1]
-            if options.untrained and (run["updates"] or run.stages):
-                untrained[run.name] = plan(name, way, shot, seed, **nothing_learned(run))
-        except UsageError as error:
-            refused += 1
-            ways_said = f" {way}-way" if way else ""
-            print(f"  {name}{ways_said} {shot}-shot cannot be run: {error}", file=sys.stderr)
-    if not runs:
-        raise UsageError("nothing of this table can be run")
-    print(f"{benchmark.title}, terms {options.terms}, budget {options.budget}")
-    status = execute([*runs, *untrained.values()], options)
-    if options.dry_run:
-        return status
-    measured, problems = records.load(options.results)
-    for problem in problems:
-        print(f"  {problem}", file=sys.stderr)
-    measured = measured[measured["run"].isin([run.name for run in runs])]
-    numbers_published = published.published()
-    frame = tables.comparison(
-        measured,
-        numbers_published,
-        benchmark.variant,
-        title=benchmark.title,
-        order=[parse_variant(name)[0] for name in names],
-        gains=gains(options.results, untrained) if options.untrained else None,
+def complete(measured: pd.DataFrame, gaps: Mapping[Asked, str]) -> pd.DataFrame:
+    """The records, and a row for each run that has none."""
+    if not gaps:
+        return measured
+    missing = pd.DataFrame([row(ask, why) for ask, why in gaps.items()]).astype(
+        {name: kind for name, kind in measured.dtypes.items() if kind == "Int64"}
     )
-    text = forms.to_markdown(frame)
-    csv = tables.to_csv_frame(measured, numbers_published).to_csv(index=False)
-    words = [benchmark.variant, *variants, *(f"{way}w" for way in ways if way), f"{shots}s"]
-    stem = short(slug("-".join(["table", *words, options.terms, options.budget])))
-    write_text(options.results / f"{stem}.md", text)
-    write_text(options.results / f"{stem}.csv", csv)
-    print(f"\n{text}\nThe table lies in {options.results / stem}.md, its numbers in {stem}.csv")
-    return status or int(refused > 0)
+    return pd.concat([measured, missing], ignore_index=True) if len(measured) else missing
+
+
+def show(
+    options: argparse.Namespace,
+    benchmark: Benchmark,
+    measured: pd.DataFrame,
+    values: Mapping[str, pd.DataFrame],
+    untrained: Mapping[str, Run],
+) -> None:
+    """Print the table, and write it in every form."""
+    numbers_published = published.published()
+    order = [parse_variant(name)[0] for name in split_variants(options.learners)]
+    parts = {name: measured[measured["terms"] == name] for name in TERMS}
+    parts = {name: part for name, part in parts.items() if len(part)}
+    found, texts, drawn = {}, [], {}
+    for name, part in parts.items():
+        contenders = tables.contenders(part, benchmark.variant, order)
+        shown = tables.numbers(part, numbers_published, benchmark.variant, order, values)
+        found[name] = differences.pairwise(contenders, part, values)
+        texts.append(
+            tables.comparison(
+                part,
+                numbers_published,
+                benchmark.variant,
+                title=benchmark.title,
+                order=order,
+                gains=gains(options.results, untrained) if options.untrained else None,
+                values=values,
+                bold=differences.best(found[name], shown),
+            )
+        )
+        if options.figures:
+            end = f"-{name}" if len(parts) > 1 else ""
+            drawn |= {
+                f"{kind}{end}": figure
+                for kind, figure in drawings(part, contenders, shown, found[name]).items()
+            }
+    if len(parts) > 1:
+        texts.append(terms.ranks(parts, benchmark.variant, benchmark.title, order, values))
+    pairs = [differences.to_text(part, benchmark.title) for part in found.values() if len(part)]
+    words = ["table", benchmark.variant, *split_variants(options.learners)]
+    if not benchmark.regression:
+        words += [f"{way}w" for way in numbers(options.ways or "5", "--ways")]
+    words += [f"{options.shots or benchmark.shots}s", options.terms, options.budget]
+    words += [f"seeds {options.seeds}"] if options.seeds else []
+    words += ["untrained"] if options.untrained else []
+    every = pd.concat([part.assign(terms=name) for name, part in found.items()])
+    write_table(
+        options.results,
+        words,
+        [*texts, *pairs],
+        {"": raw.to_csv_frame(measured, numbers_published), "-differences": every},
+        drawn,
+        len(texts) + len(pairs) * (options.differences or options.power),
+    )
+
+
+def drawings(
+    measured: pd.DataFrame, contenders: pd.DataFrame, shown: pd.DataFrame, found: pd.DataFrame
+) -> dict[str, Figure]:
+    """The figures of a comparison by the end of their files' names."""
+    if not len(shown):
+        return {}
+    metric = "mse" if shown["metric"].iloc[0] == "mse" else "accuracy"
+    drawn = {f"-{metric}": figures.accuracies(shown, metric=metric)}
+    for column in dict.fromkeys(found["column"]):
+        drawn[f"-differences-{slug(column)}"] = differences.matrix(found, column)
+    labels = contenders.drop_duplicates("run").set_index("run")["label"]
+    runs = measured[measured["run"].isin(labels.index)]
+    runs = runs.assign(label=runs["run"].map(labels))
+    drawn["-curves"] = figures.learning_curves(runs, metric=metric)
+    for shot, part in runs.groupby("shot"):
+        end = f"-{shot}-shot" if runs["shot"].nunique() > 1 else ""
+        drawn[f"-seconds{end}"] = figures.accuracy_against_seconds(part, metric=metric)
+    return drawn
 
 
 def nothing_learned(run: Run) -> dict[str, Any]:
@@ -95,13 +182,6 @@ def nothing_learned(run: Run) -> dict[str, Any]:
     own = [name for name in run.settings if name.endswith("updates")]
     without: dict[str, Any] = {name: 0 for name in own if not name.startswith(STAGE)}
     return without | ({"pretrained_from": None} if "pretrained_from" in run.settings else {})
-
-
-def short(stem: str) -> str:
-    """A file name of at most 200 characters: of a longer one the beginning, and its hash."""
-    if len(stem) <= 200:
-        return stem
-    return f"{stem[:183]}-{hashlib.blake2b(stem.encode(), digest_size=8).hexdigest()}"
 
 
 def gains(results: Path, untrained: dict[str, Run]) -> dict[tuple[str, str], tuple[float, float]]:

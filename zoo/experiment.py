@@ -17,6 +17,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from reports.records import checksum
 from reports.statistics import interval
 from zoo.callbacks import DivergedError, Keeper, TestRecorder, between, fitting, trainer_for
 from zoo.environment import environment, interruptible, quiet
@@ -262,7 +263,7 @@ class Run(Plan):
                 **({"learner_file": self.learner_file} if made_with["dirty"] else {}),
             },
         }
-        write_json(path, record)
+        write_json(path, {**record, "checksum": checksum(json.loads(json.dumps(record)))})
         return json.loads(path.read_text())
 
     def _write_episodes(self) -> None:

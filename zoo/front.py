@@ -104,12 +104,6 @@ def front(list_keys: Command, run: Command) -> Parser:
     group.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     group.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     group.add_argument(
-        "--terms",
-        choices=TERMS,
-        default="paper",
-        help="each learner as its paper has it, or all equal (default: paper)",
-    )
-    group.add_argument(
         "--budget",
         choices=BUDGETS,
         default="quick",
@@ -125,6 +119,7 @@ def front(list_keys: Command, run: Command) -> Parser:
     group.add_argument(
         "--seed", type=int, default=0, help="of the weights and the training episodes (default: 0)"
     )
+    terms_of(group)
     group.add_argument("--config", type=Path, metavar="FILE", help="settings from a YAML file")
 
     command = commands.add_parser(
@@ -155,6 +150,15 @@ def front(list_keys: Command, run: Command) -> Parser:
     several = Parser(add_help=False, parents=[where])
     several.add_argument("--seeds", default="", help="(default: 0, or the study's)")
     several.add_argument("--dry-run", action="store_true", help="say what would be done")
+    several.add_argument(
+        "--jobs", type=int, default=1, help="processes that share the runs (default: 1)"
+    )
+    several.add_argument(
+        "--part",
+        type=part,
+        metavar="K/N",
+        help="make every N-th run alone, from the K-th on, and no table",
+    )
 
     command = commands.add_parser(
         "table", parents=[several], help="make the runs that are missing, print the comparison"
@@ -166,6 +170,16 @@ def front(list_keys: Command, run: Command) -> Parser:
     command.add_argument(
         "--untrained", action="store_true", help="test every row untrained too: what training gave"
     )
+    command.add_argument(
+        "--differences", action="store_true", help="print every pair of rows, tested"
+    )
+    command.add_argument(
+        "--power", action="store_true", help="and how many episodes half a point needs"
+    )
+    command.add_argument(
+        "--figures", action="store_true", help="draw accuracies, differences, curves, seconds"
+    )
+    terms_of(command, "both")
     command.set_defaults(call=later("comparison", "comparison"))
 
     command = commands.add_parser(
@@ -175,6 +189,7 @@ def front(list_keys: Command, run: Command) -> Parser:
     command.add_argument("benchmark", help="a key or variant; more flags are settings of the rows")
     for name in ("--way", "--shot"):
         command.add_argument(name, f"{name}s", type=int, help="(default: the paper's)")
+    terms_of(command)
     command.set_defaults(call=later("ablation", "ablation"))
 
     command = commands.add_parser(
@@ -182,6 +197,7 @@ def front(list_keys: Command, run: Command) -> Parser:
     )
     command.add_argument("study", help="one of reports/studies, or a file like those")
     command.add_argument("--pairs", default="", help="their labels (default: all)")
+    terms_of(command)
     command.set_defaults(call=later("study", "study"))
 
     command = commands.add_parser(
@@ -216,9 +232,31 @@ def front(list_keys: Command, run: Command) -> Parser:
     return parser
 
 
+def terms_of(parser: "argparse.ArgumentParser | argparse._ArgumentGroup", *more: str) -> None:
+    """The flag of the terms that learners are compared on."""
+    parser.add_argument(
+        "--terms",
+        choices=(*TERMS, *more),
+        default="paper",
+        help="each learner as its paper has it, or all equal (default: paper)",
+    )
+
+
 def folder(text: str) -> Path:
     """A folder as the command line names it: make does not expand ``DATA=~/data`` in quotes."""
     return Path(text).expanduser()
+
+
+def part(text: str) -> tuple[int, int]:
+    """``2/3``: the second of three parts.
+
+    Raises:
+        ArgumentTypeError: something else.
+    """
+    number, slash, parts = text.partition("/")
+    if not (slash and number.isdigit() and parts.isdigit() and 1 <= int(number) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected K/N, such as 1/2")
+    return int(number), int(parts)
 
 
 def later(module: str, name: str) -> Command:

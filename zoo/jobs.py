@@ -6,6 +6,7 @@ A composition root, like plan.py.
 import argparse
 import math
 import os
+import subprocess
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -151,7 +152,7 @@ def megabytes(run: Run) -> float:
 def execute(runs: Sequence[Run], options: argparse.Namespace) -> int:
     """Make runs one after the other; returns 1 if one failed, else 0.
 
-    What goes wrong in one does not stop the others.
+    What goes wrong in one does not stop the others. With `--jobs` several processes share them.
     """
     left = [run for run in runs if not run.record_path.exists()]
     minutes = (sum(map(seconds, left)) + stage_seconds(left)) / 60
@@ -169,8 +170,13 @@ def execute(runs: Sequence[Run], options: argparse.Namespace) -> int:
         return 0
     for folder, flag in ((options.results, "--results"), (options.runs, "--runs")):
         make_folder(folder, flag)
-    failed = 0
+    jobs, part = getattr(options, "jobs", 1), getattr(options, "part", None)
+    if jobs > 1 and len(left) > 1 and not part:
+        return shared(min(jobs, len(left)), options.words)
+    failed, (own, parts) = 0, part or (1, 1)
     for number, run in enumerate(runs, 1):
+        if number % parts != own % parts:
+            continue
         print(f"[{number}/{len(runs)}] {label(run)}", flush=True)
         try:
             record = run.execute(progress=sys.stdout.isatty())
@@ -191,6 +197,20 @@ def execute(runs: Sequence[Run], options: argparse.Namespace) -> int:
         failed += record["status"] == "failed"
         print(f"  {summary(run, record)}", flush=True)
     return int(failed > 0)
+
+
+def shared(jobs: int, words: Sequence[str]) -> int:
+    """The same command in several processes, each with its part of the runs; 1 if one failed."""
+    command = [sys.executable, "-m", "zoo", *words]
+    started = [
+        subprocess.Popen([*command, "--part", f"{part}/{jobs}"]) for part in range(1, jobs + 1)
+    ]
+    try:
+        return int(any([process.wait() for process in started]))
+    except KeyboardInterrupt:
+        for process in started:  # they had the same Ctrl-C
+            process.wait()
+        raise
 
 
 def changed_since(run: Run) -> str:

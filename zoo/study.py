@@ -5,6 +5,7 @@ A composition root, like plan.py. What the pairs and the tasks are is declared i
 
 import argparse
 import itertools
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,20 +18,22 @@ import baselines  # noqa: F401  (fills the register)
 from datasets.benchmarks import find_benchmark
 from reports import records, studies
 from reports.forms import to_markdown
-from zoo.comparison import numbers, short
+from zoo.comparison import numbers
 from zoo.data_commands import save
 from zoo.errors import UsageError
 from zoo.experiment import Run
 from zoo.files import write_text
 from zoo.jobs import execute, place_of
 from zoo.plan import slug
+from zoo.printing import short
 from zoo.protocol import SHARED_NAMES
 from zoo.registry import asked, split_variants
 from zoo.settings import parse_values
 
 FOLDER = Path(__file__).parent.parent / "reports" / "studies"
 KEYS: dict[str, type] = {
-    "title": str, "heads": list, "seeds": object, "quick": dict, "pairs": dict, "tasks": dict,
+    "title": str, "heads": list, "seeds": object, "threads": int, "quick": dict, "pairs": dict,
+    "tasks": dict,
 }  # fmt: skip
 TASK = {"benchmark", "way", "shot", "settings"}
 
@@ -41,6 +44,7 @@ class Study(NamedTuple):
     title: str
     heads: tuple[str, str]
     seeds: str
+    threads: int  # of a run; 0 for all cores
     quick: dict[str, Any]  # settings of all under that budget
     pairs: dict[str, tuple[str, str]]  # variants by label
     tasks: dict[str, dict[str, Any]]  # benchmark, way, shot and settings by label
@@ -53,6 +57,9 @@ def study(options: argparse.Namespace) -> int:
     if unknown := [label for label in wanted if label not in declared.pairs]:
         known = ", ".join(declared.pairs)
         raise UsageError(f"--pairs: {unknown[0]!r} is not of this study; choose from {known}")
+    if declared.threads and options.threads is None:
+        options.threads = declared.threads
+        options.jobs = max(options.jobs, (os.cpu_count() or 1) // declared.threads)
     place = place_of(options)
     opened = {task["benchmark"]: None for task in declared.tasks.values()}
     stores = {name: place.open(find_benchmark(name)) for name in opened}
@@ -72,7 +79,7 @@ def study(options: argparse.Namespace) -> int:
         raise UsageError("nothing of this study can be run")
     print(f"{declared.title}: terms {options.terms}, budget {options.budget}")
     status = execute(list(runs.values()), options) | any(line["note"] for line in lines)
-    if options.dry_run:
+    if options.dry_run or options.part:
         return status
     measured, problems = records.load(options.results)
     for problem in problems:

@@ -1,0 +1,69 @@
+"""Where a table goes: to the terminal, and into files of every form.
+
+A composition root, like plan.py.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+from reports.parquet import parquet_bytes
+
+from reports import forms, html, latex
+from zoo.data_commands import file_of
+from zoo.files import write_bytes, write_text
+from zoo.plan import slug
+
+LONGEST = 200  # characters of a file name
+
+
+def write_table(
+    folder: Path,
+    words: Sequence[str],
+    tables: Sequence[pd.DataFrame],
+    raw: Mapping[str, pd.DataFrame],
+    figures: Mapping[str, Figure],
+    printed: int = 1,
+) -> None:
+    """Print a table, and write it as Markdown, LaTeX, HTML, CSV and Parquet, and its figures.
+
+    Args:
+        folder: of the results.
+        words: that the files are named by.
+        tables: of text, as `reports.forms` takes them: the table, and what goes below it.
+        raw: numbers, one a row, by the end of their files' names.
+        figures: by the end of their files' names; the HTML page shows them too.
+        printed: how many of the tables are printed, and stand in the Markdown file.
+    """
+    stem = short(slug("-".join(words)))
+    texts = [forms.to_markdown(table) for table in tables[:printed]]
+    write_text(folder / f"{stem}.md", "\n".join(texts))
+    write_text(folder / f"{stem}.tex", latex.to_latex(tables[0]))
+    ends = ["md", "tex", "html", "csv"]
+    drawn = []
+    for end, figure in figures.items():
+        figure.set_dpi(200)
+        contents = {kind: file_of(figure, kind) for kind in ("png", "pdf")}
+        for kind, content in contents.items():
+            write_bytes(folder / f"{stem}{end}.{kind}", content)
+        drawn.append((end.strip("-").replace("-", " "), contents["png"]))
+    write_text(folder / f"{stem}.html", html.to_html(tables, drawn))
+    for end, frame in raw.items():
+        write_text(folder / f"{stem}{end}.csv", frame.to_csv(index=False))
+        try:
+            write_bytes(folder / f"{stem}{end}.parquet", parquet_bytes(frame))
+            ends += ["parquet"] * (not end)
+        except ImportError as error:
+            print(f"  {error}")
+    print("\n" + "\n".join(texts))
+    more = "".join(f", {stem}{end}" for end in [*figures, *raw] if end)
+    print(f"{folder / stem}: {', '.join(ends)}{more}")
+
+
+def short(stem: str) -> str:
+    """A file name of at most 200 characters: of a longer one the beginning, and its hash."""
+    if len(stem) <= LONGEST:
+        return stem
+    return f"{stem[:183]}-{hashlib.blake2b(stem.encode(), digest_size=8).hexdigest()}"
