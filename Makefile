@@ -7,11 +7,12 @@ SETTINGS = $(if $(DATA),--data "$(DATA)") $(if $(LEARNERS),--learners "$(LEARNER
   $(if $(SHOTS),--shots "$(SHOTS)") $(if $(WAYS),--ways "$(WAYS)") $(if $(BUDGET),--budget $(BUDGET)) \
   $(if $(TERMS),--terms $(TERMS)) $(if $(SEEDS),--seeds "$(SEEDS)") \
   $(if $(RESULTS),--results "$(RESULTS)") $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes) \
-  $(if $(UNTRAINED),--untrained) \
+  $(if $(UNTRAINED),--untrained) $(if $(DIFFERENCES),--differences) $(if $(POWER),--power) \
+  $(if $(FIGURES),--figures) $(if $(JOBS),--jobs $(JOBS)) \
   $(foreach file,$(PLUGINS),--plugin "$(file)")
 
 KNOWN = PYTHON TORCH_INDEX DATA LEARNERS SHOTS WAYS BUDGET TERMS SEEDS RESULTS DRY_RUN YES \
-  UNTRAINED PLUGINS OPTIONS BENCHMARK PAIRS NAME TO OUT TESTS
+  UNTRAINED DIFFERENCES POWER FIGURES JOBS PLUGINS OPTIONS BENCHMARK PAIRS NAME TO OUT TESTS
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 $(if $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)),$(error \
   no variable $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)); there are $(KNOWN)))
@@ -21,7 +22,8 @@ $(if $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)),$(error \
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 22
 	@echo
-	@echo 'table-% takes DATA= LEARNERS= SHOTS= WAYS= BUDGET= TERMS= SEEDS= RESULTS= DRY_RUN=1 YES=1 UNTRAINED=1 PLUGINS=, as in'
+	@echo 'table-% takes DATA= LEARNERS= SHOTS= WAYS= BUDGET= TERMS= SEEDS= RESULTS= JOBS= DRY_RUN=1 YES=1 UNTRAINED=1 PLUGINS='
+	@echo 'DIFFERENCES=1 (every pair of rows, tested) POWER=1 (episodes for half a point) FIGURES=1, as in'
 	@echo '  make table-omniglot DATA=~/data LEARNERS="protonet maml[first_order=true]" SHOTS="1 5"'
 	@echo '  make table-omniglot DATA=~/data OPTIONS=split=1200/423'
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 import baselines  # noqa: F401  (fills the register)
 from datasets.benchmarks import Benchmark, find_benchmark
-from reports import differences, published, raw, records, tables, terms
+from reports import differences, figures, published, raw, records, tables, terms
 from reports.statistics import paired_difference
 from zoo.errors import UsageError
 from zoo.experiment import Run
