@@ -1,0 +1,165 @@
+"""Whether the intervals and tests of reports/statistics.py keep what tables say of them.
+
+``make simulation`` draws whole tables of learners whose truth is known, and counts how often the
+95 % intervals hold it and how often a difference is called one where there is none. Seeds are
+crossed with test episodes, accuracies are 75ths. Nothing but numpy, scipy and pandas is needed.
+"""
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtr
+
+from reports.statistics import crossed, crossed_interval, holm
+
+LEARNERS, QUERIES = 6, 75
+MEAN, EPISODE_SD, REST_SD = 60.0, 9.0, 6.0  # points; the last of learner x seed x episode
+COVERAGE, FALSE = (0.925, 0.98), 0.05  # what is promised
+BLOCK = 4_000_000  # values drawn at once
+
+
+class Case(NamedTuple):
+    """What a table is drawn from; standard deviations in points."""
+
+    seeds: int
+    seed_sd: float  # of learner x seed
+    part_sd: float  # of learner x episode: 0 where the same episodes are hard for all learners
+    episodes: int
+
+
+CASES = [
+    Case(*values)
+    for values in itertools.product((1, 3, 5), (0.0, 0.5, 2.0), (0.0, 4.0), (300, 1000))
+]
+MEASURES = {
+    "mean": "one learner's mean, covered",
+    "difference": "difference, covered",
+    "false": "tables with a false difference",
+    "difference_welch": "covered by Satterthwaite's",
+    "false_welch": "false by Satterthwaite's",
+}
+
+
+def draw(case: Case, tables: int, rng: np.random.Generator, false: bool) -> np.ndarray:
+    """Accuracies (tables, learners, S, E) as fractions of 1, less their truth.
+
+    The truth is the mean for a new seed and new episodes. Of one seed it is that of the trained
+    weights: the seed's effect is a part of it, and where all learners are to be equal (`false`)
+    their weights are.
+    """
+    shape = (tables, LEARNERS, case.seeds, case.episodes)
+
+    def effect(sd: float, *axes: int) -> np.ndarray:
+        return sd * rng.standard_normal([n if i in axes else 1 for i, n in enumerate(shape)], "f4")
+
+    by_seed = effect(case.seed_sd, 0, 1, 2)
+    fixed = by_seed if case.seeds == 1 else 0.0
+    by_seed = 0.0 if false and case.seeds == 1 else by_seed
+    by_episode = effect(EPISODE_SD, 0, 3) + effect(case.part_sd, 0, 1, 3)
+    points = MEAN + by_seed + by_episode + effect(REST_SD, 0, 1, 2, 3)
+    accuracies = np.rint(points * (QUERIES / 100)).clip(0, QUERIES) / QUERIES
+    truth = (MEAN + (0.0 if false else fixed)) / 100
+    return accuracies.astype(np.float64) - truth
+
+
+def measured(case: Case, tables: int, rng: np.random.Generator) -> Iterator[dict[str, np.ndarray]]:
+    """Of each table, the share of its intervals that hold the truth, and whether it claims more.
+
+    Every learner has the same mean, so the truth of a difference is 0.
+    """
+    size = LEARNERS * case.seeds * case.episodes
+    for start in range(0, tables, max(1, BLOCK // size)):
+        count = min(max(1, BLOCK // size), tables - start)
+        values = draw(case, count, rng, false=False)
+        if case.seeds == 1:
+            each = [[crossed_interval(x) for x in table] for table in values]
+            mean, half = np.moveaxis(np.array(each), -1, 0)
+        else:
+            mean, half = crossed(values)[:2]
+        covered = {"mean": (np.abs(mean) <= half).mean(1)}
+        for name in ("difference", "false"):
+            if name == "false" and case.seeds == 1:
+                values = draw(case, count, rng, false=True)
+            pairs = list(itertools.combinations(range(LEARNERS), 2))
+            found = [crossed(values[:, i] - values[:, j]) for i, j in pairs]
+            mean, half, p, error, freedom = np.moveaxis(np.array(found), 1, 0).swapaxes(1, 2)
+            welch = 2 * stdtr(freedom, -np.abs(mean) / error)
+            if name == "difference":
+                covered[name] = (np.abs(mean) <= half).mean(1)
+                covered["difference_welch"] = (welch >= 0.05).mean(1)
+            else:
+                covered[name] = np.array([holm(row).min() < 0.05 for row in p])
+                covered["false_welch"] = np.array([holm(row).min() < 0.05 for row in welch])
+        yield covered
+
+
+def simulate(cases: Sequence[Case], tables: int, seed: int = 0) -> pd.DataFrame:
+    """Shares of all intervals, or tables, of each case, and their standard errors (`_error`).
+
+    Intervals of a table share its episodes, so the error is that of the tables' shares.
+    """
+    rows = []
+    for number, case in enumerate(cases):
+        blocks = list(measured(case, tables, np.random.default_rng([seed, number])))
+        row = dict(case._asdict())
+        for name in MEASURES:
+            shares = np.concatenate([block[name] for block in blocks]).astype(np.float64)
+            row[name] = shares.mean()
+            row[f"{name}_error"] = shares.std(ddof=1) / len(shares) ** 0.5
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def broken(found: pd.DataFrame) -> list[str]:
+    """The promises that were not kept, a line each."""
+    lines = []
+    for row in found.to_dict("records"):
+        where = ", ".join(f"{name} {row[name]:g}" for name in Case._fields)
+        for name in ("mean", "difference"):
+            if not COVERAGE[0] <= row[name] <= COVERAGE[1]:
+                lines.append(f"{where}: {MEASURES[name]} {row[name]:.2%}")
+        if not row["false"] <= FALSE:
+            lines.append(f"{where}: {MEASURES['false']} {row['false']:.2%}")
+    return lines
+
+
+def to_text(found: pd.DataFrame) -> str:
+    """The table in Markdown, in per cent with standard errors."""
+    heads = ["seeds", "seed sd", "learner x episode sd", "episodes", *MEASURES.values()]
+    lines = [heads, ["---"] * len(heads)]
+    for row in found.to_dict("records"):
+        cells = [f"{100 * row[name]:.1f} ± {100 * row[f'{name}_error']:.1f}" for name in MEASURES]
+        lines.append([f"{row[name]:g}" for name in Case._fields] + cells)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> int:
+    """Print the table; 1 where a promise is not kept."""
+    parser = argparse.ArgumentParser(prog="make simulation", description=__doc__)
+    parser.add_argument("--tables", type=int, default=2000, help="of each line (2000)")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    start = time.monotonic()
+    found = simulate(CASES, options.tables, options.seed)
+    print(
+        f"{options.tables:,} tables of {LEARNERS} learners a line, in % ± standard error; episode "
+        f"sd {EPISODE_SD:g} points, rest {REST_SD:g}, accuracies in {QUERIES}ths.\n"
+        f"Promised: {COVERAGE[0]:.1%} to {COVERAGE[1]:.0%} of the 95 % intervals hold the truth, "
+        f"at most {FALSE:.0%} of the tables call a difference\n(Holm, {LEARNERS * 5 // 2} pairs) "
+        "where there is none. With one seed the truth is that of the trained weights, with\n"
+        "several that of a new seed and new episodes.\n"
+    )
+    print(to_text(found))
+    lines = broken(found)
+    print("\n" + ("\n".join(lines) or f"All kept, in {time.monotonic() - start:.0f} s."))
+    return int(bool(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
