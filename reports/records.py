@@ -35,6 +35,7 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "tasks_seen": ("training_tasks.seen", int | None),
     "tasks_paper": ("training_tasks.paper", int | None),
     "updates": ("updates.total", int | None),
+    "train_seconds": ("seconds.train", int | float | None),
     "update_seconds": ("seconds.updates", int | float | None),
     "update_memory": ("memory.updates", int | None),
     "validation": ("validation", list | None),

@@ -300,7 +300,7 @@ def test_more_footnotes_than_letters(frame):
     ]
     table, notes = rows(frame(*many))
     marks = [mark for mark, _ in table.attrs["notes"]]
-    assert len(set(marks)) == len(notes) == 30 and marks[-1] == "⁽30⁾"
+    assert len(set(marks)) == len(notes) == 30 and marks[-1] == "⁽³⁰⁾"
 
 
 @given(st.integers(0, 10**9), st.integers(1, 10**7))

@@ -16,7 +16,7 @@ from datasets.doctor import examine
 from datasets.fetch import fetch
 from datasets.splits import tiered_full_names
 from zoo.errors import UsageError
-from zoo.files import write_atomically
+from zoo.files import write_bytes
 
 if TYPE_CHECKING:  # slow to import, and the doctor needs none of it
     from matplotlib.figure import Figure
@@ -109,13 +109,22 @@ def save(figure: "Figure", path: Path, kind: str) -> None:
     Raises:
         UsageError: it cannot be written.
     """
-    content = BytesIO()
-    figure.savefig(content, format=kind)
+    content = file_of(figure, kind)
     try:
-        write_atomically(path, lambda file: file.write(content.getbuffer()))
+        write_bytes(path, content)
     except OSError as error:
         raise UsageError(f"-o {path}: {error.strerror}; choose a file you may write") from None
     print(path)
+
+
+def file_of(figure: "Figure", kind: str) -> bytes:
+    """What a picture's file holds; a PDF has fonts of a kind that journals take."""
+    import matplotlib
+
+    content = BytesIO()
+    with matplotlib.rc_context({"pdf.fonttype": 42}):
+        figure.savefig(content, format=kind)
+    return content.getvalue()
 
 
 def check_output(path: Path, kind: str) -> None:
