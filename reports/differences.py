@@ -11,15 +11,15 @@ from reports.cells import Run, runs_of
 from reports.forms import NONE, marked
 from reports.published import counted
 from reports.statistics import episodes_needed, holm, paired_test
-from reports.tables import METRICS
+from reports.tables import metric_of
 
 LEVEL = 0.05
 LEAST = 0.005  # the difference in accuracy that `needed` is about: half a point
 TRAINED, NEW = "these two trained models", "a new seed and new episodes"  # claims
 SAME = {"episodes_fingerprint": "other test episodes", "data_fingerprint": "other data"}
 COLUMNS = [
-    "column", "first", "second", "difference", "ci95", "p", "p_holm", "wilcoxon", "wilcoxon_holm",
-    "seeds", "episodes", "claim", "needed", "why",
+    "column", "metric", "first", "second", "difference", "ci95", "p", "p_holm", "wilcoxon",
+    "wilcoxon_holm", "seeds", "episodes", "claim", "needed", "why",
 ]  # fmt: skip
 SEEDS = {TRAINED: "one seed", NEW: "several seeds"}
 HEADS = [
@@ -35,19 +35,17 @@ NULLS = {
 def differences(
     contenders: pd.DataFrame,
     runs: pd.DataFrame,
-    values: Mapping[str, pd.Series],
-    metric: str = "accuracy",
+    values: Mapping[str, pd.DataFrame],
 ) -> pd.DataFrame:
     """All pairs of rows of each column of a table, with Holm's correction over all of them.
 
     A pair is compared by `paired_test` on the seeds and test episodes that both have.
 
     Args:
-        contenders: one line a run. Columns: `column` of the table, `label` of the row, `seed`,
-            `run`.
+        contenders: one line a run. Columns: `column` of the table, `metric` that it shows, `label`
+            of the row, `seed`, `run`; as `tables.contenders` returns it.
         runs: as `records.load` returns it.
-        values: by run, of each test episode, indexed by its number; of the finished runs alone.
-        metric: what they are: accuracy, a fraction of 1, or mse.
+        values: by run, a column a metric, a row a test episode; of the finished runs alone.
 
     Returns:
         One line a pair, in the order of the contenders: `column`, `first`, `second`; `difference`,
@@ -65,7 +63,8 @@ def differences(
     proofs = dict(zip(runs["run"], runs[list(SAME)].fillna("").to_numpy().tolist(), strict=True))
     lines: list[dict[str, Any]] = []
     for column, part in contenders.groupby("column", sort=False):
-        table = pd.DataFrame({run: values[run] for run in part["run"] if run in values})
+        metric = part["metric"].iloc[0]
+        table = pd.DataFrame({run: values[run][metric] for run in part["run"] if run in values})
         found = {
             run: _Run(table[run].to_numpy(float), len(values[run]), proofs[run]) for run in table
         }
@@ -78,7 +77,14 @@ def differences(
             for label, own in part.groupby("label", sort=False)
         }
         for first, second in itertools.combinations(sides, 2):
-            line = {"column": column, "first": first, "second": second, "seeds": [], "why": ""}
+            line = {
+                "column": column,
+                "metric": metric,
+                "first": first,
+                "second": second,
+                "seeds": [],
+                "why": "",
+            }
             try:
                 line |= _compared(sides[first], sides[second])
             except ValueError as error:
@@ -87,46 +93,41 @@ def differences(
     frame = pd.DataFrame(lines, columns=COLUMNS)
     numbers = ["difference", "ci95", "p", "p_holm", "wilcoxon", "wilcoxon_holm", "needed"]
     frame = frame.astype(dict.fromkeys(numbers, float) | {"episodes": "Int64"})
-    if metric != "accuracy":
-        frame["needed"] = np.nan
+    frame.loc[frame["metric"] == "mse", "needed"] = np.nan
     for name in ("p", "wilcoxon"):
         frame[f"{name}_holm"] = holm(frame[name])
     return frame
 
 
-def best(
-    found: pd.DataFrame, means: Mapping[tuple[str, str], float], less_is_better: bool = False
-) -> set[tuple[str, str]]:
+def best(found: pd.DataFrame, shown: pd.DataFrame) -> set[tuple[str, str]]:
     """The best row of each column, and those that are not told from it: (column, label).
 
     Args:
         found: as `differences` returns it.
-        means: by column and label; nan for none.
-        less_is_better: as of errors.
+        shown: the numbers of the table, as `tables.numbers` returns them.
     """
     chosen: set[tuple[str, str]] = set()
     told = found["p_holm"].isna() | (found["p_holm"] < LEVEL)
     pairs = found.loc[~told, ["column", "first", "second"]].to_numpy()
     near = {(column, *each) for column, *pair in pairs for each in (pair, pair[::-1])}
-    for column in dict.fromkeys(column for column, _ in means):
-        own = {label: mean for (at, label), mean in means.items() if at == column and mean == mean}
-        if own:
-            top = min(own, key=lambda label: own[label] * (1 if less_is_better else -1))
-            chosen |= {(column, top)}
-            chosen |= {(column, label) for label in own if (column, top, label) in near}
+    for column, part in shown.groupby("column"):
+        means = part.set_index("label")["mean"]
+        less = part["metric"].iloc[0] == "mse"
+        top = means.idxmin() if less else means.idxmax()
+        chosen |= {(column, top)}
+        chosen |= {(column, label) for label in means.index if (column, top, label) in near}
     return chosen
 
 
-def to_text(found: pd.DataFrame, title: str, metric: str = "accuracy") -> pd.DataFrame:
+def to_text(found: pd.DataFrame, title: str) -> pd.DataFrame:
     """The `differences` as text: a frame for `reports.forms`; those told from 0 are bold."""
     notes: dict[str, str] = {}
-    _, unit, form = METRICS[metric]
     rows = [
         [
             line["column"],
             line["first"],
             line["second"],
-            _difference(line, unit, form) + marked([line["why"]] if line["why"] else [], notes),
+            _difference(line) + marked([line["why"]] if line["why"] else [], notes),
             _p(line["p"]),
             _p(line["p_holm"]),
             _p(line["wilcoxon_holm"]),
@@ -138,7 +139,7 @@ def to_text(found: pd.DataFrame, title: str, metric: str = "accuracy") -> pd.Dat
     frame = pd.DataFrame(rows, columns=HEADS)
     frame.attrs = {
         "title": title,
-        "caption": _caption(found, metric),
+        "caption": _caption(found),
         "notes": [(mark, text) for text, mark in notes.items()],
         "bold": {(int(row), "difference") for row in np.flatnonzero(found["p_holm"] < LEVEL)},
     }
@@ -183,19 +184,19 @@ def _compared(a: Mapping[int, _Run], b: Mapping[int, _Run]) -> dict[str, Any]:
     }
 
 
-def _caption(found: pd.DataFrame, metric: str) -> str:
+def _caption(found: pd.DataFrame) -> str:
     """Which claim is made, of how many, and what is corrected for."""
     claims = found["claim"].value_counts()
     if claims.empty:
-        return f"{METRICS[metric].name}. No pair can be compared."
+        return "No pair can be compared."
     nulls = [
         f"of {counted(claims[c], 'pair', 'pairs')} ({SEEDS[c]}) that {NULLS[c]}"
         for c in NULLS
         if c in claims
     ]
     words = [
-        f"{METRICS[metric].name}; first minus second, paired over the seeds and test episodes that "
-        "both have; ± is the 95 % interval.",
+        f"{metric_of(found['metric'].iloc[0]).name}; first minus second, paired over the seeds "
+        "and test episodes that both have; ± is the 95 % interval.",
         f"p is the t-test's, its null hypothesis {'; '.join(nulls)}.",
         f"Holm's correction is over all {found['p_holm'].count()} pairs; bold are those below 5 %.",
         "Wilcoxon's test is of the signed ranks of the episodes, so of the trained models alone.",
@@ -209,9 +210,10 @@ def _caption(found: pd.DataFrame, metric: str) -> str:
     return " ".join(words)
 
 
-def _difference(line: Run, unit: int, form: str) -> str:
+def _difference(line: Run) -> str:
     if pd.isna(line["difference"]):
         return NONE
+    _, unit, form = metric_of(line["metric"])
     text = format(unit * line["difference"], f"+{form}")
     return text if pd.isna(line["ci95"]) else f"{text} ± {unit * line['ci95']:{form}}"
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 import baselines  # noqa: F401  (fills the register)
 from datasets.benchmarks import Benchmark, find_benchmark
 from reports import differences, figures, published, raw, records, tables, terms
+from reports.matrix import matrix
 from reports.statistics import paired_difference
 from zoo.errors import UsageError
 from zoo.experiment import Run
@@ -119,7 +120,7 @@ def show(
     for name, part in parts.items():
         contenders = tables.contenders(part, benchmark.variant, order)
         shown = tables.numbers(part, numbers_published, benchmark.variant, order, values)
-        found[name] = differences.pairwise(contenders, part, values)
+        found[name] = differences.differences(contenders, part, values)
         texts.append(
             tables.comparison(
                 part,
@@ -167,7 +168,7 @@ def drawings(
     metric = "mse" if shown["metric"].iloc[0] == "mse" else "accuracy"
     drawn = {f"-{metric}": figures.accuracies(shown, metric=metric)}
     for column in dict.fromkeys(found["column"]):
-        drawn[f"-differences-{slug(column)}"] = differences.matrix(found, column)
+        drawn[f"-differences-{slug(column)}"] = matrix(found, column, metric)
     labels = contenders.drop_duplicates("run").set_index("run")["label"]
     runs = measured[measured["run"].isin(labels.index)]
     runs = runs.assign(label=runs["run"].map(labels))

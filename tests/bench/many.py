@@ -60,7 +60,7 @@ def table(folder: Path) -> None:
     values, broken = records.values(folder, measured)
     assert not problems and not broken
     contenders = tables.contenders(measured, benchmark)
-    found = differences.pairwise(contenders, measured, values)
+    found = differences.differences(contenders, measured, values)
     bold = differences.best(found, tables.numbers(measured, theirs, benchmark, (), values))
     text = tables.comparison(measured, theirs, benchmark, values=values, bold=bold)
     lines = len(forms.to_markdown(text).splitlines())
