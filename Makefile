@@ -17,7 +17,7 @@ GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(
 $(if $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)),$(error \
   no variable $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)); there are $(KNOWN)))
 
-.PHONY: help setup test lint check format new-learner readme bench bench-quick clean
+.PHONY: help setup test lint check format new-learner readme simulation bench bench-quick clean
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -63,6 +63,9 @@ new-learner: setup ## the skeleton of a learner, NAME=my_learner: baselines/my_l
 
 readme: setup ## README's table of learners, from the register
 	@$(BIN)/python -m zoo list --table --into README.md
+
+simulation: setup ## whether the intervals and tests of the tables keep what they promise, by simulation (4 minutes)
+	@$(BIN)/python -m tests.simulation
 
 bench: setup ## our MAML step against other libraries', each installed below .bench, and all of bench-quick (hours)
 	@$(BIN)/python -m tests.bench $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)") $(if $(OUT),--out "$(OUT)")

@@ -108,12 +108,12 @@ def crossed(values: np.ndarray) -> Crossed:
     with np.errstate(divide="ignore", invalid="ignore"):
         freedom = (a + b) ** 2 / (a**2 / few + b**2 / many)
         ratio = np.where(ratio > 0, ratio / error, 0.0)
-    ends = [2 * stdtr(dof, -ratio) for dof in ((few, many) if seeds > 1 else (many, many))]
-    low, high = (np.maximum(end, 1e-300) for end in (np.minimum(*ends), np.maximum(*ends)))
-    for _ in range(50 if seeds > 1 else 0):
-        level = np.sqrt(low) * np.sqrt(high)
-        reach = stdtrit(few, level / 2) ** 2 * a + stdtrit(many, level / 2) ** 2 * b
-        low, high = np.where(reach > mean**2, (level, high), (low, level))
+        ends = [2 * stdtr(dof, -ratio) for dof in ((few, many) if seeds > 1 else (many, many))]
+        low, high = (np.maximum(end, 1e-300) for end in (np.minimum(*ends), np.maximum(*ends)))
+        for _ in range(50 if seeds > 1 else 0):
+            level = np.sqrt(low) * np.sqrt(high)
+            reach = stdtrit(few, level / 2) ** 2 * a + stdtrit(many, level / 2) ** 2 * b
+            low, high = np.where(reach > mean**2, (level, high), (low, level))
     p = np.where(error > 0, high if seeds > 1 else ends[0], mean == 0)
     return Crossed(mean, ci95, p, error, freedom)
 

@@ -63,9 +63,9 @@ def draw(case: Case, tables: int, rng: np.random.Generator, false: bool) -> np.n
     by_seed = 0.0 if false and case.seeds == 1 else by_seed
     by_episode = effect(EPISODE_SD, 0, 3) + effect(case.part_sd, 0, 1, 3)
     points = MEAN + by_seed + by_episode + effect(REST_SD, 0, 1, 2, 3)
-    accuracies = np.rint(points * (QUERIES / 100)).clip(0, QUERIES) / QUERIES
+    right = np.rint(points * (QUERIES / 100)).clip(0, QUERIES).astype(np.float64)
     truth = (MEAN + (0.0 if false else fixed)) / 100
-    return accuracies.astype(np.float64) - truth
+    return right / QUERIES - truth
 
 
 def measured(case: Case, tables: int, rng: np.random.Generator) -> Iterator[dict[str, np.ndarray]]:

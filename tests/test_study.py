@@ -8,52 +8,12 @@ import pytest
 
 from reports import records, studies
 from reports.forms import to_markdown
-from reports.statistics import crossed_interval, interval
+from reports.statistics import crossed_interval
 from zoo.__main__ import main
 from zoo.errors import UsageError
 from zoo.study import FOLDER, load
 
 HEADS = ("host", "with it")
-
-
-def crossed(seeds, episodes, sd_seed, sd_episode, sd_rest, rng):
-    """Values of seeds crossed with episodes, around 0."""
-    parts = rng.normal(0, sd_seed, (seeds, 1)), rng.normal(0, sd_episode, (1, episodes))
-    return parts[0] + parts[1] + rng.normal(0, sd_rest, (seeds, episodes))
-
-
-def test_the_crossed_interval_by_hand():
-    """Two seeds, two episodes: mean squares 4, 1 and 0.25, degrees of freedom 1 each."""
-    x = np.array([[0.0, 0.5], [1.5, 3.0]])
-    # Means of seeds 0.25, 2.25, of episodes 0.75, 1.75; rest +-0.25.
-    squares = np.array([2 * 2 * 1.0, 2 * 2 * 0.25, 4 * 0.0625])
-    total = squares[0] + squares[1] - squares[2]
-    freedom = total**2 / (squares**2).sum()
-    mean, half = crossed_interval(x)
-    assert mean == 1.25 and freedom == pytest.approx(4.75**2 / 17.0625)
-    # scipy's t quantile at these degrees of freedom, taken apart: P(T <= q) = 0.975
-    from scipy.stats import t
-
-    q = half / np.sqrt(total / 4)
-    assert t.cdf(q, freedom) == pytest.approx(0.975)
-
-
-@pytest.mark.parametrize("seeds", [2, 3, 5])
-@pytest.mark.parametrize("sd_seed", [0.0, 0.3, 1.0])
-def test_the_crossed_interval_covers(seeds, sd_seed):
-    """0 in at least 92 of 100 intervals, whatever the seeds add."""
-    rng = np.random.default_rng(seeds)
-    hits = 0
-    for _ in range(600):
-        mean, half = crossed_interval(crossed(seeds, 60, sd_seed, 1.0, 2.0, rng))
-        hits += abs(mean) <= half
-    assert hits / 600 >= 0.92
-
-
-def test_of_one_seed_it_is_the_interval_over_episodes():
-    x = np.arange(10.0)
-    assert crossed_interval(x[None]) == interval(x)
-    assert crossed_interval(np.ones((3, 4))) == (1.0, 0.0)
 
 
 def record(name, values, **changes):
