@@ -16,16 +16,18 @@ from reports.statistics import holm, paired_test
 EPISODES = 200
 
 
-def table(labels, column="5-way 1-shot", seeds=(0,), spread=(), number=0):
+def table(labels, column="5-way 1-shot", seeds=(0,), spread=(), number=0, metric="accuracy"):
     """Contenders, their runs, and what each episode gave: label after label a point worse."""
     rng = np.random.default_rng(number)
     lines, values, luck = [], {}, rng.normal(0, 0.09, EPISODES)
     for place, label in enumerate(labels):
         for seed in seeds:
             run = f"{label}-{column}-s{seed}"
-            lines.append({"column": column, "label": label, "seed": seed, "run": run})
+            line = {"column": column, "label": label, "seed": seed, "run": run}
+            lines.append({**line, "metric": metric})
             mean = 0.6 - (spread[place] if spread else 0.01 * place)
-            values[run] = pd.Series(mean + luck + rng.normal(0, 0.06, EPISODES))
+            found = mean + luck + rng.normal(0, 0.06, EPISODES)
+            values[run] = pd.DataFrame({metric: found, "another": 0.0})
     contenders = pd.DataFrame(lines)
     runs = pd.DataFrame(
         {"run": list(values), "episodes_fingerprint": "e", "data_fingerprint": "d"}, dtype=object
@@ -33,9 +35,15 @@ def table(labels, column="5-way 1-shot", seeds=(0,), spread=(), number=0):
     return contenders, runs, values
 
 
+def shown(means, metric="accuracy"):
+    """The numbers of a table of one column."""
+    lines = [("5-way 1-shot", label, metric, mean) for label, mean in means.items()]
+    return pd.DataFrame(lines, columns=["column", "label", "metric", "mean"])
+
+
 def both(*tables):
     contenders, runs, values = zip(*tables, strict=True)
-    together = {name: series for each in values for name, series in each.items()}
+    together = {name: frame for each in values for name, frame in each.items()}
     return pd.concat(contenders), pd.concat(runs), together
 
 
@@ -47,7 +55,7 @@ def test_every_pair_of_every_column_and_holm_over_all():
     one, five = "5-way 1-shot", "5-way 5-shot"
     assert pairs == [[one, "A", "B"], [one, "A", "C"], [one, "B", "C"], [five, "A", "B"]]
     values = given[2]
-    a, c = (values[f"{label}-{one}-s0"] for label in "AC")
+    a, c = (values[f"{label}-{one}-s0"]["accuracy"] for label in "AC")
     row = found.iloc[1]
     assert row["p"] == pytest.approx(stats.ttest_rel(a, c).pvalue, abs=1e-12)
     assert row["wilcoxon"] == stats.wilcoxon(a, c).pvalue
@@ -62,7 +70,9 @@ def test_seeds_that_both_have_are_compared():
     contenders, runs, values = table("AB", seeds=(0, 1, 2))
     contenders = contenders[~contenders["run"].str.startswith("B-5-way 1-shot-s0")]
     row = differences(contenders, runs, values).iloc[0]
-    sides = [np.stack([values[f"{x}-5-way 1-shot-s{seed}"] for seed in (1, 2)]) for x in "AB"]
+    sides = [
+        np.stack([values[f"{x}-5-way 1-shot-s{seed}"]["accuracy"] for seed in (1, 2)]) for x in "AB"
+    ]
     assert (row["seeds"], row["claim"]) == ([1, 2], NEW)
     test = paired_test(*sides)
     assert row[["difference", "ci95", "p", "wilcoxon"]].tolist() == pytest.approx(list(test[:4]))
@@ -103,9 +113,9 @@ def test_what_else_is_not_compared():
     contenders, runs, values = table("AB", seeds=(0, 1))
     apart = contenders[contenders["run"].isin([f"{x}-5-way 1-shot-s{s}" for x, s in ("A0", "B1")])]
     assert "no seed in common" in differences(apart, runs, values).iloc[0]["why"]
-    done = {name: series for name, series in values.items() if name.startswith("A")}
+    done = {name: frame for name, frame in values.items() if name.startswith("A")}
     assert "without a finished run" in differences(contenders, runs, done).iloc[0]["why"]
-    next(iter(values.values()))[7] = np.nan
+    next(iter(values.values())).loc[7, "accuracy"] = np.nan
     assert "an episode without a number" in differences(contenders, runs, values).iloc[0]["why"]
     with pytest.raises(ValueError, match="A, 5-way 1-shot: two runs of seed 0"):
         differences(pd.concat([contenders, contenders]), runs, values)
@@ -115,19 +125,18 @@ def test_nothing_to_compare():
     found = differences(*table("A"))
     assert found.empty and list(found.columns) == COLUMNS
     assert "No pair can be compared" in to_markdown(to_text(found, "Glyphs"))
-    assert best(found, {("5-way 1-shot", "A"): 0.5}) == {("5-way 1-shot", "A")}
+    assert best(found, shown({"A": 0.5})) == {("5-way 1-shot", "A")}
 
 
 def test_the_best_and_those_not_told_from_it():
     contenders, runs, values = table("ABCD", spread=(0.0, 0.0, 0.05, 0.0))
     runs.loc[3, "data_fingerprint"] = "other"
     found = differences(contenders, runs, values)
-    means = {("5-way 1-shot", x): values[f"{x}-5-way 1-shot-s0"].mean() for x in "ABC"}
-    means["5-way 1-shot", "D"] = min(means.values()) + 0.01
-    means["5-way 5-shot", "A"] = math.nan
+    means = {x: values[f"{x}-5-way 1-shot-s0"]["accuracy"].mean() for x in "ABC"}
+    means["D"] = min(means.values()) + 0.01
     column = "5-way 1-shot"
-    assert best(found, means) == {(column, "A"), (column, "B")}
-    assert best(found, means, less_is_better=True) == {(column, "C")}
+    assert best(found, shown(means)) == {(column, "A"), (column, "B")}
+    assert best(found, shown(means, "mse")) == {(column, "C")}
 
 
 GOLDEN = """\
@@ -148,15 +157,16 @@ def test_golden():
     one = (0.02, 0.005, 1e-6, 2e-6, 1e-4, 2e-4, [0], 1000, TRAINED, 2187.0, "")
     several = (-0.0125, 0.025, 0.21, 0.21, 0.01, 0.01, [0, 1, 2], 1000, NEW, math.inf, "")
     none = (*[math.nan] * 6, [], pd.NA, None, math.nan, "B and C: other data")
-    lines = [(column, "A", "B", *one), (column, "A", "C", *several), (column, "B", "C", *none)]
+    pairs = zip(("AB", "AC", "BC"), (one, several, none), strict=True)
+    lines = [(column, "accuracy", *pair, *found) for pair, found in pairs]
     found = pd.DataFrame(lines, columns=COLUMNS)
     assert to_markdown(to_text(found, "Glyphs")) == GOLDEN
 
 
 def test_errors_are_in_their_own_unit_and_need_no_number_of_episodes():
-    found = differences(*table("AB"), metric="mse")
+    found = differences(*table("AB", metric="mse"))
     assert found["needed"].isna().all()
-    text = to_text(found, "Sine waves", metric="mse")
+    text = to_text(found, "Sine waves")
     mean, ci95 = found.loc[0, ["difference", "ci95"]]
     assert text.loc[0, "difference"] == f"{mean:+.3f} ± {ci95:.3f}"
     assert "0.5 points" not in text.attrs["caption"]

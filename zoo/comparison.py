@@ -141,7 +141,11 @@ def show(
             }
     if len(parts) > 1:
         texts.append(terms.ranks(parts, benchmark.variant, benchmark.title, order, values))
-    pairs = [differences.to_text(part, benchmark.title) for part in found.values() if len(part)]
+    pairs = [
+        differences.to_text(part, f"{benchmark.title}, differences")
+        for part in found.values()
+        if len(part)
+    ]
     words = ["table", benchmark.variant, *split_variants(options.learners)]
     if not benchmark.regression:
         words += [f"{way}w" for way in numbers(options.ways or "5", "--ways")]

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
-from reports.parquet import parquet_bytes
 
 from reports import forms, html, latex
+from reports.parquet import parquet_bytes
 from zoo.data_commands import file_of
 from zoo.files import write_bytes, write_text
 from zoo.plan import slug
 
-LONGEST = 200  # characters of a file name
+LONGEST = 100  # characters of a file name
 
 
 def write_table(
@@ -63,7 +63,7 @@ def write_table(
 
 
 def short(stem: str) -> str:
-    """A file name of at most 200 characters: of a longer one the beginning, and its hash."""
+    """A file name of at most 100 characters: of a longer one the beginning, and its hash."""
     if len(stem) <= LONGEST:
         return stem
-    return f"{stem[:183]}-{hashlib.blake2b(stem.encode(), digest_size=8).hexdigest()}"
+    return f"{stem[: LONGEST - 17]}-{hashlib.blake2b(stem.encode(), digest_size=8).hexdigest()}"
