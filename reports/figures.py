@@ -115,17 +115,18 @@ def learning_curves(
     """
     numbers = {label: number for number, label in enumerate(dict.fromkeys(runs["label"]))}
     drawn: list[tuple[float, str]] = []
+    failed = False
     figure = _sheet(2.2, title)
     axes = figure.add_subplot()
     for run in runs_of(runs):
         x, y = _curve(run, METRICS[metric].unit, against)
         if not len(x):
             continue
-        failed = run["status"] != "done"
         look = style(numbers[run["label"]])
         axes.plot(x, y, **look._asdict(), linewidth=0.9, markersize=3, markevery=_some(len(x)))
-        if failed:
+        if run["status"] != "done":
             axes.plot(x[-1:], y[-1:], "x", color=look.color, markersize=6)
+            failed = True
         drawn.append((y[-1], run["label"]))
     if not drawn:
         figure.delaxes(axes)
@@ -138,7 +139,7 @@ def learning_curves(
     axes.set_ylabel(f"validation: {AXIS[metric]}", fontsize=SIZE)
     order = dict.fromkeys(label for _, label in sorted(drawn, reverse=True))  # as the lines end
     entries = [(_line(style(numbers[label])), label) for label in order]
-    if (runs["status"] != "done").any():
+    if failed:
         entries.append((Line2D([], [], color="0.3", marker="x", linestyle=""), "failed here"))
     _legend(figure, entries)
     return figure
@@ -195,21 +196,23 @@ def accuracy_against_seconds(
 
 def _machines(runs: pd.DataFrame) -> str:
     """Where the seconds passed."""
-    names = dict.fromkeys(
-        f"{run['device_name'] or run['device']}, {run['threads']} threads" for run in runs_of(runs)
-    )
-    return f"on {next(iter(names))}" if len(names) == 1 else f"on {len(names)} different machines"
+    names = runs["device_name"].fillna(runs["device"]).fillna("a machine not known").map(str)
+    found = (
+        names + runs["threads"].map(", {} threads".format, na_action="ignore").fillna("")
+    ).unique()
+    several = f"{len(found)} different machines or numbers of threads"
+    return textwrap.fill(f"on {found[0] if len(found) == 1 else several}", 52)
 
 
 def _curve(run: Run, unit: int, against: str) -> tuple[np.ndarray, np.ndarray]:
     """Updates or tasks, and what validation gave; what is no number is left out."""
-    pairs = np.array(run["validation"] or [], dtype=float).reshape(-1, 2)
-    pairs = pairs[np.isfinite(pairs).all(1)]
-    if against == "updates" or not len(pairs):
-        return pairs[:, 0], unit * pairs[:, 1]
-    seen, updates = run["tasks_seen"], run["updates"]
-    each = np.nan if pd.isna(seen) or pd.isna(updates) or not updates else seen / updates
-    return each * pairs[:, 0], unit * pairs[:, 1]
+    pairs = run["validation"] if isinstance(run["validation"], list) else []
+    x, y = np.array(pairs, dtype=float).reshape(-1, 2).T
+    if against == "tasks":
+        seen, updates = run["tasks_seen"], run["updates"]
+        x = x * (np.nan if pd.isna(seen) or pd.isna(updates) or not updates else seen / updates)
+    known = np.isfinite(x) & np.isfinite(y)
+    return x[known], unit * y[known]
 
 
 def _sheet(height: float, title: str) -> Figure:

@@ -32,7 +32,7 @@ th[scope=colgroup] { text-align: center; background:
 thead tr:last-child th, thead th[rowspan] { border-bottom: 1px solid var(--ink);
   vertical-align: bottom }
 tbody th, thead tr:first-child th:first-child { position: sticky; left: 0;
-  background: var(--paper) }
+  background: var(--paper); border-right: 1px solid var(--line) }
 tbody th { white-space: normal; min-width: 8rem; overflow-wrap: break-word }
 tbody tr:hover > * { background: color-mix(in srgb, var(--ink) 8%, var(--paper)) }
 sup { line-height: 0 }
@@ -45,9 +45,9 @@ code { overflow-wrap: anywhere }
   :root { --ink: #000; --paper: #fff; --line: #999; --soft: #000; --link: #000 }
   body { max-width: none; padding: 0; font-size: 9pt }
   table { font-size: 7.5pt }
-  th, td { padding: .2em .4em }
+  th, td { padding: .2em .4em; white-space: normal }
   .wide { overflow: visible }
-  tbody th, thead tr:first-child th:first-child { position: static }
+  tbody th, thead tr:first-child th:first-child { position: static; min-width: 0 }
   tr, figure { break-inside: avoid }
   .back { display: none } }
 """

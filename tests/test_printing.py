@@ -95,6 +95,13 @@ def test_a_wide_table_lies_across():
     assert "landscape" in to_latex(wide)
 
 
+@pytest.mark.parametrize("text", ["[2cm] odd", "*", "(lr)"])
+def test_no_cell_is_taken_for_an_option_of_the_line_before(text):
+    odd = table()
+    odd.iloc[0, 0] = odd.iloc[1, 0] = text
+    assert to_latex(odd).count(f"\n{{}}{text} & ") == 2
+
+
 def test_a_table_without_rows_is_its_caption():
     empty = table()[:0]
     empty.attrs = {"title": "None", "caption": "no runs.", "notes": []}

@@ -167,7 +167,10 @@ def test_seconds_are_all_of_one_kind():
     figure = figures.accuracy_against_seconds(frame)
     assert sorted(c[0].get_xdata()[0] for c in figure.axes[0].containers) == [0, 12]
     label = figure.axes[0].get_xlabel()
-    assert label == "seconds of training, validation included\non 2 different machines"
+    assert (
+        label
+        == "seconds of training, validation included\non 2 different machines or numbers of threads"
+    )
     assert figure.axes[0].get_xscale() == "symlog"
     check(figure)
 
@@ -178,5 +181,14 @@ def test_a_run_without_seconds_or_interval():
     figure = figures.accuracy_against_seconds(frame)
     assert len(figure.axes[0].containers) == 1
     check(figure)
-    with_none = runs(["a"], update_seconds=0.0)
-    check(figures.accuracy_against_seconds(with_none))
+    bare = runs(["a"], update_seconds=0.0, device_name=None, device=None, threads=None)
+    words = check(figures.accuracy_against_seconds(bare))
+    assert "seconds of updates\non a machine not known" in words
+
+
+def test_a_run_whose_tasks_are_not_known_has_no_curve_over_tasks():
+    frame = runs(["a", "b"])
+    frame.loc[0, "tasks_seen"] = np.nan
+    figure = figures.learning_curves(frame, against="tasks")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["b"]
+    check(figure)
