@@ -30,6 +30,8 @@ COMPOSITION_ROOTS = {
         "comparison",
         "ablation",
         "plots",
+        "gaps",
+        "printing",
     )
 } | {f"zoo/{name}.py" for name in ("data_commands", "learner_commands", "__main__")}
 
