@@ -82,22 +82,27 @@ def match(run: Run, published: pd.DataFrame, metric: str = "accuracy") -> pd.Ser
     return None if best is None else rows.iloc[best]
 
 
-def remarks(row: pd.Series, run: Run) -> list[str]:
-    """What must be said of a published number beside this run: each departure of its protocol."""
+def remarks(row: pd.Series, run: Run | None) -> list[str]:
+    """What must be said of a published number beside this run: each departure of its protocol.
+
+    Without a run, what must be said of the number itself.
+    """
     said = []
     if row["transductive"] == "yes":
         said.append(TRANSDUCTIVE)
-    elif row["transductive"] == "?":
+    elif row["transductive"] == "?" and run is not None:
         said.append("published: not known whether transductive")
-    elif run["transductive"]:
+    elif run is not None and run["transductive"]:
         said.append("published: not transductive, our run is")
-    split, own = row["split"], _split(run)
+    split = row["split"]
+    own = SPLITS.get(row["benchmark_key"]) if run is None else _split(run)
+    same = {split, own} == SAME_TEST
     if split == "?":
         said.append("published: split not known")
-    elif split not in ("-", own):
-        test = "the same" if {split, own} == SAME_TEST else "other"
+    elif split not in ("-", own) and not (same and run is None):
+        test = "the same" if same else "other"
         said.append(f"published: split {split}, {test} test classes")
-    queries = run["settings"].get("query")
+    queries = None if run is None else run["settings"].get("query")
     if row["queries"].isdigit() and queries is not None and row["queries"] != str(queries):
         said.append(f"published: {counted(row['queries'], 'query', 'queries')} a class")
     if row["ensemble"] not in ("1", "?", ""):

@@ -90,7 +90,7 @@ def comparison(
                     line[column].runs[0] if column in line else None, gains, metric
                 )
                 row[f"{_heading(column)}, {GAIN}"] = gain + marked(remarks, marks)
-        row[SHARE] = _shares([line[at].runs[0] if at in line else None for at in columns])
+        row[SHARE] = shares([line[at].runs[0] if at in line else None for at in columns])
         rows.append(row)
     ends = ["", f", {PUBLISHED}", *([f", {GAIN}"] if gains is not None else [])]
     headings = [_heading(column) + end for column in columns for end in ends]
@@ -190,7 +190,7 @@ def _share(run: Run) -> float:
     return float("nan") if pd.isna(seen) or pd.isna(paper_tasks) else seen / paper_tasks
 
 
-def _shares(runs: list[Run | None]) -> str:
+def shares(runs: list[Run | None]) -> str:
     """``12 %`` where all columns agree, else one share a column: ``12 / 24 %``."""
     texts = [NONE if run is None else _per_cent(run) for run in runs]
     if len({text for text, run in zip(texts, runs, strict=True) if run is not None}) == 1:

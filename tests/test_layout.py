@@ -29,6 +29,8 @@ COMPOSITION_ROOTS = {
         "jobs",
         "comparison",
         "ablation",
+        "papers",
+        "paper_files",
         "plots",
     )
 } | {f"zoo/{name}.py" for name in ("data_commands", "learner_commands", "__main__")}
