@@ -77,8 +77,8 @@ def fitting(planned: pd.DataFrame, measured: pd.DataFrame) -> list[list[Run]]:
             (
                 run
                 for run in by_key.get(_key(line), [])
-                if run["budget"] in BUDGETS
-                and _but_length(run["settings"]) == line["settings"].get(run["budget"])
+                if run["budget"] in line["settings"]
+                and _but_length(run["settings"]) == _but_length(line["settings"][run["budget"]])
             ),
             key=_rank,
         )
@@ -140,7 +140,7 @@ def numbers(
         if line["published"] is not None:
             row |= _published(published.iloc[line["published"]], chosen)
         if chosen:
-            row |= {**_ours(chosen, line["metric"], values), "metric": line["metric"]}
+            row |= {**_ours(chosen, line, values), "metric": line["metric"]}
         row["runs"] = [run for run in chosen if run["status"] == "done"]
         row["marks"] = row.get("marks", []) + failures(chosen) + marks
         lines.append(row)
@@ -242,16 +242,17 @@ def _published(row: pd.Series, runs: list[Run]) -> dict[str, Any]:
     }
 
 
-def _ours(runs: list[Run], metric: str, values: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Our number of these seeds, where one is finished."""
-    done = [run for run in runs if run["status"] == "done"]
+def _ours(runs: list[Run], line: Run, values: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Our number of these seeds, where one is finished, for this line of `planned`."""
+    metric, done = line["metric"], [run for run in runs if run["status"] == "done"]
     if not done:
         return {}
     if pd.isna(done[0].get(metric)):
         return {"marks": [f"measured without {metric}"]}
     run, marks = done[0], []
-    if LENGTH & run["variant"].keys():
-        marks.append(f"trained for {run['settings']['updates']:,} updates")
+    length = run["settings"]["updates"]
+    if length != (usually := line["settings"][run["budget"]]["updates"]):
+        marks.append(f"trained for {length:,} updates, not the {usually:,} of its budget")
     mean, ci95 = run[metric], run[f"{metric}_ci95"]
     if len(done) > 1:
         seeds = ", ".join(str(each["seed"]) for each in done)

@@ -104,6 +104,8 @@ def planned(content: dict[str, Any]) -> Paper:
     for what, names in (("columns", heads), ("rows", labels)):
         if twice := [name for name in names if names.count(name) > 1]:
             raise UsageError(f"{what}: {twice[0]!r} stands there twice")
+    if commas := [head for head in heads if ", " in head]:
+        raise UsageError(f"columns: {commas[0]!r}: a head has no comma")
     for (label, row), (head, column) in itertools.product(
         zip(labels, content["rows"], strict=True), zip(heads, content["columns"], strict=True)
     ):
@@ -168,9 +170,11 @@ def ours(variant: str | None, column: Mapping[str, Any]) -> dict[str, Any]:
         return cell
     benchmark = find_benchmark(column["benchmark"])
     cell["benchmark"] = benchmark.variant
+    way = check_way(benchmark, cell["way"])
     if benchmark.regression:
         cell["metric"] = "mse"
-    way = check_way(benchmark, cell["way"])
+    else:
+        cell["way"] = way
     if variant is None:
         return cell
     try:
@@ -184,8 +188,6 @@ def ours(variant: str | None, column: Mapping[str, Any]) -> dict[str, Any]:
         )
         cell["resolved"][budget] = (job, only_asked(found))
         cell["settings"][budget] = {
-            name: setting.value
-            for name, setting in only_asked(found).items()
-            if name not in published.LENGTH
+            name: setting.value for name, setting in only_asked(found).items()
         }
     return cell

@@ -34,6 +34,8 @@ def paper(options: argparse.Namespace) -> int:
     """Print and write the table; with ``--run`` make first what is missing."""
     if options.terms != "paper":
         raise UsageError(f"--terms {options.terms}: a paper's table is on its own terms")
+    if options.budget == "none":
+        raise UsageError("--budget none: these are trained; choose from smoke, quick, paper")
     declared, status = load(options.paper), 0
     measured, problems = records.load(options.results)
     if options.run or options.dry_run:
@@ -68,8 +70,6 @@ def write(table: pd.DataFrame, numbers: pd.DataFrame, stem: Path) -> str:
 
 def make(declared: Paper, measured: pd.DataFrame, options: argparse.Namespace) -> int:
     """Make the runs of this budget that are missing; returns 1 if one could not be, else 0."""
-    if options.budget == "none":
-        raise UsageError("--budget none: these are trained; choose from smoke, quick, paper")
     place = place_of(options)
     enough = papers.BUDGETS[: papers.BUDGETS.index(options.budget) + 1]
     stores: dict[str, Any] = {}
@@ -113,16 +113,18 @@ def gaps(declared: Paper, found: pd.DataFrame, options: argparse.Namespace) -> l
     """Why cells of ours are empty, by reason, and the commands that fill them."""
     why: Counter[str] = Counter()
     commands: dict[str, float] = {}
+    aside = ""
     cells = zip(found.to_dict("records"), declared.cells.to_dict("records"), strict=True)
     for number, cell in cells:
         there = pd.notna(number["ours"]) or number["marks"]
-        if there or cell["void"] or cell["benchmark"] is None:
+        only = cell["variant"] is None and cell["published"] is None
+        if there or only or cell["benchmark"] is None:
             continue
         benchmark = find_benchmark(cell["benchmark"])
         if cell["variant"] is None:
             why["published only"] += 1
         elif cell["why"]:
-            why[cell["why"]] += 1
+            why[cell["why"].partition(";")[0]] += 1
         elif benchmark.forms and next(benchmark.found(options.data), None) is None:
             why[
                 f"no images of {benchmark.title} below {options.data}; name their folder with "
@@ -130,6 +132,8 @@ def gaps(declared: Paper, found: pd.DataFrame, options: argparse.Namespace) -> l
             ] += 1
         else:
             job, settings = cell["resolved"][options.budget]
+            if "pretrained_from" in settings:
+                aside = ", and what is pre-trained before"
             words = [cell["variant"], cell["benchmark"], "--shot", str(cell["shot"])]
             words += ["--way", str(cell["way"])] if cell["way"] else []
             words += ["--budget", options.budget]
@@ -139,7 +143,8 @@ def gaps(declared: Paper, found: pd.DataFrame, options: argparse.Namespace) -> l
     lines = [f"  {counted(number, 'cell', 'cells')}: {reason}" for reason, number in why.items()]
     if commands:
         many, minutes = counted(len(commands), "cell", "cells"), sum(commands.values())
-        lines.append(f"  {many}: not run; --run makes them in about {minutes:.0f} min on 2 cores")
+        time = f"about {minutes:.0f} min on 2 cores{aside}"
+        lines.append(f"  {many}: not run; --run makes them in {time}")
     for command, minutes in [*commands.items()][:SHOWN]:
         lines.append(f"    python -m zoo run {command}  # {max(minutes, 1):.0f} min")
     if len(commands) > SHOWN:
