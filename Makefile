@@ -12,7 +12,7 @@ SETTINGS = $(if $(DATA),--data "$(DATA)") $(if $(LEARNERS),--learners "$(LEARNER
   $(foreach file,$(PLUGINS),--plugin "$(file)")
 
 KNOWN = PYTHON TORCH_INDEX DATA LEARNERS SHOTS WAYS BUDGET TERMS SEEDS RESULTS DRY_RUN YES \
-  UNTRAINED DIFFERENCES POWER FIGURES JOBS PLUGINS OPTIONS BENCHMARK PAIRS NAME TO OUT TESTS
+  UNTRAINED DIFFERENCES POWER FIGURES JOBS PLUGINS OPTIONS BENCHMARK PAIRS RUN NAME TO OUT TESTS
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 $(if $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)),$(error \
   no variable $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)); there are $(KNOWN)))
@@ -57,6 +57,9 @@ ablation-%: setup ## a learner with parts left out on BENCHMARK=..., what each o
 
 study-%: setup ## learners beside others, pair by pair, table and figure: trlearner-functions, -images, -homogeneity
 	@$(BIN)/python -m zoo study '$*' $(SETTINGS) $(if $(PAIRS),--pairs "$(PAIRS)")
+
+paper-%: setup ## a paper's table, our numbers beside its own, with RUN=1 made first: maml, protonet, npbml-1 to -4, ... (reports/papers)
+	@$(BIN)/python -m zoo paper '$*' $(SETTINGS) $(if $(RUN),--run)
 
 new-learner: setup ## the skeleton of a learner, NAME=my_learner: baselines/my_learner.py, or TO=FILE
 	@$(BIN)/python -m zoo new-learner '$(NAME)' $(if $(TO),--to "$(TO)")

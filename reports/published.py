@@ -29,6 +29,13 @@ AGREEMENT = {
     REACHED: "reached: better than published, neither number in the other's interval",
 }
 WIDTH = re.compile(r"(?:conv4-|channels=)(\d+)")  # of a Conv-4, as settings and papers say
+# Remarks that a note says better, by a word of it.
+SAID = {
+    "published: re-run by a later paper": "rerun",
+    "published: ± over training seeds": "seeds",
+    "published: split vinyals80-20, other test classes": "80/20",
+}
+OF_THE_FILE = "shot = labelled views seen (K-1)"  # a note on a column of published.csv
 TRANSDUCTIVE = "transductive: a query's prediction may depend on the other queries"
 
 
@@ -89,22 +96,27 @@ def match(run: Run, published: pd.DataFrame, metric: str = "accuracy") -> pd.Ser
     return None if best is None else rows.iloc[best]
 
 
-def remarks(row: pd.Series, run: Run) -> list[str]:
-    """What must be said of a published number beside this run: each departure of its protocol."""
+def remarks(row: pd.Series, run: Run | None) -> list[str]:
+    """What must be said of a published number beside this run: each departure of its protocol.
+
+    Without a run, what must be said of the number itself.
+    """
     said = []
     if row["transductive"] == "yes":
         said.append(TRANSDUCTIVE)
-    elif row["transductive"] == "?":
+    elif row["transductive"] == "?" and run is not None:
         said.append("published: not known whether transductive")
-    elif run["transductive"]:
+    elif run is not None and run["transductive"]:
         said.append("published: not transductive, our run is")
-    split, own = row["split"], _split(run)
+    split = row["split"]
+    own = SPLITS.get(row["benchmark_key"]) if run is None else _split(run)
+    same = {split, own} == SAME_TEST
     if split == "?":
         said.append("published: split not known")
-    elif split not in ("-", own):
-        test = "the same" if {split, own} == SAME_TEST else "other"
+    elif split not in ("-", own) and not (same and run is None):
+        test = "the same" if same else "other"
         said.append(f"published: split {split}, {test} test classes")
-    queries = run["settings"].get("query")
+    queries = None if run is None else run["settings"].get("query")
     if row["queries"].isdigit() and queries is not None and row["queries"] != str(queries):
         said.append(f"published: {counted(row['queries'], 'query', 'queries')} a class")
     if row["ensemble"] not in ("1", "?", ""):
@@ -117,12 +129,12 @@ def remarks(row: pd.Series, run: Run) -> list[str]:
     doubt = {"secondary": "read in a summary only", "remembered": "remembered, not yet read"}
     if row["confidence"] in doubt:
         said.append(f"published: {doubt[row['confidence']]}")
-    theirs, ours = (WIDTH.search(str(of)) for of in (row["backbone"], _backbone(run)))
+    theirs, ours = (WIDTH.search(text) for text in (row["backbone"], _backbone(run)))
     if theirs and ours and theirs[1] != ours[1]:
         said.append(f"published: {theirs[1]} channels")
-    if row["note"]:
-        said.append(f"published: {row['note']}")
-    return said
+    note = row["note"].replace(OF_THE_FILE, "")
+    said = [text for text in said if text not in SAID or SAID[text] not in note]
+    return said + [f"published: {note}"] * bool(note)
 
 
 def agreement(
@@ -161,9 +173,9 @@ def format_overrides(overrides: Mapping[str, Any]) -> str:
     return ",".join(f"{name}={format_value(overrides[name])}" for name in sorted(overrides))
 
 
-def _backbone(run: Run) -> str:
-    """The backbone with its channels: 64 where a Conv-4's are not named."""
-    text = str(run["settings"].get("backbone", ""))
+def _backbone(run: Run | None) -> str:
+    """The backbone with its channels: 64 where a Conv-4's are not named; "" without a run."""
+    text = "" if run is None else str(run["settings"].get("backbone", ""))
     plain = text in ("conv4", "conv4_strided", "conv4_mean")
     return f"{text}[channels=64]" if plain else text
 

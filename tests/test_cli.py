@@ -12,8 +12,8 @@ import pytest
 
 from zoo import learners
 from zoo.__main__ import main
-from zoo.printing import short
 from zoo.cpu import tune_cpu
+from zoo.printing import short
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--updates", "2", "--val_episodes", "4", "--test_episodes", "8",

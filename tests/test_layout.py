@@ -29,6 +29,8 @@ COMPOSITION_ROOTS = {
         "jobs",
         "comparison",
         "ablation",
+        "papers",
+        "paper_files",
         "plots",
         "gaps",
         "printing",

@@ -201,6 +201,13 @@ def front(list_keys: Command, run: Command) -> Parser:
     command.set_defaults(call=later("study", "study"))
 
     command = commands.add_parser(
+        "paper", parents=[several], help="the table of a paper, and our numbers beside its own"
+    )
+    command.add_argument("paper", help="one of reports/papers, or a file like those")
+    command.add_argument("--run", action="store_true", help="make first what is missing")
+    command.set_defaults(call=later("papers", "paper"))
+
+    command = commands.add_parser(
         "doctor", parents=[plugged], help="what image sets lie in a folder, and their state"
     )
     command.add_argument("data", type=Path, metavar="DIR", help="folder that holds the images")

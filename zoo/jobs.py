@@ -21,10 +21,11 @@ from zoo.errors import UsageError
 from zoo.experiment import Run
 from zoo.files import make_folder
 from zoo.kept import read
+from zoo.learner import Learner
 from zoo.plan import SETTINGS, Place, check_tasks, check_way
 from zoo.protocol import STAGE
 from zoo.registry import asked, format_value
-from zoo.settings import Job, documentation, load_rows, parse_flags, parse_values, resolve
+from zoo.settings import Job, Setting, documentation, load_rows, parse_flags, parse_values, resolve
 
 
 def place_of(options: argparse.Namespace) -> Place:
@@ -117,13 +118,22 @@ def explain(options: argparse.Namespace, flags: list[str]) -> str:
 
 def seconds(run: Run) -> float:
     """About how long a run takes on 2 cores."""
-    benchmark, rows = run.benchmark, load_rows(SETTINGS)
-    quick, _ = resolve(run.job._replace(budget="quick"), run.cls, rows, query=benchmark.query)
-    training = run["updates"] / (quick["updates"].value or math.inf) * benchmark.quick_seconds
+    return estimate(run.benchmark, run.cls, run.job, run.settings)
+
+
+def estimate(
+    benchmark: Benchmark, cls: type[Learner], job: Job, settings: Mapping[str, Setting]
+) -> float:
+    """About how long such a run takes on 2 cores, in seconds; without a pre-training."""
+    get = {name: setting.value for name, setting in settings.items()}
+    quick, _ = resolve(
+        job._replace(budget="quick"), cls, load_rows(SETTINGS), query=benchmark.query
+    )
+    training = get["updates"] / (quick["updates"].value or math.inf) * benchmark.quick_seconds
     pixels = math.prod(benchmark.image[1:])
-    episode = (5e-5 if run.learner.gradient_based else 5e-6) * pixels
-    validations = run["validations"] if run["updates"] else 0
-    return training + episode * (run["test_episodes"] + validations * run["val_episodes"])
+    episode = (5e-5 if cls.gradient_based else 5e-6) * pixels
+    validations = get["validations"] if get["updates"] else 0
+    return training + episode * (get["test_episodes"] + validations * get["val_episodes"])
 
 
 def stage_seconds(runs: Sequence[Run]) -> float:
