@@ -179,7 +179,7 @@ def test_remarks_name_each_departure():
     ]
     quoted = run("cnp", "omniglot[split=1200/423]", query=5)
     assert remarks(match(quoted, FRAME), quoted) == ["published: remembered, not yet read"]
-    assert "published: ± over training seeds" in remarks(
+    assert "published: interval over 3 seeds" in remarks(
         match(run("reptile", transductive=True), FRAME), run("reptile")
     )
     elsewhere = run("snail", "omniglot", query=1, split="lake")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from reports import forms, html, latex
 from reports.parquet import parquet_bytes
 from zoo.data_commands import file_of
-from zoo.files import write_bytes, write_text
+from zoo.files import make_folder, write_bytes, write_text
 from zoo.plan import slug
 
 LONGEST = 100  # characters of a file name
@@ -37,6 +37,7 @@ def write_table(
         figures: by the end of their files' names; the HTML page shows them too.
         printed: how many of the tables are printed, and stand in the Markdown file.
     """
+    make_folder(folder, "--results")
     stem = short(slug("-".join(words)))
     texts = [forms.to_markdown(table) for table in tables[:printed]]
     write_text(folder / f"{stem}.md", "\n".join(texts))
