@@ -56,6 +56,9 @@ ablation-%: setup ## a learner with parts left out on BENCHMARK=..., what each o
 study-%: setup ## learners beside others, pair by pair, table and figure: trlearner-functions, -images, -homogeneity
 	@$(BIN)/python -m zoo study '$*' $(SETTINGS) $(if $(PAIRS),--pairs "$(PAIRS)")
 
+sweep-%: setup ## accuracy over shots and ways on a benchmark, each learner trained once: table and figure
+	@$(BIN)/python -m zoo sweep '$*$(if $(OPTIONS),[$(OPTIONS)])' $(SETTINGS)
+
 new-learner: setup ## the skeleton of a learner, NAME=my_learner: baselines/my_learner.py, or TO=FILE
 	@$(BIN)/python -m zoo new-learner '$(NAME)' $(if $(TO),--to "$(TO)")
 

@@ -118,10 +118,11 @@ def seconds(run: Run) -> float:
     """About how long a run takes on 2 cores."""
     benchmark, rows = run.benchmark, load_rows(SETTINGS)
     quick, _ = resolve(run.job._replace(budget="quick"), run.cls, rows, query=benchmark.query)
-    training = run["updates"] / (quick["updates"].value or math.inf) * benchmark.quick_seconds
+    updates = 0 if run.weights_of else run["updates"]
+    training = updates / (quick["updates"].value or math.inf) * benchmark.quick_seconds
     pixels = math.prod(benchmark.image[1:])
     episode = (5e-5 if run.learner.gradient_based else 5e-6) * pixels
-    validations = run["validations"] if run["updates"] else 0
+    validations = run["validations"] if updates else 0
     return training + episode * (run["test_episodes"] + validations * run["val_episodes"])
 
 
@@ -145,7 +146,8 @@ def stage_seconds(runs: Sequence[Run]) -> float:
 
 def megabytes(run: Run) -> float:
     """About how much disk a run takes: two checkpoints, one of them with Adam's state."""
-    return sum(p.numel() for p in run.learner.parameters()) * 16 / 1e6 + 0.3
+    weights = 0 if run.weights_of else sum(p.numel() for p in run.learner.parameters())
+    return weights * 16 / 1e6 + 0.3
 
 
 def execute(runs: Sequence[Run], options: argparse.Namespace) -> int:
