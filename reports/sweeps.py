@@ -18,8 +18,9 @@ from reports.tables import METRICS, failures
 
 # Okabe & Ito 2008, without black, which is chance's, and yellow, too faint for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = "osD^vPX"  # as many as there is no common divisor with the colours
-APART = 1.025  # factor between the places of neighbouring learners, so that intervals can be seen
+MARKERS = "osD^vPX"  # one more than colours, so that few learners have both in common
+LINES = ("-", "--", "-.")  # a next one when all colours are taken
+APART, SPREAD = 1.025, 1.12  # factors between places: of neighbours, of first and last at most
 
 
 def numbers(
@@ -74,14 +75,15 @@ def table(found: pd.DataFrame, title: str, way: int, shot: int) -> pd.DataFrame:
     shapes = sorted(
         set(zip(found["way"], found["shot"], strict=True)), key=lambda at: (at[0] != way, *at)
     )
-    firsts = {}
+    firsts: dict[str, Run] = {}
     for line in runs_of(found):
         if line["runs"]:
             firsts.setdefault(line["learner"], line["runs"][0])
     common = usual(list(firsts.values()))
     metric = METRICS["accuracy"]
     rows = []
-    for learner, lines in found.groupby("learner", sort=False):
+    for name, lines in found.groupby("learner", sort=False):
+        learner = str(name)
         about: list[str] = []
         if learner in firsts:
             about = departures(Cell([firsts[learner]], ""), common)
@@ -138,6 +140,7 @@ def figure(found: pd.DataFrame, title: str, way: int, shot: int) -> Figure:
     right.set_xlabel("way: classes of an episode", fontsize=8)
     left.set_ylabel(METRICS["accuracy"].name, fontsize=8)
     handles = {name: handle for axes in (left, right) for handle, name in _legend(axes)}
+    handles = {name: handles[name] for name in (*learners, "chance") if name in handles}
     drawing.legend(
         handles.values(), handles, loc="outside lower center", ncols=4, fontsize=7, frameon=False
     )
@@ -170,24 +173,25 @@ def to_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
 def _panel(axes: Axes, shown: pd.DataFrame, over: str, learners: list[str]) -> None:
     """One curve a learner, in its colour and marker whatever the panel."""
     places = sorted(shown[over].unique())
+    step = min(APART, SPREAD ** (1 / max(1, len(learners) - 1)))  # so that intervals can be seen
     for number, learner in enumerate(learners):
         own = shown[shown["learner"] == learner].sort_values(over)
         if own.empty:
             continue
-        apart = APART ** (number - (len(learners) - 1) / 2)
+        apart = step ** (number - (len(learners) - 1) / 2)
         axes.errorbar(
-            own[over] * apart, 100 * own["accuracy"], 100 * own["accuracy_ci95"], label=learner,
-            color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)],
-            markersize=3.5, linewidth=1, elinewidth=0.8, capsize=1.5,
+            own[over].astype(float) * apart, 100 * own["accuracy"], 100 * own["accuracy_ci95"],
+            label=learner, color=COLOURS[number % len(COLOURS)],
+            marker=MARKERS[number % len(MARKERS)], markersize=3.5, elinewidth=0.8, capsize=1.5,
+            linestyle=LINES[number // len(COLOURS) % len(LINES)], linewidth=1,
         )  # fmt: skip
     if places:
         axes.set_xscale("log")
         axes.set_xticks(places, [str(place) for place in places])
         axes.xaxis.set_minor_locator(NullLocator())
-        ways = np.array([max(places[0] * 0.9, 2), places[-1] * 1.1]) if over == "way" else places
-        dense = np.geomspace(ways[0], ways[-1])
-        chance = 100 / dense if over == "way" else np.full(50, 100 / shown["way"].iloc[0])
-        axes.plot(dense, chance, color="0.35", linestyle=":", linewidth=1, label="chance")
+        between = np.geomspace(places[0], places[-1])
+        chance = 100 / (between if over == "way" else np.full(50, shown["way"].iloc[0]))
+        axes.plot(between, chance, color="0.35", linestyle=":", linewidth=1, label="chance")
     axes.tick_params(labelsize=7)
     axes.grid(color="0.9", linewidth=0.5)
     axes.set_axisbelow(True)

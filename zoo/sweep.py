@@ -25,11 +25,12 @@ from zoo.files import write_text
 from zoo.jobs import execute, place_of
 from zoo.plan import slug
 from zoo.registry import asked, learners, split_variants
+from zoo.settings import parse_values
 
 FOLDER = "sweep"  # of the results: where tests of other runs' weights lie, apart from the runs
 
 
-class Tested(Run):
+class Point(Run):
     """The weights of a run, tested on episodes of another shape; nothing is trained for it.
 
     Its record lies in a folder of its own, and names the run as `weights_of`.
@@ -75,6 +76,8 @@ def sweep(options: argparse.Namespace) -> int:
     variants = list(dict.fromkeys(split_variants(options.learners)))
     names = variants or learners.names()
     titles = {name: title(name) for name in names}
+    if len(set(titles.values())) < len(titles):  # a plug-in may be called like one of ours
+        titles = {name: name for name in names}
     (way,) = at_least(2, options.way, "--way")
     (shot,) = at_least(1, options.shot, "--shot")
     shapes = [(way, k) for k in at_least(1, options.shots, "--shots")]
@@ -103,7 +106,7 @@ def sweep(options: argparse.Namespace) -> int:
             for n, k in shapes:
                 line |= {"way": n, "shot": k, "trained": run.name, "run": None, "note": None}
                 try:
-                    point = run if (n, k) == (way, shot) else Tested(run, n, k)
+                    point = run if (n, k) == (way, shot) else Point(run, n, k)
                     runs[point.name] = point
                     line["run"] = point.name
                 except UsageError as error:
@@ -147,8 +150,13 @@ def read(results: Path, runs: dict[str, Run]) -> tuple[pd.DataFrame, dict[str, p
 
 
 def title(name: str) -> str:
-    """How the table calls a learner or variant."""
+    """How the table calls a learner or variant.
+
+    Raises:
+        UsageError: there is no such learner, or it has no such setting.
+    """
     key, cls, overrides = asked(name)
+    parse_values(cls, overrides, name)
     return f"{cls.title or key}{' ' + name[len(key) :] if overrides else ''}"
 
 
