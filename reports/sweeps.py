@@ -20,6 +20,7 @@ from reports.tables import METRICS, failures
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = "osD^vPX"  # one more than colours, so that few learners have both in common
 LINES = ("-", "--", "-.")  # a next one when all colours are taken
+STALE = "of other weights than its run has now: delete the record, and it is tested anew"
 APART, SPREAD = 1.025, 1.12  # factors between places: of neighbours, of first and last at most
 
 
@@ -43,12 +44,14 @@ def numbers(
     records = {run["run"]: run for run in runs_of(measured)}
     lines: list[dict[str, Any]] = []
     for (learner, way, shot), line in planned.groupby(["learner", "way", "shot"], sort=False):
-        pairs = zip(line["run"], line["trained"], strict=True)
-        runs = [records.get(name, records.get(trained)) for name, trained in pairs]
-        there = [run for run in runs if run is not None]
-        own = [run for run in there if run["run"] in set(line["run"])]
+        there, own, marks = [], [], []
+        for name, trained in zip(line["run"], line["trained"], strict=True):
+            both = [records[n] for n in (name, trained) if n in records]
+            there += both[:1]
+            own += [run for run in both[:1] if run["run"] == name]
+            marks += [STALE] * (len({str(run["validation"]) for run in both}) > 1)
         done = [run for run in own if run["run"] in accuracies]
-        marks = failures(there) + list(dict.fromkeys(line["note"].dropna()))
+        marks = [*failures(there), *dict.fromkeys([*line["note"].dropna(), *marks])]
         row = {"learner": learner, "way": way, "shot": shot, "runs": done, "marks": marks}
         if done:
             values = pd.concat([accuracies[run["run"]] for run in done], axis=1, join="inner")

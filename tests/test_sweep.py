@@ -283,6 +283,15 @@ def test_seeds_are_crossed_with_episodes_and_counted(measure):
     assert "- ᵇ of 1 seed, not 3" in text
 
 
+def test_a_point_of_other_weights_is_marked(measure):
+    """Its run was made anew since."""
+    planned = lines("P", "p", (5, 1), (5, 5), (20, 1))
+    runs = [(record("p", [0.5, 0.6], validation=[[4, 0.25]]), [0.5, 0.6])]
+    for name, curve in (("p-5w5s", [[4, 0.5]]), ("p-20w1s", [[4, 0.25]])):
+        runs.append((record(name, [0.5, 0.6], validation=curve), [0.5, 0.6]))
+    assert measure(planned, runs)["marks"].tolist() == [[], [sweeps.STALE], []]
+
+
 def test_the_figure_shows_both_axes_and_chance(measure):
     left, right = sweeps.figure(whole(measure), "Glyphs", 5, 1).axes
     proto, maml = left.containers
