@@ -61,6 +61,9 @@ study-%: setup ## learners beside others, pair by pair, table and figure: trlear
 paper-%: setup ## a paper's table, our numbers beside its own, with RUN=1 made first: maml, protonet, npbml-1 to -4, ... (reports/papers)
 	@$(BIN)/python -m zoo paper '$*' $(SETTINGS) $(if $(RUN),--run)
 
+sweep-%: setup ## accuracy over shots and ways on a benchmark, each learner trained once: table and figure
+	@$(BIN)/python -m zoo sweep '$*$(if $(OPTIONS),[$(OPTIONS)])' $(SETTINGS)
+
 new-learner: setup ## the skeleton of a learner, NAME=my_learner: baselines/my_learner.py, or TO=FILE
 	@$(BIN)/python -m zoo new-learner '$(NAME)' $(if $(TO),--to "$(TO)")
 

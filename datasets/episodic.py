@@ -205,6 +205,17 @@ class EpisodicDataModule(pl.LightningDataModule):
         data.eval_batch = FEATURE_TASKS
         return data
 
+    def of_shape(self, way: int, shot: int) -> "EpisodicDataModule":
+        """The same data with test episodes of another way and shot.
+
+        Raises:
+            UsageError: the test has too few classes, or a class too few images.
+        """
+        data, query = copy.copy(self), self.samplers["test"].query
+        key = key_of("test", EVALUATION_SEED)
+        data.samplers = {"test": self.stores["test"].sampler(way, shot, query, key)}
+        return data
+
     def test_indices(self) -> Any:
         """Classes and images of all test episodes, or the numbers that functions follow from."""
         return self.samplers["test"].indices(0, self.evaluation["test"])

@@ -24,6 +24,7 @@ COMPOSITION_ROOTS = {
         "staging",
         "choosing",
         "study",
+        "sweep",
         "plan",
         "experiment",
         "jobs",

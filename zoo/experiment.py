@@ -32,6 +32,7 @@ class Run(Plan):
     """A plan, and carrying it out."""
 
     staged: Sequence[dict[str, Any]] = ()  # what the record says of each stage
+    weights_of: str | None = None  # the run whose weights it tests, where it trains none itself
 
     @property
     def record_path(self) -> Path:
@@ -233,6 +234,7 @@ class Run(Plan):
             "terms": self.job.terms,
             "budget": self.job.budget,
             "seed": self.seed,
+            **({"weights_of": self.weights_of} if self.weights_of else {}),
             "settings": {name: s._asdict() for name, s in self.settings.items()},
             "backbone_family": self.family,
             "traits": {**self.learner.traits(), "batch_norm": self.learner.batch_norm},

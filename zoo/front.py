@@ -208,6 +208,18 @@ def front(list_keys: Command, run: Command) -> Parser:
     command.set_defaults(call=later("papers", "paper"))
 
     command = commands.add_parser(
+        "sweep", parents=[several], help="train once, test over shots and ways: table and figure"
+    )
+    command.add_argument("benchmark", help="a key or variant, of classification")
+    terms_of(command)
+    command.add_argument("--learners", default="", help="keys or variants (default: all)")
+    command.add_argument("--shots", default="1 2 5 10 20", help="at --way (default: %(default)s)")
+    command.add_argument("--ways", default="2 5 10 20", help="at --shot (default: %(default)s)")
+    command.add_argument("--way", type=int, default=5, help="of the training run (default: 5)")
+    command.add_argument("--shot", type=int, default=1, help="likewise (default: 1)")
+    command.set_defaults(call=later("sweep", "sweep"))
+
+    command = commands.add_parser(
         "doctor", parents=[plugged], help="what image sets lie in a folder, and their state"
     )
     command.add_argument("data", type=Path, metavar="DIR", help="folder that holds the images")

@@ -118,7 +118,8 @@ def explain(options: argparse.Namespace, flags: list[str]) -> str:
 
 def seconds(run: Run) -> float:
     """About how long a run takes on 2 cores."""
-    return estimate(run.benchmark, run.cls, run.job, run.settings)
+    settings = run.settings | {"updates": Setting(0, "weights")} if run.weights_of else run.settings
+    return estimate(run.benchmark, run.cls, run.job, settings)
 
 
 def estimate(
@@ -156,7 +157,8 @@ def stage_seconds(runs: Sequence[Run]) -> float:
 
 def megabytes(run: Run) -> float:
     """About how much disk a run takes: two checkpoints, one of them with Adam's state."""
-    return sum(p.numel() for p in run.learner.parameters()) * 16 / 1e6 + 0.3
+    weights = 0 if run.weights_of else sum(p.numel() for p in run.learner.parameters())
+    return weights * 16 / 1e6 + 0.3
 
 
 def execute(runs: Sequence[Run], options: argparse.Namespace) -> int:

@@ -1,0 +1,172 @@
+"""The command ``zoo sweep``: each learner trained once, and tested over shots and over ways.
+
+A composition root, like plan.py.
+"""
+
+import argparse
+import dataclasses
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import baselines  # noqa: F401  (fills the register)
+from datasets.benchmarks import find_benchmark
+from reports import records, sweeps
+from reports.forms import to_markdown
+from zoo.callbacks import Keeper
+from zoo.comparison import numbers, short
+from zoo.data_commands import save
+from zoo.errors import UsageError
+from zoo.experiment import Run
+from zoo.files import write_text
+from zoo.jobs import execute, place_of
+from zoo.plan import slug
+from zoo.registry import asked, learners, split_variants
+from zoo.settings import parse_values
+
+FOLDER = "sweep"  # of the results: where tests of other runs' weights lie, apart from the runs
+
+
+class Point(Run):
+    """The weights of a run, tested on episodes of another shape; nothing is trained for it.
+
+    Its record lies in a folder of its own, and names the run as `weights_of`.
+    """
+
+    def __init__(self, run: Run, way: int, shot: int) -> None:
+        """Everything but the test episodes is the run's.
+
+        Raises:
+            UsageError: the learner or the data cannot do it; says why.
+        """
+        vars(self).update(vars(run))
+        self.run, self.weights_of = run, run.name
+        self.name = f"{run.name}-at-{way}w{shot}s"
+        self.identity = {**run.identity, "way": way, "shot": shot, "weights_of": run.name}
+        self.job = run.job._replace(way=way, shot=shot)
+        self.stages = []
+        self.place = dataclasses.replace(run.place, results=run.place.results / FOLDER)
+        if run.learner.fixed_way and way != run.job.way:
+            raise UsageError(f"one output a way, so tested at {run.job.way} ways alone")
+        run.learner.check_episodes(way, shot, run["query"])
+        self.data = run.data.of_shape(way, shot)
+
+    def train(self, folder: Path, keeper: Keeper, progress: bool) -> None:
+        """Take the weights of the run, which is made if it is not there.
+
+        Raises:
+            UsageError: the run failed.
+        """
+        record = self.run.execute(progress)
+        if record["status"] == "failed":
+            raise UsageError(f"its training failed: {self.run.record_path}")
+        self.run.trained(progress)
+        keeper.curve, self.staged = record["validation"], record["stages"]
+        keeper.best = (record["tested_update"], math.nan)
+
+
+def sweep(options: argparse.Namespace) -> int:
+    """Make what is missing, then print the table, and write it, its numbers and its figure."""
+    benchmark = find_benchmark(options.benchmark)
+    if benchmark.regression:
+        raise UsageError(f"{benchmark.variant} is regression, without ways: nothing to sweep over")
+    variants = list(dict.fromkeys(split_variants(options.learners)))
+    names = variants or learners.names()
+    titles = {name: title(name) for name in names}
+    if len(set(titles.values())) < len(titles):  # a plug-in may be called like one of ours
+        titles = {name: name for name in names}
+    (way,) = at_least(2, options.way, "--way")
+    (shot,) = at_least(1, options.shot, "--shot")
+    shapes = [(way, k) for k in at_least(1, options.shots, "--shots")]
+    shapes += [(n, shot) for n in at_least(2, options.ways, "--ways") if (n, shot) not in shapes]
+    seeds = at_least(0, options.seeds or "0", "--seeds")
+    place = place_of(options)
+    stores = place.open(benchmark)
+    lines: list[dict[str, Any]] = []
+    runs: dict[str, Run] = {}
+    refused = 0
+    for name in names:
+        for seed in seeds:
+            line = {"learner": titles[name], "seed": seed, "run": None, "trained": None}
+            try:
+                run = Run(
+                    name, options.benchmark, way=way, shot=shot, seed=seed, terms=options.terms,
+                    budget=options.budget, place=place, stores=stores,
+                )  # fmt: skip
+            except UsageError as error:
+                refused += 1
+                print(f"  {name} cannot be run: {error}", file=sys.stderr)
+                note = f"cannot be run: {error}"
+                lines += [{**line, "way": n, "shot": k, "note": note} for n, k in shapes]
+                continue
+            runs[run.name] = run
+            for n, k in shapes:
+                line |= {"way": n, "shot": k, "trained": run.name, "run": None, "note": None}
+                try:
+                    point = run if (n, k) == (way, shot) else Point(run, n, k)
+                    runs[point.name] = point
+                    line["run"] = point.name
+                except UsageError as error:
+                    line["note"] = str(error).partition("; ")[0]  # the rest is advice for runs
+                lines.append(dict(line))
+    if not runs:
+        raise UsageError("nothing of this sweep can be run")
+    print(f"{benchmark.title}, terms {options.terms}, budget {options.budget}")
+    status = execute(list(runs.values()), options) | (refused > 0)
+    if options.dry_run:
+        return status
+    measured, accuracies = read(options.results, runs)
+    found = sweeps.numbers(pd.DataFrame(lines), measured, accuracies)
+    text = to_markdown(sweeps.table(found, benchmark.title, way, shot))
+    words = ["sweep", benchmark.variant, *variants, f"{way}w{shot}s", options.terms, options.budget]
+    words += [f"seeds {options.seeds}"] * bool(options.seeds)
+    path = options.results / short(slug("-".join(words)))
+    write_text(path.with_name(f"{path.name}.md"), text)
+    csv = sweeps.to_csv_frame(found).to_csv(index=False)
+    write_text(path.with_name(f"{path.name}.csv"), csv)
+    for kind in ("png", "pdf"):
+        figure = sweeps.figure(found, benchmark.title, way, shot)
+        save(figure, path.with_name(f"{path.name}.{kind}"), kind)
+    print(f"\n{text}\nThe table lies in {path}.md, its numbers in .csv")
+    return status
+
+
+def read(results: Path, runs: dict[str, Run]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
+    """The records of these runs, and the accuracies of each test episode, by run."""
+    frames, accuracies = [], {}
+    for folder in filter(Path.is_dir, (results, results / FOLDER)):
+        frame, problems = records.load(folder)
+        for problem in problems:
+            print(f"  {problem}", file=sys.stderr)
+        frames.append(frame[frame["run"].isin(runs)])
+        for name in frames[-1]["run"][frames[-1]["status"] == "done"]:
+            episodes = records.episodes(folder, name)
+            if "accuracy" in episodes:
+                accuracies[name] = episodes["accuracy"]
+    return pd.concat([f for f in frames if len(f)] or frames, ignore_index=True), accuracies
+
+
+def title(name: str) -> str:
+    """How the table calls a learner or variant.
+
+    Raises:
+        UsageError: there is no such learner, or it has no such setting.
+    """
+    key, cls, overrides = asked(name)
+    parse_values(cls, overrides, name)
+    return f"{cls.title or key}{' ' + name[len(key) :] if overrides else ''}"
+
+
+def at_least(least: int, given: int | str, flag: str) -> list[int]:
+    """The numbers of a flag, each once, ascending.
+
+    Raises:
+        UsageError: one is smaller, or none is a number.
+    """
+    found = sorted(set(numbers(str(given), flag)))
+    if found[0] < least:
+        raise UsageError(f"{flag} {given}: expected numbers of at least {least}")
+    return found
