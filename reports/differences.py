@@ -66,10 +66,11 @@ def differences(
         metric = part["metric"].iloc[0]
         table = pd.DataFrame({run: values[run][metric] for run in part["run"] if run in values})
         found = {
-            run: _Run(table[run].to_numpy(float), len(values[run]), proofs[run]) for run in table
+            run: _Run(table[run].to_numpy(float), len(values[run]), proofs[run])
+            for run in map(str, table)
         }
         sides = {
-            label: {
+            str(label): {
                 seed: found[run]
                 for seed, run in zip(own["seed"], own["run"], strict=True)
                 if run in found
@@ -77,14 +78,8 @@ def differences(
             for label, own in part.groupby("label", sort=False)
         }
         for first, second in itertools.combinations(sides, 2):
-            line = {
-                "column": column,
-                "metric": metric,
-                "first": first,
-                "second": second,
-                "seeds": [],
-                "why": "",
-            }
+            line = {"column": column, "metric": metric, "first": first, "second": second}
+            line |= {"seeds": [], "why": ""}
             try:
                 line |= _compared(sides[first], sides[second])
             except ValueError as error:
@@ -110,12 +105,13 @@ def best(found: pd.DataFrame, shown: pd.DataFrame) -> set[tuple[str, str]]:
     told = found["p_holm"].isna() | (found["p_holm"] < LEVEL)
     pairs = found.loc[~told, ["column", "first", "second"]].to_numpy()
     near = {(column, *each) for column, *pair in pairs for each in (pair, pair[::-1])}
-    for column, part in shown.groupby("column"):
+    for column, part in shown.groupby(shown["column"].astype(str)):
         means = part.set_index("label")["mean"]
         less = part["metric"].iloc[0] == "mse"
         top = means.idxmin() if less else means.idxmax()
-        chosen |= {(column, top)}
-        chosen |= {(column, label) for label in means.index if (column, top, label) in near}
+        for label in map(str, means.index):
+            if label == top or (column, top, label) in near:
+                chosen.add((str(column), label))
     return chosen
 
 
@@ -148,7 +144,7 @@ def to_text(found: pd.DataFrame, title: str) -> pd.DataFrame:
 
 class _Run(NamedTuple):
     values: np.ndarray  # (E,) of all episodes that a run of the column was tested on, nan for none
-    count: int  # of its own episodes
+    total: int  # of its own episodes
     proofs: list[str]  # what SAME names
 
 
@@ -167,7 +163,7 @@ def _compared(a: Mapping[int, _Run], b: Mapping[int, _Run]) -> dict[str, Any]:
     for text, *proofs in zip(SAME.values(), *(run.proofs for run in runs), strict=True):
         if len(set(proofs)) > 1:
             raise ValueError(text)
-    if any(np.isfinite(run.values).sum() < run.count for run in runs):
+    if any(np.isfinite(run.values).sum() < run.total for run in runs):
         raise ValueError("an episode without a number")
     both = np.stack([run.values for run in runs])
     x, y = np.split(both[:, ~np.isnan(both).any(0)], 2)

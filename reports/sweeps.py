@@ -9,17 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from reports.cells import Cell, Run, departures, phrases, protocol, runs_of, usual
+from reports.cells import Cell, Run, departures, failures, phrases, protocol, runs_of, usual
+from reports.figures import style
 from reports.forms import NONE, marked
 from reports.published import counted
 from reports.statistics import crossed_interval
 from reports.studies import INTERVAL
-from reports.tables import METRICS, failures
+from reports.tables import METRICS
 
-# Okabe & Ito 2008, without black, which is chance's, and yellow, too faint for lines.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = "osD^vPX"  # one more than colours, so that few learners have both in common
-LINES = ("-", "--", "-.")  # a next one when all colours are taken
 STALE = "of other weights than its run has now: delete the record, and it is tested anew"
 APART, SPREAD = 1.025, 1.12  # factors between places: of neighbours, of first and last at most
 
@@ -184,9 +181,8 @@ def _panel(axes: Axes, shown: pd.DataFrame, over: str, learners: list[str]) -> N
         apart = step ** (number - (len(learners) - 1) / 2)
         axes.errorbar(
             own[over].astype(float) * apart, 100 * own["accuracy"], 100 * own["accuracy_ci95"],
-            label=learner, color=COLOURS[number % len(COLOURS)],
-            marker=MARKERS[number % len(MARKERS)], markersize=3.5, elinewidth=0.8, capsize=1.5,
-            linestyle=LINES[number // len(COLOURS) % len(LINES)], linewidth=1,
+            label=learner, markersize=3.5, linewidth=1, elinewidth=0.8, capsize=1.5,
+            **style(number)._asdict(),
         )  # fmt: skip
     if places:
         axes.set_xscale("log")

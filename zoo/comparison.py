@@ -42,16 +42,18 @@ def comparison(options: argparse.Namespace) -> int:
     except UsageError as error:
         print(f"  {error}", file=sys.stderr)
         gaps = dict.fromkeys(asks, f"no data: {benchmark.title} is not in {options.data}")
+
+    def plan(ask: Asked, **flags: Any) -> Run:
+        return Run(
+            ask.learner, ask.benchmark, way=ask.way, shot=ask.shot, seed=ask.seed, terms=ask.terms,
+            budget=ask.budget, flags=flags, place=place, stores=stores,
+        )  # fmt: skip
+
     for ask in asks if not gaps else ():
-        same = {"terms": ask.terms, "budget": ask.budget, "place": place, "stores": stores}
-        shape = {"way": ask.way, "shot": ask.shot, "seed": ask.seed}
         try:
-            run = Run(ask.learner, ask.benchmark, **shape, **same)
+            run = plan(ask)
             if options.untrained and (run["updates"] or run.stages):
-                without = nothing_learned(run)
-                untrained[run.name] = Run(
-                    ask.learner, ask.benchmark, **shape, **same, flags=without
-                )
+                untrained[run.name] = plan(ask, **nothing_learned(run))
             runs[ask] = run
         except UsageError as error:
             gaps[ask] = f"cannot be run: {error}"
@@ -116,7 +118,9 @@ def show(
     order = [parse_variant(name)[0] for name in split_variants(options.learners)]
     parts = {name: measured[measured["terms"] == name] for name in TERMS}
     parts = {name: part for name, part in parts.items() if len(part)}
-    found, texts, drawn = {}, [], {}
+    found: dict[str, pd.DataFrame] = {}
+    texts: list[pd.DataFrame] = []
+    drawn: dict[str, Figure] = {}
     for name, part in parts.items():
         contenders = tables.contenders(part, benchmark.variant, order)
         shown = tables.numbers(part, numbers_published, benchmark.variant, order, values)
@@ -190,7 +194,9 @@ def nothing_learned(run: Run) -> dict[str, Any]:
     return without | ({"pretrained_from": None} if "pretrained_from" in run.settings else {})
 
 
-def gains(results: Path, untrained: dict[str, Run]) -> dict[tuple[str, str], tuple[float, float]]:
+def gains(
+    results: Path, untrained: Mapping[str, Run]
+) -> dict[tuple[str, str], tuple[float, float]]:
     """What training gave each run over its own untrained network, paired over the test episodes.
 
     Returns:

@@ -38,7 +38,7 @@ class Asked(NamedTuple):
     def command(self) -> str:
         """What makes this run alone."""
         words = ["python", "-m", "zoo", "run", self.learner, self.benchmark]
-        given = {"way": self.way, "shot": self.shot, "seed": self.seed or None}
+        given: dict[str, Any] = {"way": self.way, "shot": self.shot, "seed": self.seed or None}
         given |= {"terms": self.terms if self.terms != "paper" else None, "budget": self.budget}
         for name, value in given.items():
             words += [] if value is None else [f"--{name}", str(value)]

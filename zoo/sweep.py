@@ -15,15 +15,12 @@ import pandas as pd
 import baselines  # noqa: F401  (fills the register)
 from datasets.benchmarks import find_benchmark
 from reports import records, sweeps
-from reports.forms import to_markdown
 from zoo.callbacks import Keeper
-from zoo.comparison import numbers, short
-from zoo.data_commands import save
+from zoo.comparison import numbers
 from zoo.errors import UsageError
 from zoo.experiment import Run
-from zoo.files import write_text
 from zoo.jobs import execute, place_of
-from zoo.plan import slug
+from zoo.printing import write_table
 from zoo.registry import asked, learners, split_variants
 from zoo.settings import parse_values
 
@@ -115,37 +112,38 @@ def sweep(options: argparse.Namespace) -> int:
     if not runs:
         raise UsageError("nothing of this sweep can be run")
     print(f"{benchmark.title}, terms {options.terms}, budget {options.budget}")
-    status = execute(list(runs.values()), options) | (refused > 0)
+    trained = [run for run in runs.values() if not run.weights_of]
+    status = execute(trained, options) | (refused > 0)
+    if options.part:
+        return status
+    alone = argparse.Namespace(**{**vars(options), "jobs": 1})  # points of a run share its weights
+    status |= execute([run for run in runs.values() if run.weights_of], alone)
     if options.dry_run:
         return status
     measured, accuracies = read(options.results, runs)
     found = sweeps.numbers(pd.DataFrame(lines), measured, accuracies)
-    text = to_markdown(sweeps.table(found, benchmark.title, way, shot))
     words = ["sweep", benchmark.variant, *variants, f"{way}w{shot}s", options.terms, options.budget]
     words += [f"seeds {options.seeds}"] * bool(options.seeds)
-    path = options.results / short(slug("-".join(words)))
-    write_text(path.with_name(f"{path.name}.md"), text)
-    csv = sweeps.to_csv_frame(found).to_csv(index=False)
-    write_text(path.with_name(f"{path.name}.csv"), csv)
-    for kind in ("png", "pdf"):
-        figure = sweeps.figure(found, benchmark.title, way, shot)
-        save(figure, path.with_name(f"{path.name}.{kind}"), kind)
-    print(f"\n{text}\nThe table lies in {path}.md, its numbers in .csv")
+    write_table(
+        options.results, words, [sweeps.table(found, benchmark.title, way, shot)],
+        {"": sweeps.to_csv_frame(found)},
+        {"": sweeps.figure(found, benchmark.title, way, shot)},
+    )  # fmt: skip
     return status
 
 
 def read(results: Path, runs: dict[str, Run]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
     """The records of these runs, and the accuracies of each test episode, by run."""
-    frames, accuracies = [], {}
+    frames: list[pd.DataFrame] = []
+    accuracies: dict[str, pd.Series] = {}
     for folder in filter(Path.is_dir, (results, results / FOLDER)):
         frame, problems = records.load(folder)
-        for problem in problems:
+        frame = frame[frame["run"].isin(runs)]
+        values, left_out = records.values(folder, frame)
+        for problem in problems + left_out:
             print(f"  {problem}", file=sys.stderr)
-        frames.append(frame[frame["run"].isin(runs)])
-        for name in frames[-1]["run"][frames[-1]["status"] == "done"]:
-            episodes = records.episodes(folder, name)
-            if "accuracy" in episodes:
-                accuracies[name] = episodes["accuracy"]
+        frames.append(frame)
+        accuracies |= {name: v["accuracy"] for name, v in values.items() if "accuracy" in v}
     return pd.concat([f for f in frames if len(f)] or frames, ignore_index=True), accuracies
 
 
