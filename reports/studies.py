@@ -16,6 +16,7 @@ from reports.tables import METRICS
 
 SIDES = ("first", "second")
 FAR = 50  # times what three in four intervals are below, from where a figure's axis is a logarithm
+HUGE = 1e5  # an error from where it is written with its power of ten
 INTERVAL = {
     False: "± is the 95 % interval over test episodes: a claim about these trained weights.",
     True: "± is the 95 % interval for a new seed and new test episodes.",
@@ -150,7 +151,8 @@ def to_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
 def _cell(line: Run, name: str, sign: str = "-") -> str:
     if pd.isna(line[name]):
         return NONE
-    metric = METRICS[line["metric"]]
-    text = format(metric.unit * line[name], sign + metric.form)
+    _, unit, form = METRICS[line["metric"]]
+    form = form if unit * abs(line[name]) < HUGE else ".1e"
+    text = format(unit * line[name], sign + form)
     ci95 = line[f"{name}_ci95"]
-    return text if pd.isna(ci95) else f"{text} ± {metric.unit * ci95:{metric.form}}"
+    return text if pd.isna(ci95) else f"{text} ± {unit * ci95:{form}}"

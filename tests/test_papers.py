@@ -386,9 +386,10 @@ def test_without_records_the_published_numbers_are_there(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "3 cells: published only" in out
     assert "zoo run 'maml[test_steps=1]' sinusoid --shot 5 --budget quick" in out
+    forms = ("csv", "html", "md", "parquet", "tex")
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
-        "paper-maml-sinusoid.csv", "paper-maml-sinusoid.md", "paper-npbml-3.csv", "paper-npbml-3.md"
-    ]  # fmt: skip
+        f"paper-{name}.{form}" for name in ("maml-sinusoid", "npbml-3") for form in forms
+    ]
 
 
 def test_what_is_missing_is_run(own, tmp_path, capsys):

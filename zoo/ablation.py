@@ -15,14 +15,13 @@ import yaml
 import baselines  # noqa: F401  (fills the register)
 from datasets.benchmarks import find_benchmark
 from reports import ablation as reported
-from reports import forms, published, records
+from reports import published, records
 from zoo.comparison import numbers
 from zoo.errors import UsageError
 from zoo.experiment import Run
-from zoo.files import write_text
 from zoo.jobs import execute, place_of, shape
-from zoo.plan import check_way, slug
-from zoo.printing import short
+from zoo.plan import check_way
+from zoo.printing import write_table
 from zoo.protocol import STAGE
 from zoo.registry import asked, parse_variant
 from zoo.settings import constructor_defaults, parse_flags, parse_values
@@ -80,13 +79,15 @@ def ablation(options: argparse.Namespace) -> int:
     accuracies = {name: records.episodes(options.results, name)["accuracy"] for name in done}
     found = reported.numbers(planned, measured, accuracies, published.published())
     words = f"{declared.title}, {benchmark.title}, {shape(benchmark, runs[0].job)}"
-    text = forms.to_markdown(reported.table(found, words, declared.source))
     same = [f"{name}={value}" for name, value in next(iter(given.values())).items()]
     name = ["ablation", Path(options.ablation).stem, benchmark.variant, f"{way}w", f"{shot}s"]
-    stem = short(slug("-".join([*name, options.terms, options.budget, *same])))
-    write_text(options.results / f"{stem}.md", text)
-    write_text(options.results / f"{stem}.csv", reported.to_csv_frame(found).to_csv(index=False))
-    print(f"\n{text}\nThe table lies in {options.results / stem}.md, its numbers in {stem}.csv")
+    write_table(
+        options.results,
+        [*name, options.terms, options.budget, *same],
+        [reported.table(found, words, declared.source)],
+        {"": reported.to_csv_frame(found)},
+        {},
+    )
     return status
 
 

@@ -17,15 +17,11 @@ import yaml
 import baselines  # noqa: F401  (fills the register)
 from datasets.benchmarks import find_benchmark
 from reports import records, studies
-from reports.forms import to_markdown
 from zoo.comparison import numbers
-from zoo.data_commands import save
 from zoo.errors import UsageError
 from zoo.experiment import Run
-from zoo.files import write_text
 from zoo.jobs import execute, place_of
-from zoo.plan import slug
-from zoo.printing import short
+from zoo.printing import write_table
 from zoo.protocol import SHARED_NAMES
 from zoo.registry import asked, split_variants
 from zoo.settings import parse_values
@@ -88,15 +84,15 @@ def study(options: argparse.Namespace) -> int:
     done = measured["run"][measured["status"] == "done"]
     values = {name: records.episodes(options.results, name)[runs[name].judged_by] for name in done}
     found = studies.numbers(pd.DataFrame(lines), measured, values)
-    text = to_markdown(studies.table(found, declared.title, declared.heads))
     words = ["study", Path(options.study).stem, *split_variants(options.pairs)]
     words += [options.terms, options.budget, *([f"seeds {options.seeds}"] if options.seeds else [])]
-    path = options.results / short(slug("-".join(words)))
-    write_text(path.with_name(path.name + ".md"), text)
-    csv = studies.to_csv_frame(found).to_csv(index=False)
-    write_text(path.with_name(path.name + ".csv"), csv)
-    save(studies.figure(found, declared.title), path.with_name(path.name + ".png"), "png")
-    print(f"\n{text}\nThe table lies in {path}.md, its numbers in .csv, its figure in .png")
+    write_table(
+        options.results,
+        words,
+        [studies.table(found, declared.title, declared.heads)],
+        {"": studies.to_csv_frame(found)},
+        {"": studies.figure(found, declared.title)},
+    )
     return status
 
 
