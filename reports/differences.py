@@ -97,6 +97,8 @@ def differences(
 def best(found: pd.DataFrame, shown: pd.DataFrame) -> set[tuple[str, str]]:
     """The best row of each column, and those that are not told from it: (column, label).
 
+    Of a single row there is nothing to be said.
+
     Args:
         found: as `differences` returns it.
         shown: the numbers of the table, as `tables.numbers` returns them.
@@ -107,6 +109,8 @@ def best(found: pd.DataFrame, shown: pd.DataFrame) -> set[tuple[str, str]]:
     near = {(column, *each) for column, *pair in pairs for each in (pair, pair[::-1])}
     for column, part in shown.groupby(shown["column"].astype(str)):
         means = part.set_index("label")["mean"]
+        if len(means) < 2:
+            continue
         less = part["metric"].iloc[0] == "mse"
         top = means.idxmin() if less else means.idxmax()
         for label in map(str, means.index):

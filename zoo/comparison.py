@@ -161,7 +161,8 @@ def show(
         options.results,
         words,
         [*texts, *pairs],
-        {"": raw.to_csv_frame(measured, numbers_published), "-differences": every},
+        {"": raw.to_csv_frame(measured, numbers_published)}
+        | ({"-differences": every} if len(every) else {}),
         drawn,
         len(texts) + len(pairs) * (options.differences or options.power),
     )

@@ -42,29 +42,30 @@ def write_table(
     texts = [forms.to_markdown(table) for table in tables[:printed]]
     write_text(folder / f"{stem}.md", "\n".join(texts))
     write_text(folder / f"{stem}.tex", latex.to_latex(tables[0]))
-    ends = ["md", "tex", "html", "csv"]
+    ends = [".md", ".tex", ".html"]
     drawn = []
     for end, figure in figures.items():
         figure.set_dpi(200)
         contents = {kind: file_of(figure, kind) for kind in ("png", "pdf")}
         for kind, content in contents.items():
             write_bytes(folder / f"{stem}{end}.{kind}", content)
+        ends += [f"{end}.{kind}" for kind in contents]
         drawn.append((end.strip("-").replace("-", " "), contents["png"]))
     write_text(folder / f"{stem}.html", html.to_html(tables, drawn))
     for end, frame in raw.items():
         write_text(folder / f"{stem}{end}.csv", frame.to_csv(index=False))
+        ends.append(f"{end}.csv")
         try:
             write_bytes(folder / f"{stem}{end}.parquet", parquet_bytes(frame))
-            ends += ["parquet"] * (not end)
+            ends.append(f"{end}.parquet")
         except ImportError as error:
             print(f"  {error}")
     print("\n" + "\n".join(texts))
-    more = "".join(f", {stem}{end}" for end in [*figures, *raw] if end)
-    print(f"{folder / stem}: {', '.join(ends)}{more}")
+    print(f"In {folder}: {stem} {' '.join(ends)}")
 
 
 def short(stem: str) -> str:
     """A file name of at most 100 characters: of a longer one the beginning, and its hash."""
     if len(stem) <= LONGEST:
         return stem
-    return f"{stem[: LONGEST - 17]}-{hashlib.blake2b(stem.encode(), digest_size=8).hexdigest()}"
+    return f"{stem[: LONGEST - 17].rstrip('-_')}-{hashlib.blake2b(stem.encode(), digest_size=8).hexdigest()}"
