@@ -76,7 +76,7 @@ def test_table_fills_in_what_is_missing(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "ProtoNet" in out and "±" in out
     table = tmp_path / "results" / "table-glyphs-protonet-5w-1s-paper-smoke.md"
-    assert table.read_text() in out and str(table) in out
+    assert table.read_text() in out and f"In {table.parent}: {table.stem} .md" in out
     with table.with_suffix(".csv").open() as file:
         assert {row["metric"] for row in csv.DictReader(file)} == {"accuracy", "nll"}
     assert main([*words, "--dry-run"]) == 0
@@ -88,7 +88,7 @@ def test_table_tells_what_training_gave(tmp_path, capsys):
     assert main([*words, *folders(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "2 runs: 0 done, 2 left" in out and "| over untrained" in out
-    table = tmp_path / "results" / "table-glyphs-protonet-5w-1s-paper-smoke.csv"
+    table = tmp_path / "results" / "table-glyphs-protonet-5w-1s-paper-smoke-untrained.csv"
     with table.open() as file:
         assert {row["variant"] for row in csv.DictReader(file)} == {""}
     found = [json.loads(path.read_text()) for path in (tmp_path / "results").glob("protonet*.json")]

@@ -49,7 +49,7 @@ def test_what_cannot_be_run_has_a_row_with_the_reason(tmp_path, capsys):
 def test_a_record_edited_by_hand_is_marked(tmp_path, capsys):
     words = ["glyphs", "--learners", "pixelnn", "--shots", "1"]
     assert table(tmp_path, *words) == 0
-    assert "edited" not in capsys.readouterr().out
+    assert "edited since" not in capsys.readouterr().out
     (path,) = (tmp_path / "results").glob("pixelnn*.json")
     record = json.loads(path.read_text())
     assert record["checksum"] == checksum(record)
@@ -75,3 +75,26 @@ def test_a_damaged_record_is_one_line(tmp_path, capsys, change, says):
     table(tmp_path, *words)
     said = capsys.readouterr()
     assert says in said.err and "Traceback" not in said.err
+
+
+def test_both_terms_side_by_side_in_every_form(tmp_path, capsys):
+    words = ["glyphs", "--learners", "pixelnn protonet", "--shots", "1", "--terms", "both"]
+    assert table(tmp_path, *words, "--differences", "--figures") == 0
+    out = capsys.readouterr().out
+    assert "**Glyphs, terms paper and equal**" in out and "**Glyphs, differences**" in out
+    (row,) = (line for line in out.splitlines() if line.startswith("| ProtoNet") and "→" in line)
+    assert row.count("±") == 2
+    (page,) = (tmp_path / "results").glob("table-*.html")
+    assert "--results" not in page.read_text() and "python -m zoo table glyphs" in page.read_text()
+    stem = page.name.removesuffix(".html")
+    ends = [path.name.removeprefix(stem) for path in (tmp_path / "results").glob(f"{stem}*")]
+    assert {".md", ".tex", ".csv", "-differences.csv", "-accuracy-paper.pdf"} <= set(ends)
+
+
+def test_runs_are_shared_by_processes(tmp_path):
+    words = ["glyphs", "--learners", "pixelnn", "--shots"]
+    assert table(tmp_path, *words, "1", "--part", "2/2") == 0
+    assert not list((tmp_path / "results").glob("*.json"))  # the only run is of the first part
+    assert table(tmp_path, *words, "1 5", "--jobs", "2") == 0
+    assert len(list((tmp_path / "results").glob("pixelnn*.json"))) == 2
+    assert table(tmp_path, *words, "1", "--part", "3/2") == 2

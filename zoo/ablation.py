@@ -82,7 +82,7 @@ def ablation(options: argparse.Namespace) -> int:
     same = [f"{name}={value}" for name, value in next(iter(given.values())).items()]
     name = ["ablation", Path(options.ablation).stem, benchmark.variant, f"{way}w", f"{shot}s"]
     write_table(
-        options.results,
+        options,
         [*name, options.terms, options.budget, *same],
         [reported.table(found, words, declared.source)],
         {"": reported.to_csv_frame(found)},

@@ -41,6 +41,7 @@ def comparison(options: argparse.Namespace) -> int:
         stores = place.open(benchmark)
     except UsageError as error:
         print(f"  {error}", file=sys.stderr)
+        options.dry_run = True  # the published numbers alone are nothing to keep
         gaps = dict.fromkeys(asks, f"no data: {benchmark.title} is not in {options.data}")
 
     def plan(ask: Asked, **flags: Any) -> Run:
@@ -57,6 +58,9 @@ def comparison(options: argparse.Namespace) -> int:
             runs[ask] = run
         except UsageError as error:
             gaps[ask] = f"cannot be run: {error}"
+            print(f"  {ask.words} {gaps[ask]}", file=sys.stderr)
+    if not runs and not options.dry_run:
+        raise UsageError("nothing of this table can be run")
     print(f"{benchmark.title}, terms {options.terms}, budget {options.budget}")
     status = 0 if not gaps else 2 if not runs else 1
     if runs:
@@ -158,7 +162,7 @@ def show(
     words += ["untrained"] if options.untrained else []
     every = pd.concat([part.assign(terms=name) for name, part in found.items()])
     write_table(
-        options.results,
+        options,
         words,
         [*texts, *pairs],
         {"": raw.to_csv_frame(measured, numbers_published)}

@@ -50,7 +50,7 @@ def paper(options: argparse.Namespace) -> int:
     found = papers.numbers(declared.cells, runs, values, published.published())
     text = papers.table(found, declared.title, declared.caption, declared.notes)
     words = ["paper", Path(options.paper).stem]
-    write_table(options.results, words, [text], {"": papers.to_csv_frame(found)}, {})
+    write_table(options, words, [text], {"": papers.to_csv_frame(found)}, {})
     for line in gaps(declared, found, options):
         print(line)
     return status

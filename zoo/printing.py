@@ -3,9 +3,11 @@
 A composition root, like plan.py.
 """
 
+import argparse
 import hashlib
+import itertools
+import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -16,11 +18,12 @@ from zoo.data_commands import file_of
 from zoo.files import make_folder, write_bytes, write_text
 from zoo.plan import slug
 
+PLACES = ("--data", "--results", "--runs")
 LONGEST = 100  # characters of a file name
 
 
 def write_table(
-    folder: Path,
+    options: argparse.Namespace,
     words: Sequence[str],
     tables: Sequence[pd.DataFrame],
     raw: Mapping[str, pd.DataFrame],
@@ -29,17 +32,23 @@ def write_table(
 ) -> None:
     """Print a table, and write it as Markdown, LaTeX, HTML, CSV and Parquet, and its figures.
 
+    With `--dry-run` it is printed alone.
+
     Args:
-        folder: of the results.
+        options: of the command, of which the folder of the results is taken.
         words: that the files are named by.
         tables: of text, as `reports.forms` takes them: the table, and what goes below it.
         raw: numbers, one a row, by the end of their files' names.
         figures: by the end of their files' names; the HTML page shows them too.
         printed: how many of the tables are printed, and stand in the Markdown file.
     """
-    make_folder(folder, "--results")
-    stem = short(slug("-".join(words)))
     texts = [forms.to_markdown(table) for table in tables[:printed]]
+    print("\n" + "\n".join(texts))
+    if options.dry_run:
+        return
+    folder = make_folder(options.results, "--results")
+    tables[0].attrs["command"] = command(options.words)
+    stem = short(slug("-".join(words)))
     write_text(folder / f"{stem}.md", "\n".join(texts))
     write_text(folder / f"{stem}.tex", latex.to_latex(tables[0]))
     ends = [".md", ".tex", ".html"]
@@ -60,12 +69,22 @@ def write_table(
             ends.append(f"{end}.parquet")
         except ImportError as error:
             print(f"  {error}")
-    print("\n" + "\n".join(texts))
     print(f"In {folder}: {stem} {' '.join(ends)}")
+
+
+def command(words: Sequence[str]) -> str:
+    """The command in words, without where it reads and writes on some machine."""
+    kept: list[str] = []
+    for before, word in itertools.pairwise(["", *words]):
+        flag = word.partition("=")[0]
+        if flag not in PLACES and before not in PLACES:
+            kept.append(word)
+    return shlex.join(["python", "-m", "zoo", *kept])
 
 
 def short(stem: str) -> str:
     """A file name of at most 100 characters: of a longer one the beginning, and its hash."""
     if len(stem) <= LONGEST:
         return stem
-    return f"{stem[: LONGEST - 17].rstrip('-_')}-{hashlib.blake2b(stem.encode(), digest_size=8).hexdigest()}"
+    end = hashlib.blake2b(stem.encode(), digest_size=8).hexdigest()
+    return f"{stem[: LONGEST - 17].rstrip('-_')}-{end}"

@@ -87,7 +87,7 @@ def study(options: argparse.Namespace) -> int:
     words = ["study", Path(options.study).stem, *split_variants(options.pairs)]
     words += [options.terms, options.budget, *([f"seeds {options.seeds}"] if options.seeds else [])]
     write_table(
-        options.results,
+        options,
         words,
         [studies.table(found, declared.title, declared.heads)],
         {"": studies.to_csv_frame(found)},

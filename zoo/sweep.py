@@ -125,7 +125,7 @@ def sweep(options: argparse.Namespace) -> int:
     words = ["sweep", benchmark.variant, *variants, f"{way}w{shot}s", options.terms, options.budget]
     words += [f"seeds {options.seeds}"] * bool(options.seeds)
     write_table(
-        options.results, words, [sweeps.table(found, benchmark.title, way, shot)],
+        options, words, [sweeps.table(found, benchmark.title, way, shot)],
         {"": sweeps.to_csv_frame(found)},
         {"": sweeps.figure(found, benchmark.title, way, shot)},
     )  # fmt: skip
