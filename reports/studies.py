@@ -15,7 +15,7 @@ from reports.statistics import crossed_interval
 from reports.tables import METRICS
 
 SIDES = ("first", "second")
-FAR = 50  # times what three in four intervals are below, from where a figure's axis is a logarithm
+FAR = 50  # times what three in four intervals are below, from where one is off a figure's scale
 HUGE = 1e5  # an error from where it is written with its power of ten
 INTERVAL = {
     False: "± is the 95 % interval over test episodes: a claim about these trained weights.",
@@ -120,9 +120,19 @@ def figure(found: pd.DataFrame, title: str) -> Figure:
                 fmt="osD^v"[number % 5], markersize=4, capsize=2, linewidth=1, label=pair,
                 color=f"C{number}",
             )  # fmt: skip
-        usual = part["difference_ci95"].quantile(0.75)
-        if part["difference_ci95"].max() > FAR * usual > 0:  # so that one does not hide the others
-            axes.set_yscale("symlog", linthresh=unit * usual)
+        reach = part["difference"].abs() + part["difference_ci95"].fillna(0)
+        far = reach > FAR * reach.quantile(0.75, "lower")
+        if far.any():  # so that one does not hide the others
+            top = 1.15 * unit * reach[~far].max()
+            axes.set_ylim(-top, top)
+            for _, line in part[far].iterrows():
+                number, up = pairs.index(line["pair"]), line["difference"] > 0
+                place = tasks.index(line["tasks"]) + 0.12 * (number - (len(pairs) - 1) / 2)
+                axes.annotate(
+                    "off the scale", (place, top if up else -top), (0, -4 if up else 4),
+                    textcoords="offset points", fontsize=6, rotation=90, ha="center",
+                    va="top" if up else "bottom", color=f"C{number}",
+                )  # fmt: skip
         axes.set_xticks(range(len(tasks)), tasks, rotation=20, ha="right", fontsize=7)
         axes.tick_params(axis="y", labelsize=7)
         points = "points of accuracy" if metric == "accuracy" else "squared error, less is better"

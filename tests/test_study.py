@@ -142,6 +142,19 @@ def test_a_file_that_is_not_as_it_should_be(change, says, tmp_path):
     assert "mine.yaml" in str(caught.value)
 
 
+def test_one_that_diverges_does_not_hide_the_others():
+    differences, ci95 = [0.1, -0.2, -8e14, 0.3], [0.1, 0.4, 2e15, np.nan]
+    found = pd.DataFrame(
+        {"tasks": "sine waves", "pair": list("abcd"), "metric": "mse",
+         "difference": differences, "difference_ci95": ci95}
+    )  # fmt: skip
+    axes = studies.figure(found, "T").axes[0]
+    assert axes.get_ylim() == pytest.approx((-0.69, 0.69))  # of -0.2 - 0.4
+    (text,) = axes.texts
+    assert text.get_text() == "off the scale" and text.xy[1] == pytest.approx(-0.69)
+    assert not studies.figure(found.iloc[:2], "T").axes[0].texts
+
+
 def test_an_unknown_study_or_pair(capsys):
     assert main(["study", "nothing"]) == 2
     assert "no study 'nothing': there are trlearner-functions" in capsys.readouterr().err

@@ -28,8 +28,8 @@ from zoo.settings import parse_values
 
 FOLDER = Path(__file__).parent.parent / "reports" / "studies"
 KEYS: dict[str, type] = {
-    "title": str, "heads": list, "seeds": object, "threads": int, "quick": dict, "pairs": dict,
-    "tasks": dict,
+    "title": str, "heads": list, "seeds": object, "quick": dict, "pairs": dict, "tasks": dict,
+    "threads": int,
 }  # fmt: skip
 TASK = {"benchmark", "way", "shot", "settings"}
 
@@ -157,6 +157,8 @@ def load(name: str) -> Study:
         raise UsageError(f"no study {name!r}: there are {known}; or name a file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
+    if isinstance(content, dict):
+        content.setdefault("threads", 0)
     if not isinstance(content, dict) or content.keys() != KEYS.keys():
         raise UsageError(f"{path}: expected {', '.join(KEYS)}")
     for key, kind in KEYS.items():
