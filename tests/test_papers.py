@@ -13,12 +13,16 @@ from reports import papers, published, records
 from reports.forms import to_markdown
 from reports.statistics import crossed_interval
 from zoo.__main__ import main
+from zoo.declared import REPORTS
 from zoo.errors import UsageError
-from zoo.paper_files import FOLDER, head_of, load
+from zoo.paper_files import head_of, load
 from zoo.registry import asked, learners
 from zoo.settings import constructor_defaults, parse_values
 
-TABLES = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in FOLDER.glob("*.yaml")}
+TABLES = {
+    path.stem: yaml.safe_load(path.read_text("utf-8"))
+    for path in (REPORTS / "papers").glob("*.yaml")
+}
 ASKED_FOR = (
     "npbml-1 npbml-2 npbml-3 npbml-4 maml protonet matchingnet reptile snail metanet mann cnp "
     "trlearner"

@@ -10,8 +10,9 @@ from reports import records, studies
 from reports.forms import to_markdown
 from reports.statistics import crossed_interval
 from zoo.__main__ import main
+from zoo.declared import REPORTS
 from zoo.errors import UsageError
-from zoo.study import FOLDER, load
+from zoo.study import load
 
 HEADS = ("host", "with it")
 
@@ -110,7 +111,9 @@ def test_the_figure_shows_differences_and_intervals(measure):
     assert segment[:, 1].tolist() == pytest.approx([10 - 11.316, 10 + 11.316], abs=1e-2)
 
 
-@pytest.mark.parametrize("path", list(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", list((REPORTS / "studies").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_what_is_declared_can_be_read(path):
     assert load(path.stem).pairs
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import yaml
 
 import baselines  # noqa: F401  (fills the register)
 from datasets.benchmarks import find_benchmark
 from reports import ablation as reported
 from reports import published, records
 from zoo.comparison import numbers
+from zoo.declared import read_declared
 from zoo.errors import UsageError
 from zoo.experiment import Run
 from zoo.jobs import execute, place_of, shape
@@ -26,7 +26,6 @@ from zoo.protocol import STAGE
 from zoo.registry import asked, parse_variant
 from zoo.settings import constructor_defaults, parse_flags, parse_values
 
-FOLDER = Path(__file__).parent.parent / "reports" / "ablations"
 KEYS = {"title": str, "source": str, "way": int, "shot": int, "settings": dict, "rows": list}
 
 
@@ -145,19 +144,7 @@ def load(name: str) -> Ablation:
         UsageError: there is none; or the file is not as it should be, or names a learner or an
             option that there is not.
     """
-    path = Path(name) if name.endswith(".yaml") else FOLDER / f"{name}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
-        raise UsageError(f"no ablation {name!r}: there are {known}; or name a file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict) or content.keys() != KEYS.keys():
-        raise UsageError(f"{path}: expected {', '.join(KEYS)}")
-    for key, kind in KEYS.items():
-        if not isinstance(content[key], kind):
-            raise UsageError(f"{path}: {key}: expected {kind.__name__}, not {content[key]!r}")
+    path, content = read_declared("ablations", name, "ablation", KEYS)
     rows: dict[str, list[str]] = {}
     for row in content["rows"]:
         match row:

@@ -5,22 +5,20 @@ A composition root, like plan.py.
 
 import itertools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import yaml
 
 import baselines  # noqa: F401  (fills the register)
 from datasets.benchmarks import find_benchmark
 from reports import papers, published
+from zoo.declared import read_declared
 from zoo.errors import UsageError
 from zoo.plan import SETTINGS, check_tasks, check_way
 from zoo.registry import asked
 from zoo.settings import Job, load_rows, parse_values, resolve
 from zoo.staging import only_asked
 
-FOLDER = Path(__file__).parent.parent / "reports" / "papers"
 ROWS = load_rows(SETTINGS)
 KEYS: dict[str, type] = {
     "title": str,
@@ -49,14 +47,7 @@ def load(name: str) -> Paper:
         UsageError: there is none; or the file is not as it should be, names a learner or a
             benchmark that there is not, or a cell of it is not one row of published.csv.
     """
-    path = Path(name) if name.endswith(".yaml") else FOLDER / f"{name}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
-        raise UsageError(f"no table {name!r}: there are {known}; or name a file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
+    path, content = read_declared("papers", name, "table", KEYS)
     try:
         check(content)
         return planned(content)
@@ -64,17 +55,15 @@ def load(name: str) -> Paper:
         raise UsageError(f"{path}: {error}") from None
 
 
-def check(content: Any) -> None:
+def check(content: Mapping[str, Any]) -> None:
     """Whether a file has the form of a table.
 
     Raises:
         UsageError: says where it has not.
     """
-    if not isinstance(content, dict) or content.keys() != KEYS.keys():
-        raise UsageError(f"expected {', '.join(KEYS)}")
-    for key, kind in KEYS.items():
-        if not isinstance(content[key], kind) or (not content[key] and kind is list):
-            raise UsageError(f"{key}: expected {kind.__name__}, not {content[key]!r}")
+    for key in ("source", "columns", "rows"):
+        if not content[key]:
+            raise UsageError(f"{key}: expected list, not {content[key]!r}")
     for column in content["columns"]:
         if not isinstance(column, dict) or not column.keys() <= COLUMN:
             raise UsageError(f"columns: {column!r}: expected {', '.join(sorted(COLUMN))}")

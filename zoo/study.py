@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import yaml
 
 import baselines  # noqa: F401  (fills the register)
 from datasets.benchmarks import find_benchmark
 from reports import records, studies
 from zoo.comparison import numbers
+from zoo.declared import read_declared
 from zoo.errors import UsageError
 from zoo.experiment import Run
 from zoo.jobs import execute, place_of
@@ -26,7 +26,6 @@ from zoo.protocol import SHARED_NAMES
 from zoo.registry import asked, split_variants
 from zoo.settings import parse_values
 
-FOLDER = Path(__file__).parent.parent / "reports" / "studies"
 KEYS: dict[str, type] = {
     "title": str, "heads": list, "seeds": object, "quick": dict, "pairs": dict, "tasks": dict,
     "threads": int,
@@ -149,21 +148,7 @@ def load(name: str) -> Study:
         UsageError: there is none; or the file is not as it should be, or names a learner or a
             benchmark that there is not.
     """
-    path = Path(name) if name.endswith(".yaml") else FOLDER / f"{name}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
-        raise UsageError(f"no study {name!r}: there are {known}; or name a file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
-    if isinstance(content, dict):
-        content.setdefault("threads", 0)
-    if not isinstance(content, dict) or content.keys() != KEYS.keys():
-        raise UsageError(f"{path}: expected {', '.join(KEYS)}")
-    for key, kind in KEYS.items():
-        if not isinstance(content[key], kind):
-            raise UsageError(f"{path}: {key}: expected {kind.__name__}, not {content[key]!r}")
+    path, content = read_declared("studies", name, "study", KEYS, threads=0)
     if not is_pair(content["heads"]):
         raise UsageError(f"{path}: heads: expected two, not {content['heads']!r}")
     for label, pair in content["pairs"].items():

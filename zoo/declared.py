@@ -1,0 +1,45 @@
+"""What small files of reports/ declare: the rows of an ablation, the pairs of a study, a table."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zoo.errors import UsageError
+
+REPORTS = Path(__file__).parent.parent / "reports"
+
+
+def read_declared(
+    folder: str, name: str, what: str, keys: Mapping[str, type], **defaults: Any
+) -> tuple[Path, dict[str, Any]]:
+    """The file of that name, or one of one's own, and what it holds.
+
+    Args:
+        folder: below reports/.
+        name: without its ending; or the path of a file that ends in .yaml.
+        what: the kind of thing, for messages.
+        keys: all that it must have, with their types.
+        **defaults: of keys that may be left out.
+
+    Raises:
+        UsageError: there is none, it cannot be read, or a key is missing, unknown or of another
+            type.
+    """
+    path = Path(name) if name.endswith(".yaml") else REPORTS / folder / f"{name}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(path.stem for path in (REPORTS / folder).glob("*.yaml")))
+        raise UsageError(f"no {what} {name!r}: there are {known}; or name a file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
+    if isinstance(content, dict):
+        content = {**defaults, **content}
+    if not isinstance(content, dict) or content.keys() != keys.keys():
+        raise UsageError(f"{path}: expected {', '.join(keys)}")
+    for key, kind in keys.items():
+        if not isinstance(content[key], kind):
+            raise UsageError(f"{path}: {key}: expected {kind.__name__}, not {content[key]!r}")
+    return path, content
