@@ -77,7 +77,7 @@ def comparison(options: argparse.Namespace) -> int:
     gaps |= {ask: why_not(run, options) for ask, run in runs.items() if run.name not in there}
     show(options, benchmark, complete(measured, gaps), values, untrained)
     if gaps:
-        print("\n".join(["", *listing(gaps, runs)]))
+        print("\n".join(["", *listing(gaps, runs, options)]))
     return status
 
 

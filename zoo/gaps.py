@@ -6,6 +6,7 @@ A composition root, like plan.py.
 import argparse
 import shlex
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets.benchmarks import find_benchmark
@@ -20,6 +21,7 @@ from zoo.registry import asked, parse_variant
 from zoo.settings import Job, load_rows, parse_values, resolve
 from zoo.staging import only_asked
 
+RESULTS = Path("results")  # where `zoo run` puts them if it is not told
 LONG = 5 * 3600  # seconds on 2 cores, from where a run is one for a GPU
 
 
@@ -35,14 +37,14 @@ class Asked(NamedTuple):
     budget: str
 
     @property
-    def command(self) -> str:
+    def command(self) -> list[str]:
         """What makes this run alone."""
         words = ["python", "-m", "zoo", "run", self.learner, self.benchmark]
         given: dict[str, Any] = {"way": self.way, "shot": self.shot, "seed": self.seed or None}
         given |= {"terms": self.terms if self.terms != "paper" else None, "budget": self.budget}
         for name, value in given.items():
             words += [] if value is None else [f"--{name}", str(value)]
-        return shlex.join(words)
+        return words
 
     @property
     def words(self) -> str:
@@ -100,14 +102,19 @@ def why_not(run: Run, options: argparse.Namespace) -> str:
     return "not run"
 
 
-def listing(gaps: Mapping[Asked, str], runs: Mapping[Asked, Run]) -> Iterable[str]:
+def listing(
+    gaps: Mapping[Asked, str], runs: Mapping[Asked, Run], options: argparse.Namespace
+) -> Iterable[str]:
     """What fills each gap, a line each; those that have one reason and no command share a line."""
+    where = [] if options.results == RESULTS else ["--results", str(options.results)]
     by_reason: dict[str, list[str]] = {}
     for ask, why in gaps.items():
         if ask in runs and not why.startswith("broke"):
             hours, minutes = divmod(round(seconds(runs[ask]) / 60), 60)
             time = f"{hours} h {minutes} min" if hours else f"{max(minutes, 1)} min"
-            yield f"– {ask.words}: {why}; about {time} on 2 cores: {ask.command}"
+            needs = ["--data", str(options.data)] if runs[ask].benchmark.forms else []
+            command = shlex.join([*ask.command, *needs, *where])
+            yield f"– {ask.words}: {why}; about {time} on 2 cores: {command}"
         else:
             by_reason.setdefault(why, []).append(ask.words)
     for why, cells in by_reason.items():
