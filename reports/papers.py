@@ -138,7 +138,7 @@ def numbers(
         row = {name: line[name] for name in ("row", "column", "learner", "benchmark", "metric")}
         row |= {"printed": "", "source": "", "remarks": []}
         if line["published"] is not None:
-            row |= _published(published.iloc[line["published"]], chosen)
+            row |= _published(published.iloc[int(line["published"])], chosen)
         if chosen:
             row |= {**_ours(chosen, line, values), "metric": line["metric"]}
         row["runs"] = [run for run in chosen if run["status"] == "done"]
@@ -164,14 +164,14 @@ def table(found: pd.DataFrame, title: str, caption: str, notes: Mapping[str, str
     common = {benchmark: usual(runs) for benchmark, runs in on.items() if runs}
     marks: dict[str, str] = {}
     rows = []
-    for label, cells in found.groupby("row", sort=False):
+    for label, cells in ((str(row), part) for row, part in found.groupby("row", sort=False)):
         lines = runs_of(cells)
         printed = [line["remarks"] for line in lines if line["printed"]]
         of_all = [text for text in (printed or [[]])[0] if all(text in said for said in printed)]
         of_all = of_all if len(printed) > 1 else []
         alone = [ONLY] if cells["learner"].isna().all() else []
         own = [notes[label]] if label in notes else alone
-        row = {NAME: str(label) + marked([*own, *of_all], marks)}
+        row = {NAME: label + marked([*own, *of_all], marks)}
         for line in lines:
             theirs = [text for text in line["remarks"] if text not in of_all]
             row[line["column"]] = (line["printed"] or NONE) + marked(theirs, marks)
@@ -195,7 +195,7 @@ def table(found: pd.DataFrame, title: str, caption: str, notes: Mapping[str, str
 
 def to_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
     """The `numbers`, one a row; a published accuracy as a fraction of 1, too."""
-    lines = []
+    lines: list[dict[str, Any]] = []
     for row in runs_of(found):
         same = {name: row[name] for name in ("row", "column", "learner", "benchmark", "metric")}
         for what in ("published", OURS):
@@ -226,7 +226,7 @@ def _rank(run: Run) -> tuple[Any, ...]:
     return (BUDGETS.index(run["budget"]), longest, *rest)
 
 
-def _published(row: pd.Series, runs: list[Run]) -> dict[str, Any]:
+def _published(row: Any, runs: list[Run]) -> dict[str, Any]:
     """The published cell, beside these runs if there are any."""
     unit = 100 if row["metric"].partition("@")[0] == "accuracy" else 1
     said = remarks(row, runs[0] if runs else None)

@@ -127,9 +127,9 @@ def planned(content: dict[str, Any]) -> Paper:
     words = f"Published: {'; '.join(content['source'])}."
     notes = {str(row["label"]): str(row["note"]) for row in content["rows"] if "note" in row}
     cells = pd.DataFrame(lines, dtype=object)
-    for label, whole in cells.groupby("row", sort=False):
-        if whole["void"].all():
-            raise UsageError(f"row {label!r}: its published selectors leave it no column")
+    empty = cells.groupby("row", sort=False)["void"].all()
+    for label in empty.index[empty]:
+        raise UsageError(f"row {label!r}: its published selectors leave it no column")
     return Paper(content["title"], " ".join([content["caption"], words]).strip(), notes, cells)
 
 

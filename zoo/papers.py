@@ -20,7 +20,7 @@ from reports.published import counted
 from zoo.comparison import numbers, short
 from zoo.errors import UsageError
 from zoo.experiment import Run
-from zoo.files import write_text
+from zoo.files import make_folder, write_text
 from zoo.jobs import estimate, execute, place_of
 from zoo.paper_files import Paper, load
 from zoo.place import Place
@@ -52,6 +52,7 @@ def paper(options: argparse.Namespace) -> int:
         if (options.results / f"{name}.npz").exists():
             values[name] = records.episodes(options.results, name)
     found = papers.numbers(declared.cells, runs, values, published.published())
+    make_folder(options.results, "--results")
     text = papers.table(found, declared.title, declared.caption, declared.notes)
     stem = options.results / short(slug(f"paper-{Path(options.paper).stem}"))
     print("\n" + write(text, papers.to_csv_frame(found), stem))
