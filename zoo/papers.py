@@ -8,6 +8,7 @@ import itertools
 import shlex
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from zoo.place import Place
 from zoo.plan import slug
 from zoo.registry import asked
 
+RESULTS = Path("results")  # where `zoo run` puts them if it is not told
 SHOWN = 6  # commands, of cells that were not run
 
 
@@ -115,6 +117,12 @@ def gaps(declared: Paper, found: pd.DataFrame, options: argparse.Namespace) -> l
     why: Counter[str] = Counter()
     commands: dict[str, float] = {}
     aside = ""
+
+    @cache  # a folder of many files takes long to look through
+    def lies_there(benchmark: str) -> bool:
+        known = find_benchmark(benchmark)
+        return not known.forms or next(known.found(options.data), None) is not None
+
     cells = zip(found.to_dict("records"), declared.cells.to_dict("records"), strict=True)
     for number, cell in cells:
         there = pd.notna(number["ours"]) or number["marks"]
@@ -126,7 +134,7 @@ def gaps(declared: Paper, found: pd.DataFrame, options: argparse.Namespace) -> l
             why["published only"] += 1
         elif cell["why"]:
             why[cell["why"].partition(";")[0]] += 1
-        elif benchmark.forms and next(benchmark.found(options.data), None) is None:
+        elif not lies_there(cell["benchmark"]):
             why[
                 f"no images of {benchmark.title} below {options.data}; name their folder with "
                 f"--data, or fetch them: python -m zoo fetch {cell['benchmark']}"
@@ -139,6 +147,7 @@ def gaps(declared: Paper, found: pd.DataFrame, options: argparse.Namespace) -> l
             words += ["--way", str(cell["way"])] if cell["way"] else []
             words += ["--budget", options.budget]
             words += ["--data", str(options.data)] if benchmark.forms else []
+            words += ["--results", str(options.results)] if options.results != RESULTS else []
             learner = asked(cell["variant"])[1]
             commands[shlex.join(words)] = estimate(benchmark, learner, job, settings) / 60
     lines = [f"  {counted(number, 'cell', 'cells')}: {reason}" for reason, number in why.items()]
