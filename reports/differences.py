@@ -104,7 +104,7 @@ def best(found: pd.DataFrame, shown: pd.DataFrame) -> set[tuple[str, str]]:
         shown: the numbers of the table, as `tables.numbers` returns them.
     """
     chosen: set[tuple[str, str]] = set()
-    told = found["p_holm"].isna() | (found["p_holm"] < LEVEL)
+    told = found["p_holm"] < LEVEL
     pairs = found.loc[~told, ["column", "first", "second"]].to_numpy()
     near = {(column, *each) for column, *pair in pairs for each in (pair, pair[::-1])}
     for column, part in shown.groupby(shown["column"].astype(str)):
@@ -113,14 +113,25 @@ def best(found: pd.DataFrame, shown: pd.DataFrame) -> set[tuple[str, str]]:
             continue
         less = part["metric"].iloc[0] == "mse"
         top = means.idxmin() if less else means.idxmax()
+        with_top = (found["first"] == top) | (found["second"] == top)
+        if found.loc[with_top & (found["column"] == column), "p_holm"].isna().any():
+            continue  # a row that was not tested against the best may be as good
         for label in map(str, means.index):
             if label == top or (column, top, label) in near:
                 chosen.add((str(column), label))
     return chosen
 
 
-def to_text(found: pd.DataFrame, title: str) -> pd.DataFrame:
-    """The `differences` as text: a frame for `reports.forms`; those told from 0 are bold."""
+def to_text(found: pd.DataFrame, title: str, power: bool = True) -> pd.DataFrame:
+    """The `differences` as text: a frame for `reports.forms`; those told from 0 are bold.
+
+    Args:
+        found: as `differences` returns it.
+        title: what the caption begins with.
+        power: whether to say how many episodes half a point needs.
+    """
+    if not power:
+        found = found.assign(needed=np.nan)
     notes: dict[str, str] = {}
     rows = [
         [
@@ -198,7 +209,8 @@ def _caption(found: pd.DataFrame) -> str:
         f"{metric_of(found['metric'].iloc[0]).name}; first minus second, paired over the seeds "
         "and test episodes that both have; ± is the 95 % interval.",
         f"p is the t-test's, its null hypothesis {'; '.join(nulls)}.",
-        f"Holm's correction is over all {found['p_holm'].count()} pairs; bold are those below 5 %.",
+        f"Holm's correction is over {counted(found['p_holm'].count(), 'pair', 'pairs')}; bold are "
+        "those below 5 %.",
         "Wilcoxon's test is of the signed ranks of the episodes, so of the trained models alone.",
     ]
     if found["needed"].notna().any():

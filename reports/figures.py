@@ -18,7 +18,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 
 from reports.cells import Run, runs_of
-from reports.tables import METRICS
+from reports.tables import METRICS, metric_of
 
 WIDTH = 3.4  # inches, of a column of two on a page
 DPI = 300
@@ -166,7 +166,7 @@ def accuracy_against_seconds(
     if not len(done):
         return _nothing(figure)
     axes = figure.add_subplot()
-    unit = METRICS[metric].unit
+    unit = metric_of(metric).unit
     for run in runs_of(done):
         look = style(numbers[run["label"]])
         half: float = 0 if pd.isna(run[f"{metric}_ci95"]) else unit * run[f"{metric}_ci95"]

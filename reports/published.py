@@ -143,10 +143,11 @@ def agreement(
     """Whether a measured number has reached a published one: `REACHED`, `BELOW` or "".
 
     They agree, which is "", where one lies in the other's interval; a number printed without an
-    interval is one point. Better than published counts as reached.
+    interval is one point. Better than published counts as reached. Without an interval of ours
+    there is nothing to say.
     """
     apart = ours - theirs
-    if not abs(apart) > max(np.nan_to_num([ci95, their_ci95])):
+    if np.isnan(ci95) or not abs(apart) > max(ci95, np.nan_to_num(their_ci95)):
         return ""
     return REACHED if (apart < 0) == less_is_better else BELOW
 

@@ -127,6 +127,9 @@ def _checked(frame: pd.DataFrame, run: dict[Any, Any]) -> pd.DataFrame:
     """
     if pd.notna(run["episodes"]) and len(frame) != run["episodes"]:
         raise ValueError(f"{len(frame)} episodes, the record has {run['episodes']}")
+    named = {name.removesuffix("_ci95") for name in run if str(name).endswith("_ci95")}
+    if missing := [name for name in named if pd.notna(run[name]) and name not in frame]:
+        raise ValueError(f"without {missing[0]}, which the record has")
     for name in frame:
         if not np.isfinite(frame[name]).all():
             raise ValueError(f"{name} of some episode is not finite")

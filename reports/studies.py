@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports.cells import Run, failures, runs_of
+from reports.cells import Run, doubts, failures, runs_of
 from reports.forms import NONE, marked
 from reports.published import counted
 from reports.statistics import crossed_interval
@@ -19,7 +19,8 @@ FAR = 50  # times what three in four intervals are below, from where one is off 
 HUGE = 1e5  # an error from where it is written with its power of ten
 INTERVAL = {
     False: "± is the 95 % interval over test episodes: a claim about these trained weights.",
-    True: "± is the 95 % interval for a new seed and new test episodes.",
+    True: "± is the 95 % interval for a new seed and new test episodes; of a single seed over test "
+    "episodes alone.",
 }
 
 
@@ -45,9 +46,15 @@ def numbers(
         names = {side: dict(part[["seed", "run"]].values) for side, part in line.groupby("side")}
         runs = [records[name] for name in line["run"] if name in records]
         marks = list(dict.fromkeys(run["remark"] for run in runs if isinstance(run["remark"], str)))
+        marks += list(dict.fromkeys(text for run in runs for text in doubts(run)))
         marks += failures(runs) + list(dict.fromkeys(line["note"].dropna()))
         done = {s: {k for k, run in names.get(s, {}).items() if run in values} for s in SIDES}
         seeds = sorted(done["first"] & done["second"])
+        tested = [run for run in runs if run["run"] in values]
+        proofs = {(run["episodes_fingerprint"], run["data_fingerprint"]) for run in tested}
+        if len(proofs) > 1 and seeds:
+            marks.append("not compared: other test episodes or data")
+            seeds = []
         row: dict[str, Any] = {"tasks": tasks, "pair": pair, "seeds": seeds, "marks": marks}
         if seeds:
             a, b = (pd.DataFrame({k: values[names[s][k]] for k in seeds}).dropna().T for s in SIDES)
@@ -90,7 +97,13 @@ def table(found: pd.DataFrame, title: str, heads: Sequence[str]) -> pd.DataFrame
     seeds = max((len(of) for of in found["seeds"]), default=0)
     words = [f"{'; '.join(metrics) or 'no runs'}."]
     if seeds:
-        words.append(f"{counted(seeds, 'seed', 'seeds')} each; {INTERVAL[seeds > 1]}")
+        few = min(len(of) for of in found["seeds"] if len(of)) < seeds
+        each = (
+            f"up to {counted(seeds, 'seed', 'seeds')}"
+            if few
+            else (f"{counted(seeds, 'seed', 'seeds')} each")
+        )
+        words.append(f"{each[0].upper()}{each[1:]}; {INTERVAL[seeds > 1]}")
         words.append("Differences are paired over seeds and test episodes.")
     frame = pd.DataFrame(rows, columns=["tasks", "learner", *heads, "difference"])
     frame.attrs = {

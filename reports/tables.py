@@ -1,6 +1,7 @@
 """The comparison table: measured runs beside published numbers, formatted only on the way out."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple
 
@@ -101,7 +102,7 @@ def comparison(
         said = {column: departures(cell, common) for column, cell in line.items()}
         first, *others = said.values()
         of_all = [text for text in first if all(text in other for other in others)]
-        row = {NAME: label_of(next(iter(line.values())).runs[0]) + marked(of_all, marks)}
+        row = {NAME: label + marked(of_all, marks)}
         for column in columns:
             ours, theirs = NONE, NONE
             metric, heading = metric_in(column, plain), heading_of(column)
@@ -120,9 +121,8 @@ def comparison(
                     theirs += marked(paper.remarks(found, runs[0]), marks)
             row |= {heading: ours, f"{heading}, {PUBLISHED}": theirs}
             if gains is not None:
-                gain, remarks = _gain(
-                    line[column].runs[0] if column in line else None, gains, metric
-                )
+                runs = line[column].runs if column in line else []
+                gain, remarks = _gain(runs, gains, metric)
                 row[f"{heading}, {GAIN}"] = gain + marked(remarks, marks)
         row[SHARE] = shares([line[at].runs[0] if at in line else None for at in columns])
         rows.append(row)
@@ -151,10 +151,11 @@ def named_lines(
     key = paper.benchmark_key(benchmark)
     names = measured["benchmark"].map(paper.benchmark_key if key == benchmark else str)
     found: dict[str, Line] = {}
+    alike: Counter[str] = Counter()
     for line in lines(runs_of(measured[names == benchmark]), order):
         label = label_of(next(iter(line.values())).runs[0])
-        again = sum(name.partition(" (")[0] == label for name in found)
-        found[f"{label} ({again + 1})" if again else label] = line
+        alike[label] += 1
+        found[label if alike[label] == 1 else f"{label} ({alike[label]})"] = line
     return found
 
 
@@ -248,16 +249,18 @@ def measured_cell(
 
 
 def _gain(
-    run: Run | None, gains: Mapping[tuple[str, str], tuple[float, float]], metric: str
+    runs: list[Run], gains: Mapping[tuple[str, str], tuple[float, float]], metric: str
 ) -> tuple[str, list[str]]:
-    """What training gave a run, and whether that is less than learning."""
-    if run is None or (run["run"], metric) not in gains:
+    """What training gave the first of the runs, and whether that is less than learning."""
+    if not runs or (runs[0]["run"], metric) not in gains:
         return NONE, []
+    run = runs[0]
     _, unit, form = metric_of(metric)
     gain, ci95 = (unit * value for value in gains[run["run"], metric])
     learned = gain + ci95 < 0 if metric == "mse" else gain >= LEARNED and gain - ci95 > 0
     least = "no" if metric == "mse" else f"less than {LEARNED} points"
     remarks = [] if learned else [f"not learned: {least} better than its own untrained network"]
+    remarks += [f"over untrained: of seed {run['seed']} alone"] * (len(runs) > 1)
     return f"{gain:+{form}} ± {ci95:{form}}", remarks
 
 

@@ -17,8 +17,6 @@ from reports.tables import (
     named_lines,
 )
 
-ALONE = "under one of the terms alone, so without a rank"
-
 
 def ranks(
     parts: Mapping[str, pd.DataFrame],
@@ -57,17 +55,18 @@ def ranks(
                 for label in labels
                 if column in table.get(label, {})
             }
-            texts[name] = {label: text for label, (text, _, _) in found.items()}
+            texts[name] = {
+                label: text + marked(said, marks) for label, (text, said, _) in found.items()
+            }
             means[name] = pd.Series({label: mean for label, (_, _, (mean, _)) in found.items()})
         both = pd.DataFrame(means).dropna()
         rank = both.rank(method="min", ascending=metric_of(metric) is METRICS["mse"]).astype(int)
         for label, row in zip(labels, rows, strict=True):
             for name in tables:
                 row[f"{heading_of(column)}, {name}"] = texts[name].get(label, NONE)
-            if label in rank.index:
-                row[f"{heading_of(column)}, rank"] = " → ".join(map(str, rank.loc[label]))
-            else:
-                row[f"{heading_of(column)}, rank"] = NONE + marked([ALONE], marks)
+            known = label in rank.index
+            text = " → ".join(map(str, rank.loc[label])) if known else NONE
+            row[f"{heading_of(column)}, rank"] = text
     frame = pd.DataFrame(rows)
     names = " and ".join(tables)
     frame.attrs = {

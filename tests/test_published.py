@@ -184,10 +184,13 @@ def test_remarks_name_each_departure():
     )
     elsewhere = run("snail", "omniglot", query=1, split="lake")
     assert remarks(match(elsewhere, FRAME), elsewhere) == [
-        "published: split 1200/423, other test classes"
+        "published: split 1200/423, other test classes",
+        "published: paper writes 1632 classes and 1200/432: a slip",
     ]
     inductive = run("protonet", "omniglot", train_way=60, query=5)
-    assert remarks(match(inductive, FRAME), inductive) == []
+    note = "published: trained with the test shot, 60 classes; trained on train+val"
+    assert remarks(match(inductive, FRAME), inductive) == [note]
     assert remarks(match(inductive, FRAME), inductive | {"transductive": True}) == [
-        "published: not transductive, our run is"
+        "published: not transductive, our run is",
+        note,
     ]

@@ -77,13 +77,13 @@ def zoo():
 GOLDEN = """\
 **Omniglot**: accuracy in %, quick budget, paper terms, 5 queries a class, 1000 test episodes, conv4 backbone, batch norm by the statistics of the batch at hand; departures are marked. ± is the 95 % interval over test episodes, a claim about these trained weights; of several seeds it is that for a new seed and new episodes. Published numbers are as printed.
 
-| learner                  | 5-way 1-shot   | published       | 5-way 5-shot   | published         | share of the paper's tasks   |
-|--------------------------|----------------|-----------------|----------------|-------------------|------------------------------|
-| ProtoNetᵃ                | 97.01 ± 0.12   | 98.8↓ᵇ          | 99.04 ± 0.12   | 99.7↓ᵇ            | 12 / 24 %                    |
-| MAMLᶜ                    | 95.12 ± 0.12   | 98.7 ± 0.4↓ᶜᵈᵉ  | failedᶠ        | 99.9 ± 0.1ᶜᵈ      | <1 %                         |
-| MAML [first_order=true]ᶜ | 94.11 ± 0.12   | 98.3 ± 0.5↓ᶜᵈᵍʰ | –              | –                 | <1 %                         |
-| Newᵃ                     | 50.00 ± 0.12   | –               | –              | –                 | –                            |
-| Reptileᶜ                 | –              | –               | 98.10ⁱ         | 99.48 ± 0.06↓ᶜᵈᵉʲ | 12 %                         |
+| learner                  | 5-way 1-shot   | published       | 5-way 5-shot   | published        | share of the paper's tasks   |
+|--------------------------|----------------|-----------------|----------------|------------------|------------------------------|
+| ProtoNetᵃ                | 97.01 ± 0.12   | 98.8↓ᵇ          | 99.04 ± 0.12   | 99.7↓ᵇ           | 12 / 24 %                    |
+| MAMLᶜ                    | 95.12 ± 0.12   | 98.7 ± 0.4↓ᶜᵈᵉ  | failedᶠ        | 99.9 ± 0.1ᶜᵈ     | <1 %                         |
+| MAML [first_order=true]ᶜ | 94.11 ± 0.12   | 98.3 ± 0.5↓ᶜᵈᵍʰ | –              | –                | <1 %                         |
+| Newᵃ                     | 50.00 ± 0.12   | –               | –              | –                | –                            |
+| Reptileᶜ                 | –              | –               | 98.10ⁱ         | 99.48 ± 0.06ᶜᵈᵉʲ | 12 %                         |
 
 - ᵃ batch norm by running statistics
 - ᵇ published: trained with the test shot, 60 classes; trained on train+val

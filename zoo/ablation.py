@@ -74,8 +74,10 @@ def ablation(options: argparse.Namespace) -> int:
     for problem in problems:
         print(f"  {problem}", file=sys.stderr)
     measured = measured[measured["run"].isin(errors)]
-    done = measured["run"][measured["status"] == "done"]
-    accuracies = {name: records.episodes(options.results, name)["accuracy"] for name in done}
+    values, broken = records.values(options.results, measured)
+    for problem in broken:
+        print(f"  {problem}", file=sys.stderr)
+    accuracies = {name: frame["accuracy"] for name, frame in values.items()}
     found = reported.numbers(planned, measured, accuracies, published.published())
     words = f"{declared.title}, {benchmark.title}, {shape(benchmark, runs[0].job)}"
     same = [f"{name}={value}" for name, value in next(iter(given.values())).items()]

@@ -7,7 +7,6 @@ import argparse
 import itertools
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -68,8 +67,9 @@ def comparison(options: argparse.Namespace) -> int:
     if options.part:
         return status
     measured, problems = records.load(options.results)
+    names = [run.name for run in [*runs.values(), *untrained.values()]]
+    values, broken = records.values(options.results, measured[measured["run"].isin(names)])
     measured = measured[measured["run"].isin([run.name for run in runs.values()])]
-    values, broken = records.values(options.results, measured)
     if runs:
         for problem in [*problems, *broken]:
             print(f"  {problem}", file=sys.stderr)
@@ -138,7 +138,7 @@ def show(
                 benchmark.variant,
                 title=benchmark.title,
                 order=order,
-                gains=gains(options.results, untrained) if options.untrained else None,
+                gains=gains(values, untrained) if options.untrained else None,
                 values=values,
                 bold=differences.best(found[name], shown),
             )
@@ -152,8 +152,8 @@ def show(
     if len(parts) > 1:
         texts.append(terms.ranks(parts, benchmark.variant, benchmark.title, order, values))
     pairs = [
-        differences.to_text(part, f"{benchmark.title}, differences")
-        for part in found.values()
+        differences.to_text(part, f"{benchmark.title}, {name} terms, differences", options.power)
+        for name, part in found.items()
         if len(part)
     ]
     words = ["table", benchmark.variant, *split_variants(options.learners)]
@@ -184,13 +184,17 @@ def drawings(
     drawn = {f"-{metric}": figures.accuracies(shown, metric=metric)}
     for column in dict.fromkeys(found["column"]):
         drawn[f"-differences-{slug(column)}"] = matrix(found, column, metric)
-    labels = contenders.drop_duplicates("run").set_index("run")["label"]
-    runs = measured[measured["run"].isin(labels.index)]
-    runs = runs.assign(label=runs["run"].map(labels))
-    drawn["-curves"] = figures.learning_curves(runs, metric=metric)
-    for shot, part in runs.groupby("shot"):
-        end = f"-{shot}-shot" if runs["shot"].nunique() > 1 else ""
-        drawn[f"-seconds{end}"] = figures.accuracy_against_seconds(part, metric=metric)
+    for column in dict.fromkeys(map(str, contenders["column"])):
+        own = contenders[contenders["column"] == column]
+        labels = own.set_index("run")["label"]
+        runs = measured[measured["run"].isin(labels.index)]
+        runs = runs.assign(label=runs["run"].map(labels))
+        drawn[f"-curves-{slug(column)}"] = figures.learning_curves(
+            runs, metric=metric, title=column
+        )
+        drawn[f"-seconds-{slug(column)}"] = figures.accuracy_against_seconds(
+            runs, metric=own["metric"].iloc[0], title=column
+        )
     return drawn
 
 
@@ -202,25 +206,26 @@ def nothing_learned(run: Run) -> dict[str, Any]:
 
 
 def gains(
-    results: Path, untrained: Mapping[str, Run]
+    values: Mapping[str, pd.DataFrame], untrained: Mapping[str, Run]
 ) -> dict[tuple[str, str], tuple[float, float]]:
     """What training gave each run over its own untrained network, paired over the test episodes.
+
+    Args:
+        values: as `records.values` returns them, of the untrained runs too.
+        untrained: by the name of the trained run.
 
     Returns:
         Difference and half-width of its 95 % interval by the name of the run and the metric, of
         accuracies and of mean squared errors. A run that failed, or whose untrained one did, is
         left out.
     """
-    found = {}
-    for name, run in untrained.items():
-        try:
-            after, before = (records.episodes(results, n) for n in (name, run.name))
-        except FileNotFoundError:
-            continue
-        for metric in map(str, after):
-            if metric.startswith(("accuracy", "mse")):
-                found[name, metric] = paired_difference(after[metric], before[metric])
-    return found
+    return {
+        (name, metric): paired_difference(values[name][metric], values[run.name][metric])
+        for name, run in untrained.items()
+        if name in values and run.name in values
+        for metric in map(str, values[name])
+        if metric.startswith(("accuracy", "mse"))
+    }
 
 
 def numbers(text: str, flag: str) -> Iterator[int]:

@@ -15,7 +15,7 @@ from reports.records import FIELDS
 from zoo.backbones import build_backbone
 from zoo.errors import UsageError
 from zoo.experiment import Run
-from zoo.jobs import seconds
+from zoo.jobs import seconds, stage_seconds
 from zoo.plan import SETTINGS, build, check_way
 from zoo.registry import asked, parse_variant
 from zoo.settings import Job, load_rows, parse_values, resolve
@@ -110,7 +110,8 @@ def listing(
     by_reason: dict[str, list[str]] = {}
     for ask, why in gaps.items():
         if ask in runs and not why.startswith("broke"):
-            hours, minutes = divmod(round(seconds(runs[ask]) / 60), 60)
+            whole = seconds(runs[ask]) + stage_seconds([runs[ask]])
+            hours, minutes = divmod(round(whole / 60), 60)
             time = f"{hours} h {minutes} min" if hours else f"{max(minutes, 1)} min"
             needs = ["--data", str(options.data)] if runs[ask].benchmark.forms else []
             command = shlex.join([*ask.command, *needs, *where])

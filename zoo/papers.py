@@ -38,17 +38,15 @@ def paper(options: argparse.Namespace) -> int:
     measured, problems = records.load(options.results)
     if options.run or options.dry_run:
         status = make(declared, measured, options)
-        if options.dry_run:
-            return status
         measured, problems = records.load(options.results)
     for problem in problems:
         print(f"  {problem}", file=sys.stderr)
     runs = papers.fitting(declared.cells, measured)
     several = [run for chosen, _ in map(papers.best, runs) if len(chosen) > 1 for run in chosen]
-    values = {}
-    for name in [run["run"] for run in several if run["status"] == "done"]:
-        if (options.results / f"{name}.npz").exists():
-            values[name] = records.episodes(options.results, name)
+    names = [run["run"] for run in several]
+    values, broken = records.values(options.results, measured[measured["run"].isin(names)])
+    for problem in broken:
+        print(f"  {problem}", file=sys.stderr)
     found = papers.numbers(declared.cells, runs, values, published.published())
     text = papers.table(found, declared.title, declared.caption, declared.notes)
     words = ["paper", Path(options.paper).stem]

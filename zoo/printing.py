@@ -47,11 +47,14 @@ def write_table(
     if options.dry_run:
         return
     folder = make_folder(options.results, "--results")
-    tables[0].attrs["command"] = command(options.words)
+    for table in tables:
+        table.attrs["command"] = command(options.words)
     stem = short(slug("-".join(words)))
     write_text(folder / f"{stem}.md", "\n".join(texts))
-    write_text(folder / f"{stem}.tex", latex.to_latex(tables[0]))
-    ends = [".md", ".tex", ".html"]
+    ends = [".md", ".html"]
+    for number, table in enumerate(tables[:printed], 1):
+        ends.append(f"-{number}.tex" if printed > 1 else ".tex")
+        write_text(folder / f"{stem}{ends[-1]}", latex.to_latex(table))
     drawn = []
     for end, figure in figures.items():
         figure.set_dpi(200)

@@ -80,8 +80,10 @@ def study(options: argparse.Namespace) -> int:
     for problem in problems:
         print(f"  {problem}", file=sys.stderr)
     measured = measured[measured["run"].isin(runs)]
-    done = measured["run"][measured["status"] == "done"]
-    values = {name: records.episodes(options.results, name)[runs[name].judged_by] for name in done}
+    every, broken = records.values(options.results, measured)
+    for problem in broken:
+        print(f"  {problem}", file=sys.stderr)
+    values = {name: frame[runs[name].judged_by] for name, frame in every.items()}
     found = studies.numbers(pd.DataFrame(lines), measured, values)
     words = ["study", Path(options.study).stem, *split_variants(options.pairs)]
     words += [options.terms, options.budget, *([f"seeds {options.seeds}"] if options.seeds else [])]
