@@ -81,14 +81,18 @@ def test_both_terms_side_by_side_in_every_form(tmp_path, capsys):
     words = ["glyphs", "--learners", "pixelnn protonet", "--shots", "1", "--terms", "both"]
     assert table(tmp_path, *words, "--differences", "--figures") == 0
     out = capsys.readouterr().out
-    assert "**Glyphs, terms paper and equal**" in out and "**Glyphs, differences**" in out
+    assert (
+        "**Glyphs, terms paper and equal**" in out and "**Glyphs, equal terms, differences**" in out
+    )
     (row,) = (line for line in out.splitlines() if line.startswith("| ProtoNet") and "→" in line)
     assert row.count("±") == 2
     (page,) = (tmp_path / "results").glob("table-*.html")
     assert "--results" not in page.read_text() and "python -m zoo table glyphs" in page.read_text()
     stem = page.name.removesuffix(".html")
     ends = [path.name.removeprefix(stem) for path in (tmp_path / "results").glob(f"{stem}*")]
-    assert {".md", ".tex", ".csv", "-differences.csv", "-accuracy-paper.pdf"} <= set(ends)
+    assert {".md", "-1.tex", "-5.tex", ".csv", "-differences.csv", "-accuracy-paper.pdf"} <= set(
+        ends
+    )
 
 
 def test_runs_are_shared_by_processes(tmp_path):
