@@ -133,8 +133,8 @@ def broken(found: pd.DataFrame) -> list[str]:
 def limit(seeds: int, tables: int = 200_000, seed: int = 0) -> float:
     """The share of tables with a false difference where seeds outweigh all else.
 
-    There `crossed` is the t-test of the seeds' means, and three seeds give the most: 4.8 %, so near
-    the promise that 2,000 tables, with an error of 0.5, often count more. These many do not.
+    There `crossed` is the t-test of the seeds' means, and three seeds give the most: so near the
+    promised 5 % that 2,000 tables, with an error of 0.5, often count more. These many do not.
     """
     means = np.random.default_rng(seed).standard_normal((tables, LEARNERS, seeds))
     least = np.ones(tables)
@@ -168,9 +168,9 @@ def main() -> int:
         f"{options.tables:,} tables of {LEARNERS} learners a line, in % ± standard error; episode "
         f"sd {EPISODE_SD:g} points, rest {REST_SD:g}, accuracies in {QUERIES}ths.\n"
         f"Promised: {COVERAGE[0]:.1%} to {COVERAGE[1]:.0%} of the 95 % intervals hold the truth, "
-        f"at most {FALSE:.0%} of the tables (within {SLACK} standard errors) call a difference\n(Holm, {LEARNERS * 5 // 2} pairs) "
-        "where there is none. With one seed the truth is that of the trained weights, with\n"
-        "several that of a new seed and new episodes.\n"
+        f"at most {FALSE:.0%} of tables,\nto {SLACK} standard errors, call a difference "
+        "where there is none (Holm, 15 pairs).\nWith one seed the truth is that of the trained "
+        "weights, with several that of a new seed and new episodes.\n"
     )
     print(to_text(found))
     most = {seeds: limit(seeds) for seeds in (3, 5)}
