@@ -21,6 +21,7 @@ from reports.statistics import crossed, crossed_interval, holm
 LEARNERS, QUERIES = 6, 75
 MEAN, EPISODE_SD, REST_SD = 60.0, 9.0, 6.0  # points; the last of learner x seed x episode
 COVERAGE, FALSE = (0.925, 0.98), 0.05  # what is promised
+SLACK = 3  # standard errors by which a count of false differences may exceed it: see `limit`
 BLOCK = 4_000_000  # values drawn at once
 
 
@@ -124,9 +125,25 @@ def broken(found: pd.DataFrame) -> list[str]:
         for name in ("mean", "difference"):
             if not COVERAGE[0] <= row[name] <= COVERAGE[1]:
                 lines.append(f"{where}: {MEASURES[name]} {row[name]:.2%}")
-        if not row["false"] <= FALSE:
+        if not row["false"] - SLACK * row["false_error"] <= FALSE:
             lines.append(f"{where}: {MEASURES['false']} {row['false']:.2%}")
     return lines
+
+
+def limit(seeds: int, tables: int = 200_000, seed: int = 0) -> float:
+    """The share of tables with a false difference where seeds outweigh all else.
+
+    There `crossed` is the t-test of the seeds' means, and three seeds give the most: so near the
+    promised 5 % that 2,000 tables, with an error of 0.5, often count more. These many do not.
+    """
+    means = np.random.default_rng(seed).standard_normal((tables, LEARNERS, seeds))
+    least = np.ones(tables)
+    for i, j in itertools.combinations(range(LEARNERS), 2):
+        d = means[:, i] - means[:, j]
+        ratio = np.abs(d.mean(1)) / (d.std(1, ddof=1) / seeds**0.5)
+        least = np.minimum(least, 2 * stdtr(seeds - 1, -ratio))
+    pairs = LEARNERS * (LEARNERS - 1) // 2
+    return float((pairs * least < 0.05).mean())  # Holm's first step
 
 
 def to_text(found: pd.DataFrame) -> str:
@@ -151,13 +168,20 @@ def main() -> int:
         f"{options.tables:,} tables of {LEARNERS} learners a line, in % ± standard error; episode "
         f"sd {EPISODE_SD:g} points, rest {REST_SD:g}, accuracies in {QUERIES}ths.\n"
         f"Promised: {COVERAGE[0]:.1%} to {COVERAGE[1]:.0%} of the 95 % intervals hold the truth, "
-        f"at most {FALSE:.0%} of the tables call a difference\n(Holm, {LEARNERS * 5 // 2} pairs) "
-        "where there is none. With one seed the truth is that of the trained weights, with\n"
-        "several that of a new seed and new episodes.\n"
+        f"at most {FALSE:.0%} of tables,\nto {SLACK} standard errors, call a difference "
+        "where there is none (Holm, 15 pairs).\nWith one seed the truth is that of the trained "
+        "weights, with several that of a new seed and new episodes.\n"
     )
     print(to_text(found))
-    lines = broken(found)
-    print("\n" + ("\n".join(lines) or f"All kept, in {time.monotonic() - start:.0f} s."))
+    most = {seeds: limit(seeds) for seeds in (3, 5)}
+    lines = broken(found) + [
+        f"seeds {seeds}, their effects alone: {MEASURES['false']} {share:.2%}"
+        for seeds, share in most.items()
+        if share > FALSE
+    ]
+    said = ", ".join(f"{share:.2%} with {seeds} seeds" for seeds, share in most.items())
+    print(f"\nWhere seeds outweigh all else, of 200,000 tables {said} call a false difference.")
+    print("\n".join(lines) or f"All kept, in {time.monotonic() - start:.0f} s.")
     return int(bool(lines))
 
 

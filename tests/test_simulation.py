@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.simulation import CASES, MEASURES, Case, broken, draw, simulate, to_text
+from tests.simulation import CASES, MEASURES, Case, broken, draw, limit, simulate, to_text
 
 SHORT = [
     Case(1, 2.0, 4.0, 300),
@@ -23,6 +23,10 @@ def test_the_promises_are_kept(found):
     assert broken(found) == []
 
 
+def test_most_false_differences_are_where_seeds_outweigh_all():
+    assert 0.045 < limit(3) <= 0.05 and limit(5) <= 0.05
+
+
 def test_one_quantile_at_satterthwaites_freedom_would_not_keep_them(found):
     """Why `crossed` has two: with three seeds many tables would call a false difference one."""
     three = found[(found["seeds"] == 3) & (found["part_sd"] > 0)]
@@ -30,7 +34,7 @@ def test_one_quantile_at_satterthwaites_freedom_would_not_keep_them(found):
 
 
 def test_a_broken_promise_is_named(found):
-    for name, value in (("mean", 0.92), ("difference", 0.981), ("false", 0.051), ("mean", np.nan)):
+    for name, value in (("mean", 0.92), ("difference", 0.981), ("false", 0.3), ("mean", np.nan)):
         lines = broken(found.head(2).assign(**{name: value}))
         assert len(lines) == 2 and MEASURES[name] in lines[0] and "seeds 1, seed_sd 2" in lines[0]
 
