@@ -70,7 +70,7 @@ new-learner: setup ## the skeleton of a learner, NAME=my_learner: baselines/my_l
 readme: setup ## README's table of learners, from the register
 	@$(BIN)/python -m zoo list --table --into README.md
 
-simulation: setup ## whether the intervals and tests of the tables keep what they promise, by simulation (4 minutes)
+simulation: setup ## whether the intervals and tests of the tables keep what they promise, by simulation (2 minutes)
 	@$(BIN)/python -m tests.simulation
 
 bench: setup ## our MAML step against other libraries', each installed below .bench, and all of bench-quick (hours)
