@@ -9,11 +9,11 @@ Departures from the paper:
 
 from torch import Tensor, nn
 
-from baselines.maml import MAML
 from zoo import Episode, Params, call, register
-from zoo.backbones import Classifier
-from zoo.host import embed
-from zoo.inner_loop import shared
+from zoo.baselines.maml import MAML
+from zoo.methods.host import embed
+from zoo.methods.inner_loop import expanded_parameters
+from zoo.networks.backbone import Classifier
 
 
 @register("anil")
@@ -66,7 +66,7 @@ class ANIL(MAML):
     def encode(self, episode: Episode) -> Episode:
         """Features (T, n, D) of every image, each task's batch norm its own."""
         body = self.net.backbone
-        return embed(body, shared(body, episode.tasks), episode, self.batch_norm)
+        return embed(body, expanded_parameters(body, episode.tasks), episode, self.batch_norm)
 
     def models(self, episode: Episode) -> Params:
         """The head of each task, adapted on its support's features."""

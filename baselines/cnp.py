@@ -20,15 +20,15 @@ from torch.distributions import Normal
 from torch.nn import functional as F
 
 from zoo import Episode, Examples, register
-from zoo.backbones import MLP, Backbone, Classifier, build_backbone
 from zoo.errors import UsageError
-from zoo.layers import pointwise
 from zoo.losses import task_loss
-from zoo.metric import MetricLearner, prototypes
+from zoo.methods.embedding import EmbeddingLearner, prototypes
+from zoo.networks.backbone import MLP, Backbone, Classifier, build_backbone
+from zoo.networks.layers import pointwise
 
 
 @register("cnp")
-class CNP(MetricLearner):
+class CNP(EmbeddingLearner):
     """Average what is seen of each support example, and predict every query from that average."""
 
     title = "CNP"

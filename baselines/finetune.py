@@ -2,7 +2,7 @@
 
 Departures from the paper:
 
-1. Pre-training is the zoo's (`zoo/pretraining.py`), by SGD; theirs is of 400 epochs by Adam. Both
+1. Pre-training is the zoo's (`zoo/runs/pretraining.py`), by SGD; theirs is of 400 epochs by Adam. Both
    heads start from the same encoder, pre-trained under a linear classifier; Baseline++ as printed
    is `finetune[head=cosine,pretrain_head=cosine]`.
 2. Each step takes the whole support; theirs are of 4 random images. Their momentum, dampened by as
@@ -20,9 +20,9 @@ from torch.nn import functional as F
 from zoo import Episode, Examples, Params, adapt, call, register
 from zoo.errors import UsageError
 from zoo.losses import task_cross_entropy
-from zoo.metric import MetricLearner, prototypes
-from zoo.preconditioners import Preconditioner
-from zoo.pretraining import HEADS
+from zoo.methods.embedding import EmbeddingLearner, prototypes
+from zoo.methods.preconditioners import Preconditioner
+from zoo.runs.pretraining import HEADS
 
 
 class FromMeans(Preconditioner):
@@ -39,7 +39,7 @@ class FromMeans(Preconditioner):
 
 
 @register("finetune")
-class FineTune(MetricLearner):
+class FineTune(EmbeddingLearner):
     """Fit a new classifier on each support set, on a pre-trained encoder's features."""
 
     title = "Fine-tuned head"

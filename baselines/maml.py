@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from zoo import Episode, Examples, Params, adapt, call, register
-from zoo.backbones import Classifier, normalising
 from zoo.errors import UsageError
-from zoo.host import Host
-from zoo.inner_loop import MEMORY
-from zoo.layers import Fixed
 from zoo.losses import multi_step_weights, task_loss
-from zoo.preconditioners import LayerRates, Preconditioner, build
+from zoo.methods.host import Host
+from zoo.methods.inner_loop import MEMORY
+from zoo.methods.preconditioners import LayerRates, Preconditioner, build_preconditioner
+from zoo.networks.backbone import Classifier, batch_norm_context
+from zoo.networks.layers import Fixed
 
 MULTI_STEP = 0.15  # of the updates have a query loss after every step: 15 of 100 epochs
 
@@ -88,7 +88,7 @@ class MAML(Host):
             raise UsageError("step_rates: is itself a preconditioner; leave the other out")
         super().__init__(Classifier(backbone, way), way, batch_norm=batch_norm, outer_lr=outer_lr)
         self.inner_lr = inner_lr
-        self.precondition: Preconditioner = build(preconditioner, self.net)
+        self.precondition: Preconditioner = build_preconditioner(preconditioner, self.net)
         if step_rates:  # they are the rates themselves, at Adam's pace
             self.precondition, self.inner_lr = LayerRates(self.net, inner_steps), 1.0
             nn.init.constant_(self.precondition.rates, inner_lr)
@@ -121,7 +121,7 @@ class MAML(Host):
         if self.batch_norm != "support":
             return call(self.net, models, query)
         x, rows = torch.cat([support, query], 1), support.shape[1]
-        with normalising(self.net, support_rows=rows, fixed=Fixed(x)):
+        with batch_norm_context(self.net, support_rows=rows, fixed=Fixed(x)):
             return call(self.net, models, x)[:, rows:]
 
     def meta_loss(self, episode: Episode) -> Tensor:

@@ -8,7 +8,7 @@ Departures from the paper:
 3. The n least-used rows are exactly n, where eq. 6 takes all that are equally little used. All of
    them are erased; the text has one. A memory starts at zero.
 4. Every head writes its key to the same n rows (eq. 7, 8), so 128 rows hold 32 writes; alpha is
-   one learned number. How heads differ is not printed; `own_rows`: as code has it (zoo/lrua.py).
+   one learned number. How heads differ is not printed; `own_rows`: as code has it (baselines/mann_memory.py).
 5. Weights start by Xavier's rule; training images are not turned or shifted. Fifteen ways are 150
    examples, not 100; `standard` looks among an episode's strings only. Regression's variance: ours.
 
@@ -22,20 +22,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo import Episode, register
-from zoo.backbones import MLP, Backbone
+from zoo.baselines.mann_labels import LABELS, Numbers, both, by_instance, encoded, key_of, shuffled
+from zoo.baselines.mann_memory import LRUA, State
 from zoo.errors import UsageError
-from zoo.layers import pointwise
 from zoo.losses import task_loss
-from zoo.lrua import LRUA, State
-from zoo.metric import MetricLearner
+from zoo.methods.embedding import EmbeddingLearner
+from zoo.networks.backbone import MLP, Backbone
+from zoo.networks.layers import pointwise
 from zoo.registry import hint
-from zoo.sequences import LABELS, Numbers, both, by_instance, encoded, key_of, shuffled
 
 PROTOCOLS = ("standard", "instances")
 
 
 @register("mann")
-class MANN(MetricLearner):
+class MANN(EmbeddingLearner):
     """Read examples and, one step late, their labels; write them to a memory and look them up."""
 
     title = "MANN"

@@ -20,13 +20,13 @@ from torch.nn import functional as F
 
 from zoo import Episode, register
 from zoo.errors import UsageError
-from zoo.metric import MetricLearner, by_class, squared_distances
+from zoo.methods.embedding import EmbeddingLearner, by_class, squared_distances
 
-DISTANCES = ("cosine", "l2")
+MATCHING_DISTANCES = ("cosine", "l2")
 
 
 @register("matchingnet")
-class MatchingNet(MetricLearner):
+class MatchingNet(EmbeddingLearner):
     """Classify a query by attention over the support set: the more alike, the more it counts."""
 
     title = "Matching Networks"
@@ -56,8 +56,8 @@ class MatchingNet(MetricLearner):
             batch_norm: constants of training at test; inductive like the paper's [not printed].
             outer_lr: of Adam [not printed; oscarknagg/few-shot].
         """
-        if distance not in DISTANCES:
-            raise UsageError(f"distance {distance}: choose from {', '.join(DISTANCES)}")
+        if distance not in MATCHING_DISTANCES:
+            raise UsageError(f"distance {distance}: choose from {', '.join(MATCHING_DISTANCES)}")
         if processing_steps < 1:
             raise UsageError(f"processing_steps {processing_steps}: expected at least 1")
         if temperature is not None and not 0 < temperature < float("inf"):

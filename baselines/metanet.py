@@ -27,15 +27,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo import Episode, register
-from zoo.contrastive import contrastive, pairs
+from zoo.baselines.metanet_contrastive import contrastive, pairs
+from zoo.baselines.metanet_layers import Beside, ByLSTM, ByMLP, FastTail, attention, split_rows
 from zoo.errors import UsageError
-from zoo.fast_weights import Beside, ByLSTM, ByMLP, Tail, attention, split
-from zoo.inner_loop import gradient_of
-from zoo.metric import MetricLearner
+from zoo.methods.embedding import EmbeddingLearner
+from zoo.methods.inner_loop import gradient_of
 
 
 @register("metanet")
-class MetaNet(MetricLearner):
+class MetaNet(EmbeddingLearner):
     """Make each query's own fast weights out of the support's loss gradients."""
 
     title = "MetaNet"
@@ -83,7 +83,7 @@ class MetaNet(MetricLearner):
         for name, value in (("hidden", hidden), ("units", units), ("draws", draws)):
             if value < 1:
                 raise UsageError(f"{name} {value}: expected a number of at least 1")
-        (b, base), (u, look) = (split(backbone, fast_convs, hidden, way) for _ in range(2))
+        (b, base), (u, look) = (split_rows(backbone, fast_convs, hidden, way) for _ in range(2))
         super().__init__(Beside(b, u), way, batch_norm=batch_norm, outer_lr=outer_lr)
         self.base, self.look = base, look  # the last layers of b and of u
         self.m = ByMLP(units, p)
@@ -115,7 +115,7 @@ class MetaNet(MetricLearner):
             g = self.pair_gradients(z_support, y, way)
         return self.look(z, self.look.weights, self.d(g))[0]
 
-    def example_gradients(self, tail: Tail, z: Tensor, y: Tensor) -> Tensor:
+    def example_gradients(self, tail: FastTail, z: Tensor, y: Tensor) -> Tensor:
         """Of each example's cross-entropy under slow weights: (T, n, D), (T, n) -> (T, n, P)."""
 
         def losses(weights: Tensor, z: Tensor, y: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ Departures from the paper:
 
 from torch import nn
 
-from baselines.maml import MAML
 from zoo import register
+from zoo.baselines.maml import MAML
 from zoo.errors import UsageError
-from zoo.preconditioners import Diagonal
+from zoo.methods.preconditioners import Diagonal
 
 
 @register("metasgd")

@@ -27,14 +27,14 @@ import torch
 from torch import Tensor, nn
 
 from zoo import Episode, Examples, Learner, Params, adapt, call, register
-from zoo.backbones import normalising
-from zoo.inner_loop import usable
-from zoo.late_layers import SharedRow, Tail, Trunk, once
-from zoo.learned_losses import LearnedLoss, components_of
-from zoo.preconditioners import build
-from zoo.relation import Relate, Relations
+from zoo.baselines.npbml_losses import LearnedLoss, components_of
+from zoo.baselines.npbml_network import AdaptedTail, SharedRow, Trunk, run_own_weights
+from zoo.baselines.npbml_relation import Relate, Relations
+from zoo.methods.inner_loop import differentiable_copies
+from zoo.methods.preconditioners import build_preconditioner
+from zoo.methods.steps import Chain
+from zoo.networks.backbone import batch_norm_context
 from zoo.stage import Stage
-from zoo.steps import Chain
 
 
 @register("npbml")
@@ -44,7 +44,7 @@ class NPBML(Learner):
     title = "NPBML"
     family = "gradient"
     gradient_based = True
-    net: Tail
+    net: AdaptedTail
     relations: Relations | None
 
     def __init__(
@@ -95,11 +95,13 @@ class NPBML(Learner):
         """
         components = components_of(loss, inductive)
         relations = Relations(relation, backbone)  # before there is more in it
-        net, mode = Tail(backbone, film, frozen), "support" if inductive else "batch"
+        net, mode = AdaptedTail(backbone, film, frozen), "support" if inductive else "batch"
         super().__init__(net, way, batch_norm=mode, outer_lr=outer_lr)
         self.inductive, self.frozen, self.cosine = inductive, frozen, cosine
         self.losses = LearnedLoss(components, way, net.weights, film, hard_labels)
-        self.precondition = build(preconditioner if warp else "none", net, net.adapted)
+        self.precondition = build_preconditioner(
+            preconditioner if warp else "none", net, net.adapted
+        )
         self.inner_lr, self.inner_steps = inner_lr, inner_steps
         self.momentum, self.weight_decay = momentum, weight_decay
         self.relations = relations if "query" in components else None
@@ -112,9 +114,9 @@ class NPBML(Learner):
     def forward(self, episode: Episode) -> Tensor:
         """Adapt to each task by the learned loss and steps, then predict: logits (T, N*Q, N)."""
         x, rows = torch.cat([episode.support.x, episode.query.x], 1), episode.support.y.shape[1]
-        maps = once(Trunk(self.net.backbone), x, rows)  # no inner step changes them
+        maps = run_own_weights(Trunk(self.net.backbone), x, rows)  # no inner step changes them
         theta = self.adapt(maps, self.scores(maps, x, episode), episode)
-        with normalising(self.net, support_rows=rows):
+        with batch_norm_context(self.net, support_rows=rows):
             return call(self.net, theta, maps)[:, rows:]
 
     def scores(self, maps: Tensor, x: Tensor, episode: Episode) -> Tensor | None:
@@ -122,7 +124,7 @@ class NPBML(Learner):
         if self.relations is None:
             return None
         known = maps if self.frozen else None  # it has the same trunk
-        return usable(self.relations(x, episode.support.y, episode.way, known))[0]
+        return differentiable_copies(self.relations(x, episode.support.y, episode.way, known))[0]
 
     def adapt(self, maps: Tensor, relations: Tensor | None, episode: Episode) -> Params:
         """theta <- theta - alpha omega omega^T grad M, with momentum and decay (eq. 10)."""

@@ -9,11 +9,11 @@ Departures from the paper:
 from torch import Tensor, nn
 
 from zoo import Episode, register
-from zoo.metric import MetricLearner, by_class, squared_distances
+from zoo.methods.embedding import EmbeddingLearner, by_class, squared_distances
 
 
 @register("pixelnn")
-class PixelNN(MetricLearner):
+class PixelNN(EmbeddingLearner):
     """Give a query the class of the support image whose pixels are nearest: nothing is learned."""
 
     title = "Nearest pixels"

@@ -2,7 +2,7 @@
 
 Departures from the paper:
 
-1. Pre-training is the zoo's (`zoo/pretraining.py`), on the learner's backbone; the paper's is of
+1. Pre-training is the zoo's (`zoo/runs/pretraining.py`), on the learner's backbone; the paper's is of
    100 epochs on ResNet-12, in batches of 128 with a rate of 0.1.
 2. The paper's cosines have no temperature here; ours are multiplied by 10, which moves the `nll`
    and no prediction.
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from zoo import Episode, register
 from zoo.errors import UsageError
-from zoo.metric import MetricLearner, cosines, prototypes, squared_distances
+from zoo.methods.embedding import EmbeddingLearner, cosines, prototypes, squared_distances
 
 DISTANCES = ("cosine", "euclidean")
 SCALE = 10.0
 
 
 @register("pretrained")
-class Pretrained(MetricLearner):
+class Pretrained(EmbeddingLearner):
     """Classify a query by the nearest class mean of a pre-trained encoder's features."""
 
     title = "Pre-trained"

@@ -12,12 +12,12 @@ Departures from the paper:
 from torch import Tensor, nn
 
 from zoo import Episode, Examples, register
-from zoo.host import Host
-from zoo.metric import MetricLearner, prototypes, squared_distances
+from zoo.methods.embedding import EmbeddingLearner, prototypes, squared_distances
+from zoo.methods.host import Host
 
 
 @register("protonet")
-class ProtoNet(MetricLearner, Host):
+class ProtoNet(EmbeddingLearner, Host):
     """Classify a query by its distance to each class's mean support embedding."""
 
     title = "ProtoNet"

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
 from zoo import Episode, Examples, Learner, Params, call, register
-from zoo.backbones import Classifier
 from zoo.errors import UsageError
-from zoo.inner_loop import gradients
 from zoo.losses import task_loss
+from zoo.methods.inner_loop import task_gradients
+from zoo.networks.backbone import Classifier
 
 BETA2, EPSILON = 0.999, 1e-8
 
@@ -111,7 +111,7 @@ class Reptile(Learner):
         w, v = (p.expand(len(x), -1) for p in (self.phi(), self.second_moment))
         for step, batch in enumerate(rows, int(self.inner_updates) + 1):
             part = Examples(x[:, batch], y[:, batch])
-            found = gradients(self.net, self.named(w), part, task_loss)
+            found = task_gradients(self.net, self.named(w), part, task_loss)
             g = torch.cat([part.flatten(1) for part in found.values()], 1)
             if self.adam:
                 v = BETA2 * v + (1 - BETA2) * g.square()

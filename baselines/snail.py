@@ -23,15 +23,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo import Episode, register
-from zoo.backbones import MLP, Linear
-from zoo.causal import Attention, TCBlock
+from zoo.baselines.snail_layers import Attention, TCBlock
 from zoo.episode import fewer_shots, shots_of
 from zoo.errors import UsageError
-from zoo.metric import MetricLearner
+from zoo.methods.embedding import EmbeddingLearner
+from zoo.networks.backbone import MLP, Linear
 
 
 @register("snail")
-class SNAIL(MetricLearner):
+class SNAIL(EmbeddingLearner):
     """Read the labelled support set and then the query as one sequence, by attention over time."""
 
     title = "SNAIL"
@@ -126,7 +126,7 @@ class SNAIL(MetricLearner):
     def sequences(self, episode: Episode) -> Tensor:
         """Features and label of each support step, of each query zeros for a label.
 
-        (T, N*K + N*Q, D + N), as `zoo.causal` has it.
+        (T, N*K + N*Q, D + N), as `zoo.baselines.snail_layers` has it.
         """
         z_support, z_query = self.embed(episode)
         y = episode.support.y

@@ -15,9 +15,9 @@ Departures from the paper:
 
 from torch import nn
 
-from baselines.maml import MAML
 from zoo import register
-from zoo.preconditioners import TNet
+from zoo.baselines.maml import MAML
+from zoo.methods.preconditioners import TNet
 
 
 @register("tnet")

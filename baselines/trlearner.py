@@ -26,15 +26,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from baselines.maml import MAML
 from zoo import Episode, Params, call, register
-from zoo.backbones import normalising
+from zoo.baselines.maml import MAML
+from zoo.baselines.trlearner_relations import TaskRelations, aligned, strongest
 from zoo.errors import UsageError
-from zoo.host import PlugIn, embed, taken
 from zoo.losses import task_loss
-from zoo.metric import prototypes, squared_distances
-from zoo.task_relations import TaskRelations, aligned, strongest
-from zoo.task_scores import hardest
+from zoo.methods.embedding import prototypes, squared_distances
+from zoo.methods.host import PlugIn, embed, taken
+from zoo.networks.backbone import batch_norm_context
+from zoo.runs.task_scores import hardest
 
 SAY, DRAWN = ("aligned", "encoders"), ("all", "hardest")
 
@@ -122,7 +122,7 @@ class Related(PlugIn):
         if known is not episode:
             return known.support.x.detach()
         net, x = self.net.backbone, episode.support.x
-        with torch.no_grad(), normalising(net, support_rows=x.shape[1], track=False):
+        with torch.no_grad(), batch_norm_context(net, support_rows=x.shape[1], track=False):
             return call(net, of_backbone(self.begin(len(x))), x)
 
     def represent(self, z: Tensor, y: Tensor, way: int) -> Tensor:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from datasets.benchmarks import Benchmark
-from datasets.readers.torchmeta_hdf5 import h5py_for
-from datasets.splits import coarse_names, fine_names, tiered_full_names, tiered_superclasses
-from datasets.store import Store
+from zoo.datasets.benchmarks.base import Benchmark
+from zoo.datasets.episodes.image_store import Store
+from zoo.datasets.readers.torchmeta_hdf5 import h5py_for
+from zoo.datasets.splits import coarse_names, fine_names, tiered_full_names, tiered_superclasses
 from zoo.errors import UsageError
 from zoo.files import make_folder
 

@@ -6,19 +6,19 @@ It opens a set as `run` and `table` do; where that fails, a survey says all that
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets import checks
-from datasets.benchmarks import Benchmark, find_benchmark
-from datasets.checks import Finding
-from datasets.readers import Reader
-from datasets.sources import looked_for
-from datasets.survey import expected, survey, unreadable
+from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
+from zoo.datasets.checking import content_checks
+from zoo.datasets.checking.content_checks import Finding
+from zoo.datasets.checking.survey import expected, survey, unreadable
+from zoo.datasets.fetching.addresses import looked_for
+from zoo.datasets.readers.base import Reader
 from zoo.errors import UsageError
 from zoo.registry import benchmarks
 
 if TYPE_CHECKING:
-    from datasets.store import Store
+    from zoo.datasets.episodes.image_store import Store
 
-LEFT_OUT = ("folder",)  # would take any folder
+TAKES_ANY_FOLDER = ("folder",)  # would take any folder
 
 
 def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
     """
     if not data.is_dir():
         raise UsageError(f"{data}: expected a folder that holds image sets, there is none")
-    keys = [asked] if asked else [key for key in benchmarks.names() if key not in LEFT_OUT]
+    keys = [asked] if asked else [key for key in benchmarks.names() if key not in TAKES_ANY_FOLDER]
     wanted = [benchmark for benchmark in map(find_benchmark, keys) if benchmark.forms]
     if not wanted:
         raise UsageError(f"--benchmark {asked}: comes with the code, there is nothing to look for")
@@ -80,10 +80,15 @@ def section(benchmark: Benchmark, reader: Reader, first: Reader, data: Path) -> 
     def look() -> dict[str, Any]:
         return of_content(benchmark, reader, data) if reader is first else survey(benchmark, reader)
 
-    name = checks.slug(f"{benchmark.variant} {reader.form}")
-    path = checks.store_folder(data) / f"{name}.doctor.json"
-    key = [checks.VERSION, str(reader.folder), reader.per_class, reader.fingerprint()]
-    facts, _ = checks.once(path, [*key, reader is first], look)
+    name = content_checks.slug(f"{benchmark.variant} {reader.form}")
+    path = content_checks.store_folder(data) / f"{name}.doctor.json"
+    key = [
+        content_checks.CHECKS_VERSION,
+        str(reader.folder),
+        reader.per_class,
+        reader.fingerprint(),
+    ]
+    facts, _ = content_checks.kept_facts(path, [*key, reader is first], look)
     findings = [Finding(*finding) for finding in facts["findings"]]
     sound = not any(finding.failure for finding in findings)
     verdict = f"{'' if sound else 'not '}usable: {benchmark.variant} from {reader.form}"
@@ -108,11 +113,11 @@ def section(benchmark: Benchmark, reader: Reader, first: Reader, data: Path) -> 
 def of_content(benchmark: Benchmark, reader: Reader, data: Path) -> dict[str, Any]:
     """What opening the stores and looking at the images says, or else what a survey does."""
     try:
-        stores = checks.open_stores(benchmark, reader, data)
+        stores = content_checks.open_stores(benchmark, reader, data)
     except UsageError as error:
         facts = survey(benchmark, reader)
         return facts if facts["findings"] else facts | unreadable(reader, str(error))
-    content, _ = checks.checked(benchmark, reader, stores, data)
+    content, _ = content_checks.checked(benchmark, reader, stores, data)
     return {
         "known": True,
         "splits": {

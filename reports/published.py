@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-Run = Mapping[str, Any] | pd.Series
+RunLike = Mapping[str, Any] | pd.Series
 
 # The classes a benchmark has where its options do not say otherwise, as `split` names them.
 SPLITS = {
@@ -28,7 +28,7 @@ AGREEMENT = {
     BELOW: "worse than published: neither number lies in the other's interval",
     REACHED: "reached: better than published, neither number in the other's interval",
 }
-WIDTH = re.compile(r"(?:conv4-|channels=)(\d+)")  # of a Conv-4, as settings and papers say
+CONV4_WIDTH = re.compile(r"(?:conv4-|channels=)(\d+)")  # of a Conv-4, as settings and papers say
 # Remarks that a note says better, by a word of it.
 SAID = {
     "published: re-run by a later paper": "rerun",
@@ -57,7 +57,7 @@ def published() -> pd.DataFrame:
     return frame
 
 
-def match(run: Run, published: pd.DataFrame, metric: str = "accuracy") -> pd.Series | None:
+def match(run: RunLike, published: pd.DataFrame, metric: str = "accuracy") -> pd.Series | None:
     """The published number that a run stands beside, if there is one.
 
     Among the primary rows of the run's learner, benchmark, backbone family, way, shot and metric:
@@ -96,7 +96,7 @@ def match(run: Run, published: pd.DataFrame, metric: str = "accuracy") -> pd.Ser
     return None if best is None else rows.iloc[best]
 
 
-def remarks(row: pd.Series, run: Run | None) -> list[str]:
+def remarks(row: pd.Series, run: RunLike | None) -> list[str]:
     """What must be said of a published number beside this run: each departure of its protocol.
 
     Without a run, what must be said of the number itself.
@@ -129,7 +129,7 @@ def remarks(row: pd.Series, run: Run | None) -> list[str]:
     doubt = {"secondary": "read in a summary only", "remembered": "remembered, not yet read"}
     if row["confidence"] in doubt:
         said.append(f"published: {doubt[row['confidence']]}")
-    theirs, ours = (WIDTH.search(text) for text in (row["backbone"], _backbone(run)))
+    theirs, ours = (CONV4_WIDTH.search(text) for text in (row["backbone"], _backbone(run)))
     if theirs and ours and theirs[1] != ours[1]:
         said.append(f"published: {theirs[1]} channels")
     note = row["note"].replace(OF_THE_FILE, "")
@@ -174,14 +174,14 @@ def format_overrides(overrides: Mapping[str, Any]) -> str:
     return ",".join(f"{name}={format_value(overrides[name])}" for name in sorted(overrides))
 
 
-def _backbone(run: Run | None) -> str:
+def _backbone(run: RunLike | None) -> str:
     """The backbone with its channels: 64 where a Conv-4's are not named; "" without a run."""
     text = "" if run is None else str(run["settings"].get("backbone", ""))
     plain = text in ("conv4", "conv4_strided", "conv4_mean")
     return f"{text}[channels=64]" if plain else text
 
 
-def _split(run: Run) -> str | None:
+def _split(run: RunLike) -> str | None:
     """The split whose classes trained the run, as published.csv names it."""
     options = run["benchmark"].partition("[")[2].rstrip("]").split(",")
     named = dict(option.split("=", 1) for option in options if "=" in option)

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from zoo.cpu import tune_cpu
+from zoo.runs.tune_cpu import tune_cpu
 
 tune_cpu()  # before torch
 
@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-import baselines  # noqa: F401  (fills the register)
-from datasets.sampler import EpisodeSampler, key_of
-from datasets.store import Store
 from zoo.__main__ import register_ours
 from zoo.conformance import episode_of as episode_of  # for the tests of learners
-from zoo.plugins import LOADED
+from zoo.datasets.episodes.image_store import Store
+from zoo.datasets.episodes.sampler import EpisodeSampler, key_of
+from zoo.plugin_files import LOADED_PLUGINS
 from zoo.registry import backbones, benchmarks, learners
 
 hypothesis.settings.register_profile("zoo", deadline=None)  # a machine may be busy
@@ -51,7 +50,7 @@ def registers(monkeypatch):
         monkeypatch.setattr(register, "entries", dict(register.entries))
         monkeypatch.setattr(register, "_objects", dict(register._objects))
     yield
-    LOADED.clear()
+    LOADED_PLUGINS.clear()
     for name in [name for name in sys.modules if name.startswith("plugin_")]:
         del sys.modules[name]
 
@@ -87,5 +86,5 @@ def sampler(counts, way=5, shot=1, query=3, *words) -> EpisodeSampler:
 @pytest.fixture
 def small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sets of a few images are not refused for their number, or for one that is all of a colour."""
-    monkeypatch.setattr("datasets.checks.TOTALS", {})
-    monkeypatch.setattr("datasets.checks.CONSTANT", 1.0)
+    monkeypatch.setattr("zoo.datasets.checking.content_checks.TOTALS", {})
+    monkeypatch.setattr("zoo.datasets.checking.content_checks.CONSTANT", 1.0)

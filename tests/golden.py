@@ -21,14 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from datasets.store import Store
 from zoo import learners
+from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
-from zoo.experiment import Run
 from zoo.files import write_json
-from zoo.plan import SETTINGS, Place
-from zoo.registry import asked, benchmarks
-from zoo.settings import Job, constructor_defaults, load_rows, resolve
+from zoo.registry import benchmarks, learner_of
+from zoo.runs.plan import SETTINGS, Place
+from zoo.runs.run import Run
+from zoo.runs.settings import Job, constructor_defaults, load_rows, resolve
 
 FILE = Path(__file__).with_name("golden.json")
 ROOT = Path(__file__).parent.parent
@@ -80,7 +80,7 @@ def every_setting() -> dict[str, str]:
     rows = load_rows(SETTINGS)
     found = {}
     for key in learners.names():
-        cls, resolved = asked(key)[1], []
+        cls, resolved = learner_of(key)[1], []
         for benchmark, shot, terms, budget in itertools.product(
             benchmarks.names(), (1, 5), ("paper", "equal"), ("none", "smoke", "quick", "paper")
         ):
@@ -102,9 +102,7 @@ def planned(folder: Path) -> dict[str, Any]:
     """Of each of `JOBS`: settings, run name, hashes of its stages, fingerprints of its data."""
     place = Place(None, folder / "results", folder / "runs", "cpu", threads=1)
     stand_ins = {
-        name: {
-            split: stand_in(image, seed) for seed, split in enumerate(("train", "val", "test"))
-        }
+        name: {split: stand_in(image, seed) for seed, split in enumerate(("train", "val", "test"))}
         for name, image in SHAPES.items()
     }
     found = {}
@@ -124,7 +122,7 @@ def planned(folder: Path) -> dict[str, Any]:
 
 def trained(learner: str, benchmark: str, folder: Path) -> dict[str, Any]:
     """What a run of a few updates measures."""
-    _, cls, _ = asked(learner)
+    _, cls, _ = learner_of(learner)
     flags: dict[str, Any] = dict(SHORT)
     if benchmark == "glyphs":
         flags["backbone"] = "conv4_strided[channels=8]"

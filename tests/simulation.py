@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr
 
-from reports.statistics import crossed, crossed_interval, holm
+from zoo.reports.statistics import crossed, crossed_interval, holm
 
 LEARNERS, QUERIES = 6, 75
 MEAN, EPISODE_SD, REST_SD = 60.0, 9.0, 6.0  # points; the last of learner x seed x episode

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.episode import Episode, Examples
-    from zoo.inner_loop import adapt, call
     from zoo.learner import Learner
+    from zoo.methods.inner_loop import adapt, call
+    from zoo.methods.steps import Params
     from zoo.registry import learners, register
-    from zoo.steps import Params
 
 _HOME = {
     "Episode": "zoo.episode",
     "Examples": "zoo.episode",
     "Learner": "zoo.learner",
-    "Params": "zoo.steps",
-    "adapt": "zoo.inner_loop",
-    "call": "zoo.inner_loop",
+    "Params": "zoo.methods.steps",
+    "adapt": "zoo.methods.inner_loop",
+    "call": "zoo.methods.inner_loop",
     "learners": "zoo.registry",
     "register": "zoo.registry",
 }

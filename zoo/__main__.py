@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo.cpu import tune_cpu
+from zoo.commands.parser import build_parser, imported_command
 from zoo.errors import UsageError
-from zoo.front import front, later
 from zoo.registry import Registry, backbones, benchmarks, learners
+from zoo.runs.tune_cpu import tune_cpu
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     tune_cpu()
     try:
-        options, rest = front(list_keys, run).parse_known_args(words)
+        options, rest = build_parser(list_command, run_command).parse_known_args(words)
         options.flags, options.words = rest, words
         load_plugins(getattr(options, "plugin", None) or [])
         if rest and options.command not in ("run", "plot", "ablation"):
@@ -52,15 +52,15 @@ def load_plugins(paths: Sequence[Path]) -> None:
     """Run the plug-ins, after everything of ours is known."""
     for path in paths:
         register_ours()
-        from zoo.plugins import load
+        from zoo.plugin_files import load_plugin_file
 
-        load(path)
+        load_plugin_file(path)
 
 
-def list_keys(options: argparse.Namespace, rest: list[str]) -> int:
+def list_command(options: argparse.Namespace, rest: list[str]) -> int:
     """Print keys, one a line, each with what it is; imports none of them."""
     if options.table or options.into:
-        return later("learner_commands", "table")(options, rest)
+        return imported_command("learner_commands", "table")(options, rest)
     register_ours()
     register: Registry = {"learners": learners, "benchmarks": benchmarks, "backbones": backbones}[
         options.kind
@@ -72,12 +72,12 @@ def list_keys(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def run(options: argparse.Namespace, flags: list[str]) -> int:
+def run_command(options: argparse.Namespace, flags: list[str]) -> int:
     """Train, test and record one run; print what came out."""
     if options.learner is None or options.benchmark is None:
         options.parser.print_help(sys.stdout if options.help else sys.stderr)
         return 0 if options.help else 2
-    from zoo.jobs import execute, explain, plan_run
+    from zoo.runs.queue import execute, explain, plan_run
 
     if options.help:
         options.parser.print_help()

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from zoo.episode import Episode
 from zoo.errors import UsageError
-from zoo.layers import set_batch_norm
 from zoo.losses import task_cross_entropy, task_loss
+from zoo.networks.layers import set_batch_norm
 from zoo.stage import Stage
 
 TRAITS = {
@@ -63,7 +63,7 @@ class Learner(pl.LightningModule):
         Args:
             net: what the outer loop learns: the backbone, with a head where there is one.
             way: N of the test episodes; in regression the number of outputs.
-            batch_norm: ``batch``, ``running`` or ``support`` (see zoo.backbones.BatchNorm).
+            batch_norm: ``batch``, ``running`` or ``support`` (see zoo.networks.backbone.BatchNorm).
             outer_lr: learning rate of the outer loop's optimiser.
         """
         super().__init__()

@@ -176,7 +176,7 @@ backbones = Registry("backbone", "register_backbone")
 benchmarks = Registry("benchmark", "register_benchmark")
 
 
-def asked(text: str) -> tuple[str, Any, dict[str, Any]]:
+def learner_of(text: str) -> tuple[str, Any, dict[str, Any]]:
     """Key, class and overrides of a learner as a variant names it."""
     key, overrides = parse_variant(text)
     return key, learners.get(key).as_asked(overrides), overrides

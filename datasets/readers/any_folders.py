@@ -3,9 +3,9 @@
 from hashlib import blake2b
 from pathlib import Path
 
-from datasets.readers import FILTER, readable
-from datasets.readers.class_folders import SPLITS, ClassFolders, folders_in
-from datasets.splits import Lists
+from zoo.datasets.readers.base import FILTER, readable
+from zoo.datasets.readers.class_folders import SPLIT_FOLDERS, ClassFolders, folders_in
+from zoo.datasets.splits import Lists
 from zoo.errors import UsageError
 
 SHARES = {"train": 0.64, "val": 0.16, "test": 0.20}  # mini-ImageNet's
@@ -24,7 +24,7 @@ def find_classes(folder: Path, seed: int) -> Lists:
         beside = [path.name for path in folders_in(folder) if path.name != "zoo-store"]
         given = {
             split: [path.name for name in names for path in folders_in(folder / name)]
-            for split, names in SPLITS.items()
+            for split, names in SPLIT_FOLDERS.items()
         }
     if given["train"] and given["test"]:
         lists = {split: names for split, names in given.items() if names}

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from datasets.readers import Reader
-from datasets.unpickle import unpickle
+from zoo.datasets.readers.base import Reader
+from zoo.datasets.readers.safe_pickle import unpickle
 from zoo.errors import UsageError
 
 

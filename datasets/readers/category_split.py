@@ -11,23 +11,23 @@ from typing import ClassVar
 
 import numpy as np
 
-from datasets.readers.arrays import ArrayReader, entries, entry, text
+from zoo.datasets.readers.arrays import ArrayReader, entries, entry, text
 
-NAME = "miniImageNet_category_split_{}.pickle"
+CATEGORY_FILE = "miniImageNet_category_split_{}.pickle"
 
 
 class CategorySplit(ArrayReader):
     """Three pickles of arrays, Python 2's as a rule."""
 
     form = "category split pickle"
-    needs = f"{NAME.format('train_phase_train')}, ..._val.pickle, ..._test.pickle"
+    needs = f"{CATEGORY_FILE.format('train_phase_train')}, ..._val.pickle, ..._test.pickle"
     homes = ("miniimagenet", "MiniImagenet", "mini-imagenet", "miniImagenet", "mini_imagenet")
     recipe = "RGB 84x84, 1"
     side = 84
     names: ClassVar = {
-        "train": (NAME.format("train_phase_train"),),
-        "val": (NAME.format("val"),),
-        "test": (NAME.format("test"),),
+        "train": (CATEGORY_FILE.format("train_phase_train"),),
+        "val": (CATEGORY_FILE.format("val"),),
+        "test": (CATEGORY_FILE.format("test"),),
     }
 
     def scan(self, split: str) -> Mapping[str, Sequence[np.ndarray]]:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.readers import Reader
-from datasets.readers.arrays import brief, entries, entry, text
+from zoo.datasets.readers.arrays import brief, entries, entry, text
+from zoo.datasets.readers.base import Reader
 from zoo.errors import UsageError
 
 CLASSES = 100
-AGAIN = "unpack cifar-100-python.tar.gz again"
+UNPACK_AGAIN = "unpack cifar-100-python.tar.gz again"
 
 
 class Cifar100Python(Reader):
@@ -24,7 +24,7 @@ class Cifar100Python(Reader):
     needs = "train, test and meta (from cifar-100-python.tar.gz)"
     homes = ("cifar-100-python", "cifar100/cifar-100-python", "cifar100")
     recipe = "RGB 32x32, train and test joined, 1"
-    again = AGAIN
+    again = UNPACK_AGAIN
 
     def __init__(self, folder: Path, lists: dict[str, list[str]], per_class: int | None) -> None:
         super().__init__(folder, lists, per_class)
@@ -65,32 +65,38 @@ class Cifar100Python(Reader):
     def _read_meta(self) -> dict[str, int]:
         """The label of each class, by its name."""
         path = self.folder / "meta"
-        names = text(entry(path, entries(path, AGAIN), "fine_label_names", list, AGAIN))
+        names = text(
+            entry(path, entries(path, UNPACK_AGAIN), "fine_label_names", list, UNPACK_AGAIN)
+        )
         if not all(isinstance(name, str) for name in names):
-            raise UsageError(f"{path}: expected 'fine_label_names' to be text; {AGAIN}")
+            raise UsageError(f"{path}: expected 'fine_label_names' to be text; {UNPACK_AGAIN}")
         wanted = {name for split in self.lists.values() for name in split}
         for name in names:
             if not isinstance(name, str):
-                raise UsageError(f"{path}: {brief(name)} is no class name; {AGAIN}")
+                raise UsageError(f"{path}: {brief(name)} is no class name; {UNPACK_AGAIN}")
             if names.count(name) > 1:
-                raise UsageError(f"{path}: class {name!r} is named twice; {AGAIN}")
+                raise UsageError(f"{path}: class {name!r} is named twice; {UNPACK_AGAIN}")
         for name in sorted(wanted.difference(names)):
-            raise UsageError(f"{path}: class {name!r} is missing; {AGAIN}")
+            raise UsageError(f"{path}: class {name!r} is missing; {UNPACK_AGAIN}")
         if len(names) != CLASSES:
-            raise UsageError(f"{path}: expected {CLASSES} class names, found {len(names)}; {AGAIN}")
+            raise UsageError(
+                f"{path}: expected {CLASSES} class names, found {len(names)}; {UNPACK_AGAIN}"
+            )
         return {name: label for label, name in enumerate(names)}
 
     def _read_part(self, part: str) -> tuple[np.ndarray, np.ndarray]:
         """Pixels uint8 (n, 3072) and labels int64 (n,) of ``train`` or ``test``."""
         path = self.folder / part
-        batch = entries(path, AGAIN)
-        data = entry(path, batch, "data", np.ndarray, AGAIN)
-        labels = entry(path, batch, "fine_labels", list, AGAIN)
+        batch = entries(path, UNPACK_AGAIN)
+        data = entry(path, batch, "data", np.ndarray, UNPACK_AGAIN)
+        labels = entry(path, batch, "fine_labels", list, UNPACK_AGAIN)
         if data.dtype != np.uint8 or data.shape != (len(labels), 3072):
             raise UsageError(
                 f"{path}: expected data of uint8 ({len(labels)}, 3072), one row a label, found "
-                f"{data.dtype} {data.shape}; {AGAIN}"
+                f"{data.dtype} {data.shape}; {UNPACK_AGAIN}"
             )
         if not all(isinstance(label, int) and 0 <= label < CLASSES for label in labels):
-            raise UsageError(f"{path}: expected fine_labels from 0 to {CLASSES - 1}; {AGAIN}")
+            raise UsageError(
+                f"{path}: expected fine_labels from 0 to {CLASSES - 1}; {UNPACK_AGAIN}"
+            )
         return data, np.array(labels)

@@ -14,11 +14,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from datasets.readers import FILTER, MINI_HOMES, TIERED_HOMES, Reader, colour_pixels, load_image
+from zoo.datasets.readers.base import (
+    FILTER,
+    MINI_HOMES,
+    TIERED_HOMES,
+    Reader,
+    colour_pixels,
+    load_image,
+)
 
-SPLITS = {"train": ("train", "base"), "val": ("val", "valid"), "test": ("test", "novel")}
+SPLIT_FOLDERS = {"train": ("train", "base"), "val": ("val", "valid"), "test": ("test", "novel")}
 SHARE = 0.75  # of a set's classes, that tells it
-ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".tif", ".tiff"}
+IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".tif", ".tiff"}
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -26,7 +33,7 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in ENDINGS and not path.name.startswith(".")
+        if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
     )
 
 
@@ -61,7 +68,7 @@ class ClassFolders(Reader):
     def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
         """Folders of most classes: mini- and tiered-ImageNet share many, but fewer than these."""
         known = {name for names in lists.values() for name in names}
-        places = [folder, *(folder / name for names in SPLITS.values() for name in names)]
+        places = [folder, *(folder / name for names in SPLIT_FOLDERS.values() for name in names)]
         found = {cls.name_of(path) for place in places for path in folders_in(place)}
         return len(known & found) > SHARE * len(known)
 
@@ -71,7 +78,7 @@ class ClassFolders(Reader):
 
     def where(self, split: str) -> Path:
         """The folder of the split; without one, that of all classes."""
-        places = [self.folder / name for name in SPLITS[split]]
+        places = [self.folder / name for name in SPLIT_FOLDERS[split]]
         # A folder that holds no folders may be that of a class: CIFAR-100 has one called train.
         return next((place for place in places if folders_in(place)), self.folder)
 

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from datasets.readers.arrays import ArrayReader, entries
-from datasets.splits import fine_names
+from zoo.datasets.readers.arrays import ArrayReader, entries
+from zoo.datasets.splits import fine_names
 
 
 class _Pickles(ArrayReader):

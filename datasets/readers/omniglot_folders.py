@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from datasets.readers import FILTER, Reader, in_order, load_image
+from zoo.datasets.readers.base import FILTER, Reader, in_order, load_image
 from zoo.errors import UsageError
 
 SIZE = (105, 105)
-SIDE = 28
+OMNIGLOT_SIDE = 28
 ROTATIONS = (0, 90, 180, 270)
 
 
@@ -28,7 +28,7 @@ class OmniglotReader(Reader):
 
     # Bilinear averages black and white pixels to grey; a 1-bit image would be resized by nearest
     # neighbour and lose strokes.
-    recipe = f"ink 255, rotated, then {SIDE}x{SIDE} {FILTER.name}, 1"
+    recipe = f"ink 255, rotated, then {OMNIGLOT_SIDE}x{OMNIGLOT_SIDE} {FILTER.name}, 1"
 
     def classes(self, split: str) -> list[str]:
         """``Alphabet/characterNN/rotDDD``, four to a character; see `Reader.classes`."""
@@ -46,7 +46,10 @@ class OmniglotReader(Reader):
         drawings.sort(key=lambda drawing: blake2b(drawing.tobytes()).digest())
         images = [Image.fromarray(drawing) for drawing in drawings]
         turned = [
-            [np.asarray(image.rotate(angle).resize((SIDE, SIDE), FILTER)) for image in images]
+            [
+                np.asarray(image.rotate(angle).resize((OMNIGLOT_SIDE, OMNIGLOT_SIDE), FILTER))
+                for image in images
+            ]
             for angle in ROTATIONS
         ]
         return 255 - np.array(turned)[:, :, None]

@@ -11,10 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.readers import FILTER, MINI_HOMES, Reader, colour_pixels, load_image, readable
+from zoo.datasets.readers.base import (
+    FILTER,
+    MINI_HOMES,
+    Reader,
+    colour_pixels,
+    load_image,
+    readable,
+)
 from zoo.errors import UsageError
 
-SIDE = 84  # the published images are larger
+RAVI_SIDE = 84  # the published images are larger
 
 
 class RaviCsv(Reader):
@@ -23,7 +30,7 @@ class RaviCsv(Reader):
     form = "Ravi csv + jpg"
     needs = "train.csv, val.csv, test.csv and the folder images/ (from images.zip)"
     homes = MINI_HOMES
-    recipe = f"RGB, squashed to {SIDE}x{SIDE} where it is not, {FILTER.name}, 2"
+    recipe = f"RGB, squashed to {RAVI_SIDE}x{RAVI_SIDE} where it is not, {FILTER.name}, 2"
 
     def __init__(self, folder: Path, lists: dict[str, list[str]], per_class: int | None) -> None:
         super().__init__(folder, lists, per_class)
@@ -93,7 +100,7 @@ class RaviCsv(Reader):
     def decode(self, item: str) -> np.ndarray:
         """The image (3, 84, 84) of a file of images/."""
         path = self.folder / "images" / item
-        return colour_pixels(load_image(path), SIDE, path)
+        return colour_pixels(load_image(path), RAVI_SIDE, path)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -10,25 +10,25 @@ from typing import ClassVar
 
 import numpy as np
 
-from datasets.readers import MINI_HOMES
-from datasets.readers.arrays import ArrayReader, brief, entries, entry, text
+from zoo.datasets.readers.arrays import ArrayReader, brief, entries, entry, text
+from zoo.datasets.readers.base import MINI_HOMES
 from zoo.errors import UsageError
 
-NAME = "mini-imagenet-cache-{}.pkl"
+REN_FILE = "mini-imagenet-cache-{}.pkl"
 
 
 class RenCache(ArrayReader):
     """Three pickles of arrays."""
 
     form = "Ren cache pickle"
-    needs = f"{NAME.format('train')}, -val.pkl (or -validation.pkl), -test.pkl"
+    needs = f"{REN_FILE.format('train')}, -val.pkl (or -validation.pkl), -test.pkl"
     homes = MINI_HOMES
     recipe = "RGB 84x84, 1"
     side = 84
     names: ClassVar = {
-        "train": (NAME.format("train"),),
-        "val": (NAME.format("val"), NAME.format("validation")),
-        "test": (NAME.format("test"),),
+        "train": (REN_FILE.format("train"),),
+        "val": (REN_FILE.format("val"), REN_FILE.format("validation")),
+        "test": (REN_FILE.format("test"),),
     }
 
     def scan(self, split: str) -> Mapping[str, Sequence[np.ndarray]]:

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from datasets.npz import member
-from datasets.readers import MINI_HOMES
-from datasets.readers.arrays import ArrayReader
-from datasets.splits import fine_names
+from zoo.datasets.readers.arrays import ArrayReader
+from zoo.datasets.readers.base import MINI_HOMES
+from zoo.datasets.readers.mapped_npz import member
+from zoo.datasets.splits import fine_names
 from zoo.errors import UsageError
 
 

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datasets.npz import member
-from datasets.readers import TIERED_HOMES, Reader, colour_pixels, load_image
-from datasets.readers.arrays import ArrayReader, brief, entries, text
-from datasets.splits import tiered_names
-from datasets.unpickle import unpickle
+from zoo.datasets.readers.arrays import ArrayReader, brief, entries, text
+from zoo.datasets.readers.base import TIERED_HOMES, Reader, colour_pixels, load_image
+from zoo.datasets.readers.mapped_npz import member
+from zoo.datasets.readers.safe_pickle import unpickle
+from zoo.datasets.splits import tiered_names
 from zoo.errors import UsageError
 
-SIDE = 84
+TIERED_SIDE = 84
 
 
 def read_labels(folder: Path, split: str, again: str) -> tuple[Any, Mapping[int, str]]:
@@ -98,7 +98,7 @@ class TieredPng(Reader):
 
     def decode(self, item: Encoded) -> np.ndarray:
         """An image (3, 84, 84): a PNG file is RGB."""
-        return colour_pixels(load_image(item.data.tobytes(), item.name), SIDE, item.name)
+        return colour_pixels(load_image(item.data.tobytes(), item.name), TIERED_SIDE, item.name)
 
 
 class TieredNpz(ArrayReader):
@@ -108,7 +108,7 @@ class TieredNpz(ArrayReader):
     needs = "{train,val,test}_images.npz and {train,val,test}_labels.pkl"
     homes = TIERED_HOMES
     recipe = "BGR turned round, 84x84, 1"
-    side = SIDE
+    side = TIERED_SIDE
     names = {split: (f"{split}_images.npz",) for split in ("train", "val", "test")}  # noqa: RUF012
 
     def files(self) -> list[Path]:

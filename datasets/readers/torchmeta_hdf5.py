@@ -11,9 +11,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from datasets.readers import FILTER, Reader, colour_pixels, load_image
-from datasets.readers.omniglot_folders import SIZE, OmniglotReader
-from datasets.splits import tiered_names
+from zoo.datasets.readers.base import FILTER, Reader, colour_pixels, load_image
+from zoo.datasets.readers.omniglot_folders import SIZE, OmniglotReader
+from zoo.datasets.splits import tiered_names
 from zoo.errors import UsageError
 
 

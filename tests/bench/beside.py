@@ -53,7 +53,7 @@ def maml(channels: int, order: str) -> str:
 
 def protonet() -> str:
     """ProtoNet's, beside the same by PyTorch's own layers."""
-    from zoo.layers import plain
+    from zoo.networks.layers import plain
 
     step, other = protonet_step(), protonet_step()
 
@@ -109,7 +109,7 @@ MEASUREMENTS = {
 
 
 if __name__ == "__main__":
-    from zoo.cpu import tune_cpu
+    from zoo.runs.tune_cpu import tune_cpu
 
     tune_cpu()
     print(MEASUREMENTS[sys.argv[1]]())

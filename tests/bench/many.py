@@ -12,12 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo.reports.formats.table import to_markdown
+from zoo.reports.tables.comparison import compared_rows, comparison_numbers, comparison_table
+from zoo.reports.tables.differences import best_rows, row_differences
+
 EPISODES, BENCHMARKS, SHOTS, VARIANTS = 1000, 10, (1, 5), 20
 
 
 def write(folder: Path, count: int) -> None:
     """Records that differ in benchmark, shot, variant and seed."""
-    from reports.records import checksum
+    from zoo.reports.records import checksum
 
     shapes = [(b, s, v) for b in range(BENCHMARKS) for s in SHOTS for v in range(VARIANTS)]
     rng = np.random.default_rng(0)
@@ -51,7 +55,7 @@ def table(folder: Path) -> None:
     import time
 
     started = time.perf_counter()
-    from reports import differences, forms, published, records, tables
+    from zoo.reports import published, records
 
     theirs, benchmark = published.published(), "omniglot[split=0]"
     measured, problems = records.load(folder)
@@ -59,11 +63,11 @@ def table(folder: Path) -> None:
     measured = measured[measured["benchmark"] == benchmark]
     values, broken = records.values(folder, measured)
     assert not problems and not broken
-    contenders = tables.contenders(measured, benchmark)
-    found = differences.differences(contenders, measured, values)
-    bold = differences.best(found, tables.numbers(measured, theirs, benchmark, (), values))
-    text = tables.comparison(measured, theirs, benchmark, values=values, bold=bold)
-    lines = len(forms.to_markdown(text).splitlines())
+    contenders = compared_rows(measured, benchmark)
+    found = row_differences(contenders, measured, values)
+    bold = best_rows(found, comparison_numbers(measured, theirs, benchmark, (), values))
+    text = comparison_table(measured, theirs, benchmark, values=values, bold=bold)
+    lines = len(to_markdown(text).splitlines())
     seconds, own = time.perf_counter() - started, time.process_time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(

@@ -37,7 +37,7 @@ def rate(work: Callable[[], int]) -> float:
 
 def indices() -> str:
     """Which images make up an episode."""
-    from datasets.sampler import EpisodeSampler, key_of
+    from zoo.datasets.episodes.sampler import EpisodeSampler, key_of
 
     sampler = EpisodeSampler(np.full(64, 600), 5, 5, 15, key_of("train", 0))
     return f"{rate(lambda: len(sampler.indices(0, 1024).classes)):,.0f} tasks/s"
@@ -47,10 +47,10 @@ def gather(normalise: bool) -> str:
     """Meta-batches of 4 tasks of 100 84x84 images, from 400 MB of pixels in a mapped file."""
     import torch
 
-    from datasets.episodic import EpisodicDataModule, MetaBatches
-    from datasets.sampler import EpisodeSampler, key_of
-    from datasets.store import Store
-    from zoo.protocol import Protocol
+    from zoo.datasets.episodes.data_module import EpisodicDataModule, MetaBatches
+    from zoo.datasets.episodes.image_store import Store
+    from zoo.datasets.episodes.sampler import EpisodeSampler, key_of
+    from zoo.runs.protocol import Protocol
 
     with tempfile.TemporaryFile() as file:
         file.write(np.random.default_rng(0).bytes(32 * 600 * 3 * 84 * 84))
@@ -114,9 +114,9 @@ def problem(channels: int, tasks: int) -> Problem:
 
 def protonet_step() -> Callable[[], Any]:
     """ProtoNet's update, 20-way 5-shot, 15 queries."""
-    from baselines.protonet import ProtoNet
     from tests.conftest import episode_of
-    from zoo.backbones import build_backbone
+    from zoo.baselines.protonet import ProtoNet
+    from zoo.networks.backbone import build_backbone
 
     learner = ProtoNet(build_backbone("conv4", IMAGE), 5)
     return plain_step(learner, episode_of(20, 5, 15, tasks=1, image=IMAGE))
@@ -124,9 +124,9 @@ def protonet_step() -> Callable[[], Any]:
 
 def snail_step() -> Callable[[], Any]:
     """SNAIL's update on Omniglot: 32 tasks of 5 ways, 5 shots, 1 query a class."""
-    from baselines.snail import SNAIL
     from tests.conftest import episode_of
-    from zoo.backbones import build_backbone
+    from zoo.baselines.snail import SNAIL
+    from zoo.networks.backbone import build_backbone
 
     learner = SNAIL(build_backbone("conv4", (1, 28, 28)), 5, embedding=64, mixed_shots=False)
     return plain_step(learner, episode_of(5, 5, 1, tasks=32))
@@ -148,9 +148,9 @@ def plain_step(learner: Any, batch: Any) -> Callable[[], Any]:
 
 def metanet_step(shot: int) -> Callable[[], Any]:
     """MetaNet's update on Omniglot's images, one task, 5-way, 10 queries, as its paper trains."""
-    from baselines.metanet import MetaNet
     from tests.conftest import episode_of
-    from zoo.backbones import build_backbone
+    from zoo.baselines.metanet import MetaNet
+    from zoo.networks.backbone import build_backbone
 
     learner = MetaNet(build_backbone("conv5", (1, 28, 28)), 5)
     return plain_step(learner, episode_of(5, shot, 10, tasks=1))
@@ -160,10 +160,10 @@ def mann_step(plain: bool) -> Callable[[], Any]:
     """MANN's update, 16 sequences of 50 on Omniglot; or with its recurrence written plainly."""
     import torch
 
-    from baselines.mann import MANN
-    from tests import lrua_plain
     from tests.conftest import episode_of
-    from zoo.backbones import build_backbone
+    from tests.support import lrua_plain
+    from zoo.baselines.mann import MANN
+    from zoo.networks.backbone import build_backbone
 
     learner = MANN(build_backbone("pixels20", (1, 28, 28)), 5, protocol="instances")
     if plain:
@@ -178,9 +178,9 @@ NPBML_OFF = {"loss": "none", "warp": False, "film": False}  # MAML of the same p
 
 def npbml_step(**options: Any) -> Callable[[], Any]:
     """NPBML's update, one task on 32x32 images, 5-way 5-shot, Conv4-64's last block and head."""
-    from baselines.npbml import NPBML
     from tests.conftest import episode_of
-    from zoo.backbones import build_backbone
+    from zoo.baselines.npbml import NPBML
+    from zoo.networks.backbone import build_backbone
 
     learner = NPBML(build_backbone("conv4", (3, 32, 32)), 5, **options)
     return plain_step(learner, episode_of(5, 5, 15, tasks=1, image=(3, 32, 32)))
@@ -195,11 +195,11 @@ def host_step(variant: str, functions: bool = False, tasks: int = 32, **options:
     On Omniglot's images, 5-way 1-shot, 5 queries; on 25 sine waves, 5 points.
     """
     from tests.conftest import episode_of
-    from zoo.backbones import build_backbone
     from zoo.conformance.harness import points_of
-    from zoo.registry import asked
+    from zoo.networks.backbone import build_backbone
+    from zoo.registry import learner_of
 
-    _, cls, own = asked(variant)
+    _, cls, own = learner_of(variant)
     inner = {"inner_lr": 0.4, "inner_steps": 1} if "maml" in variant else {}
     if functions:
         learner = cls(build_backbone("mlp", (1,)), 1, **own, **inner, **options)
@@ -211,8 +211,8 @@ def host_step(variant: str, functions: bool = False, tasks: int = 32, **options:
 def choice_step() -> Callable[[], Any]:
     """What the adaptive sampler adds to an update: 16 candidates, 4 tasks, 28x28, 5-way 1-shot."""
     from tests.conftest import episode_of
-    from zoo.backbones import build_backbone
-    from zoo.task_scores import task_scores
+    from zoo.networks.backbone import build_backbone
+    from zoo.runs.task_scores import task_scores
 
     net, support = build_backbone("conv4_strided", (1, 28, 28)), episode_of(5, 1, 1, tasks=16)
     return lambda: task_scores(net, support.support, 5)
@@ -242,7 +242,7 @@ def folding(tasks: int) -> str:
     """MAML's loss and gradient on Omniglot's network, per task, `tasks` at once."""
     from tests.conftest import episode_of
     from zoo import learners
-    from zoo.backbones import build_backbone
+    from zoo.networks.backbone import build_backbone
 
     backbone = build_backbone("conv4_strided", (1, 28, 28))
     learner = learners.get("maml")(backbone, 5, inner_lr=0.4, inner_steps=1)
@@ -282,7 +282,7 @@ MEASUREMENTS = {
 
 
 if __name__ == "__main__":
-    from zoo.cpu import tune_cpu
+    from zoo.runs.tune_cpu import tune_cpu
 
     tune_cpu()
     print(MEASUREMENTS[sys.argv[1]]())

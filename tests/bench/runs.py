@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.episode import Episode
-    from zoo.experiment import Run
+    from zoo.runs.run import Run
 
 ONE = ["--updates", "1", "--val_episodes", "1", "--test_episodes", "1"]
 UPDATE = 0.05  # seconds, of which Lightning is measured as a share
@@ -50,7 +50,7 @@ def set_up() -> str:
     words = ("-m", "zoo", "run", "protonet", "glyphs", *ONE)
     where = ("--results", "FOLDER/results", "--runs", "FOLDER/runs")
     whole = process_seconds(*words, *where, repeats=3)
-    imports = process_seconds("-c", "import zoo.jobs, pytorch_lightning.loggers", repeats=3)
+    imports = process_seconds("-c", "import zoo.runs.queue, pytorch_lightning.loggers", repeats=3)
     return f"{whole - imports:.1f} s (imports {imports:.1f} s)"
 
 
@@ -58,9 +58,9 @@ def a_run(learner: str, shape: Sequence[int], flags: dict[str, Any]) -> Run:
     """A run on random images: classes, images a class, C, H, W; the same in train and test."""
     import torch
 
-    from datasets.store import Store
-    from zoo.experiment import Run
-    from zoo.plan import Place
+    from zoo.datasets.episodes.image_store import Store
+    from zoo.runs.plan import Place
+    from zoo.runs.run import Run
 
     torch.set_num_threads(2)
     classes, *each = shape
@@ -81,8 +81,8 @@ def lightning() -> str:
     """
     import torch
 
-    from zoo.callbacks import Keeper
-    from zoo.environment import quiet
+    from zoo.runs.checkpoints import CheckpointKeeper
+    from zoo.runs.environment import quiet
 
     def seconds(updates: int, bare: bool) -> float:
         flags = {"updates": updates, "meta_batch": 1, "validations": 1}
@@ -103,7 +103,7 @@ def lightning() -> str:
                     optimizer.step()
                     optimizer.zero_grad()
             else:
-                run.train(Path(folder), Keeper(Path(folder), "val/accuracy", None), False)
+                run.train(Path(folder), CheckpointKeeper(Path(folder), "val/accuracy", None), False)
             return time.perf_counter() - start
 
     def each(bare: bool) -> float:
@@ -118,7 +118,7 @@ def test_seconds(
     learner: str, episodes: int, options: Callable[[Run], None], **flags: Any
 ) -> float:
     """Seconds of a test of 5-way 5-shot episodes of 84x84 images, Lightning and all."""
-    from zoo.environment import quiet
+    from zoo.runs.environment import quiet
 
     run = a_run(learner, (20, 600, 3, 84, 84), flags | {"test_episodes": episodes})
     options(run)
@@ -165,7 +165,7 @@ MEASUREMENTS = {
 
 
 if __name__ == "__main__":
-    from zoo.cpu import tune_cpu
+    from zoo.runs.tune_cpu import tune_cpu
 
     tune_cpu()
     print(MEASUREMENTS[sys.argv[1]]())

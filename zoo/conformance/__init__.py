@@ -2,7 +2,7 @@
 
 A check takes a `Maker`, builds the learner as often as it needs, and raises `BrokenError` where
 something does not hold, or `DoesNotApplyError` where nothing is promised. `python -m zoo check` and
-tests/test_every_learner.py hold learners to all of them.
+tests/conformance/test_every_learner.py hold learners to all of them.
 """
 
 from zoo.conformance import checks  # noqa: F401  (fills the list)

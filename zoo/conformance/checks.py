@@ -13,7 +13,7 @@ from torch import Tensor
 from zoo.conformance.harness import BrokenError, DoesNotApplyError, Maker, check
 from zoo.episode import Episode, Examples
 from zoo.learner import Learner
-from zoo.settings import constructor_defaults, documentation
+from zoo.runs.settings import constructor_defaults, documentation
 
 
 def expect(holds: Any, otherwise: str) -> None:

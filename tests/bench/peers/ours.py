@@ -1,4 +1,4 @@
-"""The zoo's own inner loop, `zoo.inner_loop.adapt`. Nothing is installed for it."""
+"""The zoo's own inner loop, `zoo.methods.inner_loop.adapt`. Nothing is installed for it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +8,10 @@ from torch import Tensor
 
 from tests.bench.peers import Problem
 from tests.bench.peers.common import load, take_gradient, tasks_of
-from zoo.backbones import Classifier, build_backbone
 from zoo.episode import Examples
-from zoo.inner_loop import adapt, call
 from zoo.losses import task_cross_entropy
+from zoo.methods.inner_loop import adapt, call
+from zoo.networks.backbone import Classifier, build_backbone
 
 TITLE = "ours"
 INSTALL = ()

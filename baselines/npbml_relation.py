@@ -1,0 +1,166 @@
+"""Relation scores, how well queries and classes go together, learned before meta-training.
+
+After Sung et al. (CVPR 2018), as NPBML has them (arXiv 2406.07983).
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.baselines.npbml_network import Last, Trunk, checked_blocks, run_own_weights
+from zoo.episode import Episode
+from zoo.errors import UsageError
+from zoo.methods.embedding import prototypes
+from zoo.networks.backbone import Linear, ResidualBlock
+from zoo.networks.layers import pointwise, set_batch_norm
+from zoo.stage import Stage, seeded
+
+
+class RelationHead(nn.Module):
+    """How well each query and each class go together, in [0, 1], by their features.
+
+    By the products and the differences of these: from features side by side, as the maps of a
+    Relation Network are, so small a head learns little.
+    """
+
+    def __init__(self, features: int, units: int = 64) -> None:
+        """For D features."""
+        super().__init__()
+        self.hidden, self.out = Linear(2 * features, units), Linear(units, 1)
+
+    def forward(self, query: Tensor, classes: Tensor) -> Tensor:
+        """Queries (T, n, D), each class's mean support (T, N, D) -> (T, n, N)."""
+        q, c = query.unsqueeze(2), classes.unsqueeze(1)
+        both = torch.cat([q * c, (q - c).abs()], -1)
+        return self.out(F.relu(self.hidden(both))).sigmoid().squeeze(-1)
+
+
+class RelationNetwork(nn.Module):
+    """An encoder of its own and residual blocks that compare: NPBML's code.
+
+    Two departures: batch norm by running statistics, theirs is by those of the batch; and weights
+    start as PyTorch's do, theirs from N(0, 0.01^2).
+    """
+
+    WIDTHS = (64, 128, 256, 512)
+
+    def __init__(self, channels: int) -> None:
+        """For images of so many channels; running statistics."""
+        super().__init__()
+        *_, last = self.WIDTHS
+        inputs, pools = (channels, *self.WIDTHS), (True, True, False, False)
+        self.encoder = nn.Sequential(*map(ResidualBlock, inputs, self.WIDTHS, pools))
+        self.compare = nn.Sequential(ResidualBlock(2 * last, last), ResidualBlock(last, last))
+        self.out = Linear(last, 1)
+        set_batch_norm(self, "running")
+
+    def forward(self, x: Tensor, y: Tensor, way: int) -> Tensor:
+        """Images, support before queries (T, n, *image), y (T, N*K) -> (T, N*Q, N)."""
+        z, rows = pointwise(self.encoder, x), y.shape[1]
+        members = F.one_hot(y, way).to(z)
+        classes = torch.einsum("tsn,tschw->tnchw", members, z[:, :rows])  # summed, as printed
+        shape = (*x.shape[:1], x.shape[1] - rows, way, *z.shape[2:])
+        both = torch.cat([z[:, rows:, None].expand(shape), classes[:, None].expand(shape)], 3)
+        maps = self.compare(both.flatten(0, 2)).mean((2, 3))
+        return self.out(maps).sigmoid().view(both.shape[:3])
+
+
+class Relations(nn.Module):
+    """What a learner reads relation scores from; it learns in a stage of its own, then no more."""
+
+    def __init__(self, kind: str, backbone: nn.Module) -> None:
+        """With fresh weights.
+
+        Args:
+            kind: ``head``, a small one on the features of the backbone as it starts, or
+                ``network``, a Relation Network.
+            backbone: the learner's, before anything is put into it.
+
+        Raises:
+            UsageError: another kind, or the backbone is none of blocks.
+        """
+        super().__init__()
+        backbone = checked_blocks(backbone)
+        if kind not in ("head", "network"):
+            raise UsageError(f"relation: no {kind!r}: choose from head, network")
+        self.kind, self.channels = kind, backbone.layers(0)[0][0].weight.shape[1]
+        self.encoder = copy.deepcopy(backbone) if kind == "head" else None
+        self.net = self.fresh()
+        self.requires_grad_(False)
+
+    @property
+    def copies(self) -> tuple[nn.Module, ...]:
+        """Of the backbone: what must start from its pre-training."""
+        return () if self.encoder is None else (self.encoder,)
+
+    def fresh(self) -> nn.Module:
+        """What learns, with new weights."""
+        if self.encoder is None:
+            return RelationNetwork(self.channels)
+        return RelationHead(self.encoder.widths[-1])
+
+    def train(self, mode: bool = True) -> "Relations":
+        """It is never in training; what a stage trains is a network of its own."""
+        return super().train(False)
+
+    def forward(self, x: Tensor, y: Tensor, way: int, maps: Tensor | None = None) -> Tensor:
+        """Images, support before queries (T, n, *image), y (T, N*K) -> (T, N*Q, N).
+
+        `maps` are those that the encoder's trunk makes of x, where they are known.
+        """
+        return self.scores(self.net, x, y, way, maps)
+
+    def scores(
+        self, net: nn.Module, x: Tensor, y: Tensor, way: int, maps: Tensor | None = None
+    ) -> Tensor:
+        """Likewise, by a network such as `fresh` makes."""
+        if self.encoder is None:
+            return net(x, y, way)
+        rows = y.shape[1]
+        maps = run_own_weights(Trunk(self.encoder), x, rows) if maps is None else maps
+        z = run_own_weights(Last(self.encoder), maps, rows)
+        return net(z[:, rows:], prototypes(z[:, :rows], y, way))
+
+
+class Relate(Stage):
+    """Scores near 1 for a query's class, near 0 for the others: Adam on squared errors."""
+
+    name = "relation"
+    batches = "episodes"
+
+    def __init__(self, relations: Relations, way: int, shot: int, updates: int) -> None:
+        """So many updates, each on an episode of so many ways and shots."""
+        settings: dict[str, Any] = {
+            "kind": relations.kind, "updates": updates, "lr": 1e-3, "way": way, "shot": shot,
+            "meta_batch": 1, "validations": 5, "val_episodes": 100, "seed": 0,
+        }  # fmt: skip
+        with seeded(settings["seed"]):
+            net = relations.fresh()
+        super().__init__(net, relations.net, settings=settings)
+        self.relations = relations
+        self.builds_on_earlier = relations.encoder is not None
+
+    def scores(self, episode: Episode) -> Tensor:
+        """(T, N*Q, N)."""
+        x = torch.cat([episode.support.x, episode.query.x], 1)
+        return self.relations.scores(self.net, x, episode.support.y, episode.way)
+
+    def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
+        """The mean squared error against 1 and 0."""
+        scores = self.scores(batch)
+        loss = F.mse_loss(scores, F.one_hot(batch.query.y, batch.way).to(scores))
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch.tasks)
+        return loss
+
+    def validation_step(self, batch: Episode, batch_idx: int) -> Tensor:
+        """Accuracy of the highest score, (T,)."""
+        accuracy = (self.scores(batch).argmax(-1) == batch.query.y).float().mean(-1)
+        self.log("val/accuracy", accuracy.mean(), prog_bar=True, batch_size=batch.tasks)
+        return accuracy
+
+    def configure_optimizers(self) -> Any:
+        """Adam."""
+        return torch.optim.Adam(self.net.parameters(), lr=self.settings["lr"])

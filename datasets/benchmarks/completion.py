@@ -1,0 +1,131 @@
+"""Image completion: a task is an image, a function from where a pixel is to its colour."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
+from zoo.datasets.benchmarks.regression import Regression
+from zoo.datasets.episodes.sampler import Integers, derive
+from zoo.errors import UsageError
+from zoo.registry import register_benchmark
+
+if TYPE_CHECKING:  # the doctor reads this file, and needs no torch
+    from zoo import Episode
+    from zoo.datasets.episodes.image_store import Store
+
+
+class Pixels(NamedTuple):
+    """T tasks: an image of the split each, and the numbers of its pixels, row after row."""
+
+    image: Integers  # (T,)
+    support: Integers  # (T, K), in random order
+    query: Integers  # (T, Q), in the image's order
+
+
+class PixelSampler:
+    """Draws the tasks of one shape: task i has the same image and queries whatever the shot."""
+
+    way = 1
+
+    def __init__(
+        self, images: int, pixels: int, shot: int, query: int, key: NDArray[np.uint64]
+    ) -> None:
+        """Say what to draw.
+
+        Args:
+            images: in the split.
+            pixels: of each.
+            shot: K, pixels that are shown.
+            query: Q. Support and query have no pixel in common where K + Q are no more than there
+                are; of a whole image the support is a part.
+            key: from `zoo.datasets.episodes.sampler.key_of`.
+
+        Raises:
+            UsageError: an image has not so many pixels.
+        """
+        for flag, value in (("--shot", shot), ("--query", query)):
+            if value > pixels:
+                train = flag.replace("--", "--train_")
+                raise UsageError(
+                    f"{flag} (in training {train}) {value}: an image has {pixels} pixels"
+                )
+        self.images, self.pixels, self.shot, self.query = images, pixels, shot, query
+        self.key = key
+
+    def indices(self, first: int, tasks: int) -> Pixels:
+        """Tasks first, ..., first + tasks - 1."""
+        episode = derive(self.key, np.arange(first, first + tasks, dtype=np.uint64))
+        own, places = (derive(episode, np.full(1, s, np.uint64)) for s in range(2))
+        image = ((own >> np.uint64(32)) * np.uint64(self.images)) >> np.uint64(32)
+        keys = derive(places[:, None], np.arange(self.pixels, dtype=np.uint64))
+        order = keys.argsort(1, kind="stable").astype(np.int64)
+        query = np.sort(order[:, self.pixels - self.query :], 1)
+        return Pixels(image.astype(np.int64), order[:, : self.shot], query)
+
+
+class ImagesAsFunctions:
+    """The images of a split as functions, in the place of `zoo.datasets.benchmarks.regression.Functions`."""
+
+    def __init__(self, benchmark: "Completion", store: "Store") -> None:
+        self.store = store
+        self.fingerprint = f"completion, version {benchmark.version}, of {store.fingerprint}"
+
+    def sampler(self, way: int, shot: int, query: int, key: NDArray[np.uint64]) -> PixelSampler:
+        """What draws its tasks; `way` is the number of channels, which is given."""
+        images, _, height, width = self.store.images.shape
+        return PixelSampler(images, height * width, shot, query, key)
+
+    def meta_batch(self, drawn: PixelSampler, pixels: Pixels) -> "Episode":
+        """The tasks as a learner sees them: x (T, n, 2) and y (T, n, C), float in [0, 1]."""
+        import torch
+
+        from zoo import Episode, Examples
+
+        images = self.store.gather(torch.from_numpy(pixels.image))  # (T, C, H, W)
+        _, channels, height, width = images.shape
+        colours = images.flatten(2).mT  # (T, H*W, C)
+
+        def examples(places: Integers) -> Examples:
+            at = torch.from_numpy(places)
+            x = torch.stack([at // width / (height - 1), at % width / (width - 1)], -1)
+            y = colours.gather(1, at.unsqueeze(-1).expand(-1, -1, channels))
+            return Examples(x, y.float() / 255)
+
+        return Episode(examples(pixels.support), examples(pixels.query), channels)
+
+
+@register_benchmark("completion")
+class Completion(Regression):
+    """Images from some of their pixels (Garnelo et al. 2018): row, column -> grey or colour."""
+
+    key = "completion"
+    title = "Image completion"
+    allowed: ClassVar = {"images": ("glyphs", "omniglot", "cifarfs")}
+    image = (2,)
+    shots = "10 100"
+    quick_seconds = 180
+
+    @property
+    def source(self) -> Benchmark:
+        """Whose images they are."""
+        return find_benchmark(self.options["images"])
+
+    @property
+    def outputs(self) -> int:  # type: ignore[override]
+        """Channels."""
+        return self.source.image[0]
+
+    @property
+    def query(self) -> int:  # type: ignore[override]
+        """All pixels."""
+        _, height, width = self.source.image
+        return height * width
+
+    def open(self, data: Path | None = None) -> dict[str, ImagesAsFunctions]:  # type: ignore[override]
+        """The images of each split."""
+        return {
+            split: ImagesAsFunctions(self, store) for split, store in self.source.open(data).items()
+        }

@@ -1,0 +1,251 @@
+"""The episodic data module: meta-batches of episodes for every learner, the same test for all."""
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from zoo import Episode, Examples
+from zoo.datasets.episodes import test_features
+from zoo.datasets.episodes.image_store import Store
+from zoo.datasets.episodes.resize import enlarged
+from zoo.datasets.episodes.sampler import EVALUATION_SEED, Indices, Integers, fingerprint, key_of
+from zoo.errors import UsageError
+
+FEATURE_TASKS = 32  # episodes of features served at once
+AHEAD = 256  # episodes drawn at once: a draw of few takes as long as one of many
+
+
+def content_hash(*fingerprints: str) -> str:
+    """One short hash of several."""
+    return hashlib.blake2b("\n".join(fingerprints).encode(), digest_size=8).hexdigest()
+
+
+class Gathered(NamedTuple):
+    """A meta-batch as it travels to the device: pixels still bytes, support before query."""
+
+    x: Tensor  # (T, N*K + N*Q, *image) uint8, or features (T, N*K + N*Q, D)
+    y: Tensor  # (T, N*K + N*Q) int64
+    support: int  # N*K
+    way: int
+
+
+class MetaBatches:
+    """Iterates over meta-batches; resumable (Lightning's stateful loader)."""
+
+    def __init__(self, store: Any, sampler: Any, episodes: int, tasks: int, start: int = 0) -> None:
+        """Episodes 0 to `episodes`, `tasks` at a time; a pass begins at batch `start`."""
+        # Not named `sampler`: Lightning takes that for a torch DataLoader's.
+        self.store, self.drawn = store, sampler
+        self.episodes, self.tasks, self.start = episodes, tasks, start
+        self.served = 0
+
+    def __len__(self) -> int:
+        return -(-self.episodes // self.tasks)
+
+    def __iter__(self) -> Iterator[Gathered | Episode]:
+        self.served = self.start
+        drawn_ahead = max(1, AHEAD // self.tasks) * self.tasks
+        for start in range(self.start * self.tasks, self.episodes, drawn_ahead):
+            ahead = self.drawn.indices(start, min(drawn_ahead, self.episodes - start))
+            for at in range(0, len(ahead[0]), self.tasks):
+                self.served += 1  # before the yield: the batch in hand counts
+                yield self.gather(type(ahead)(*(part[at : at + self.tasks] for part in ahead)))
+
+    def gather(self, indices: Any) -> Gathered | Episode:
+        """One gather from the store for the whole meta-batch; functions need none."""
+        if not isinstance(self.store, Store):
+            return self.store.meta_batch(self.drawn, indices)
+        tasks, way = indices.classes.shape
+        query = self.drawn.query
+        rows = rows_of(self.store, indices)
+        support, labels = self.support(rows, indices)
+        asked = np.repeat(np.arange(way), query)[None].repeat(tasks, 0)
+        y = np.concatenate([labels, asked], 1)
+        flat = np.concatenate([support, rows[..., :query].reshape(tasks, -1)], 1)
+        x = self.store.gather(torch.from_numpy(flat.ravel()))
+        return Gathered(x.unflatten(0, flat.shape), torch.from_numpy(y), support.shape[1], way)
+
+    def support(self, rows: Integers, indices: Indices) -> tuple[Integers, Integers]:
+        """The rows of the support in the store, as it is presented, and labels: (T, N*K) each."""
+        flat = rows[..., self.drawn.query :].reshape(len(rows), -1)
+        return np.take_along_axis(flat, indices.order, 1), indices.order // self.drawn.shot
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many meta-batches were served."""
+        return {"served": self.served}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on behind the meta-batches that were served."""
+        self.start = state["served"]
+
+
+def rows_of(store: Store, indices: Indices) -> Integers:
+    """Which rows of the store the images of the episodes are: (T, N, Q+K)."""
+    return store.offsets[indices.classes][..., None] + indices.images
+
+
+class EpisodicDataModule(pl.LightningDataModule):
+    """Training, validation and test episodes of one benchmark, way and shot.
+
+    Validation and test episodes depend on nothing but the benchmark and their shape; training
+    episodes on the seed too.
+    """
+
+    def __init__(
+        self,
+        stores: Mapping[str, Store | Any],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        settings: Mapping[str, Any],
+        *,
+        way: int,
+        shot: int,
+        seed: int,
+        micro_batch: int,
+        eval_batch: int,
+        size: Sequence[int] = (),
+    ) -> None:
+        """Check that the episodes exist.
+
+        Args:
+            stores: by split, of images or of functions; no ``val`` where the benchmark has no
+                validation classes.
+            mean: of each channel, in [0, 1].
+            std: of each channel.
+            settings: values of `zoo.runs.settings.Protocol`, resolved.
+            way: N of validation and test.
+            shot: K of validation and test.
+            seed: of the training episodes.
+            micro_batch: tasks computed at once in training.
+            eval_batch: tasks computed at once in validation and test.
+            size: (H, W) of the images that a learner gets; empty: as they are stored.
+
+        Raises:
+            UsageError: a split has too few classes, or a class too few images.
+        """
+        super().__init__()
+        self.stores = dict(stores)
+        self.mean = torch.tensor(mean).view(-1, 1, 1) * 255
+        self.std = torch.tensor(std).view(-1, 1, 1) * 255
+        self.micro_batch, self.eval_batch, self.size = micro_batch, eval_batch, size
+        self.train_episodes = settings["updates"] * settings["meta_batch"]
+        self.evaluation = {"val": settings["val_episodes"], "test": settings["test_episodes"]}
+        self.samplers = {}
+        for split, store in self.stores.items():
+            shape, run = (way, shot, settings["query"]), EVALUATION_SEED
+            if split == "train":
+                shape = tuple(settings[f"train_{part}"] for part in ("way", "shot", "query"))
+                run = seed
+            self.samplers[split] = store.sampler(*shape, key_of(split, run))
+        self.tested = 0  # test episodes already recorded by an earlier process
+        self.chosen_from: Callable[[MetaBatches], MetaBatches] | None = None  # of training alone
+
+    def setup(self, stage: str) -> None:
+        """Move the images to the GPU where there is one and they fit into half of what is free."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if device.type == "cuda":
+            for split, store in self.stores.items():
+                free = torch.cuda.mem_get_info(device)[0]
+                if isinstance(store, Store) and store.images.nbytes < free / 2:
+                    self.stores[split] = store.to(device)
+
+    def train_dataloader(self) -> MetaBatches:
+        """Training episodes 0, 1, ... of the seed, or those that are chosen instead."""
+        plain = self._batches("train", self.train_episodes)
+        return self.chosen_from(plain) if self.chosen_from else plain
+
+    def val_dataloader(self) -> MetaBatches | list[MetaBatches]:
+        """The fixed validation episodes; none where there are no validation classes."""
+        return self._batches("val", self.evaluation["val"]) if "val" in self.stores else []
+
+    def test_dataloader(self) -> MetaBatches:
+        """The fixed test episodes that are not recorded yet.
+
+        Raises:
+            UsageError: code that computed another number of tasks at once recorded the others.
+        """
+        start, rest = divmod(self.tested, self.eval_batch)
+        if rest:
+            raise UsageError(
+                f"{self.tested} episodes were tested by another version of the zoo, which cannot "
+                "be gone on with: delete test.npz in the folder of this run"
+            )
+        return self._batches("test", self.evaluation["test"], start)
+
+    def embedded(
+        self,
+        network: Callable[[Tensor], Tensor],
+        device: torch.device | str = "cpu",
+        progress: bool = False,
+    ) -> "EpisodicDataModule":
+        """The same test with features for images; each image that it uses is embedded once.
+
+        Args:
+            network: normalised (n, *image) -> (n, D), each image by itself.
+            device: where `network` computes and the features stay.
+            progress: whether to show a bar.
+
+        Returns:
+            A data module that has a test only, whose episodes' x is (T, n, D).
+        """
+        store = self.stores["test"]
+        data = copy.copy(self)  # its samplers and episodes stay
+        used = rows_of(store, self.test_indices())
+        data.stores = {
+            "test": test_features.embed(
+                store, used, lambda x: network(self.normalise(x.to(device))), progress
+            )
+        }
+        data.eval_batch = FEATURE_TASKS
+        return data
+
+    def of_shape(self, way: int, shot: int) -> "EpisodicDataModule":
+        """The same data with test episodes of another way and shot.
+
+        Raises:
+            UsageError: the test has too few classes, or a class too few images.
+        """
+        data, query = copy.copy(self), self.samplers["test"].query
+        key = key_of("test", EVALUATION_SEED)
+        data.samplers = {"test": self.stores["test"].sampler(way, shot, query, key)}
+        return data
+
+    def test_indices(self) -> Any:
+        """Classes and images of all test episodes, or the numbers that functions follow from."""
+        return self.samplers["test"].indices(0, self.evaluation["test"])
+
+    def test_fingerprint(self) -> str:
+        """A hash of the test episodes and of the images they are drawn from."""
+        return content_hash(fingerprint(self.test_indices()), self.stores["test"].fingerprint)
+
+    def fingerprint(self) -> str:
+        """A hash of the images of all splits."""
+        return content_hash(*(self.stores[split].fingerprint for split in sorted(self.stores)))
+
+    def _batches(self, split: str, episodes: int, start: int = 0) -> MetaBatches:
+        tasks = self.micro_batch if split == "train" else self.eval_batch
+        return MetaBatches(self.stores[split], self.samplers[split], episodes, tasks, start)
+
+    def on_after_batch_transfer(self, batch: Gathered | Episode, dataloader_idx: int) -> Episode:
+        """Cast and normalise images on the device; features and functions are as they should be."""
+        if isinstance(batch, Episode):
+            return batch
+        x = batch.x if batch.x.is_floating_point() else self.normalise(batch.x)
+        n = batch.support
+        return Episode(
+            Examples(x[:, :n], batch.y[:, :n]), Examples(x[:, n:], batch.y[:, n:]), batch.way
+        )
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Pixels (..., C, h, w) as stored to what a network sees, float (..., C, H, W)."""
+        return self.sized(x).float().sub_(self.mean.to(x.device)).div_(self.std.to(x.device))
+
+    def sized(self, x: Tensor) -> Tensor:
+        """Pixels (..., C, h, w) as stored, in the size that a learner gets."""
+        return enlarged(x, self.size) if self.size else x

@@ -1,0 +1,54 @@
+"""Training episodes of a few superclasses, so that the tasks of an update are alike."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.datasets.episodes.sampler import EpisodeSampler, Integers, derive, draw
+from zoo.errors import UsageError
+
+
+class PooledSampler(EpisodeSampler):
+    """As the plain sampler, but that all tasks of an update take their classes from one pool.
+
+    The pool of an update is that of a few superclasses, drawn anew for each update. Images and
+    their order are drawn as they were.
+    """
+
+    def __init__(
+        self, plain: EpisodeSampler, superclasses: Sequence[str], pool: int, meta_batch: int
+    ) -> None:
+        """Check that such episodes exist.
+
+        Args:
+            plain: whose shape and key it takes.
+            superclasses: of each class.
+            pool: how many superclasses an update has.
+            meta_batch: T, tasks of an update.
+
+        Raises:
+            UsageError: there are not as many, or the smallest pool has fewer classes than ways.
+        """
+        super().__init__(plain.counts, plain.way, plain.shot, plain.query, plain.key)
+        names = sorted(set(superclasses))
+        if pool > len(names):
+            raise UsageError(f"--superclasses {pool}: the training split has {len(names)}")
+        self.members = [np.flatnonzero([s == name for s in superclasses]) for name in names]
+        smallest = sum(sorted(map(len, self.members))[:pool])
+        if smallest < plain.way:
+            raise UsageError(
+                f"--superclasses {pool}: the smallest have {smallest} classes together, "
+                f"fewer than --train_way {plain.way}"
+            )
+        self.pool, self.meta_batch = pool, meta_batch
+
+    def classes(self, numbers: NDArray[np.uint64], keys: NDArray[np.uint64]) -> Integers:
+        """The classes of episodes, each from its update's pool: (T, N)."""
+        updates, place = np.unique(numbers // np.uint64(self.meta_batch), return_inverse=True)
+        own = derive(derive(self.key, np.full(1, 2**32, np.uint64)), updates)
+        chosen = draw(own, np.full(len(updates), len(self.members)), self.pool)
+        pools = [np.concatenate([self.members[s] for s in sorted(row)]) for row in chosen]
+        sizes = np.array([len(pool) for pool in pools])
+        places = draw(keys, sizes[place], self.way)
+        return np.stack([pools[p][row] for p, row in zip(place, places, strict=True)])

@@ -1,0 +1,298 @@
+"""One file over HTTP: it goes on where it broke off, and is there whole or not at all.
+
+What has come lies in ``<name>.part``, and ``<name>.part.json`` says of which version of which
+address. Proxies are taken from the environment (http_proxy, https_proxy, no_proxy).
+"""
+
+import hashlib
+import http.client
+import json
+import os
+import re
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import IO, Any
+from urllib.error import HTTPError, URLError
+
+from zoo.errors import UsageError
+from zoo.files import write_json
+
+CONNECT_SECONDS, READ_SECONDS = 10, 60
+TRIES = 5  # in a row that bring nothing
+PAUSE = 1.0  # seconds before the second try; doubled before each further one
+PATIENCE = 120  # seconds: the longest pause that a server may ask for
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers that may be others a little later
+HEAD = 512  # bytes that tell what a file is
+DOWNLOAD_CHUNK = 1 << 20
+_ZIP, _GZIP, _PICKLE = (b"PK",), (b"\x1f\x8b",), (b"\x80", b"(")
+BEGINNINGS = {".zip": _ZIP, ".npz": _ZIP, ".gz": _GZIP, ".tgz": _GZIP} | dict.fromkeys(
+    (".pkl", ".pickle"), _PICKLE
+)
+
+
+class UnavailableError(Exception):
+    """An address does not give what it should; the message says why, in a few words."""
+
+
+class UnreachableError(UnavailableError):
+    """There is no connection to the address."""
+
+
+class _BrokenError(Exception):
+    """Something that may pass; `pause` is how long the server asks to wait, in seconds."""
+
+    def __init__(self, reason: str, pause: float | None = None) -> None:
+        super().__init__(reason)
+        self.pause = pause
+
+
+class _ChangedError(_BrokenError):
+    """What has come so far is not the beginning of what lies there now."""
+
+
+class _Connection(http.client.HTTPConnection):
+    def connect(self) -> None:
+        super().connect()  # in CONNECT_SECONDS
+        self.sock.settimeout(READ_SECONDS)
+
+
+class _SecureConnection(_Connection, http.client.HTTPSConnection):
+    pass
+
+
+class _Handler(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Connection, request)
+
+
+class _SecureHandler(urllib.request.HTTPSHandler):
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_SecureConnection, request)
+
+
+def probe(url: str, name: str) -> int | None:
+    """Ask an address for the first bytes of its file.
+
+    Args:
+        url: the address.
+        name: what the file is called here; its ending says what it must begin with.
+
+    Returns:
+        The file's size, None where the server does not say.
+
+    Raises:
+        UnavailableError: the address does not give such a file; `UnreachableError` at once.
+    """
+    tries = 0
+    while True:
+        try:
+            with _ask(url, {"Range": f"bytes=0-{HEAD - 1}"}) as answer:
+                _, size = _extent(answer)
+                _check_beginning(name, answer, _read(answer.read, HEAD))
+            return size
+        except _BrokenError as error:
+            tries += 1
+            if tries == TRIES:
+                raise UnavailableError(str(error)) from None
+            _wait(name, error, tries)
+
+
+def download(url: str, target: Path, title: str = "", md5: str = "") -> None:
+    """Fetch a file, going on with what an earlier call left of it.
+
+    Args:
+        url: the address.
+        target: where it goes; its folder must exist.
+        title: what the progress bar calls it.
+        md5: its checksum, where one is known.
+
+    Raises:
+        UnavailableError: the address does not give the file; nothing of it is left here.
+        UsageError: the connection broke too often; what has come is kept.
+        OSError: it cannot be written; what has come is kept.
+    """
+    part = target.with_name(f"{target.name}.part")
+    title = title or target.name
+    tries = 0
+    while True:
+        before = _size(part)
+        try:
+            _go_on(url, part, target.name, title)
+            break
+        except (_BrokenError, UnreachableError) as error:
+            if isinstance(error, _ChangedError):
+                _forget(part)
+            tries = 1 if _size(part) >= before + DOWNLOAD_CHUNK else tries + 1
+            if tries == TRIES and not _size(part):
+                raise UnavailableError(str(error)) from None
+            if tries == TRIES:
+                raise UsageError(
+                    f"{url}: {error}, {TRIES} times in a row; {amount(_size(part))} are kept in "
+                    f"{part}: the same command goes on from there"
+                ) from None
+            _wait(title, error, tries)
+    if md5 and (found := md5_of(part)) != md5:
+        _forget(part)
+        raise UnavailableError(f"its md5 is {found}, expected {md5}; the file was removed")
+    os.replace(part, target)
+    _notes(part).unlink(missing_ok=True)
+
+
+def md5_of(path: Path) -> str:
+    """The md5 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    return digest.hexdigest()
+
+
+def amount(size: float) -> str:
+    """A number of bytes, as people write it."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if size >= scale:
+            return f"{size / scale:.{int(size < 10 * scale)}f} {unit}"
+    return f"{size / 1e3:.0f} kB"
+
+
+def _go_on(url: str, part: Path, name: str, title: str) -> None:
+    """Fetch, in one request, what is missing of `part`."""
+    from tqdm import tqdm
+
+    known = _known(part, url)
+    have = _size(part) if known else 0
+    if have and have == known["size"]:
+        return
+    headers = {}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+        if known["version"] and not known["version"].startswith("W/"):  # a weak tag promises little
+            headers["If-Range"] = known["version"]
+    with _ask(url, headers) as answer:
+        start, size = _extent(answer)
+        version = answer.headers["ETag"] or answer.headers["Last-Modified"] or ""
+        if not have or answer.status != http.client.PARTIAL_CONTENT:
+            have = 0  # the server does not do ranges, or its file has changed
+            chunk = _read(answer.read, HEAD)
+            _check_beginning(name, answer, chunk)
+            write_json(_notes(part), {"url": url, "version": version, "size": size})
+        elif start != have or size != known["size"] or version not in ("", known["version"]):
+            raise _ChangedError("the file has changed on the server")
+        else:
+            chunk = _read(answer.read1, DOWNLOAD_CHUNK)
+        often = 0.2 if sys.stderr.isatty() else 10  # seconds
+        bar = tqdm(None, title, size, unit="B", unit_scale=True, initial=have, mininterval=often)
+        with part.open("ab" if have else "wb", buffering=0) as file, bar:
+            while chunk:
+                _write(file, chunk)
+                bar.update(len(chunk))
+                chunk = _read(answer.read1, DOWNLOAD_CHUNK)
+            os.fsync(file.fileno())
+    if size is not None and _size(part) < size:
+        raise _BrokenError(f"the connection broke after {amount(_size(part))} of {amount(size)}")
+
+
+def _ask(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+    """Open an address, through the proxy that the environment names now."""
+    headers = {"User-Agent": "meta-learning-zoo", **headers}
+    opener = urllib.request.build_opener(_Handler, _SecureHandler)
+    try:
+        request = urllib.request.Request(url, headers=headers)
+        return opener.open(request, timeout=CONNECT_SECONDS)
+    except HTTPError as error:
+        error.close()
+        reason = f"{error.code} {error.reason}"
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise _ChangedError(reason) from None
+        if error.code not in PASSING:
+            raise UnavailableError(reason) from None
+        pause = _seconds(error.headers["Retry-After"] or "")
+        if pause and pause > PATIENCE:
+            raise UnavailableError(f"{reason}; try again in {pause / 60:.0f} minutes") from None
+        raise _BrokenError(reason, pause) from None
+    except URLError as error:
+        raise UnreachableError(f"no connection: {_reason(error.reason)}") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _BrokenError(f"no answer: {_reason(error)}") from None
+
+
+def _read(read: Callable[[int], bytes], most: int) -> bytes:
+    """Read from an answer, apart from writing, whose errors are of the same types."""
+    try:
+        return read(most)
+    except (OSError, http.client.HTTPException) as error:
+        raise _BrokenError(f"the connection broke: {_reason(error)}") from None
+
+
+def _write(file: IO[bytes], chunk: bytes) -> None:
+    """Write all of a chunk; the file has no buffer, so that what it holds is what was written."""
+    view = memoryview(chunk)
+    while view:
+        view = view[file.write(view) :]
+
+
+def _extent(answer: http.client.HTTPResponse) -> tuple[int, int | None]:
+    """Where an answer starts in the file, and the size of the whole file."""
+    if answer.status != http.client.PARTIAL_CONTENT:
+        return 0, answer.length
+    parts = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers["Content-Range"] or "")
+    if not parts:
+        return -1, None
+    return int(parts[1]), None if parts[2] == "*" else int(parts[2])
+
+
+def _check_beginning(name: str, answer: http.client.HTTPResponse, head: bytes) -> None:
+    """Compare what came with what the file's name promises: dead links often give a page."""
+    if not head:
+        raise _BrokenError("the connection broke before the first byte")
+    page = head.lstrip().lower().startswith((b"<!doctype", b"<html"))
+    beginnings = BEGINNINGS.get(Path(name).suffix)
+    if page or (beginnings and not head.startswith(beginnings)):
+        kind = answer.headers.get_content_type()
+        what = "an HTML page" if page else f"something else ({kind}, it begins with {head[:4]!r})"
+        raise UnavailableError(f"not {name}, but {what}")
+
+
+def _wait(title: str, error: Exception, tries: int) -> None:
+    pause = getattr(error, "pause", None)
+    pause = PAUSE * 2 ** (tries - 1) if pause is None else pause
+    print(f"{title}: {error}; trying again in {pause:.0f} s", file=sys.stderr)
+    time.sleep(pause)
+
+
+def _seconds(text: str) -> float | None:
+    """The value of Retry-After: seconds, or a date."""
+    if text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _reason(error: object) -> str:
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+
+
+def _notes(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _known(part: Path, url: str) -> dict[str, Any]:
+    """What is known of the version that `part` is the beginning of; empty if not from `url`."""
+    try:
+        notes = json.loads(_notes(part).read_text())
+        return notes if notes["url"] == url and {"version", "size"} <= notes.keys() else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _notes(part).unlink(missing_ok=True)

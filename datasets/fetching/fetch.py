@@ -1,0 +1,247 @@
+"""Fetching the image set of a benchmark: from sources.csv into the folder that a reader looks in.
+
+What has come so far lies in ``<data>/zoo-fetch``. A set gets into its place only when all of it is
+there and its reader has checked it, so what lies there is never a part of a set.
+"""
+
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+from zoo.datasets.checking.content_checks import slug
+from zoo.datasets.fetching.addresses import NotFoundError, Source, known_addresses, not_found
+from zoo.datasets.fetching.download import UnavailableError, amount, download, md5_of, probe
+from zoo.datasets.fetching.unpack import ARCHIVE_ENDINGS, BadArchiveError, unpack
+from zoo.errors import UsageError
+from zoo.files import locked, make_folder
+
+if TYPE_CHECKING:
+    from zoo.datasets.benchmarks.base import Benchmark
+    from zoo.datasets.readers.base import Reader
+
+Result = TypeVar("Result")
+
+LARGE_DOWNLOAD = 12e9  # bytes of disk, from which on to ask first
+
+
+def fetch(benchmark: "Benchmark", data: Path, yes: bool = False) -> None:
+    """Make sure that a benchmark's images lie below `data`, in any form that is read.
+
+    Args:
+        benchmark: nothing is done where its images come with the code; that of another's images
+            has those fetched.
+        data: the folder; it is made if need be.
+        yes: do not ask before a large set.
+
+    Raises:
+        NotFoundError: no address gives the set; the screen says what each one answered.
+        UsageError: there is no room, no permission or no consent, or the connection broke.
+    """
+    benchmark = benchmark.source
+    if not benchmark.readers() or find(benchmark, data):
+        return
+    readers = {reader.form: reader for reader in benchmark.readers()}
+    sources = [source for source in known_addresses(benchmark.key) if source.form in readers]
+    failures: dict[str, str] = {}
+    for form in dict.fromkeys(source.form for source in sources):
+        of_form = [source for source in sources if source.form == form]
+        try:
+            _Delivery(benchmark, data, readers[form], of_form, failures).carry_out(yes)
+            return
+        except UnavailableError:
+            continue  # `failures` has the reason
+    raise NotFoundError(not_found(benchmark, data, failures))
+
+
+def find(benchmark: "Benchmark", data: Path) -> "Reader | None":
+    """The reader of the images that lie below `data` already."""
+    try:
+        return benchmark.find(data)
+    except NotFoundError:
+        return None
+
+
+class _Delivery:
+    """One form of a set, on its way into the data folder.
+
+    Args:
+        benchmark: whose set it is.
+        data: the folder.
+        form: the reader of the form.
+        sources: the addresses of its files.
+        failures: by address, what went wrong there; added to.
+    """
+
+    def __init__(
+        self,
+        benchmark: "Benchmark",
+        data: Path,
+        form: type["Reader"],
+        sources: list[Source],
+        failures: dict[str, str],
+    ) -> None:
+        self.benchmark, self.data, self.form, self.failures = benchmark, data, form, failures
+        self.files: dict[str, list[Source]] = {}
+        for source in sources:
+            self.files.setdefault(source.file, []).append(source)
+        self.home = data / form.homes[0]
+        self.work = data / "zoo-fetch" / slug(f"{form.homes[0]} {form.form}")
+        self.need = 0  # bytes of disk in all, as far as is known
+
+    def carry_out(self, yes: bool) -> None:
+        """Look, ask, download, unpack, check, and put into place.
+
+        Nothing is written before an address of each file has answered.
+
+        Raises:
+            UnavailableError: the set cannot be had in this form; `failures` says why.
+            UsageError: it could be, but not now or not here.
+        """
+        missing = [file for file in self.files if not (self.work / file).exists()]
+        sizes = {file: self._from_any(file, _size) for file in missing}
+        self._announce(sizes, yes)
+        make_folder(self.work, "--data")
+        with self._writing(), locked(self.work.with_suffix(".lock"), self._wait):
+            if find(self.benchmark, self.data):
+                return  # another process has fetched it meanwhile
+            shutil.rmtree(self.work / "unpacked", ignore_errors=True)  # a part, of a call that died
+            for file in self.files:
+                self._from_any(file, self._get)
+            self._settle(self._checked().folder)
+            shutil.rmtree(self.work, ignore_errors=True)
+        print(f"{self.benchmark.title}: whole, in {self.home}", flush=True)
+
+    def _from_any(self, file: str, action: Callable[[Source], Result]) -> Result:
+        """What `action` returns for the first address of a file where it works."""
+        for source in self.files[file]:
+            if source.url not in self.failures:
+                try:
+                    return action(source)
+                except UnavailableError as error:
+                    self.failures[source.url] = str(error)
+        raise UnavailableError(file)
+
+    def _first(self, file: str) -> Source:
+        """The first address of a file that has not failed."""
+        return next(source for source in self.files[file] if source.url not in self.failures)
+
+    def _announce(self, sizes: dict[str, int | None], yes: bool) -> None:
+        """Say what comes from where, and make sure that it may and can."""
+        first = [self._first(file) for file in self.files]
+        to_come = sum(max((sizes[file] or 0) - self._there(file), 0) for file in sizes)
+        store = 0 if os.environ.get("ZOO_STORE") else sum(source.store for source in first)
+        disk = to_come + store + sum(source.unpacked for source in first)
+        self.need = disk + self._bytes_there()
+        hosts = dict.fromkeys(urlsplit(source.url).netloc for source in first)
+        more = " or more" if None in sizes.values() else ""
+        text = (
+            f"{self.benchmark.title} ({self.form.form}): {amount(to_come)}{more} to fetch from "
+            f"{', '.join(hosts)} into {self.home}; {amount(disk)}{more} of disk in all"
+        )
+        print(text, flush=True)
+        folder = next(folder for folder in (self.data, *self.data.parents) if folder.exists())
+        free = shutil.disk_usage(folder).free
+        if free < disk:
+            raise UsageError(
+                f"{self.data}: {amount(disk)} are needed and {amount(free)} are free; make room, "
+                "or choose another folder with --data"
+            )
+        if disk < LARGE_DOWNLOAD or yes:
+            return
+        if not (sys.stdin and sys.stdin.isatty()):
+            raise UsageError(f"{self.benchmark.title} takes {amount(disk)}: say --yes to fetch it")
+        if input("Fetch it? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise UsageError("nothing was fetched")
+
+    def _get(self, source: Source) -> None:
+        """Download a file, unless it is there, and unpack it if it is an archive."""
+        target = self.work / source.file
+        if not target.exists():
+            number = list(self.files).index(source.file) + 1
+            title = f"{source.file} ({number}/{len(self.files)})"
+            download(source.url, target, title, source.md5)
+            if source.md5_elsewhere and (found := md5_of(target)) != source.md5_elsewhere:
+                print(
+                    f"{source.file}: its md5 is {found}, that of another copy is "
+                    f"{source.md5_elsewhere}; what counts is what its images are checked for",
+                    file=sys.stderr,
+                )
+        if source.file.endswith(ARCHIVE_ENDINGS):
+            print(f"unpacking {source.file}", file=sys.stderr)
+            unpacked = self.work / "unpacked"
+            unpacked.mkdir(exist_ok=True)
+            try:
+                unpack(target, unpacked)
+            except BadArchiveError as error:
+                target.unlink()
+                raise UnavailableError(f"{error}; it was removed") from None
+
+    def _checked(self) -> "Reader":
+        """The reader of what was fetched, wherever in the archives its files lie."""
+        url = self._first(next(iter(self.files))).url
+        top = self.work / "unpacked"
+        top = top if top.exists() else self.work
+        lists, per_class = self.benchmark.lists(), self.benchmark.per_class
+        for folder in (top, *sorted(top.glob("*/")), *sorted(top.glob("*/*/"))):
+            if reader := self.form.find(folder, lists, per_class):
+                break
+        else:
+            self.failures[url] = f"what came does not hold {self.form.needs}"
+            raise UnavailableError(url)
+        try:
+            reader.check()
+        except UsageError as error:
+            self.failures[url] = f"was fetched, but {error}; to fetch it anew delete {self.work}"
+            raise UnavailableError(url) from None
+        return reader
+
+    def _settle(self, folder: Path) -> None:
+        """Move what is in `folder` to where the reader looks for it, over nothing that is there."""
+        if not self.home.exists():
+            self.home.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(self.home)
+            return
+        paths = sorted(folder.iterdir())
+        for path in paths:
+            if (self.home / path.name).exists():
+                raise UsageError(
+                    f"{self.home / path.name} is in the way of what was fetched: move it away, and "
+                    "the same command goes on"
+                )
+        for path in paths:
+            shutil.move(path, self.home / path.name)
+
+    def _there(self, file: str) -> int:
+        part = self.work / f"{file}.part"
+        return part.stat().st_size if part.exists() else 0
+
+    def _bytes_there(self) -> int:
+        return sum(path.stat().st_size for path in self.work.rglob("*") if path.is_file())
+
+    def _wait(self, holder: str) -> None:
+        print(f"waiting for {holder}, which is fetching {self.benchmark.title}", file=sys.stderr)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn a failure to write (the network's are no OSErrors here) into advice."""
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                more = self.need - self._bytes_there()
+                reason += f", about {amount(more)} more are needed" if more > 0 else ""
+            raise UsageError(
+                f"{self.data}: {reason}; mend that and the same command goes on, or choose another "
+                "folder with --data"
+            ) from error
+
+
+def _size(source: Source) -> int | None:
+    return probe(source.url, source.file) or source.size

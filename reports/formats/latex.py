@@ -1,0 +1,157 @@
+"""A table in LaTeX: a document of ASCII that pdflatex compiles, whatever the table's text is."""
+
+import re
+import unicodedata
+from itertools import groupby, pairwise
+
+import pandas as pd
+
+from zoo.reports.formats.table import Head, heads
+
+PORTRAIT = 120  # characters of a row that A4 holds upright, if a little smaller
+GREEK = dict(
+    zip(
+        "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ",
+        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau "
+        "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi "
+        "Omega".split(),
+        strict=True,
+    )
+)
+MATHS = {
+    "<": "<", ">": ">", "|": "|", "±": r"\pm", "−": "-", "×": r"\times", "÷": r"\div",
+    "·": r"\cdot", "•": r"\bullet", "°": r"^\circ", "′": "{}'", "″": "{}''", "↑": r"\uparrow",
+    "↓": r"\downarrow", "←": r"\leftarrow", "→": r"\rightarrow", "↔": r"\leftrightarrow",
+    "⇒": r"\Rightarrow", "≤": r"\le", "≥": r"\ge", "≠": r"\ne", "≈": r"\approx", "∞": r"\infty",
+    "∈": r"\in", "∑": r"\sum", "∏": r"\prod", "√": r"\surd", "∇": r"\nabla", "∂": r"\partial",
+    "‖": r"\|", "⊙": r"\odot", "⊕": r"\oplus", "⊗": r"\otimes", "⁄": "/", "¬": r"\neg",
+    "«": r"\ll", "»": r"\gg", "✓": r"\surd", **{char: rf"\{name}" for char, name in GREEK.items()},
+}  # fmt: skip
+LATEX_WORDS = {
+    "\\": "textbackslash", "~": "textasciitilde", "^": "textasciicircum", "–": "textendash",
+    "—": "textemdash", "‘": "textquoteleft", "’": "textquoteright", "“": "textquotedblleft",
+    "”": "textquotedblright", '"': "textquotedblright", "§": "S", "¶": "P", "†": "dag",
+    "‡": "ddag", "©": "copyright", "£": "pounds", "ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe",
+    "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "ı": "i", "¡": "textexclamdown",
+    "¿": "textquestiondown",
+}  # fmt: skip
+KNOWN = (
+    {char: rf"\{char}" for char in "&%$#_{}"}
+    | {char: rf"\ensuremath{{{code}}}" for char, code in MATHS.items()}
+    | {char: rf"\{word}{{}}" for char, word in LATEX_WORDS.items()}
+    | {"‐": "-", "‑": "-"}
+)
+ACCENTS = {  # grave, acute, circumflex, tilde, macron, breve, dot, diaeresis, ring, ...
+    "\u0300": r"\`", "\u0301": r"\'", "\u0302": r"\^", "\u0303": r"\~", "\u0304": r"\=",
+    "\u0306": r"\u", "\u0307": r"\.", "\u0308": r"\"", "\u030a": r"\r", "\u030b": r"\H",
+    "\u030c": r"\v", "\u0323": r"\d", "\u0327": r"\c",
+}  # fmt: skip
+RAISED = {"<super>": "textsuperscript", "<sub>": "textsubscript"}
+JOINED = "-`'"  # two of them make another sign
+
+
+def to_latex(table: pd.DataFrame) -> str:
+    """A whole document, whose tabular can be copied into a paper: it stands between comments.
+
+    Columns that say nothing are left out; a table wider or longer than the page is made smaller.
+    """
+    columns = heads(table) if len(table) else []
+    wide = sum(max(map(len, [at.head, *table[at.name]])) + 2 for at in columns) > PORTRAIT
+    lines = [r"\documentclass{article}"]
+    if "command" in table.attrs:
+        lines.append(f"% made by: {_one_line(table.attrs['command'])}")
+    lines += [
+        rf"\usepackage[a4paper,margin=2cm{',landscape' if wide else ''}]{{geometry}}",
+        r"\usepackage{booktabs,adjustbox}",
+        r"\setlength{\parindent}{0pt}",
+        r"\pagestyle{empty}",
+        r"\begin{document}",
+        rf"\textbf{{{escaped(table.attrs['title'])}}}: {escaped(table.attrs['caption'])}",
+        "",
+        r"\medskip",
+    ]
+    if columns:
+        lines += ["% --- table: needs booktabs and adjustbox", *_tabular(table, columns)]
+        lines += ["% --- end of the table", "", r"\medskip"]
+    if table.attrs["notes"]:
+        lines += ["% --- notes", r"{\footnotesize\raggedright"]
+        lines += [
+            rf"{escaped(mark)}~{escaped(text)}\par"  # a note a line
+            for mark, text in table.attrs["notes"]
+        ]
+        lines += ["}", "% --- end of the notes"]
+    return "\n".join([*lines, r"\end{document}"]) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Text as LaTeX prints it, in ASCII; a question mark for what it has no sign for."""
+    text = " ".join(unicodedata.normalize("NFC", text).split())
+    out = []
+    for char, following in pairwise(text + " "):
+        out.append(_sign(char) + "{}" * (char in JOINED + "?!" and following in JOINED))
+    return re.sub(r"(\\textsuperscript\{[\w()]\})+", _together, "".join(out))
+
+
+def _together(raised: re.Match[str]) -> str:
+    letters = re.findall(r"\{(.)\}", raised[0])
+    return rf"\textsuperscript{{{''.join(letters)}}}"
+
+
+def _sign(char: str) -> str:
+    if char in KNOWN:
+        return KNOWN[char]
+    if " " <= char <= "~":
+        return char
+    tag, _, codes = unicodedata.decomposition(char).rpartition(">")
+    parts = [chr(int(code, 16)) for code in codes.split()]
+    if not tag and len(parts) == 2:  # a letter and its accent
+        letter = _sign(parts[0])
+        accent = ACCENTS.get(parts[1]) if letter.isalpha() else None
+        return f"{accent}{{{letter}}}" if accent else letter
+    inner = "".join(map(_sign, parts)) or "?"
+    raised = RAISED.get(f"{tag}>")
+    return rf"\{raised}{{{inner}}}" if raised else inner
+
+
+def _tabular(table: pd.DataFrame, columns: list[Head]) -> list[str]:
+    """Rules, heads and rows; a group's head spans its columns."""
+    rules, spans, first = [], [], 1
+    for group, members in groupby(columns, key=lambda at: at.group):
+        count = len(list(members))
+        if group:
+            spans.append(rf"\multicolumn{{{count}}}{{c}}{{{escaped(group)}}}")
+            rules.append(rf"\cmidrule(lr){{{first}-{first + count - 1}}}")
+        else:
+            spans += [""] * count
+        first += count
+    bold = table.attrs.get("bold", set())
+    rows = []
+    for number, line in enumerate(table.to_dict("records")):
+        cells = [(_cell(line[at.name]), (number, at.name) in bold) for at in columns]
+        rows.append(_row([rf"\textbf{{{cell}}}" if stands else cell for cell, stands in cells]))
+    return [
+        r"\begin{adjustbox}{max width=\linewidth,max totalheight=0.8\textheight,center}",
+        rf"\begin{{tabular}}{{{'l' * len(columns)}}}",
+        r"\toprule",
+        *([_row(spans), "".join(rules)] if rules else []),
+        _row([_cell(at.head) for at in columns]),
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{adjustbox}",
+    ]
+
+
+def _row(cells: list[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _cell(text: str) -> str:
+    """Escaped; nothing at its beginning is taken for an option of the line before."""
+    text = escaped(text)
+    return "{}" + text if text[:1] in ("[", "*", "(") else text
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.encode("ascii", "replace").decode().split())

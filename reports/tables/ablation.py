@@ -1,0 +1,282 @@
+"""The table of an ablation: rows that differ in one part, each beside the first of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+import zoo.reports.published as paper
+from zoo.reports.formats.table import NONE, marked
+from zoo.reports.statistics import interval, paired_difference
+from zoo.reports.tables.cells import (
+    Cell,
+    RecordRow,
+    departures,
+    failures,
+    phrases,
+    protocol,
+    runs_of,
+    usual,
+)
+from zoo.reports.tables.comparison import CLAIM
+
+ROW, ACCURACY, DIFFERENCE = "row", "accuracy", "ours, difference"
+PUBLISHED, PUBLISHED_DIFFERENCE = "published", "published, difference"
+LEARNED, SECONDS, MEMORY = "learned parameters", "s an update", "MB"
+ABLATION_COLUMNS = [
+    ROW,
+    ACCURACY,
+    DIFFERENCE,
+    PUBLISHED,
+    PUBLISHED_DIFFERENCE,
+    LEARNED,
+    SECONDS,
+    MEMORY,
+]
+COSTS = ("learned_parameters", "update_seconds", "update_memory")
+SAME_IN_ALL_ROWS = ["benchmark", "way", "shot", "terms", "budget"]
+
+
+def ablation_numbers(
+    planned: pd.DataFrame,
+    measured: pd.DataFrame,
+    accuracies: Mapping[str, pd.Series],
+    published: pd.DataFrame,
+) -> pd.DataFrame:
+    """What was measured of each row, and what it differs by from the first.
+
+    A row of several learners shows the one that is best on validation. Of several seeds the mean
+    of each episode's accuracies is taken. Published are numbers of the first row's learner alone:
+    other papers have other encoders.
+
+    Args:
+        planned: one line a run. Columns: `row`, its label; `learner`, as the row names it; `own`,
+            the overrides of that name; `seed`; `run`, its name; `note`, why it has none.
+        measured: as `records.load` returns it.
+        accuracies: by run, of each test episode.
+        published: as `published.published` returns it.
+
+    Returns:
+        One line a row: `row`, `learner`; `runs`, the finished ones by seed; accuracies as
+        fractions of 1 with half-widths (`_ci95`): `accuracy`, `difference`, `published`,
+        `published_difference`; `printed`, as `published` is; `learned_parameters`,
+        `update_seconds` of one, `update_memory` in bytes; `marks`, for footnotes of the number,
+        and `remarks`, of the published one. nan where there is none.
+    """
+    records = {run["run"]: run for run in runs_of(measured)}
+    lines: list[dict[str, Any]] = []
+    for label, line in planned.groupby("row", sort=False):
+        learner, marks = _chosen(line, records)
+        runs = [records[name] for name in learner["run"] if name in records]
+        done = [run for run in runs if run["status"] == "done" and run["run"] in accuracies]
+        marks += failures(runs)
+        marks += [note or "not measured" for note in learner["note"][~learner["run"].isin(records)]]
+        if len(done) > 1:
+            marks.append(f"mean of seeds {', '.join(str(run['seed']) for run in done)}")
+        row = {"row": label, "learner": learner["learner"].iloc[0], "runs": done, "marks": marks}
+        if done:
+            row["accuracy"], row["accuracy_ci95"] = interval(_mean(done, accuracies))
+            row |= _costs(done)
+            if done[0]["learner"] == paper.benchmark_key(planned["learner"].iloc[0]):
+                row |= _published(done[0], line, published)
+        if lines and done:
+            row |= _difference(row, lines[0], accuracies)
+        lines.append(row)
+    ours = ["accuracy", "accuracy_ci95", "difference", "difference_ci95"]
+    theirs = ["published", "published_ci95", "published_difference", "published_source", "printed"]
+    columns = ["row", "learner", "runs", *ours, *theirs, *COSTS, "marks", "remarks"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def ablation_table(found: pd.DataFrame, title: str, source: str) -> pd.DataFrame:
+    """The `ablation_numbers` as text: a frame for `zoo.reports.formats.table`.
+
+    Args:
+        found: as `ablation_numbers` returns it.
+        title: what the caption begins with.
+        source: where the published numbers, or the rows, are from.
+    """
+    firsts = [runs[0] for runs in found["runs"] if runs]
+    common = usual(firsts)
+    on = _hardware(firsts)
+    notes: dict[str, str] = {}
+    rows: list[list[str]] = []
+    for line in runs_of(found):
+        marks = list(line["marks"])
+        if line["runs"]:
+            run = line["runs"][0]
+            marks += departures(Cell(line["runs"], ""), common)
+            marks += [f"measured on {own}" for own in [_hardware([run])] if own != on]
+        theirs = NONE
+        if not pd.isna(line["printed"]):
+            theirs = line["printed"] + marked(line["remarks"], notes)
+        rows.append(
+            [
+                line["row"] + marked(marks, notes),
+                _points(line["accuracy"], line["accuracy_ci95"]),
+                _points(line["difference"], line["difference_ci95"], sign="+"),
+                theirs,
+                _points(line["published_difference"], sign="+"),
+                _count(line["learned_parameters"], ","),
+                _count(line["update_seconds"], ".3g"),
+                _count(line["update_memory"] / 1e6, ",.0f"),
+            ]
+        )
+    mixed = any(protocol(run).items() - common.items() for run in firsts)
+    words = [
+        f"accuracy in %, {phrases(common)}" + ("; departures are marked." if mixed else "."),
+        f"Differences are to {found['row'].iloc[0]}, paired over the test episodes.",
+        f"Seconds are of an update and its episodes, MB what updates take at most, on {on}.",
+        CLAIM,
+    ]
+    frame = pd.DataFrame(rows, columns=ABLATION_COLUMNS)
+    frame.attrs = {
+        "title": f"{title} ({source})",
+        "caption": " ".join(words) if firsts else "no runs.",
+        "notes": [(mark, text) for text, mark in notes.items()],
+    }
+    return frame
+
+
+def ablation_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
+    """The `ablation_numbers`, one a line; a row that was not measured has one line without a number."""
+    lines = []
+    for row in runs_of(found):
+        first = row["runs"][0] if row["runs"] else {}
+        about = {"row": row["row"], "learner": row["learner"]}
+        about |= {name: first.get(name) for name in SAME_IN_ALL_ROWS}
+        about["seeds"] = " ".join(str(run["seed"]) for run in row["runs"])
+        runs = " ".join(run["run"] for run in row["runs"])
+        metrics = [m for m in ("accuracy", "difference", *COSTS) if not pd.isna(row[m])]
+        for metric in metrics or [""]:
+            line = {**about, "metric": metric, "value": row.get(metric)}
+            line |= {"ci95": row.get(f"{metric}_ci95"), "runs": runs}
+            if metric in ("accuracy", "difference"):
+                name = {"accuracy": "published", "difference": "published_difference"}[metric]
+                line |= {"published": row[name], "published_ci95": row.get(f"{name}_ci95")}
+                line["published_source"] = row["published_source"]
+            lines.append(line)
+    theirs = ["published", "published_ci95", "published_source"]
+    columns = [
+        "row",
+        "learner",
+        *SAME_IN_ALL_ROWS,
+        "seeds",
+        "metric",
+        "value",
+        "ci95",
+        *theirs,
+        "runs",
+    ]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _chosen(line: pd.DataFrame, records: Mapping[str, RecordRow]) -> tuple[pd.DataFrame, list[str]]:
+    """The lines of the learner that is best on validation, and what is said of the choice."""
+    tried = [lines for _, lines in line.groupby("learner", sort=False)]
+    if len(tried) == 1:
+        return tried[0], []
+    scores = [_validated(lines["run"], records) for lines in tried]
+    said = [dict(lines["own"].iloc[0]) for lines in tried]
+    names = [
+        paper.format_overrides({k: v for k, v in own.items() if any(o.get(k) != v for o in said)})
+        or "as it is"
+        for own in said
+    ]
+    if all(pd.isna(score) for score in scores):
+        return tried[0].assign(run=None, note="none of them was validated"), []
+    best = max(range(len(tried)), key=lambda i: -1 if pd.isna(scores[i]) else scores[i])
+    texts = [
+        f"{name} {'not measured' if pd.isna(score) else format(100 * score, '.2f')}"
+        for name, score in zip(names, scores, strict=True)
+    ]
+    text = f"{names[best]}, the best of {len(tried)} on validation: {', '.join(texts)}"
+    return tried[best], [text]
+
+
+def _validated(names: pd.Series, records: Mapping[str, RecordRow]) -> float:
+    """The mean over seeds of the validation by which their tested weights were chosen."""
+    found = []
+    for name in names:
+        run = records.get(name)
+        if run is None or run["status"] != "done" or not isinstance(run["validation"], list):
+            return float("nan")
+        found += [value for update, value in run["validation"] if update == run["tested_update"]]
+    return sum(found) / len(found) if len(found) == len(names) else float("nan")
+
+
+def _mean(runs: list[RecordRow], accuracies: Mapping[str, pd.Series]) -> pd.Series:
+    """Of each episode, over runs."""
+    columns = [accuracies[run["run"]] for run in runs]
+    return pd.concat(columns, axis=1, join="inner").mean(axis=1)
+
+
+def _difference(
+    row: dict[str, Any], first: dict[str, Any], accuracies: Mapping[str, pd.Series]
+) -> dict[str, Any]:
+    """Ours, over the seeds of both and paired; and that of the published numbers."""
+    seeds = {run["seed"] for run in row["runs"]} & {run["seed"] for run in first["runs"]}
+    pair = [[run for run in each["runs"] if run["seed"] in seeds] for each in (row, first)]
+    if not seeds:
+        row["marks"].append(f"no difference: {first['row']} was not measured")
+        return {}
+    if len({run["episodes_fingerprint"] for runs in pair for run in runs}) > 1:
+        row["marks"].append(f"no difference: other test episodes than {first['row']}")
+        return {}
+    if len(seeds) < len(row["runs"]):
+        row["marks"].append(f"difference of seeds {', '.join(map(str, sorted(seeds)))} alone")
+    difference, ci95 = paired_difference(*(_mean(runs, accuracies) for runs in pair))
+    found = {"difference": difference, "difference_ci95": ci95}
+    if not any(pd.isna(each.get("published")) for each in (row, first)):
+        found["published_difference"] = round(row["published"] - first["published"], 9)
+    return found
+
+
+def _published(run: RecordRow, line: pd.DataFrame, published: pd.DataFrame) -> dict[str, Any]:
+    """The published number of a row that names one learner, whatever all rows were given."""
+    if line["learner"].nunique() > 1:
+        return {}
+    found = paper.match({**run, "variant": line["own"].iloc[0]}, published)
+    if found is None:
+        return {}
+    return {
+        "published": round(found["value"] / 100, 9),
+        "published_ci95": round(found["ci95"] / 100, 9),
+        "published_source": found["source"],
+        "printed": found["printed"],
+        "remarks": paper.remarks(found, run),
+    }
+
+
+def _costs(runs: list[RecordRow]) -> dict[str, float]:
+    """Parameters; seconds of an update, the mean over seeds; memory, the largest."""
+    frame = pd.DataFrame(runs)
+    seconds = frame["update_seconds"].astype(float) / frame["updates"].astype(float)
+    return {
+        "learned_parameters": frame["learned_parameters"].astype(float).iloc[0],
+        "update_seconds": seconds.where(frame["updates"].astype(float) > 0).mean(),
+        "update_memory": frame["update_memory"].astype(float).max(),
+    }
+
+
+def _hardware(runs: list[RecordRow]) -> str:
+    """What most of these were made on."""
+    names = [run["device_name"] or run["device"] or "a machine not named" for run in runs]
+    threads = [
+        "" if pd.isna(run["threads"]) or run["device"] != "cpu"
+        else paper.counted(run["threads"], "thread", "threads")
+        for run in runs
+    ]  # fmt: skip
+    said = [", ".join(filter(None, pair)) for pair in zip(names, threads, strict=True)]
+    return max(said, key=said.count) if said else ""
+
+
+def _points(value: float, ci95: float = float("nan"), sign: str = "-") -> str:
+    if pd.isna(value):
+        return NONE
+    text = format(100 * value, f"{sign}.2f")
+    return text if pd.isna(ci95) else f"{text} ± {100 * ci95:.2f}"
+
+
+def _count(value: float, form: str) -> str:
+    return NONE if pd.isna(value) else format(int(value) if form == "," else value, form)

@@ -1,0 +1,285 @@
+"""The table of a paper: its published cells, and ours beside them where something was run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from zoo.reports.formats.table import NONE, marked
+from zoo.reports.published import LENGTH, remarks
+from zoo.reports.statistics import crossed_interval
+from zoo.reports.tables.cells import (
+    Cell,
+    RecordRow,
+    alike,
+    departures,
+    failures,
+    phrases,
+    runs_of,
+    usual,
+)
+from zoo.reports.tables.comparison import CLAIM, NAME, SHARE, metric_of, shares
+
+AXES = ("benchmark_key", "way", "shot", "metric")  # columns of published.csv that a column names
+BUDGETS = ("paper", "quick", "smoke")  # whose runs are shown, the first that there is
+OURS, ONLY = "ours", "published only: we have no such learner"
+SEVERAL = "± of several seeds is for a new seed and new test episodes."
+
+
+def pick_published(published: pd.DataFrame, selectors: Mapping[str, Any]) -> list[int]:
+    """The rows of published.csv, by position, that have all these values; of a list any one.
+
+    Raises:
+        ValueError: a selector is no column.
+    """
+    fits = pd.Series(True, index=published.index)
+    for name, wanted in selectors.items():
+        if name not in published:
+            raise ValueError(f"no column {name!r} in published.csv")
+        values = wanted if isinstance(wanted, list) else [wanted]
+        fits &= published[name].astype(str).isin([str(value) for value in values])
+    return [at for at, fit in enumerate(fits) if fit]
+
+
+def selectors(column: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Of the cell of this row and column; None where the row says that it is not printed there.
+
+    A row that names a benchmark, a way, a shot or a metric is printed in the columns of those.
+
+    Args:
+        column: its selectors.
+        row: likewise.
+    """
+    for name in AXES:
+        wanted = row.get(name)
+        values = wanted if isinstance(wanted, list) else [wanted]
+        if wanted is not None and name in column and str(column[name]) not in map(str, values):
+            return None
+    return {**column, **row, **{name: column[name] for name in AXES if name in column}}
+
+
+def fitting_runs(planned: pd.DataFrame, measured: pd.DataFrame) -> list[list[RecordRow]]:
+    """For each line of `planned` the records that fit it, the best trained first.
+
+    A record fits that has its learner, benchmark, way, shot, paper terms, and, of one of the
+    budgets, its settings, but for how long it trains. One without an update does not.
+
+    Args:
+        planned: one line a cell. Columns: `row`, `column`, `learner` (None: published only),
+            `benchmark`, `way`, `shot`, `metric`, `settings`, by budget, and `published`, the
+            position of the cell in published.csv, or None.
+        measured: as `records.load` returns it.
+    """
+    by_key: dict[tuple[Any, ...], list[RecordRow]] = {}
+    for run in runs_of(measured):
+        if run["terms"] == "paper" and run["variant"].get("updates") != 0:
+            by_key.setdefault(_key(run), []).append(run)
+    return [
+        sorted(
+            (
+                run
+                for run in by_key.get(_key(line), [])
+                if run["budget"] in line["settings"]
+                and _but_length(run["settings"]) == _but_length(line["settings"][run["budget"]])
+            ),
+            key=_rank,
+        )
+        for line in runs_of(planned)
+    ]
+
+
+def best_runs(runs: list[RecordRow]) -> tuple[list[RecordRow], list[str]]:
+    """The seeds of those trained best, and what must be said of the better ones that failed.
+
+    Args:
+        runs: a cell's, as `fitting_runs` sorts them.
+    """
+
+    def like(a: RecordRow, b: RecordRow) -> bool:
+        return a["budget"] == b["budget"] and alike(a, b)
+
+    groups: list[list[RecordRow]] = []
+    for run in runs:
+        group = next((g for g in groups if like(g[0], run)), None)
+        if group is None:
+            groups.append([run])
+        elif run["seed"] not in [other["seed"] for other in group]:
+            group.append(run)
+    chosen = next((g for g in groups if g[0]["status"] == "done"), groups[0] if groups else [])
+    marks = [
+        f"{group[0]['budget']} budget, {text}"
+        for group in groups[: groups.index(chosen) if chosen else 0]
+        for text in failures(group)
+    ]
+    return chosen, marks
+
+
+def paper_numbers(
+    planned: pd.DataFrame,
+    runs: list[list[RecordRow]],
+    values: Mapping[str, pd.DataFrame],
+    published: pd.DataFrame,
+) -> pd.DataFrame:
+    """Each cell's published number and ours.
+
+    Args:
+        planned: as for `fitting_runs`.
+        runs: of each of its lines, as `fitting_runs` returns them.
+        values: by run what each test episode gave, of cells with several seeds.
+        published: as `published.published` returns it.
+
+    Returns:
+        One line a cell: `row`, `column`, `learner`, `benchmark`, `metric`, `runs`, the finished
+        ones; `ours`, raw, with the half-width of its 95 % interval (`ours_ci95`); `printed`, and
+        `published` with `published_ci95`, an accuracy as a fraction of 1; `source`; for footnotes
+        `marks` of ours and `remarks` of the published one. nan or "" where there is none.
+    """
+    lines = []
+    for line, fit in zip(runs_of(planned), runs, strict=True):
+        chosen, marks = best_runs(fit)
+        row = {name: line[name] for name in ("row", "column", "learner", "benchmark", "metric")}
+        row |= {"printed": "", "source": "", "remarks": []}
+        if line["published"] is not None:
+            row |= _published(published.iloc[int(line["published"])], chosen)
+        if chosen:
+            row |= {**_ours(chosen, line, values), "metric": line["metric"]}
+        row["runs"] = [run for run in chosen if run["status"] == "done"]
+        row["marks"] = row.get("marks", []) + failures(chosen) + marks
+        lines.append(row)
+    both = [f"{name}{end}" for name in (OURS, "published") for end in ("", "_ci95")]
+    columns = ["row", "column", "learner", "benchmark", "metric", "runs", *both]
+    return pd.DataFrame(lines, columns=[*columns, "printed", "source", "marks", "remarks"])
+
+
+def paper_table(
+    found: pd.DataFrame, title: str, caption: str, notes: Mapping[str, str]
+) -> pd.DataFrame:
+    """The `paper_numbers` as text: a frame for `zoo.reports.formats.table`.
+
+    Args:
+        found: as `paper_numbers` returns it.
+        title: of the table.
+        caption: what is said of it first.
+        notes: what is to be said of a row, by its label.
+    """
+    on: dict[str, list[RecordRow]] = {}
+    for line in runs_of(found):
+        on.setdefault(line["benchmark"], []).extend(line["runs"][:1])
+    common = {benchmark: usual(runs) for benchmark, runs in on.items() if runs}
+    marks: dict[str, str] = {}
+    rows = []
+    for key, cells in found.groupby("row", sort=False):
+        label, lines = str(key), runs_of(cells)
+        printed = [line["remarks"] for line in lines if line["printed"]]
+        of_all = [text for text in (printed or [[]])[0] if all(text in said for said in printed)]
+        of_all = of_all if len(printed) > 1 else []
+        alone = [ONLY] if cells["learner"].isna().all() else []
+        own = [notes[label]] if label in notes else alone
+        row = {NAME: label + marked([*own, *of_all], marks)}
+        for line in lines:
+            theirs = [text for text in line["remarks"] if text not in of_all]
+            row[line["column"]] = (line["printed"] or NONE) + marked(theirs, marks)
+            ours = list(line["marks"])
+            if line["runs"]:
+                ours = departures(Cell(line["runs"], ""), common[line["benchmark"]]) + ours
+            row[f"{line['column']}, {OURS}"] = _text(line) + marked(ours, marks)
+        row[SHARE] = shares([run for line in lines for run in line["runs"][:1]] or [None])
+        rows.append(row)
+    frame = pd.DataFrame(rows).pipe(_alone)
+    words = [f"on {name}: {phrases(said)}" for name, said in common.items()]
+    text = f"Ours {'; '.join(words)}. {CLAIM}" if words else "Nothing of ours was run yet."
+    several = [SEVERAL] if any(len(runs) > 1 for runs in found["runs"]) else []
+    frame.attrs = {
+        "title": title,
+        "caption": " ".join([caption, text, *several]),
+        "notes": [(mark, text) for text, mark in marks.items()],
+    }
+    return frame
+
+
+def paper_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
+    """The `paper_numbers`, one a row; a published accuracy as a fraction of 1, too."""
+    lines: list[dict[str, Any]] = []
+    for row in runs_of(found):
+        same = {name: row[name] for name in ("row", "column", "learner", "benchmark", "metric")}
+        for what in ("published", OURS):
+            if not pd.isna(row[what]):
+                line = {**same, "what": what, "value": row[what], "ci95": row[f"{what}_ci95"]}
+                own = what == OURS
+                line["source"] = "" if own else row["source"]
+                line["seeds"] = " ".join(str(run["seed"]) for run in row["runs"]) if own else ""
+                line["runs"] = " ".join(run["run"] for run in row["runs"]) if own else ""
+                lines.append(line)
+    columns = ["row", "column", "learner", "benchmark", "metric", "what", "value", "ci95"]
+    return pd.DataFrame(lines, columns=[*columns, "source", "seeds", "runs"])
+
+
+def _key(run: RecordRow) -> tuple[Any, ...]:
+    numbers = tuple(None if pd.isna(run[name]) else int(run[name]) for name in ("way", "shot"))
+    return (run["learner"], run["benchmark"], *numbers)
+
+
+def _but_length(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in LENGTH}
+
+
+def _rank(run: RecordRow) -> tuple[Any, ...]:
+    """Where a run stands: by budget and length, then the finished ones, by seed."""
+    longest = -(run["settings"].get("updates") or 0)
+    rest = (run["status"] != "done", run["seed"], run["run"])
+    return (BUDGETS.index(run["budget"]), longest, *rest)
+
+
+def _published(row: pd.Series, runs: list[RecordRow]) -> dict[str, Any]:
+    """The published cell, beside these runs if there are any."""
+    unit = 100 if row["metric"].partition("@")[0] == "accuracy" else 1
+    return {
+        "published": round(row["value"] / unit, 9),
+        "published_ci95": round(row["ci95"] / unit, 9),
+        "metric": row["metric"],
+        "printed": row["printed"],
+        "source": row["source"],
+        "remarks": remarks(row, runs[0] if runs else None),
+    }
+
+
+def _ours(
+    runs: list[RecordRow], line: RecordRow, values: Mapping[str, pd.DataFrame]
+) -> dict[str, Any]:
+    """Our number of these seeds, where one is finished, for this line of `planned`."""
+    metric, done = line["metric"], [run for run in runs if run["status"] == "done"]
+    if not done:
+        return {}
+    if pd.isna(done[0].get(metric)):
+        return {"marks": [f"measured without {metric}"]}
+    run, marks = done[0], []
+    length = run["settings"]["updates"]
+    if length != (usually := line["settings"][run["budget"]]["updates"]):
+        marks.append(f"trained for {length:,} updates, not the {usually:,} of its budget")
+    mean, ci95 = run[metric], run[f"{metric}_ci95"]
+    if len(done) > 1:
+        seeds = ", ".join(str(each["seed"]) for each in done)
+        marks.append(f"mean of seeds {seeds}")
+        mean, ci95 = float(pd.Series([each[metric] for each in done]).mean()), float("nan")
+        if all(each["run"] in values for each in done):
+            episodes = {each["seed"]: values[each["run"]][metric] for each in done}
+            mean, ci95 = crossed_interval(pd.DataFrame(episodes).dropna().T.to_numpy())
+        else:
+            marks.append("no interval: what each episode gave is missing")
+    return {OURS: mean, f"{OURS}_ci95": ci95, "marks": marks}
+
+
+def _text(line: RecordRow) -> str:
+    """Our cell."""
+    if pd.isna(line[OURS]):
+        return "failed" if line["marks"] and not line["runs"] else NONE
+    _, unit, form = metric_of(line["metric"])
+    text, ci95 = format(unit * line[OURS], form), line[f"{OURS}_ci95"]
+    return text if pd.isna(ci95) else f"{text} ± {unit * ci95:{form}}"
+
+
+def _alone(frame: pd.DataFrame) -> pd.DataFrame:
+    """A column that nobody printed is left out, and ours beside it gets the whole head."""
+    empty = [name for name in frame if f"{name}, {OURS}" in frame and (frame[name] == NONE).all()]
+    heads = {f"{name}, {OURS}": f"{name} {OURS}" for name in empty}
+    return frame.drop(columns=empty).rename(columns=heads)

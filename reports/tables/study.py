@@ -1,0 +1,181 @@
+"""The table and the figure of a study: learners beside others, pair by pair."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from zoo.reports.formats.table import NONE, marked
+from zoo.reports.published import counted
+from zoo.reports.statistics import crossed_interval
+from zoo.reports.tables.cells import RecordRow, doubts, failures, runs_of
+from zoo.reports.tables.comparison import METRICS
+
+SIDES = ("first", "second")
+FAR = 50  # times what three in four intervals are below, from where one is off a figure's scale
+HUGE = 1e5  # an error from where it is written with its power of ten
+INTERVAL = {
+    False: "± is the 95 % interval over test episodes: a claim about these trained weights.",
+    True: "± is the 95 % interval for a new seed and new test episodes; of a single seed over test "
+    "episodes alone.",
+}
+
+
+def study_numbers(
+    planned: pd.DataFrame, measured: pd.DataFrame, values: Mapping[str, pd.Series]
+) -> pd.DataFrame:
+    """Each pair on each kind of tasks: both means, and their paired difference.
+
+    Args:
+        planned: one line a run. Columns: `tasks`, `pair`, `side` (first or second), `seed`, `run`,
+            `note`, why it has none.
+        measured: as `records.load` returns it.
+        values: by run, of each test episode: accuracy, or in regression the squared error.
+
+    Returns:
+        One line for each of tasks and pair: `metric`; `first`, `second` and `difference`, raw, with
+        half-widths of 95 % intervals (`_ci95`); `seeds`, that both have; `marks`, for footnotes;
+        `runs`. nan where there is none.
+    """
+    records = {run["run"]: run for run in runs_of(measured)}
+    lines = []
+    for (tasks, pair), line in planned.groupby(["tasks", "pair"], sort=False):
+        names = {side: dict(part[["seed", "run"]].values) for side, part in line.groupby("side")}
+        runs = [records[name] for name in line["run"] if name in records]
+        marks = list(dict.fromkeys(run["remark"] for run in runs if isinstance(run["remark"], str)))
+        marks += list(dict.fromkeys(text for run in runs for text in doubts(run)))
+        marks += failures(runs) + list(dict.fromkeys(line["note"].dropna()))
+        done = {s: {k for k, run in names.get(s, {}).items() if run in values} for s in SIDES}
+        seeds = sorted(done["first"] & done["second"])
+        tested = [run for run in runs if run["run"] in values]
+        proofs = {(run["episodes_fingerprint"], run["data_fingerprint"]) for run in tested}
+        if len(proofs) > 1 and seeds:
+            marks.append("not compared: other test episodes or data")
+            seeds = []
+        row: dict[str, Any] = {"tasks": tasks, "pair": pair, "seeds": seeds, "marks": marks}
+        if seeds:
+            a, b = (pd.DataFrame({k: values[names[s][k]] for k in seeds}).dropna().T for s in SIDES)
+            shared = a.columns.intersection(b.columns)
+            parts = {"first": a[shared], "second": b[shared], "difference": b[shared] - a[shared]}
+            for name, part in parts.items():
+                row[name], row[f"{name}_ci95"] = crossed_interval(part.to_numpy())
+            row["metric"] = "mse" if pd.isna(runs[0].get("accuracy")) else "accuracy"
+            row["runs"] = [names[s][k] for s in SIDES for k in seeds]
+            whole = line["seed"].nunique()
+            if len(seeds) < whole:
+                marks.append(f"of {counted(len(seeds), 'seed', 'seeds')}, not {whole}")
+        elif not marks:
+            marks.append("not measured")
+        lines.append(row)
+    ours = [f"{name}{end}" for name in (*SIDES, "difference") for end in ("", "_ci95")]
+    return pd.DataFrame(lines, columns=["tasks", "pair", "metric", *ours, "seeds", "marks", "runs"])
+
+
+def study_table(found: pd.DataFrame, title: str, heads: Sequence[str]) -> pd.DataFrame:
+    """The `study_numbers` as text: a frame for `zoo.reports.formats.table`.
+
+    Args:
+        found: as `study_numbers` returns it.
+        title: what the caption begins with.
+        heads: how the first and the second of a pair are called.
+    """
+    notes: dict[str, str] = {}
+    rows = [
+        [
+            line["tasks"],
+            line["pair"] + marked(line["marks"], notes),
+            _cell(line, "first"),
+            _cell(line, "second"),
+            _cell(line, "difference", "+"),
+        ]
+        for line in runs_of(found)
+    ]
+    metrics = [METRICS[name].name for name in dict.fromkeys(found["metric"].dropna())]
+    seeds = max((len(of) for of in found["seeds"]), default=0)
+    words = [f"{'; '.join(metrics) or 'no runs'}."]
+    if seeds:
+        few = min(len(of) for of in found["seeds"] if len(of)) < seeds
+        each = (
+            f"up to {counted(seeds, 'seed', 'seeds')}"
+            if few
+            else (f"{counted(seeds, 'seed', 'seeds')} each")
+        )
+        words.append(f"{each[0].upper()}{each[1:]}; {INTERVAL[seeds > 1]}")
+        words.append("Differences are paired over seeds and test episodes.")
+    frame = pd.DataFrame(rows, columns=["tasks", "learner", *heads, "difference"])
+    frame.attrs = {
+        "title": title,
+        "caption": " ".join(words),
+        "notes": [(mark, text) for text, mark in notes.items()],
+    }
+    return frame
+
+
+def study_figure(found: pd.DataFrame, title: str) -> Figure:
+    """The differences with their intervals, a panel for each metric."""
+    shown = found.dropna(subset=["difference"])
+    metrics = list(dict.fromkeys(shown["metric"])) or ["accuracy"]
+    drawing = Figure(figsize=(3.6 * len(metrics), 3.0), layout="constrained", dpi=150)
+    pairs = list(dict.fromkeys(shown["pair"]))
+    for at, metric in enumerate(metrics):
+        axes, part = drawing.add_subplot(1, len(metrics), at + 1), shown[shown["metric"] == metric]
+        tasks, unit = list(dict.fromkeys(part["tasks"])), METRICS[metric].unit
+        axes.axhline(0, color="0.6", linewidth=0.8)
+        for number, pair in enumerate(pairs):
+            own = part[part["pair"] == pair]
+            shift = 0.12 * (number - (len(pairs) - 1) / 2)
+            places = np.array([tasks.index(name) for name in own["tasks"]], dtype=float) + shift
+            axes.errorbar(
+                places, unit * own["difference"], unit * own["difference_ci95"],
+                fmt="osD^v"[number % 5], markersize=4, capsize=2, linewidth=1, label=pair,
+                color=f"C{number}",
+            )  # fmt: skip
+        reach = part["difference"].abs() + part["difference_ci95"].fillna(0)
+        far = reach > FAR * reach.quantile(0.75, "lower")
+        if far.any():  # so that one does not hide the others
+            top = 1.15 * unit * reach[~far].max()
+            axes.set_ylim(-top, top)
+            for _, line in part[far].iterrows():
+                number, up = pairs.index(line["pair"]), line["difference"] > 0
+                place = tasks.index(line["tasks"]) + 0.12 * (number - (len(pairs) - 1) / 2)
+                axes.annotate(
+                    "off the scale", (place, top if up else -top), (0, -4 if up else 4),
+                    textcoords="offset points", fontsize=6, rotation=90, ha="center",
+                    va="top" if up else "bottom", color=f"C{number}",
+                )  # fmt: skip
+        axes.set_xticks(range(len(tasks)), tasks, rotation=20, ha="right", fontsize=7)
+        axes.tick_params(axis="y", labelsize=7)
+        points = "points of accuracy" if metric == "accuracy" else "squared error, less is better"
+        axes.set_ylabel(f"difference, {points}", fontsize=7)
+        if len(pairs) > 1:
+            axes.legend(fontsize=6, frameon=False)
+    drawing.suptitle(textwrap.fill(title, 50 * len(metrics)), fontsize=8)
+    return drawing
+
+
+def study_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
+    """The `study_numbers`, one a line."""
+    lines = [
+        {
+            "tasks": row["tasks"], "pair": row["pair"], "metric": row["metric"], "what": what,
+            "value": row[what], "ci95": row[f"{what}_ci95"],
+            "seeds": " ".join(map(str, row["seeds"])), "runs": " ".join(row["runs"]),
+        }
+        for row in runs_of(found[found["metric"].notna()])
+        for what in (*SIDES, "difference")
+    ]  # fmt: skip
+    columns = ["tasks", "pair", "metric", "what", "value", "ci95", "seeds", "runs"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _cell(line: RecordRow, name: str, sign: str = "-") -> str:
+    if pd.isna(line[name]):
+        return NONE
+    _, unit, form = METRICS[line["metric"]]
+    form = form if unit * abs(line[name]) < HUGE else ".1e"
+    text = format(unit * line[name], sign + form)
+    ci95 = line[f"{name}_ci95"]
+    return text if pd.isna(ci95) else f"{text} ± {unit * ci95:{form}}"

@@ -1,0 +1,217 @@
+"""The table and the figure of a sweep: accuracy over shots and over ways, from one training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from zoo.reports.figures.comparison import style
+from zoo.reports.formats.table import NONE, marked
+from zoo.reports.published import counted
+from zoo.reports.statistics import crossed_interval
+from zoo.reports.tables.cells import (
+    Cell,
+    RecordRow,
+    departures,
+    failures,
+    phrases,
+    protocol,
+    runs_of,
+    usual,
+)
+from zoo.reports.tables.comparison import METRICS
+from zoo.reports.tables.study import INTERVAL
+
+STALE = "of other weights than its run has now: delete the record, and it is tested anew"
+APART, SPREAD = 1.025, 1.12  # factors between places: of neighbours, of first and last at most
+
+
+def sweep_numbers(
+    planned: pd.DataFrame, measured: pd.DataFrame, accuracies: Mapping[str, pd.Series]
+) -> pd.DataFrame:
+    """What was measured at each way and shot; of several seeds the mean.
+
+    Args:
+        planned: one line a test. Columns: `learner`, its label; `way`, `shot`, `seed`; `run`, the
+            name of the record; `trained`, that of the run whose weights are tested; `note`, why
+            there is no record.
+        measured: as `records.load` returns it, the runs whose weights are tested included.
+        accuracies: by record, of each test episode.
+
+    Returns:
+        One line for each learner, way and shot: `accuracy` as a fraction of 1, half-width of its
+        95 % interval `accuracy_ci95`, nan where there is none; `runs`, the records by seed;
+        `marks`, for footnotes.
+    """
+    records = {run["run"]: run for run in runs_of(measured)}
+    lines: list[dict[str, Any]] = []
+    for (learner, way, shot), line in planned.groupby(["learner", "way", "shot"], sort=False):
+        there, own, marks = [], [], []
+        for name, trained in zip(line["run"], line["trained"], strict=True):
+            both = [records[n] for n in (name, trained) if n in records]
+            there += both[:1]
+            own += [run for run in both[:1] if run["run"] == name]
+            marks += [STALE] * (len({str(run["validation"]) for run in both}) > 1)
+        done = [run for run in own if run["run"] in accuracies]
+        marks = [*failures(there), *dict.fromkeys([*line["note"].dropna(), *marks])]
+        row = {"learner": learner, "way": way, "shot": shot, "runs": done, "marks": marks}
+        if done:
+            values = pd.concat([accuracies[run["run"]] for run in done], axis=1, join="inner")
+            row["accuracy"], row["accuracy_ci95"] = crossed_interval(values.to_numpy().T)
+            if len(done) < len(line):
+                marks.append(f"of {counted(len(done), 'seed', 'seeds')}, not {len(line)}")
+        elif not marks:
+            marks.append("measured without accuracy" if own else "not run")
+        lines.append(row)
+    columns = ["learner", "way", "shot", "accuracy", "accuracy_ci95", "runs", "marks"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def sweep_table(found: pd.DataFrame, title: str, way: int, shot: int) -> pd.DataFrame:
+    """The `sweep_numbers` as text: a frame for `zoo.reports.formats.table`.
+
+    Args:
+        found: as `sweep_numbers` returns it.
+        title: of the benchmark.
+        way: that the learners were validated at.
+        shot: likewise.
+    """
+    notes: dict[str, str] = {}
+    shapes = sorted(
+        set(zip(found["way"], found["shot"], strict=True)), key=lambda at: (at[0] != way, *at)
+    )
+    firsts: dict[str, RecordRow] = {}
+    for line in runs_of(found):
+        if line["runs"]:
+            firsts.setdefault(line["learner"], line["runs"][0])
+    common = usual(list(firsts.values()))
+    metric = METRICS["accuracy"]
+    rows = []
+    for name, lines in found.groupby("learner", sort=False):
+        learner = str(name)
+        about: list[str] = []
+        if learner in firsts:
+            about = departures(Cell([firsts[learner]], ""), common)
+            about += _trained(firsts[learner], way, shot)
+        row = {"learner": learner + marked(about, notes)}
+        cells = {(line["way"], line["shot"]): line for line in runs_of(lines)}
+        for n, k in shapes:
+            line, text = cells[n, k], NONE
+            if not pd.isna(line["accuracy"]):
+                text = format(metric.unit * line["accuracy"], metric.form)
+                if not pd.isna(line["accuracy_ci95"]):
+                    text += f" ± {metric.unit * line['accuracy_ci95']:{metric.form}}"
+            row[f"{n}-way {k}-shot"] = text + marked(line["marks"], notes)
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    mixed = any(protocol(run).items() - common.items() for run in firsts.values())
+    seeds = max((len(runs) for runs in found["runs"]), default=0)
+    words = [
+        f"{metric.name}, {phrases(common)}" + ("; departures are marked." if mixed else "."),
+        f"Each learner was trained {'once' if seeds == 1 else f'with {seeds} seeds'}, its weights "
+        f"chosen by {way}-way {shot}-shot validation, and tested as they are at every way and "
+        "shot; chance is 100/N % at N ways.",
+        INTERVAL[seeds > 1],
+    ]
+    frame.attrs = {
+        "title": f"{title} over shots and ways",
+        "caption": " ".join(words) if firsts else "no runs.",
+        "notes": [(mark, text) for text, mark in notes.items()],
+    }
+    return frame
+
+
+def sweep_figure(found: pd.DataFrame, title: str, way: int, shot: int) -> Figure:
+    """Accuracy against shot at one way, and against way at one shot, with intervals and chance.
+
+    Two columns wide: 7 inches.
+
+    Args:
+        found: as `sweep_numbers` returns it.
+        title: of the benchmark.
+        way: of the left panel.
+        shot: of the right one.
+    """
+    shown = found.dropna(subset=["accuracy"])
+    learners = list(dict.fromkeys(shown["learner"]))
+    rows = -(-(len(learners) + 1) // 4)
+    drawing = Figure(figsize=(7, 2.7 + 0.17 * rows), layout="constrained", dpi=200)
+    left, right = drawing.subplots(1, 2, sharey=True)
+    _panel(left, shown[shown["way"] == way], "shot", learners)
+    _panel(right, shown[shown["shot"] == shot], "way", learners)
+    left.set_title(f"{title}, {way}-way", fontsize=8)
+    right.set_title(f"{title}, {shot}-shot", fontsize=8)
+    left.set_xlabel("shot: support images a class", fontsize=8)
+    right.set_xlabel("way: classes of an episode", fontsize=8)
+    left.set_ylabel(METRICS["accuracy"].name, fontsize=8)
+    handles = {name: handle for axes in (left, right) for handle, name in _legend(axes)}
+    handles = {name: handles[name] for name in (*learners, "chance") if name in handles}
+    drawing.legend(
+        handles.values(), handles, loc="outside lower center", ncols=4, fontsize=7, frameon=False
+    )
+    return drawing
+
+
+def sweep_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
+    """The `sweep_numbers`, one a line; where nothing was measured, the line has a note."""
+    lines = []
+    for row in runs_of(found):
+        first = row["runs"][0] if row["runs"] else {}
+        lines.append(
+            {
+                "learner": row["learner"],
+                **{name: first.get(name) for name in ("benchmark", "terms", "budget")},
+                "way": row["way"],
+                "shot": row["shot"],
+                "seeds": " ".join(str(run["seed"]) for run in row["runs"]),
+                "episodes": first.get("episodes"),
+                "metric": "accuracy" if row["runs"] else "",
+                "value": row["accuracy"],
+                "ci95": row["accuracy_ci95"],
+                "note": "; ".join(row["marks"]),
+                "runs": " ".join(run["run"] for run in row["runs"]),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _panel(axes: Axes, shown: pd.DataFrame, over: str, learners: list[str]) -> None:
+    """One curve a learner, in its colour and marker whatever the panel."""
+    places = sorted(shown[over].unique())
+    step = min(APART, SPREAD ** (1 / max(1, len(learners) - 1)))  # so that intervals can be seen
+    for number, learner in enumerate(learners):
+        own = shown[shown["learner"] == learner].sort_values(over)
+        if own.empty:
+            continue
+        apart = step ** (number - (len(learners) - 1) / 2)
+        axes.errorbar(
+            own[over].astype(float) * apart, 100 * own["accuracy"], 100 * own["accuracy_ci95"],
+            label=learner, markersize=3.5, linewidth=1, elinewidth=0.8, capsize=1.5,
+            **style(number)._asdict(),
+        )  # fmt: skip
+    if places:
+        axes.set_xscale("log")
+        axes.set_xticks(places, [str(place) for place in places])
+        axes.xaxis.set_minor_locator(NullLocator())
+        between = np.geomspace(places[0], places[-1])
+        chance = 100 / (between if over == "way" else np.full(50, shown["way"].iloc[0]))
+        axes.plot(between, chance, color="0.35", linestyle=":", linewidth=1, label="chance")
+    axes.tick_params(labelsize=7)
+    axes.grid(color="0.9", linewidth=0.5)
+    axes.set_axisbelow(True)
+
+
+def _legend(axes: Axes) -> list[tuple[Any, str]]:
+    return list(zip(*axes.get_legend_handles_labels(), strict=True))
+
+
+def _trained(run: RecordRow, way: int, shot: int) -> list[str]:
+    """What training episodes were, where they were not as those of validation."""
+    own = tuple(run["settings"].get(f"train_{part}") for part in ("way", "shot"))
+    if None in own or own == (way, shot) or not run["updates"]:
+        return []
+    return ["trained on {}-way {}-shot episodes".format(*own)]

@@ -1,0 +1,306 @@
+"""The forms of a table: LaTeX, HTML, Parquet."""
+
+import io
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+
+from zoo.commands.data import figure_bytes
+from zoo.reports.formats.html import to_html
+from zoo.reports.formats.latex import ACCENTS, KNOWN, escaped, to_latex
+from zoo.reports.formats.parquet import parquet_bytes
+from zoo.reports.formats.table import LETTERS, heads
+
+
+def table(**changes):
+    """Two columns with published ones, a mark, a bold cell, a missing one, an empty column."""
+    frame = pd.DataFrame(
+        [
+            ["ProtoNetᵃ", "97.01 ± 0.12", "98.8ᵇ⁽²⁷⁾", "–", "–", "12 %"],
+            ["New [a_b=1,c=2]", "–", "–", "50.00", "–", "<1 %"],
+        ],
+        columns=["learner", "1-shot", "1-shot, published", "5-shot", "5-shot, published", "share"],
+    )
+    frame.attrs = {
+        "title": "Omniglot & more",
+        "caption": "accuracy in %.",
+        "notes": [("ᵃ", "norm"), ("ᵇ", "split 1200/423"), ("⁽²⁷⁾", "<1 query")],
+        "bold": {(0, "1-shot")},
+    } | changes
+    return frame
+
+
+LATEX = r"""\documentclass{article}
+% made by: make table-omniglot
+\usepackage[a4paper,margin=2cm]{geometry}
+\usepackage{booktabs,adjustbox}
+\setlength{\parindent}{0pt}
+\pagestyle{empty}
+\begin{document}
+\textbf{Omniglot \& more}: accuracy in \%.
+
+\medskip
+% --- table: needs booktabs and adjustbox
+\begin{adjustbox}{max width=\linewidth,max totalheight=0.8\textheight,center}
+\begin{tabular}{lllll}
+\toprule
+ & \multicolumn{2}{c}{1-shot} &  &  \\
+\cmidrule(lr){2-3}
+learner & measured & published & 5-shot & share \\
+\midrule
+ProtoNet\textsuperscript{a} & \textbf{97.01 \ensuremath{\pm} 0.12} & 98.8\textsuperscript{b(27)} & \textendash{} & 12 \% \\
+New [a\_b=1,c=2] & \textendash{} & \textendash{} & 50.00 & \ensuremath{<}1 \% \\
+\bottomrule
+\end{tabular}
+\end{adjustbox}
+% --- end of the table
+
+\medskip
+% --- notes
+{\footnotesize\raggedright
+\textsuperscript{a}~norm\par
+\textsuperscript{b}~split 1200/423\par
+\textsuperscript{(27)}~\ensuremath{<}1 query\par
+}
+% --- end of the notes
+\end{document}
+"""  # noqa: E501
+
+
+def test_golden_latex():
+    assert to_latex(table(command="make\n table-omniglot")) == LATEX
+
+
+def test_columns_are_grouped_by_what_stands_before_the_comma():
+    own, measured, published, alone, _ = heads(table())
+    assert own == ("learner", "", "learner") and alone == ("5-shot", "", "5-shot")
+    assert measured == ("1-shot", "1-shot", "measured")
+    assert published == ("1-shot, published", "1-shot", "published")
+    only = table()[["learner", "1-shot, published"]]
+    assert heads(only)[1] == ("1-shot, published", "1-shot", "published")
+
+
+def test_a_wide_table_lies_across():
+    wide = table()
+    assert "landscape" not in to_latex(wide)
+    for number in range(8):
+        wide[f"{number}-shot"] = "97.01 ± 0.12"
+    assert "landscape" in to_latex(wide)
+
+
+@pytest.mark.parametrize("text", ["[2cm] odd", "*", "(lr)"])
+def test_no_cell_is_taken_for_an_option_of_the_line_before(text):
+    odd = table()
+    odd.iloc[0, 0] = odd.iloc[1, 0] = text
+    assert to_latex(odd).count(f"\n{{}}{text} & ") == 2
+
+
+def test_a_table_without_rows_is_its_caption():
+    empty = table()[:0]
+    empty.attrs = {"title": "None", "caption": "no runs.", "notes": []}
+    latex, page = to_latex(empty), to_html([empty])
+    assert "tabular" not in latex and "no runs." in latex
+    assert "<table" not in page and "no runs." in page
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (r"a&b%c$d#e_f{g}", r"a\&b\%c\$d\#e\_f\{g\}"),
+        ("~^\\", r"\textasciitilde{}\textasciicircum{}\textbackslash{}"),
+        ("θᵢ′ = λ·x²", r"\ensuremath{\theta}\textsubscript{i}\ensuremath{{}'} = "
+                      r"\ensuremath{\lambda}\ensuremath{\cdot}x\textsuperscript{2}"),
+        ("--results", "-{}-results"),  # two hyphens, not a dash
+        ("Munkhdalai, Łukasz, é ő ş", r"Munkhdalai, \L{}ukasz, \'{e} \H{o} \c{s}"),
+        ("e\u0301", r"\'{e}"),
+        ("±ᵃ", r"\ensuremath{\pm}\textsuperscript{a}"),
+        ("½…ﬁ", r"1\ensuremath{/}2...fi"),
+        ("漢 \x00\u200b", "? ??"),
+        ("two\n lines", "two lines"),
+    ],
+)  # fmt: skip
+def test_signs(text, said):
+    assert escaped(text) == said
+
+
+@given(st.text())
+@example("".join(map(chr, range(0x20, 0x3000))))
+def test_any_text_is_ascii_and_closed(text):
+    said = escaped(text)
+    assert said.isascii() and "\n" not in said
+    bare = said.replace(r"\textbackslash", "").replace(r"\{", "").replace(r"\}", "")
+    assert bare.count("{") == bare.count("}")
+    for sign in "&%$#_":
+        assert said.count(sign) == said.count(f"\\{sign}")
+
+
+def compiled(folder, text):
+    """The text of the PDF's log; fails where pdflatex does."""
+    (folder / "table.tex").write_text(text, encoding="ascii")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"],
+        cwd=folder, capture_output=True, text=True, errors="replace", check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (folder / "table.pdf").read_bytes().startswith(b"%PDF")
+    return done.stdout
+
+
+needs_latex = pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
+
+
+@needs_latex
+def test_it_compiles(tmp_path):
+    """Every sign that is known, and rows and cells that begin as options of a command would."""
+    accented = "".join(f"a{mark}i{mark} " for mark in ACCENTS)
+    signs = " ".join(KNOWN) + " " + accented + " ".join(LETTERS)
+    odd = table(title=signs, caption=" ".join(map(chr, range(0x20, 0x600))), command="a\x00é%\n}")
+    odd.iloc[0, 0] = "[2cm] odd"
+    odd.iloc[1, 0] = "*"
+    for number in range(20):
+        odd[f"{number}-way, [x]"] = ["97.01 ± 0.12ᵃ", "(lr) --- ?`"]
+    assert "Overfull" not in compiled(tmp_path, to_latex(odd))
+
+
+@needs_latex
+@pytest.mark.slow
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.text(min_size=1), min_size=4, max_size=4))
+def test_whatever_the_text_it_compiles(tmp_path_factory, texts):
+    odd = table(title=texts[0], notes=[("ᵃ", texts[1])], command=texts[2])
+    odd["x, " + texts[2]] = odd.iloc[:, 0] = texts[3]
+    compiled(tmp_path_factory.mktemp("latex"), to_latex(odd))
+
+
+HTML = """\
+<thead>
+<tr><th scope="col" rowspan="2">learner</th><th scope="colgroup" colspan="2">1-shot</th>\
+<th scope="col" rowspan="2">5-shot</th><th scope="col" rowspan="2">share</th></tr>
+<tr><th scope="col">measured</th><th scope="col">published</th></tr>
+</thead>
+<tbody>
+<tr><th scope="row">ProtoNet<sup><a href="#note-1-a" id="from-1-a">a</a></sup></th>\
+<td><strong>97.01 ± 0.12</strong></td>\
+<td>98.8<sup><a href="#note-1-b" id="from-1-b">b</a>\
+<a href="#note-1-27" id="from-1-27">27</a></sup></td><td>–</td><td>12 %</td></tr>
+<tr><th scope="row">New [a_b=1,<wbr>c=2]</th><td>–</td><td>–</td><td>50.00</td>\
+<td>&lt;1 %</td></tr>
+</tbody>
+</table>
+</div>
+<ul class="notes">
+<li id="note-1-a"><sup>a</sup> norm&nbsp;\
+<a class="back" href="#from-1-a" aria-label="back to the table">↩</a></li>
+"""
+
+
+def test_golden_html():
+    page = to_html([table()])
+    assert HTML in page
+    assert "<title>Omniglot &amp; more</title>" in page and "accuracy in %." in page
+
+
+class Page(HTMLParser):
+    """What is in a page: tags, ids and links; fails where tags are not closed in order."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.ids, self.links, self.sources, self.text = [], [], [], [], ""
+        self._open = []
+        self.feed(page)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.tags.append(tag)
+        self.ids += [found["id"]] if "id" in found else []
+        self.links += [found["href"]] if "href" in found else []
+        self.sources += [found["src"]] if "src" in found else []
+        if tag not in ("meta", "img", "wbr"):
+            self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_every_link_leads_somewhere_and_nothing_is_loaded():
+    one, two = table(), table(command="make it")
+    two.iloc[1, 3] = "50.00ᵃ"  # a second mark that leads to the same note
+    page = Page(to_html([one, two], [("a figure", figure_bytes(Figure((1, 1)), "svg"))]))
+    assert len(set(page.ids)) == len(page.ids)
+    assert page.links and {link.removeprefix("#") for link in page.links} <= set(page.ids)
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
+    assert page.tags.count("table") == 2 and page.tags.count("img") == 1
+    assert "make it" in page.text and not {"script", "link"} & set(page.tags)
+
+
+def test_a_note_that_no_cell_leads_to_leads_nowhere():
+    page = Page(to_html([table(notes=[("ᶻ", "alone")])]))
+    assert page.links == [] and "alone" in page.text and "ProtoNetᵃ" in page.text
+
+
+@given(st.text())
+@example("<script>alert(1)</script>")
+@example('" onload="x')
+@example("&lt;")
+def test_any_text_stays_text(text):
+    odd = table(title=text, caption=text, command=text, notes=[("ᵃ", text)])
+    odd["x, " + text] = text + "ᵃ"
+    odd.iloc[0, 0] = text
+    page = Page(to_html([odd], [(text, b"\x89PNG\r\n")]))
+    plain = Page(to_html([table(command="x")], [("x", b"\x89PNG\r\n")]))
+    assert set(page.tags) == set(plain.tags)
+    said = " ".join(text.split())
+    if said and not {"\r", "\x00"} & set(said):
+        assert page.text.count(said) >= 6
+
+
+def test_a_figure_that_is_none():
+    with pytest.raises(ValueError, match="figure 'curves': expected PNG or SVG"):
+        to_html([table()], [("curves", b"%PDF-1.4")])
+    kinds = {"png": "image/png", "svg": "image/svg+xml"}
+    for kind, named in kinds.items():
+        assert f"data:{named};base64," in to_html([], [("", figure_bytes(Figure((1, 1)), kind))])
+
+
+def test_a_pdf_has_fonts_that_can_be_edited():
+    figure = Figure((1, 1))
+    figure.text(0.5, 0.5, "words")
+    assert b"/Type3" not in figure_bytes(figure, "pdf")
+
+
+def test_parquet_keeps_numbers_and_types():
+    pytest.importorskip("pyarrow")
+    mixed = {
+        "learner": ["maml", None], "way": [5, None], "mean": [0.5, None], "either": [1, 0.5],
+        "all": [1.0, 2.0], "done": [True, None], "odd": ["a", 1], "none": [None, None],
+    }  # fmt: skip
+    frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in mixed.items()})
+    frame["seen"] = pd.array([12000, None], dtype="Int64")
+    frame["share"] = [0.1, float("nan")]
+    frame.attrs = table().attrs  # a set is no JSON
+    read = pd.read_parquet(io.BytesIO(parquet_bytes(frame)))
+    kinds = {name: str(kind) for name, kind in read.dtypes.items()}
+    assert list(kinds) == list(frame) and kinds["seen"] == kinds["way"] == "Int64"
+    assert kinds["mean"] == kinds["either"] == kinds["all"] == "Float64"
+    assert kinds["done"] == "boolean" and kinds["share"] == "float64"
+    assert read["odd"].tolist() == ["a", "1"] and read["none"].isna().all()
+    assert read["learner"][0] == "maml" and pd.isna(read["learner"][1])
+    assert read["mean"][0] == 0.5 and pd.isna(read["mean"][1]) and read["seen"][0] == 12000
+
+
+def test_parquet_says_what_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ModuleNotFoundError, match=r"needs pyarrow.*pip install pyarrow"):
+        parquet_bytes(table())

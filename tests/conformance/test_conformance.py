@@ -1,0 +1,96 @@
+"""The battery itself: sound learners pass it, and each check catches what it is there for."""
+
+import pytest
+
+from tests.support.broken_learners import BROKEN, SOUND, Raising
+from zoo import learners
+from zoo.__main__ import main
+from zoo.commands.learners import BATTERY
+from zoo.conformance import Check, Maker, makers
+
+
+@pytest.fixture
+def register(registers):
+    def enter(cls: type) -> str:
+        learners.register(cls.__name__)(cls)
+        return cls.__name__
+
+    return enter
+
+
+def failing(key: str, without: str = "") -> dict[str, str]:
+    """The checks that fail, of images or of functions, and why."""
+    found = {}
+    for make in makers(key):
+        for check in BATTERY:
+            if check.run.__name__ != without:
+                verdict, why = check.verdict(make)
+                if verdict == "fails":
+                    found[check.run.__name__] = why
+    return found
+
+
+@pytest.mark.parametrize("cls", SOUND)
+def test_sound_learners_pass(register, cls):
+    assert not failing(register(cls))
+
+
+@pytest.mark.parametrize("cls", BROKEN)
+def test_a_broken_learner_is_caught_by_its_check_alone(register, cls):
+    slow = "" if "resumes" in cls.breaks else "resumes"
+    found = failing(register(cls), without=slow)
+    assert cls.breaks[0] in found and found.keys() <= set(cls.breaks), found
+    assert all(why and "\n" not in why for why in found.values())
+
+
+def test_every_check_catches_somebody():
+    assert {check.run.__name__ for check in BATTERY} == {cls.breaks[0] for cls in BROKEN}
+
+
+def test_without_parameters_what_concerns_gradients_does_not_apply(register):
+    make = Maker(register(SOUND[2]))
+    verdicts = {check.run.__name__: check.verdict(make)[0] for check in BATTERY}
+    assert verdicts["gradients_reach"] == verdicts["resumes"] == "n/a"
+    assert verdicts["memory_does_not_grow"] == verdicts["weights_survive"] == "holds"
+
+
+def test_an_error_is_one_line_with_its_place(register):
+    key = register(Raising)
+    (check,) = [check for check in BATTERY if check.run.__name__ == "shapes"]
+    verdict, why = check.verdict(Maker(key))
+    assert verdict == "fails" and why.startswith("RuntimeError: a single shot is too few (")
+    assert "broken_learners.py:" in why
+
+
+def test_check_prints_what_holds_and_what_does_not(register, capsys, monkeypatch):
+    few = [c for c in BATTERY if c.run.__name__ in ("shapes", "gradients_reach", "relabelled_ways")]
+    monkeypatch.setattr("zoo.commands.learners.BATTERY", few)
+    assert main(["check", "maml[inner_steps=1,first_order=true]"]) == 0
+    out = capsys.readouterr().out
+    assert "holds gradients reach" in out and "n/a   relabelled ways" in out
+    assert "2 hold, 0 fail, 1 do not apply" in out
+    broken = register(next(cls for cls in BROKEN if cls.breaks[0] == "gradients_reach"))
+    assert main(["check", "protonet", broken]) == 1
+    out = capsys.readouterr().out
+    assert "FAILS gradients reach" in out and f"{broken}: no gradient reaches spare" in out
+    assert f"2 learners, broken: {broken}" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("mamml", "no learner 'mamml': did you mean 'maml'"),
+        ("maml[inner=1]", "maml[inner=1]: no setting 'inner'"),
+        ("maml[meta_batch=2]", "meta_batch is of runs"),
+        ("maml[batch_norm=running]", "batch_norm running"),
+    ],
+)
+def test_check_refuses_in_one_line(name, says, capsys):
+    assert main(["check", name]) == 2
+    err = capsys.readouterr().err
+    assert says in err and err.count("\n") == 1
+
+
+def test_a_check_is_named_once():
+    assert len({check.title for check in BATTERY}) == len(BATTERY)
+    assert all(isinstance(check, Check) for check in BATTERY)

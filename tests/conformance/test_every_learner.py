@@ -1,0 +1,41 @@
+"""What every learner in the zoo must do, whatever its paper: the battery, and the house's rules."""
+
+import inspect
+
+import pytest
+
+from zoo import learners
+from zoo.commands.learners import BATTERY
+from zoo.conformance import CHECKS, Check, DoesNotApplyError, Maker, makers
+from zoo.errors import UsageError
+
+
+def trials():
+    """Every check of every learner, in every mode; but runs, which take a second, in few."""
+    for key in learners.names():
+        for make in makers(key):
+            for check in CHECKS if make.options else BATTERY:
+                yield pytest.param(make, check, id=f"{make}-{check.run.__name__}")
+
+
+@pytest.mark.parametrize(("make", "check"), list(trials()))
+def test_it_conforms(make: Maker, check: Check):
+    try:
+        check.run(make)
+    except DoesNotApplyError as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.mark.parametrize("key", learners.names())
+def test_features_are_refused_where_images_are_not_embedded_alone(key):
+    for make in makers(key):
+        if not (learner := make()).embeds_alone:
+            with pytest.raises(UsageError, match="features of an image depend"), learner.embedded():
+                pass
+
+
+@pytest.mark.parametrize("key", learners.names())
+def test_its_file_is_short(key):
+    cls = learners.get(key)
+    assert "arxiv.org" in (inspect.getmodule(cls).__doc__ or "").splitlines()[0]
+    assert len(inspect.getsource(inspect.getmodule(cls)).splitlines()) <= 150

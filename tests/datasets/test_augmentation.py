@@ -1,0 +1,117 @@
+"""Augmentation by hand, and the batches that it is made of."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests.conftest import blobs
+from zoo.datasets.episodes.augmentation import augment, boxes, jitter, resized
+from zoo.datasets.episodes.image_batches import ImageBatches
+from zoo.datasets.episodes.sampler import key_of
+
+
+def images(n=6, channels=3, size=16):
+    g = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (n, channels, size, size), generator=g).float()
+
+
+def test_the_whole_image_is_itself():
+    x = images()
+    corner, extent = torch.zeros(6, 2), torch.ones(6, 2)
+    torch.testing.assert_close(resized(x, corner, extent, (16, 16)), x, rtol=0, atol=1e-3)
+
+
+def test_a_part_is_scaled_up_by_bilinear_interpolation():
+    """Columns 4 to 12 and rows 8 to 16; at the edges ours sees the pixels beside the part."""
+    x = images()
+    corner, extent = torch.tensor([[0.25, 0.5]]).expand(6, 2), torch.full((6, 2), 0.5)
+    expected = F.interpolate(x[:, :, 8:, 4:12], size=(16, 16), mode="bilinear")
+    got = resized(x, corner, extent, (16, 16))
+    torch.testing.assert_close(got[:, :, 1:, 1:-1], expected[:, :, 1:, 1:-1], rtol=0, atol=1e-3)
+
+
+def test_crops_lie_in_the_image_and_have_the_areas_and_shapes():
+    u = torch.rand(20000, 4, generator=torch.Generator().manual_seed(0))
+    corner, extent = boxes(u, aspect=1.0)
+    assert (corner >= 0).all() and (corner + extent <= 1 + 1e-6).all()
+    area, ratio = extent.prod(1), extent[:, 0] / extent[:, 1]
+    assert 0.08 <= area.min() < 0.09 and area.max() > 0.98
+    inside = extent.max(1).values < 1
+    assert 0.745 < ratio[inside].min() < 0.76 and 1.31 < ratio[inside].max() < 1.34
+    assert area[inside].mean() == pytest.approx(0.5, abs=0.05)
+    wide = boxes(u, aspect=2.0)[1]  # of an image twice as wide as high
+    in_pixels = 2 * wide[:, 0] / wide[:, 1]
+    assert 0.745 < in_pixels[wide.max(1).values < 1].min() < 0.77
+
+
+def test_jitter_by_its_definition():
+    x, u = images(), torch.rand(6, 3, generator=torch.Generator().manual_seed(1))
+    got = jitter(x, u).numpy()
+    for image, numbers, mine in zip(x.numpy(), u.numpy(), got, strict=True):
+        b, c, s = 0.6 + 0.8 * numbers
+        image = np.clip(image * b, 0, 255)
+        light = np.tensordot([0.299, 0.587, 0.114], image, 1)
+        image = np.clip(c * image + (1 - c) * light.mean(), 0, 255)
+        light = np.tensordot([0.299, 0.587, 0.114], image, 1)
+        image = np.clip(s * image + (1 - s) * light, 0, 255)
+        assert np.allclose(mine, image, atol=1e-2)
+    unchanged = jitter(x, torch.full((6, 3), 0.5))
+    torch.testing.assert_close(unchanged, x, rtol=0, atol=1e-3)
+    assert jitter(images(channels=1), u).shape == (6, 1, 16, 16)
+
+
+def test_half_of_the_images_are_flipped():
+    x = images(400)
+    got = augment(x, ["flip"], key_of("a"))
+    flipped = torch.tensor([torch.equal(a, b.flip(-1)) for a, b in zip(got, x, strict=True)])
+    same = torch.tensor([torch.equal(a, b) for a, b in zip(got, x, strict=True)])
+    assert (flipped ^ same).all() and 150 < flipped.sum() < 250
+
+
+def test_it_follows_from_its_key_and_each_image_has_its_own():
+    x = images(1).repeat(8, 1, 1, 1).to(torch.uint8)
+    ways = ["crop", "jitter", "flip"]
+    got = augment(x, ways, key_of("a", 0))
+    assert torch.equal(got, augment(x, ways, key_of("a", 0)))
+    assert not torch.allclose(got, augment(x, ways, key_of("a", 1)))
+    assert len({tuple(image.flatten().tolist()) for image in got}) == 8
+    assert got.min() >= 0 and got.max() <= 255
+    assert torch.equal(augment(x, [], key_of("a", 0)), x.float())
+    alone = augment(x[:3], ways, key_of("a", 0))  # whatever else is in the batch
+    torch.testing.assert_close(alone, got[:3])
+
+
+def test_a_pass_has_every_image_once():
+    store = blobs(6, 10)
+    batches = list(ImageBatches(store, 15, 8, seed=0))
+    assert [batch.number for batch in batches] == list(range(8))
+    passes = [torch.cat([b.y for b in batches[at : at + 4]]) for at in (0, 4)]
+    assert all(torch.equal(y.bincount(), torch.full((6,), 10)) for y in passes)
+    assert not torch.equal(*passes)
+    for batch in batches:
+        for image, label in zip(batch.x, batch.y, strict=True):
+            rows = slice(int(store.offsets[label]), int(store.offsets[label + 1]))
+            assert (store.images[rows] == image).flatten(1).all(1).any()
+    seen = torch.cat([b.x for b in batches[:4]]).flatten(1).unique(dim=0)
+    assert len(seen) == len(store.images.flatten(1).unique(dim=0))
+
+
+def test_batches_go_on_where_they_were():
+    whole = list(ImageBatches(blobs(6, 10), 15, 8, seed=0))
+    stopped = ImageBatches(blobs(6, 10), 15, 8, seed=0)
+    iterator = iter(stopped)
+    for _ in range(5):
+        next(iterator)
+    again = ImageBatches(blobs(6, 10), 15, 8, seed=0)
+    again.load_state_dict(stopped.state_dict())
+    rest = list(again)
+    assert [b.number for b in rest] == [5, 6, 7]
+    assert all(torch.equal(a.x, b.x) for a, b in zip(rest, whole[5:], strict=True))
+    other = next(iter(ImageBatches(blobs(6, 10), 15, 8, seed=1)))
+    assert not torch.equal(other.y, whole[0].y)
+
+
+def test_a_batch_is_at_most_all_images():
+    (batch,) = ImageBatches(blobs(2, 5), 64, 1, seed=0)
+    assert len(batch.y) == 10

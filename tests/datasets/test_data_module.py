@@ -1,0 +1,111 @@
+"""The data module: what reaches a learner is what was drawn."""
+
+import numpy as np
+import torch
+
+from tests.conftest import blobs, sampler
+from zoo.datasets.episodes.data_module import EpisodicDataModule, MetaBatches
+from zoo.datasets.episodes.image_store import Store
+from zoo.runs.protocol import Protocol
+
+SETTINGS = {
+    **{name: field.default for name, field in Protocol.__dataclass_fields__.items()},
+    "query": 3, "train_way": 6, "train_shot": 2, "train_query": 4,
+    "updates": 5, "val_episodes": 7, "test_episodes": 9,
+}  # fmt: skip
+
+
+def coded() -> Store:
+    """Images whose first two pixels say their class and number."""
+    images = np.zeros((12, 20, 1, 2, 2), np.uint8)
+    images[:, :, 0, 0, 0] = np.arange(12)[:, None]
+    images[:, :, 0, 0, 1] = np.arange(20)
+    return Store.from_arrays([str(c) for c in range(12)], images)
+
+
+def module(stores=None, settings=SETTINGS, **options) -> EpisodicDataModule:
+    stores = stores or {split: coded() for split in ("train", "val", "test")}
+    defaults = dict(way=5, shot=1, seed=0, micro_batch=2, eval_batch=3)
+    return EpisodicDataModule(stores, (0.0,), (1.0,), settings, **{**defaults, **options})
+
+
+def test_images_carry_their_labels():
+    batches = MetaBatches(coded(), sampler([20] * 12, 5, 2, 3), episodes=4, tasks=4)
+    batch = next(iter(batches))
+    assert batch.x.shape == (4, 10 + 15, 1, 2, 2) and batch.support == 10 and batch.way == 5
+    drawn = sampler([20] * 12, 5, 2, 3).indices(0, 4)
+    for t in range(4):
+        for x, y in zip(batch.x[t], batch.y[t], strict=True):
+            assert x[0, 0, 0] == drawn.classes[t, y]
+        support, query = batch.x[t, :10, 0, 0], batch.x[t, 10:, 0, 0]
+        pairs = {tuple(p.tolist()) for p in support} & {tuple(p.tolist()) for p in query}
+        assert not pairs, "support and query share an image"
+        order = support[:, 1].tolist()
+        expected = drawn.images[t, :, 3:].ravel()[drawn.order[t]].tolist()
+        assert order == expected
+
+
+def test_loaders_start_anew_unless_resumed():
+    """Lightning stops asking once it has the number it expects; the next pass starts at 0."""
+    loader = module().val_dataloader()
+    passes = []
+    for _ in range(2):
+        batches = iter(loader)
+        passes.append(torch.cat([next(batches).x for _ in range(len(loader))]))
+    assert len(passes[0]) == 7
+    assert torch.equal(*passes)
+
+
+def test_training_goes_on_where_it_was():
+    loader = module().train_dataloader()
+    whole = [batch.x for batch in loader]
+    first, state = iter(module().train_dataloader()), None
+    loader = module().train_dataloader()
+    batches = iter(loader)
+    for _ in range(4):
+        next(batches)
+    state = loader.state_dict()
+    again = module().train_dataloader()
+    again.load_state_dict(state)
+    rest = [batch.x for batch in again]
+    assert len(whole) == 10 and len(rest) == 6 and next(first) is not None
+    assert all(torch.equal(a, b) for a, b in zip(whole[4:], rest, strict=True))
+
+
+def test_evaluation_is_the_same_for_every_seed_and_training_is_not():
+    a, b = module(seed=0), module(seed=1)
+    assert a.test_fingerprint() == b.test_fingerprint()
+    assert not torch.equal(next(iter(a.train_dataloader())).x, next(iter(b.train_dataloader())).x)
+    assert torch.equal(next(iter(a.val_dataloader())).x, next(iter(b.val_dataloader())).x)
+
+
+def test_the_fingerprint_tells_episodes_and_images_apart():
+    stores = {split: blobs(12, seed=1) for split in ("train", "val", "test")}
+    prints = {
+        module().test_fingerprint(),
+        module(shot=2).test_fingerprint(),
+        module(way=4).test_fingerprint(),
+        module(stores).test_fingerprint(),
+    }
+    assert len(prints) == 4
+
+
+def test_training_has_its_own_shape():
+    batch = next(iter(module().train_dataloader()))
+    assert batch.y.shape == (2, 6 * 2 + 6 * 4) and batch.support == 12 and batch.way == 6
+
+
+def test_pixels_are_normalised():
+    data = EpisodicDataModule(
+        {s: coded() for s in ("train", "val", "test")}, (0.5,), (0.25,), SETTINGS,
+        way=5, shot=1, seed=0, micro_batch=2, eval_batch=3,
+    )  # fmt: skip
+    batch = next(iter(data.test_dataloader()))
+    episode = data.on_after_batch_transfer(batch, 0)
+    expected = (batch.x.float() / 255 - 0.5) / 0.25
+    torch.testing.assert_close(torch.cat([episode.support.x, episode.query.x], 1), expected)
+    assert torch.equal(torch.cat([episode.support.y, episode.query.y], 1), batch.y)
+
+
+def test_without_validation_classes_there_is_no_validation():
+    assert module({"train": coded(), "test": coded()}).val_dataloader() == []

@@ -1,0 +1,178 @@
+"""What tables say of agreement with papers, of seeds, and of records that are not whole."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.reports.test_comparison import record
+from zoo.reports.published import AGREEMENT, BELOW, REACHED, agreement, published, remarks
+from zoo.reports.records import checksum, load, values
+from zoo.reports.statistics import crossed_interval
+from zoo.reports.tables.cells import doubts
+from zoo.reports.tables.comparison import compared_rows, comparison_numbers, comparison_table
+from zoo.reports.tables.two_terms import ranks
+
+PUBLISHED = published()
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "less", "found"),
+    [
+        ((95.0, 1.0), (95.5, NAN), False, ""),  # theirs lies in ours
+        ((95.0, 0.1), (95.5, 0.6), False, ""),  # ours lies in theirs
+        ((95.0, 0.1), (95.5, NAN), False, BELOW),
+        ((95.0, 0.3), (95.5, 0.3), False, BELOW),  # the intervals overlap, neither holds the other
+        ((96.0, 0.3), (95.5, 0.3), False, REACHED),
+        ((0.4, 0.02), (0.35, NAN), True, BELOW),
+        ((0.3, 0.02), (0.35, NAN), True, REACHED),
+        ((95.0, NAN), (95.5, NAN), False, ""),  # without an interval there is nothing to say
+        ((NAN, NAN), (95.5, NAN), False, ""),  # nothing was measured
+    ],
+)
+def test_agreement(ours, theirs, less, found):
+    assert agreement(*ours, *theirs, less_is_better=less) == found
+
+
+@given(*[st.floats(-1e3, 1e3)] * 2, *[st.floats(0, 10)] * 2)
+def test_better_is_the_opposite_of_worse(ours, theirs, ci95, their_ci95):
+    mirrored = {"": "", BELOW: REACHED, REACHED: BELOW}
+    found = agreement(ours, ci95, theirs, their_ci95)
+    assert agreement(-ours, ci95, -theirs, their_ci95) == mirrored[found]
+    assert agreement(ours, ci95, theirs, their_ci95, less_is_better=True) == mirrored[found]
+
+
+def whole(folder, *records):
+    """Records with their episodes, read back."""
+    for each in records:
+        found = np.asarray(each.pop("values"))
+        each["metrics"] = {"accuracy": {"mean": float(found.mean()), "ci95": 0.1}}
+        each["episodes"] = {"split": "test", "count": len(found), "fingerprint": "same"}
+        each["checksum"] = checksum(each)
+        (folder / f"{each['run']}.json").write_text(json.dumps(each), encoding="utf-8")
+        prediction = np.zeros((len(found), 2), np.uint8)
+        np.savez(folder / f"{each['run']}.npz", accuracy=found, prediction=prediction)
+    measured, problems = load(folder)
+    episodes, broken = values(folder, measured)
+    assert not problems and not broken
+    return measured, episodes
+
+
+def seeded(learner, rng, seed, **changes):
+    values = changes.pop("values", rng.random(30))
+    return record(learner, 1, 0.5, seed=seed, **changes) | {"values": values}
+
+
+def test_several_seeds_have_the_interval_for_a_new_one(tmp_path):
+    rng = np.random.default_rng(0)
+    runs = [seeded("new", rng, seed) for seed in range(3)]
+    every = np.stack([run["values"] for run in runs])
+    measured, episodes = whole(tmp_path, *runs)
+    table = comparison_table(measured, PUBLISHED, "omniglot", values=episodes)
+    mean, half = crossed_interval(every)
+    assert table["5-way 1-shot"][0] == f"{100 * mean:.2f} ± {100 * half:.2f}ᵃ"
+    assert table.attrs["notes"][0] == ("ᵃ", "mean of 3 runs (seeds 0, 1, 2)")
+    assert "for a new seed and new episodes" in table.attrs["caption"]
+    (line,) = comparison_numbers(measured, PUBLISHED, "omniglot", (), episodes).to_dict("records")
+    assert (line["mean"], line["ci95"]) == pytest.approx((mean, half))
+    found = compared_rows(measured, "omniglot")
+    assert found["seed"].tolist() == [0, 1, 2] and set(found["metric"]) == {"accuracy"}
+
+
+def test_bold_and_arrows_are_where_they_should_be(tmp_path):
+    rng = np.random.default_rng(0)
+    near = seeded("maml", rng, 0, values=np.full(30, 0.986), settings={"first_order": False})
+    far = seeded("protonet", rng, 0, values=np.full(30, 0.5), settings={"train_way": 60})
+    above = seeded("reptile", rng, 0, values=np.full(30, 0.999), settings={"transductive": True})
+    measured, episodes = whole(tmp_path, near, far, above)
+    for learner in ("maml", "protonet", "reptile"):
+        measured.loc[measured["learner"] == learner, "accuracy_ci95"] = 0.002
+    bold = {("5-way 1-shot", "Reptile"), ("another column", "MAML")}
+    table = comparison_table(measured, PUBLISHED, "omniglot", values=episodes, bold=bold)
+    theirs = dict(zip(table["learner"].str[:4], table["5-way 1-shot, published"], strict=True))
+    assert BELOW in theirs["Prot"] and REACHED in theirs["Rept"]
+    assert not {BELOW, REACHED} & set(theirs["MAML"])
+    assert dict(table.attrs["notes"]).items() >= AGREEMENT.items()
+    row = table["learner"].str.startswith("Reptile").to_numpy().nonzero()[0][0]
+    assert table.attrs["bold"] == {(row, "5-way 1-shot")} and "In bold" in table.attrs["caption"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"checksum": "0"}, "edited since it was made: its checksum does not hold"),
+        ({"checksum": None}, "record without a checksum"),
+        ({"environment": {"dirty": True}}, "made from uncommitted code"),
+        ({"environment": {"other_commits": ["abc"]}}, "begun under another commit"),
+        ({"test_passes_begun": 3}, "the test split was opened 3 times"),
+        ({"test_passes_begun": 1, "environment": {"dirty": False, "other_commits": []}}, None),
+    ],
+)
+def test_a_record_that_is_less_than_whole_is_marked(tmp_path, changes, says):
+    each = record("new", 1, 0.5, **changes)
+    if "checksum" in changes:
+        each["checksum"] = changes["checksum"]
+    (tmp_path / f"{each['run']}.json").write_text(json.dumps(each), encoding="utf-8")
+    measured, problems = load(tmp_path)
+    assert not problems
+    notes = [text for _, text in comparison_table(measured, PUBLISHED, "omniglot").attrs["notes"]]
+    assert notes == ([says] if says else [])
+    assert doubts(measured.iloc[0].to_dict()) == notes
+
+
+def test_the_checksum_is_of_all_but_itself():
+    each = record("new", 1, 0.5)
+    assert checksum(each) == each["checksum"] == checksum({**each, "checksum": "x"})
+    assert checksum({**each, "seed": 1}) != each["checksum"]
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        ([0.5, np.nan], "accuracy of some episode is not finite"),
+        ([0.5, 0.5, 0.5], "3 episodes, the record has 2"),
+        ([0.5, 0.9], "its mean accuracy is 0.7, the record's 0.5"),
+    ],
+)
+def test_episodes_that_do_not_fit_the_record_are_left_out(tmp_path, found, says):
+    each = record("new", 1, 0.5, episodes={"count": 2, "fingerprint": "x"}, run="a")
+    (tmp_path / "a.json").write_text(json.dumps(each), encoding="utf-8")
+    np.savez(tmp_path / "a.npz", accuracy=np.array(found))
+    kept, problems = values(tmp_path, load(tmp_path)[0])
+    assert kept == {} and problems == [f"a.npz: left out, {says}"]
+
+
+def test_a_slip_and_another_width_are_said():
+    def of(row, backbone):
+        run = record("x", 1, 0.5, settings={"backbone": backbone})
+        run["settings"] = {name: entry["value"] for name, entry in run["settings"].items()}
+        return remarks(row, run | {"transductive": False})
+
+    wide = PUBLISHED[PUBLISHED["backbone"] == "conv4-32"].iloc[0]
+    assert "published: 32 channels" in of(wide, "conv4")
+    assert "published: 32 channels" not in of(wide, "conv4[channels=32]")
+    slip = PUBLISHED[PUBLISHED["note"].str.contains("1200/432")].iloc[0]
+    assert f"published: {slip['note']}" in of(slip, "conv4")
+
+
+def test_ranks_under_two_terms(tmp_path):
+    rng = np.random.default_rng(0)
+    means = {"paper": {"a": 0.9, "b": 0.8, "c": 0.7}, "equal": {"a": 0.6, "b": 0.8}}
+    runs = [
+        seeded(name, rng, 0, terms=terms, title=name.upper(), values=np.full(4, mean),
+               run=f"{name}-{terms}")
+        for terms, each in means.items() for name, mean in each.items()
+    ]  # fmt: skip
+    measured, episodes = whole(tmp_path, *runs)
+    parts = {terms: measured[measured["terms"] == terms] for terms in means}
+    table = ranks(parts, "omniglot", "Omniglot", (), episodes)
+    assert table["5-way 1-shot, rank"].tolist() == ["1 → 2", "2 → 1", "–"]
+    assert table["5-way 1-shot, equal"].str[:5].tolist() == ["60.00", "80.00", "–"]
+    assert (
+        isinstance(table, pd.DataFrame)
+        and table.attrs["title"] == "Omniglot, terms paper and equal"
+    )

@@ -1,0 +1,192 @@
+"""Figures of runs: what is drawn, and that nothing lies over or outside."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from zoo.reports.figures.comparison import WIDTH, accuracy_figure, cost_figure, curves_figure, style
+from zoo.reports.records import FIELDS
+
+NAMES = [f"learner {number}" for number in range(16)]
+LONG = "Prototypical Networks for everything [updates=7500,validations=15,temperature=0.1]"
+
+
+def runs(labels, **changes):
+    """Rows as `records.load` returns them."""
+    each = {
+        "status": "done", "validation": [[100, 0.5], [200, 0.75]], "updates": 200,
+        "tasks_seen": 800, "update_seconds": 10.0, "train_seconds": 12.0, "device": "cpu",
+        "device_name": "a processor", "threads": 2, "accuracy": 0.9, "accuracy_ci95": 0.01,
+    } | changes  # fmt: skip
+    frame = pd.DataFrame([each | {"label": label} for label in labels])
+    return frame.reindex(columns=[*FIELDS, "accuracy", "accuracy_ci95", "label"])
+
+
+def found(labels, columns=("5-way 1-shot",), **changes):
+    each = {"mean": 0.9, "ci95": 0.01, "published": 0.95, "published_ci95": np.nan} | changes
+    lines = [{"label": label, "column": column} for column in columns for label in labels]
+    columns = ["label", "column", "mean", "ci95", "published", "published_ci95"]
+    return pd.DataFrame([line | each for line in lines], columns=columns)
+
+
+def check(figure):
+    """As wide as a column; all words within it, of 7 points or more, and none over another."""
+    figure.set_dpi(100)  # sooner drawn
+    renderer, drawn = FigureCanvasAgg(figure).get_renderer(), []
+    draw = Text.draw
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Text, "draw", lambda text, to: (drawn.append(text), draw(text, to)))
+        figure.draw(renderer)
+    assert figure.get_figwidth() == WIDTH
+    drawn = [text for text in dict.fromkeys(drawn) if text.get_text() and text.get_visible()]
+    words = [(text, text.get_window_extent(renderer)) for text in drawn]
+    assert words
+    for text, box in words:
+        assert text.get_fontsize() >= 7, text
+        assert box.x0 >= -1 and box.x1 <= figure.bbox.x1 + 1, text
+        assert box.y0 >= -1 and box.y1 <= figure.bbox.y1 + 1, text
+    for place, (text, box) in enumerate(words):
+        for other, another in words[:place]:
+            assert not overlap(box, another), (text, other)
+    for axes in figure.axes:
+        for legend in figure.legends:
+            assert not overlap(axes.get_window_extent(), legend.get_window_extent(renderer))
+    return [text.get_text() for text, _ in words]
+
+
+def overlap(a, b):
+    return min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
+
+
+@pytest.mark.parametrize("labels", [NAMES[:1], NAMES, [*NAMES[:14], LONG, "SNAIL"], [LONG]])
+def test_nothing_lies_over_or_outside(labels):
+    title = "Omniglot, 5-way 1-shot, terms paper, budget quick" if LONG in labels else ""
+    words = check(curves_figure(runs(labels), title=title))
+    assert {name.replace(",", ", ") for name in labels} <= {w.replace("\n", " ") for w in words}
+    check(cost_figure(runs(labels), title=title))
+    for columns in (["5-way 1-shot"], ["1-shot", "5-shot"], ["1", "2", "3"]):
+        words = check(accuracy_figure(found(labels, columns), title=title))
+        assert set(columns) <= set(words)
+
+
+@pytest.mark.parametrize("draw", [curves_figure, cost_figure], ids=["curves", "seconds"])
+def test_nothing_measured_is_said(draw):
+    for none in (runs([]), runs(["a"], validation=None, accuracy=np.nan, status="failed")):
+        assert check(draw(none)) == ["nothing was measured"]
+    assert check(accuracy_figure(found([]))) == ["nothing was measured"]
+
+
+def test_accuracies_stand_at_their_rows_with_their_intervals():
+    frame = found(["a", "b", "c"])
+    frame.loc[1, ["mean", "ci95"]] = np.nan  # failed
+    frame.loc[2, ["published"]] = np.nan
+    axes = accuracy_figure(frame).axes[0]
+    ours, theirs = axes.containers
+    assert ours[0].get_xdata() == pytest.approx([90, np.nan, 90], nan_ok=True)
+    assert theirs[0].get_xdata() == pytest.approx([95, 95, np.nan], nan_ok=True)
+    assert ours[2][0].get_segments()[0][:, 0] == pytest.approx([89, 91])
+    assert theirs[0].get_markerfacecolor() == "white"
+    rows = axes.get_yticks()
+    assert np.abs(ours[0].get_ydata() - rows).max() < 0.3 and len(rows) == 3
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b", "c"]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first row is above
+
+
+def test_without_published_numbers_nothing_speaks_of_them():
+    figure = accuracy_figure(found(["a"], published=np.nan))
+    assert not figure.legends
+    assert figure.axes[0].containers[0][0].get_ydata() == figure.axes[0].get_yticks()
+
+
+def test_two_lines_of_one_learner_share_a_row():
+    frame = found(["a", "a", "b"])
+    frame["mean"] = [0.5, 0.6, 0.7]
+    axes = accuracy_figure(frame).axes[0]
+    drawn = axes.containers[0][0]
+    assert len(axes.get_yticks()) == 2 and drawn.get_ydata()[0] == drawn.get_ydata()[1]
+    assert drawn.get_xdata() == pytest.approx([50, 60, 70])
+
+
+def test_curves_are_in_updates_or_tasks():
+    frame = runs(["a", "b"])
+    frame.at[1, "validation"] = [[100, 0.8], [150, float("nan")], [200, 0.9]]
+    for against, x in (("updates", [100, 200]), ("tasks", [400, 800])):
+        figure = curves_figure(frame, against=against)
+        first, second = figure.axes[0].lines
+        assert first.get_xdata().tolist() == second.get_xdata().tolist() == x
+        assert first.get_ydata() == pytest.approx([50, 75])
+        assert second.get_ydata() == pytest.approx([80, 90])
+        names = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert names == ["b", "a"]  # as the lines end
+
+
+def test_a_failed_run_ends_in_a_cross():
+    frame = runs(["a", "b"])
+    frame.loc[0, "status"] = "failed"
+    figure = curves_figure(frame)
+    _, cross, _ = figure.axes[0].lines
+    assert cross.get_marker() == "x" and cross.get_xydata().tolist() == [[200, 75]]
+    assert "failed here" in check(figure)
+
+
+def test_runs_of_a_label_look_alike_and_are_named_once():
+    figure = curves_figure(runs(["a", "b", "a"]))
+    first, other, again = figure.axes[0].lines
+    assert first.get_color() == again.get_color() != other.get_color()
+    assert len(figure.legends[0].get_texts()) == 2
+
+
+def test_sixteen_styles_differ():
+    looks = [style(number) for number in range(104)]
+    assert len({(look.color, look.marker) for look in looks}) == 104
+    assert len({(look.color, look.linestyle) for look in looks[:32]}) == 32
+
+
+def test_errors_are_drawn_by_magnitude():
+    frame = runs(["a"], validation=[[1, 4.0], [2, 0.01]]).assign(mse=0.02, mse_ci95=0.001)
+    for draw in (curves_figure, cost_figure):
+        figure = draw(frame, metric="mse")
+        assert figure.axes[0].get_yscale() == "log"
+        assert "mean squared error" in figure.axes[0].get_ylabel()
+        check(figure)
+
+
+def test_seconds_are_all_of_one_kind():
+    """Updates alone where every run knows them, else training in whole; 0 has its place."""
+    frame = runs(["a", "b"])
+    figure = cost_figure(frame)
+    assert [c[0].get_xdata()[0] for c in figure.axes[0].containers] == [10, 10]
+    label = figure.axes[0].get_xlabel()
+    assert label == "seconds of updates\non a processor, 2 threads"
+    frame.loc[0, "update_seconds"] = np.nan
+    frame.loc[1, ["threads", "train_seconds"]] = [1, 0]
+    figure = cost_figure(frame)
+    assert sorted(c[0].get_xdata()[0] for c in figure.axes[0].containers) == [0, 12]
+    label = figure.axes[0].get_xlabel()
+    assert (
+        label
+        == "seconds of training, validation included\non 2 different machines or numbers of threads"
+    )
+    assert figure.axes[0].get_xscale() == "symlog"
+    check(figure)
+
+
+def test_a_run_without_seconds_or_interval():
+    frame = runs(["a", "b"], accuracy_ci95=np.nan)
+    frame.loc[0, ["update_seconds", "train_seconds"]] = np.nan
+    figure = cost_figure(frame)
+    assert len(figure.axes[0].containers) == 1
+    check(figure)
+    bare = runs(["a"], update_seconds=0.0, device_name=None, device=None, threads=None)
+    words = check(cost_figure(bare))
+    assert "seconds of updates\non a machine not known" in words
+
+
+def test_a_run_whose_tasks_are_not_known_has_no_curve_over_tasks():
+    frame = runs(["a", "b"])
+    frame.loc[0, "tasks_seen"] = np.nan
+    figure = curves_figure(frame, against="tasks")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["b"]
+    check(figure)

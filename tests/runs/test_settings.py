@@ -1,0 +1,215 @@
+"""Settings: which value wins, and that the file says nothing that no learner has."""
+
+from pathlib import Path
+
+import pytest
+
+from zoo import learners
+from zoo.datasets.benchmarks.base import find_benchmark
+from zoo.errors import UsageError
+from zoo.networks.backbone import build_backbone
+from zoo.registry import backbones, benchmarks, learner_of
+from zoo.runs.protocol import SHARED_SETTING_NAMES, Protocol
+from zoo.runs.settings import (
+    Job,
+    constructor_defaults,
+    documentation,
+    load_rows,
+    paper_tasks,
+    parse_flags,
+    parse_values,
+    resolve,
+)
+
+ROWS = load_rows(Path(__file__).parent.parent / "baselines" / "settings.yaml")
+MAML = learners.get("maml")
+NO_EPISODES = ["finetune", "pixelnn", "pretrained"]  # learn in none, nor of equal terms
+JOB = Job("maml", "omniglot", 5, 1, "paper", "quick")
+
+
+def solve(job=JOB, rows=ROWS, **options):
+    return resolve(job, learners.get(job.learner), rows, query=5, **options)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: str(row["when"]))
+def test_every_key_of_the_file_is_an_argument(row):
+    chosen = row["when"].get("learner", learners.names())
+    for key in [chosen] if isinstance(chosen, str) else chosen:
+        known = constructor_defaults(learner_of(key)[1])
+        if "learner" in row["when"]:
+            assert set(row["set"]) <= set(known)
+        else:
+            assert set(row["set"]) <= SHARED_SETTING_NAMES
+    chosen = row["when"].get("benchmark", [])
+    for name in [chosen] if isinstance(chosen, str) else chosen:
+        assert find_benchmark(name).variant == name
+    assert row["source"]
+
+
+@pytest.mark.parametrize("key", learners.names())
+@pytest.mark.parametrize("benchmark", benchmarks.names())
+@pytest.mark.parametrize("terms", ["paper", "equal"])
+@pytest.mark.parametrize("budget", ["none", "smoke", "quick", "paper"])
+def test_every_combination_resolves(key, benchmark, terms, budget):
+    for shot in (1, 5):
+        settings, changed = solve(Job(key, benchmark, 5, shot, terms, budget))
+        build_backbone(settings["backbone"].value, (3, 84, 84))
+        assert not changed
+        untrained = budget == "none" or key in NO_EPISODES
+        assert (settings["updates"].value == 0) == untrained
+
+
+@pytest.mark.parametrize("key", learners.names())
+def test_every_setting_is_documented(key):
+    cls = learners.get(key)
+    assert set(constructor_defaults(cls)) <= set(documentation(cls))
+
+
+HOSTS = ("anil", "maml", "metasgd", "protonet", "tnet")
+HOSTED = [
+    (host, benchmark)
+    for host in HOSTS
+    for benchmark in ("omniglot", "miniimagenet", "cifarfs", "glyphs", "sinusoid")
+    if (host, benchmark) != ("protonet", "sinusoid")  # no regression
+]
+
+
+@pytest.mark.parametrize(("host", "benchmark"), HOSTED)
+@pytest.mark.parametrize("budget", ["smoke", "quick", "paper"])
+def test_a_plug_in_has_its_hosts_settings(host, benchmark, budget):
+    """But ProtoNet's one task an update: four; and fewer updates where one takes three times."""
+    job = Job(host, benchmark, 5, 1, "paper", budget)
+    own, _ = solve(job)
+    variant = f"trlearner[host={host}]"
+    theirs, _ = resolve(job._replace(learner="trlearner"), learner_of(variant)[1], ROWS, query=5)
+    differ = {name for name in own.keys() & theirs.keys() if own[name][:2] != theirs[name][:2]}
+    assert own.keys() - theirs.keys() <= {"multi_step"}
+    tasks = [s["meta_batch"].value * s["updates"].value for s in (own, theirs)]
+    if host == "protonet":
+        assert differ <= {"meta_batch", "updates"}
+        assert budget == "smoke" or tasks[1] == pytest.approx(tasks[0], rel=0.07)
+    elif (
+        budget == "quick"
+        and host != "anil"
+        and benchmark in ("omniglot", "cifarfs", "miniimagenet")
+    ):
+        assert differ == {"updates"} and tasks[1] < tasks[0]
+    else:
+        assert not differ
+
+
+def layers(*names):
+    when = {"settings": {}, "terms": {"terms": "paper"}, "budget": {"budget": "quick"}}
+    rows = [{"when": when[n], "set": {"inner_lr": i}, "source": n} for i, n in enumerate(names)]
+    return solve(rows=rows)[0]["inner_lr"]
+
+
+def test_who_wins():
+    assert solve(rows=[])[0]["inner_lr"].origin == "constructor"
+    assert layers("settings").origin == "settings"
+    assert layers("terms", "settings") == (0, "terms", "terms")
+    assert layers("budget", "terms", "settings") == (0, "budget", "budget")
+    settings, changed = solve(config={"inner_lr": 7.0, "clip": 1.0}, flags={"inner_lr": 8.0})
+    assert settings["inner_lr"][:2] == (8.0, "flag") and settings["clip"][:2] == (1.0, "config")
+    assert changed == {"inner_lr": 8.0, "clip": 1.0}
+
+
+def test_a_flag_that_changes_nothing_is_no_change():
+    default = solve()[0]["inner_lr"].value
+    assert solve(flags={"inner_lr": default})[1] == {}
+
+
+def test_the_papers_rates_are_for_the_mean_loss():
+    """0.4, 0.1 and 0.01 on a loss summed over 5, 20 and 5 ways."""
+    job = Job("maml", "omniglot", 5, 1, "paper", "paper")
+    assert solve(job)[0]["inner_lr"].value == 0.4 * 5
+    assert solve(job._replace(way=20))[0]["inner_lr"].value == 0.1 * 20
+    assert solve(job._replace(benchmark="miniimagenet"))[0]["inner_lr"].value == 0.01 * 5
+    for shot in (1, 5):  # +-10 on the authors' sum
+        clip = solve(job._replace(benchmark="miniimagenet", shot=shot))[0]["clip"].value
+        assert clip == pytest.approx(10 * shot / (5 * 15), abs=1e-3)
+
+
+@pytest.mark.parametrize("benchmark", benchmarks.names())
+@pytest.mark.parametrize("budget", ["smoke", "quick", "paper"])
+@pytest.mark.parametrize(("way", "shot"), [(5, 1), (5, 5), (20, 1)])
+def test_equal_terms_are_equal(benchmark, budget, way, shot):
+    resolved = [
+        {
+            name: solve(Job(key, benchmark, way, shot, "equal", budget))[0][name].value
+            for name in Protocol.__dataclass_fields__
+        }
+        for key in learners.names()
+        if key not in NO_EPISODES
+    ]
+    assert all(values == resolved[0] for values in resolved)
+
+
+def test_the_papers_tasks_are_known_or_not():
+    assert paper_tasks(JOB, ROWS) == 60000 * 32
+    assert paper_tasks(JOB._replace(benchmark="miniimagenet", shot=5), ROWS) == 60000 * 2
+    assert paper_tasks(JOB._replace(benchmark="cifarfs"), ROWS) is None
+    assert paper_tasks(JOB._replace(learner="protonet"), ROWS) is None
+
+
+def test_train_shape_follows_the_test():
+    job = Job("maml", "miniimagenet", 7, 3, "paper", "quick")
+    settings, _ = solve(job, flags={"query": 11})
+    assert [settings[f"train_{p}"].value for p in ("way", "shot", "query")] == [7, 3, 11]
+
+
+@pytest.mark.parametrize("budget", ["none", "quick"])
+@pytest.mark.parametrize("key", learners.names())
+def test_the_budgets_of_enlarged_cifar_are_those_of_images_as_large(key, budget):
+    names = ("updates", "meta_batch", "val_episodes", "test_episodes", "pretrain_updates")
+    resolved = [
+        {name: solve(Job(key, benchmark, 5, 1, "paper", budget))[0][name].value for name in names}
+        for benchmark in ("miniimagenet", "cifarfs[size=84]", "fc100[size=84]")
+    ]
+    for other in resolved[1:]:
+        assert other | {"meta_batch": 0} == resolved[0] | {"meta_batch": 0}
+        assert other["meta_batch"] <= resolved[0]["meta_batch"]
+
+
+def test_benchmark_options_take_the_benchmarks_rows():
+    with_option = solve(JOB._replace(benchmark="omniglot[split=1200/423]"))[0]
+    assert {n: s.value for n, s in with_option.items()} == {
+        n: s.value for n, s in solve()[0].items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: parse_flags(MAML, ["--inner_lrr", "1"]), "--inner_lrr: did you mean 'inner_lr'"),
+        (lambda: parse_flags(MAML, ["--inner_lr", "much"]), '"inner_lr": Expected a <class'),
+        (lambda: parse_flags(MAML, ["loose"]), "unrecognized arguments: loose"),
+        (lambda: parse_values(MAML, {"clipp": 1}, "x.yaml"), "x.yaml: no setting 'clipp': did you"),
+        (lambda: parse_values(MAML, {"clip": "a"}, "x.yaml"), "x.yaml: "),
+        (lambda: solve(flags={"meta_batch": 0}), "--meta_batch 0: expected"),
+        (lambda: solve(flags={"updates": -1}), "--updates -1: expected"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_named(call, says):
+    with pytest.raises(UsageError) as error:
+        call()
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_types_are_kept():
+    parsed = parse_flags(MAML, ["--inner_lr=1", "--clip", "null", "--first_order", "true"])
+    assert parsed == {"inner_lr": 1.0, "clip": None, "first_order": True}
+
+
+def test_a_bad_file_is_named(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text("- when: {lerner: maml}\n  set: {}\n")
+    with pytest.raises(UsageError, match=r"s\.yaml: selector 'lerner': did you mean 'learner'"):
+        load_rows(path)
+    path.write_text("- when: {")
+    with pytest.raises(UsageError, match=r"s\.yaml: cannot be read"):
+        load_rows(path)
+
+
+def test_backbones_are_registered():
+    assert {"conv4", "conv4_strided"} <= set(backbones.names())

@@ -1,0 +1,201 @@
+"""The command ``zoo ablation``: a learner with parts of it left out, made and shown as a table.
+
+What the rows are is declared in reports/ablations/.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from zoo.commands.declared_files import read_declared
+from zoo.commands.table import parse_numbers
+from zoo.commands.write_table import write_table
+from zoo.datasets.benchmarks.base import find_benchmark
+from zoo.errors import UsageError
+from zoo.registry import learner_of, parse_variant
+from zoo.reports import published, records
+from zoo.reports.tables.ablation import ablation_csv_frame, ablation_numbers, ablation_table
+from zoo.runs.plan import check_way
+from zoo.runs.protocol import PRETRAIN
+from zoo.runs.queue import episode_shape, execute, workspace_of
+from zoo.runs.run import Run
+from zoo.runs.settings import constructor_defaults, parse_flags, parse_values
+
+ABLATION_KEYS = {
+    "title": str,
+    "source": str,
+    "way": int,
+    "shot": int,
+    "settings": dict,
+    "rows": list,
+}
+
+
+class Ablation(NamedTuple):
+    """What is declared of one."""
+
+    title: str
+    source: str
+    way: int
+    shot: int
+    settings: dict[str, Any]  # of every row
+    rows: dict[str, list[str]]  # variants by label: the best on validation is shown
+
+
+def ablation_command(options: argparse.Namespace) -> int:
+    """Make what is missing, then print and write the table."""
+    declared, benchmark = load_ablation(options.ablation), find_benchmark(options.benchmark)
+    if benchmark.regression:
+        raise UsageError(f"{benchmark.variant} is regression: ablations are of classification")
+    if options.budget == "none":
+        raise UsageError("--budget none: an ablation trains; choose from smoke, quick, paper")
+    way = check_way(benchmark, declared.way if options.way is None else options.way)
+    shot = declared.shot if options.shot is None else options.shot
+    given = flags_by_variant(declared, options.flags)
+    place = workspace_of(options)
+    stores = place.open(benchmark)
+
+    def plan(variant: str, seed: int, **more: Any) -> Run:
+        _, own = parse_variant(variant)
+        settings = {**declared.settings, **given[variant], **more}
+        return Run(
+            variant, options.benchmark, way=way, shot=shot, seed=seed, terms=options.terms,
+            budget=options.budget, place=place, stores=stores,
+            flags={name: value for name, value in settings.items() if name not in own},
+        )  # fmt: skip
+
+    planned, runs, status = ablation_runs(declared, options.seeds or "0", plan)
+    print(f"{declared.title}: {benchmark.title}, terms {options.terms}, budget {options.budget}")
+    status |= execute(runs, options)
+    if options.dry_run or options.part:
+        return status
+    errors = {run.name: options.runs / run.name / "error.txt" for run in runs}
+    broke = {name: f"broke: {path} says why" for name, path in errors.items() if path.exists()}
+    planned["note"] = planned["note"].fillna(planned["run"].map(broke)).fillna("not measured")
+    measured, problems = records.load(options.results)
+    for problem in problems:
+        print(f"  {problem}", file=sys.stderr)
+    measured = measured[measured["run"].isin(errors)]
+    values, broken = records.values(options.results, measured)
+    for problem in broken:
+        print(f"  {problem}", file=sys.stderr)
+    accuracies = {name: frame["accuracy"] for name, frame in values.items()}
+    found = ablation_numbers(planned, measured, accuracies, published.published())
+    words = f"{declared.title}, {benchmark.title}, {episode_shape(benchmark, runs[0].job)}"
+    same = [f"{name}={value}" for name, value in next(iter(given.values())).items()]
+    name = ["ablation", Path(options.ablation).stem, benchmark.variant, f"{way}w", f"{shot}s"]
+    write_table(
+        options,
+        [*name, options.terms, options.budget, *same],
+        [ablation_table(found, words, declared.source)],
+        {"": ablation_csv_frame(found)},
+        {},
+    )
+    return status
+
+
+def ablation_runs(
+    declared: Ablation, seeds: str, plan: Callable[..., Run]
+) -> tuple[pd.DataFrame, list[Run], int]:
+    """Every run of every row, of one network and one pre-training: those of the first row.
+
+    Returns:
+        One line a row, variant and seed, as `zoo.reports.tables.ablation.ablation_numbers` takes them; the runs, each
+        once; and 1 if one cannot be run, else 0.
+
+    Raises:
+        UsageError: the first row cannot be run.
+    """
+    lines: list[dict[str, Any]] = []
+    runs: dict[str, Run] = {}
+    for seed in parse_numbers(seeds, "--seeds"):
+        first: Run | None = None
+        for label, variants in declared.rows.items():
+            for variant in variants:
+                line = {"row": label, "learner": variant, "own": parse_variant(variant)[1]}
+                lines.append({**line, "seed": seed, "run": None, "note": None})
+                try:
+                    run = run_like_first(plan, variant, seed, first)
+                except UsageError as error:
+                    if first is None:
+                        raise
+                    lines[-1]["note"] = f"cannot be run: {error}"
+                    print(f"  {label}, {variant} cannot be run: {error}", file=sys.stderr)
+                    continue
+                first = first or run
+                lines[-1]["run"] = run.name
+                runs[run.name] = run
+    refused = any(line["note"] for line in lines)
+    return pd.DataFrame(lines), list(runs.values()), int(refused)
+
+
+def run_like_first(plan: Callable[..., Run], variant: str, seed: int, first: Run | None) -> Run:
+    """A run from the network and the pre-training of the first row's."""
+    run = plan(variant, seed)
+    shared = {
+        name: setting.value
+        for name, setting in (first or run).settings.items()
+        if name.startswith(("backbone", PRETRAIN))
+        and (name not in run.settings or run[name] != setting.value)
+    }
+    return plan(variant, seed, **shared) if shared else run
+
+
+def load_ablation(name: str) -> Ablation:
+    """The ablation of that name, or of a file of one's own.
+
+    Raises:
+        UsageError: there is none; or the file is not as it should be, or names a learner or an
+            option that there is not.
+    """
+    path, content = read_declared("ablations", name, "ablation", ABLATION_KEYS)
+    rows: dict[str, list[str]] = {}
+    for row in content["rows"]:
+        match row:
+            case {"label": str(label), "learner": str(variant), **rest} if not rest:
+                rows[label] = [variant]
+            case {"label": str(label), "any_of": [*variants], **rest} if variants and not rest:
+                rows[label] = [str(variant) for variant in variants]
+            case _:
+                raise UsageError(f"{path}: {row!r}: expected label, and learner or any_of")
+    if not rows or len(rows) < len(content["rows"]):
+        raise UsageError(f"{path}: rows: expected some, each with a label of its own")
+    for variant in [variant for variants in rows.values() for variant in variants]:
+        try:
+            _, cls, own = learner_of(variant)
+            parse_values(cls, {**content["settings"], **own}, variant)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
+    return Ablation(**{**content, "rows": rows})
+
+
+def flags_by_variant(declared: Ablation, flags: list[str]) -> dict[str, dict[str, Any]]:
+    """Flags such as ``--outer_lr 0.001``, typed: for each variant those that it has.
+
+    Updates are for those that learn: a reference does not.
+
+    Raises:
+        UsageError: a flag that none has, or a value of the wrong type.
+    """
+    groups: list[list[str]] = []
+    for word in flags:
+        if word.startswith("--") or not groups:
+            groups.append([])
+        groups[-1].append(word)
+    variants = [variant for variants in declared.rows.values() for variant in variants]
+    classes = {variant: learner_of(variant)[1] for variant in variants}
+    known = {v: {f"--{name}" for name in constructor_defaults(c)} for v, c in classes.items()}
+    for group in groups:
+        if not any(group[0].partition("=")[0] in names for names in known.values()):
+            parse_flags(next(iter(classes.values())), group)  # says what is meant perhaps
+    found = {}
+    for variant, cls in classes.items():
+        words = [w for g in groups if g[0].partition("=")[0] in known[variant] for w in g]
+        found[variant] = parse_flags(cls, words)
+        if cls.family == "reference":
+            found[variant].pop("updates", None)
+    return found

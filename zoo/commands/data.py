@@ -1,0 +1,196 @@
+"""The commands of data: fetch, doctor, show and convert."""
+
+import argparse
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tabulate import tabulate
+
+from zoo.datasets.benchmarks.base import find_benchmark
+from zoo.datasets.doctor import examine
+from zoo.datasets.fetching.fetch import fetch
+from zoo.datasets.splits import tiered_full_names
+from zoo.errors import UsageError
+from zoo.files import write_bytes
+
+if TYPE_CHECKING:  # slow to import, and the doctor needs none of it
+    from matplotlib.figure import Figure
+
+    from zoo.datasets.benchmarks.base import Benchmark
+
+
+DOCTOR_COLUMNS = ("classes", "images")  # of the doctor's table
+PICTURES = ("jpg", "pdf", "png", "svg", "webp")  # endings of a picture's file
+
+
+def fetch_command(options: argparse.Namespace) -> int:
+    """``zoo fetch``: download a benchmark's images, and have the doctor look at them."""
+    benchmark = find_benchmark(options.benchmark).source
+    options.benchmark = benchmark.variant
+    if not benchmark.readers():
+        print(f"{benchmark.title} comes with the code, there is nothing to fetch")
+        return 0
+    fetch(benchmark, options.data, options.yes)
+    options.json = False
+    return doctor_command(options)
+
+
+def convert_command(options: argparse.Namespace) -> int:
+    """``zoo convert``: write a benchmark's images in another form."""
+    from zoo.datasets.convert import convert as write
+
+    benchmark = find_benchmark(options.benchmark)
+    if benchmark.regression:
+        raise UsageError(f"{benchmark.variant} is regression, and has no images to write")
+    if (source := benchmark.source.variant) != benchmark.variant:
+        raise UsageError(f"{benchmark.variant} has the images of {source}: convert {source}")
+    fetch(benchmark, options.data, options.yes)
+    print(write(benchmark, benchmark.open(options.data), options.to, options.out))
+    return 0
+
+
+def doctor_command(options: argparse.Namespace) -> int:
+    """``zoo doctor``: print what was found; returns 0 if a benchmark can be run, else 1."""
+    report = examine(options.data.expanduser(), options.benchmark)
+    print(json.dumps(report, indent=1) if options.json else report_text(report))
+    return 0 if report["usable"] else 1
+
+
+def report_text(report: dict[str, Any]) -> str:
+    """The doctor's report in words: a section for each form found, with a table and a verdict."""
+    if not report["found"]:
+        head = f"No benchmark was found at or below {report['folder']}. Looked for:"
+        return "\n".join([head, *report["looked_for"]])
+    return "\n\n".join(map(section_text, report["found"]))
+
+
+def section_text(section: dict[str, Any]) -> str:
+    """A section: the form and where it lies, a table of its splits, the findings, a verdict."""
+    rows = [
+        [
+            split,
+            *(
+                f"{count_text(facts[what])}/{count_text(facts[f'expected_{what}'])}"
+                for what in DOCTOR_COLUMNS
+            ),
+            facts["remarks"],
+        ]
+        for split, facts in section["splits"].items()
+    ]
+    lines = [f"{section['title']}: {section['form']} in {section['folder']}"]
+    lines.append(
+        tabulate(rows, ["split", *DOCTOR_COLUMNS, "remarks"], colalign=["left", "right", "right"])
+    )
+    for finding in section["findings"]:
+        lines.append(f"{'wrong' if finding['failure'] else 'note'}: {finding['text']}")
+    return "\n".join([*lines, section["verdict"]])
+
+
+def count_text(count: int | None) -> str:
+    """A count, or a question mark where it is not known."""
+    return "?" if count is None else f"{count:,}"
+
+
+def show_command(options: argparse.Namespace) -> int:
+    """``zoo show``: draw an episode into a file."""
+    benchmark = find_benchmark(options.benchmark)
+    path: Path = options.output.expanduser()
+    kind = path.suffix[1:].lower()
+    check_picture_path(path, kind)
+    save_figure(draw_benchmark_episode(benchmark, options), path, kind)
+    return 0
+
+
+def save_figure(figure: "Figure", path: Path, kind: str) -> None:
+    """Write a picture's file, and print where it lies.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    content = figure_bytes(figure, kind)
+    try:
+        write_bytes(path, content)
+    except OSError as error:
+        raise UsageError(f"-o {path}: {error.strerror}; choose a file you may write") from None
+    print(path)
+
+
+def figure_bytes(figure: "Figure", kind: str) -> bytes:
+    """What a picture's file holds; a PDF has fonts of a kind that journals take."""
+    import matplotlib
+
+    content = BytesIO()
+    with matplotlib.rc_context({"pdf.fonttype": 42}):
+        figure.savefig(content, format=kind)
+    return content.getvalue()
+
+
+def check_picture_path(path: Path, kind: str) -> None:
+    """Refuse a file that could not be written, before the images are opened.
+
+    Raises:
+        UsageError: it names a folder, lies in none, or has an ending that is no picture's.
+    """
+    if kind not in PICTURES:
+        known = ", ".join(f".{ending}" for ending in PICTURES)
+        raise UsageError(f"-o {path}: expected a picture's ending, one of {known}")
+    if not path.parent.is_dir():
+        raise UsageError(f"-o {path}: there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise UsageError(f"-o {path}: that is a folder; name a file")
+
+
+def draw_benchmark_episode(benchmark: "Benchmark", options: argparse.Namespace) -> "Figure":
+    """An episode as the data module serves it, drawn.
+
+    Raises:
+        UsageError: there is no such split or episode.
+    """
+    from zoo.datasets.episodes.data_module import EpisodicDataModule, Gathered, MetaBatches
+    from zoo.reports.figures.episodes import draw_episode
+
+    if benchmark.regression:
+        raise UsageError(f"{benchmark.variant} is regression, and has no images to show")
+    for flag, least in (("way", 2), ("shot", 1), ("query", 1), ("episode", 0)):
+        value = getattr(options, flag)
+        if value is not None and value < least:
+            raise UsageError(f"--{flag} {value}: expected a number of at least {least}")
+    fetch(benchmark, options.data, options.yes)
+    stores = benchmark.open(options.data)
+    form = f"{benchmark.find(options.data).form}, " if benchmark.forms else ""
+    if options.split not in stores:
+        known = ", ".join(stores)
+        raise UsageError(f"--split {options.split}: {benchmark.variant} has {known}")
+    split, way, shot = options.split, options.way, options.shot
+    query = options.query or benchmark.query
+    shape = {"train_way": way, "train_shot": shot, "train_query": query, "query": query}
+    counts = {"updates": 1, "meta_batch": 1, "val_episodes": 1, "test_episodes": 1}
+    data = EpisodicDataModule(
+        {split: stores[split]}, benchmark.mean, benchmark.std, shape | counts,
+        way=way, shot=shot, seed=0, micro_batch=1, eval_batch=1, size=benchmark.image[1:],
+    )  # fmt: skip
+    number, store = options.episode, data.stores[split]
+    batches = MetaBatches(store, data.samplers[split], number + 1, 1, start=number)
+    served = next(iter(batches))
+    assert isinstance(served, Gathered)
+    order = served.y[0, : served.support].argsort(stable=True)  # the support comes shuffled
+    x = data.sized(served.x[0])
+    support = x[order].unflatten(0, (way, shot))
+    queries = x[served.support :].unflatten(0, (way, query))
+    classes = data.samplers[split].indices(number, 1).classes[0]
+    names = [readable_class_name(store.names[place]) for place in classes]
+    title = f"{benchmark.variant}: {split} episode {number}" + ", seed 0" * (split == "train")
+    title += f", {way}-way {shot}-shot, {query} queries a class"
+    note = f"{form}fingerprint of the {len(store.images):,} images {store.fingerprint[:16]}"
+    return draw_episode(support.numpy(), queries.numpy(), names, title, note)
+
+
+def readable_class_name(name: str) -> str:
+    """A class's name as people write it, in lines."""
+    if name.startswith("U+"):
+        code, words = name.split(" ", 1)
+        return f"{chr(int(code[2:], 16))}\n{code}\n{words}"
+    known = tiered_full_names().get(name, "").partition(",")[0]  # 58 of mini-ImageNet's are there
+    return f"{known}\n{name}" if known else name.replace("_", " ").replace("/", "\n")

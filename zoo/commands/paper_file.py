@@ -1,0 +1,181 @@
+"""Papers' tables as they are declared in reports/papers/: read, checked, and cell by cell."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from zoo.commands.declared_files import read_declared
+from zoo.datasets.benchmarks.base import find_benchmark
+from zoo.errors import UsageError
+from zoo.registry import learner_of
+from zoo.reports import published
+from zoo.reports.tables.paper import BUDGETS, pick_published, selectors
+from zoo.runs.plan import SETTINGS, check_tasks, check_way
+from zoo.runs.settings import Job, load_rows, parse_values, resolve
+from zoo.runs.stages import without_unused_settings
+
+ROWS = load_rows(SETTINGS)
+PAPER_KEYS: dict[str, type] = {
+    "title": str,
+    "source": list,
+    "caption": str,
+    "columns": list,
+    "rows": list,
+}
+COLUMN_KEYS = {"head", "benchmark", "way", "shot", "metric", "published"}
+ROW_KEYS = {"label", "learner", "published", "note"}
+
+
+class Paper(NamedTuple):
+    """What is declared of a table."""
+
+    title: str
+    caption: str
+    notes: dict[str, str]  # by the label of a row
+    cells: (
+        pd.DataFrame
+    )  # as `zoo.reports.tables.paper.fitting_runs` takes them, and what `our_cell` says of each
+
+
+def load_paper(name: str) -> Paper:
+    """The table of that name, or of a file of one's own.
+
+    Raises:
+        UsageError: there is none; or the file is not as it should be, names a learner or a
+            benchmark that there is not, or a cell of it is not one row of published.csv.
+    """
+    path, content = read_declared("papers", name, "table", PAPER_KEYS)
+    try:
+        check_paper(content)
+        return paper_of(content)
+    except (UsageError, ValueError) as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def check_paper(content: Mapping[str, Any]) -> None:
+    """Whether a file has the form of a table.
+
+    Raises:
+        UsageError: says where it has not.
+    """
+    for key in ("source", "columns", "rows"):
+        if not content[key]:
+            raise UsageError(f"{key}: expected list, not {content[key]!r}")
+    for column in content["columns"]:
+        if not isinstance(column, dict) or not column.keys() <= COLUMN_KEYS:
+            raise UsageError(f"columns: {column!r}: expected {', '.join(sorted(COLUMN_KEYS))}")
+        if "benchmark" not in column and not {"head", "published"} <= column.keys():
+            raise UsageError(f"columns: {column!r}: without benchmark, expected head and published")
+        if "benchmark" in column and not isinstance(column.get("shot"), int):
+            raise UsageError(f"columns: {column!r}: expected a shot")
+    for row in content["rows"]:
+        if not isinstance(row, dict) or not {"label"} < row.keys() <= ROW_KEYS:
+            raise UsageError(f"rows: {row!r}: expected label, and of learner, published, note")
+        if not row.keys() & {"learner", "published"}:
+            raise UsageError(f"rows: {row['label']}: expected learner, published or both")
+    for where in (*content["columns"], *content["rows"]):
+        if not isinstance(where.get("published") or {}, dict):
+            raise UsageError(f"{where!r}: published: expected column: value of published.csv")
+
+
+def paper_of(content: dict[str, Any]) -> Paper:
+    """The cells of a table.
+
+    Raises:
+        UsageError, ValueError: as `load_paper`, without the name of the file.
+    """
+    frame, lines = published.published(), []
+    heads = [column_head(column) for column in content["columns"]]
+    labels = [str(row["label"]) for row in content["rows"]]
+    for what, names in (("columns", heads), ("rows", labels)):
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise UsageError(f"{what}: {twice[0]!r} stands there twice")
+    if commas := [head for head in heads if ", " in head]:
+        raise UsageError(f"columns: {commas[0]!r}: a head has no comma")
+    for (label, row), (head, column) in itertools.product(
+        zip(labels, content["rows"], strict=True), zip(heads, content["columns"], strict=True)
+    ):
+        wanted, at = None, None
+        there = bool(row.get("published")) and column.get("published") is not False
+        if there:
+            wanted = selectors(published_selectors(column, content["source"]), row["published"])
+        if wanted is not None:
+            places = pick_published(frame, wanted)
+            if len(places) != 1:
+                raise UsageError(
+                    f"row {label!r}, column {head!r}: expected one row of published.csv, "
+                    f"found {len(places) or 'none'} with {wanted}"
+                )
+            at = places[0]
+        void = there and wanted is None  # the paper has no such cell
+        cell = our_cell(None if void else row.get("learner"), column)
+        lines.append({"row": label, "column": head, **cell, "published": at, "void": void})
+    words = f"Published: {'; '.join(content['source'])}."
+    notes = {str(row["label"]): str(row["note"]) for row in content["rows"] if "note" in row}
+    cells = pd.DataFrame(lines, dtype=object)
+    for name, whole in cells.groupby("row", sort=False):
+        if whole["void"].all():
+            raise UsageError(f"row {name!r}: its published selectors leave it no column")
+    return Paper(content["title"], " ".join([content["caption"], words]).strip(), notes, cells)
+
+
+def column_head(column: Mapping[str, Any]) -> str:
+    """What stands above a column."""
+    if "head" in column:
+        return str(column["head"])
+    benchmark = find_benchmark(column["benchmark"])
+    instance = str(column.get("metric", "")).partition("@instance")[2]
+    words = f"{column.get('way')}-way" if "way" in column else ""
+    words += f" instance {instance}" if instance else f" {column['shot']}-shot"
+    return f"{benchmark.title} {words.strip()}"
+
+
+def published_selectors(column: Mapping[str, Any], sources: list[str]) -> dict[str, Any]:
+    """Which rows of published.csv are of a column."""
+    wanted = {"source": sources, **{n: column[n] for n in ("way", "shot", "metric") if n in column}}
+    if "benchmark" in column:
+        wanted["benchmark_key"] = published.benchmark_key(column["benchmark"])
+    if instance := str(column.get("metric", "")).partition("@instance")[2]:
+        wanted["shot"] = int(instance) - 1  # labelled views seen before
+    return wanted | (column.get("published") or {})
+
+
+def our_cell(variant: str | None, column: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run of a learner must be to stand in a column, and how it is made.
+
+    Raises:
+        UsageError: there is no such learner, option or benchmark.
+    """
+    cell: dict[str, Any] = {"variant": variant, "learner": None, "benchmark": None, "settings": {}}
+    cell |= {"way": column.get("way"), "shot": column.get("shot"), "resolved": {}, "why": ""}
+    cell["metric"] = column.get("metric", "accuracy")
+    if variant is not None:
+        cell["learner"], cls, own = learner_of(variant)
+        own = parse_values(cls, own, variant)
+    if "benchmark" not in column:
+        return cell
+    benchmark = find_benchmark(column["benchmark"])
+    cell["benchmark"] = benchmark.variant
+    way = check_way(benchmark, cell["way"])
+    if benchmark.regression:
+        cell["metric"] = "mse"
+    else:
+        cell["way"] = way
+    if variant is None:
+        return cell
+    try:
+        check_tasks(cls, cell["learner"], benchmark)
+    except UsageError as error:
+        return cell | {"why": str(error)}
+    for budget in BUDGETS:
+        job = Job(cell["learner"], benchmark.variant, way, cell["shot"], "paper", budget)
+        found, _ = resolve(
+            job, cls, ROWS, query=benchmark.query, backbone=benchmark.backbone, flags=own
+        )
+        cell["resolved"][budget] = (job, without_unused_settings(found))
+        cell["settings"][budget] = {
+            name: setting.value for name, setting in without_unused_settings(found).items()
+        }
+    return cell

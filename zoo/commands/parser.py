@@ -1,0 +1,286 @@
+"""What the command line understands: every command, and its flags but for a learner's settings."""
+
+import argparse
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+from zoo.errors import UsageError
+
+BUDGETS = ("none", "smoke", "quick", "paper")
+TERMS = ("paper", "equal")
+Command = Callable[[argparse.Namespace, list[str]], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Leave the words to `main`.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def build_parser(list_keys: Command, run: Command) -> Parser:
+    """The parser of everything but a learner's own settings; two commands are the caller's."""
+    parser = Parser(prog="python -m zoo", description="The meta-learning zoo.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    plugged = Parser(add_help=False)
+    plugged.add_argument(
+        "--plugin",
+        type=parse_folder,
+        action="append",
+        metavar="FILE",
+        help="a Python file that registers learners, benchmarks or backbones; may be repeated",
+    )
+
+    command = commands.add_parser(
+        "list", parents=[plugged], help="the keys of learners, benchmarks or backbones"
+    )
+    command.add_argument(
+        "kind", nargs="?", default="learners", choices=["learners", "benchmarks", "backbones"]
+    )
+    command.add_argument("--table", action="store_true", help="learners as a Markdown table")
+    command.add_argument(
+        "--into", type=Path, metavar="FILE", help="put the table into a file, between its marks"
+    )
+    command.set_defaults(call=list_keys)
+
+    command = commands.add_parser(
+        "check", parents=[plugged], help="does a learner keep what every learner promises?"
+    )
+    command.add_argument("learners", nargs="+", metavar="LEARNER", help="keys or variants, or all")
+    command.set_defaults(call=imported_command("learner_commands", "check"))
+
+    command = commands.add_parser("new-learner", help="write the skeleton of a learner's file")
+    command.add_argument("name", help="its key: small letters, digits and _")
+    command.add_argument(
+        "--to",
+        type=parse_folder,
+        metavar="FILE",
+        help="(default: baselines/NAME.py of the checkout)",
+    )
+    command.set_defaults(call=imported_command("learner_commands", "new_learner"))
+
+    images = Parser(add_help=False, parents=[plugged])
+    group = images.add_argument_group("images")
+    group.add_argument(
+        "--data",
+        type=parse_folder,
+        metavar="DIR",
+        default=parse_folder(os.environ.get("ZOO_DATA") or "data"),
+        help="folder of the image sets (default: $ZOO_DATA, else data)",
+    )
+    group.add_argument("--yes", action="store_true", help="fetch a large set without asking")
+
+    command = commands.add_parser(
+        "fetch", parents=[images], help="download a benchmark's images, unless they are there"
+    )
+    command.add_argument("benchmark", help="a key or variant")
+    command.set_defaults(call=imported_command("data_commands", "fetch_images"))
+
+    where = Parser(add_help=False, parents=[images])
+    group = where.add_argument_group("where")
+    group.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        default=Path("results"),
+        help="finished records (default: results)",
+    )
+    group.add_argument(
+        "--runs",
+        type=Path,
+        metavar="DIR",
+        default=Path("runs"),
+        help="checkpoints and logs of runs under way (default: runs)",
+    )
+    group.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    group.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    group.add_argument(
+        "--budget",
+        choices=BUDGETS,
+        default="quick",
+        help="how long to train (default: quick, about 10 minutes on 2 cores)",
+    )
+
+    one = Parser(add_help=False, parents=[where])
+    group = one.add_argument_group("which run")
+    group.add_argument(
+        "--way", type=int, help="classes of a test episode (default: 5; regression has none)"
+    )
+    group.add_argument("--shot", type=int, default=1, help="support images a class (default: 1)")
+    group.add_argument(
+        "--seed", type=int, default=0, help="of the weights and the training episodes (default: 0)"
+    )
+    add_terms_flag(group)
+    group.add_argument("--config", type=Path, metavar="FILE", help="settings from a YAML file")
+
+    command = commands.add_parser(
+        "run",
+        parents=[one],
+        add_help=False,
+        usage="%(prog)s LEARNER BENCHMARK [options]",
+        help="train and test one learner; LEARNER BENCHMARK --help shows its settings",
+    )
+    command.add_argument("learner", nargs="?", help="a key or variant: maml[first_order=true]")
+    command.add_argument("benchmark", nargs="?", help="a key or variant: omniglot[split=1200/423]")
+    command.add_argument("-h", "--help", action="store_true", help="this, with the settings")
+    command.set_defaults(call=run, parser=command)
+
+    command = commands.add_parser(
+        "plot",
+        parents=[one],
+        help="draw what a run predicts of functions or of images' pixels, trained first if need be",
+    )
+    command.add_argument("learner", help="a key or variant; its settings are flags, as of `run`")
+    command.add_argument("benchmark", help="a key or variant, of regression")
+    command.add_argument("--tasks", type=int, default=4, help="how many are drawn (default: 4)")
+    command.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", required=True, help="such as cnp.png"
+    )
+    command.set_defaults(call=imported_command("plots", "plot"))
+
+    several = Parser(add_help=False, parents=[where])
+    several.add_argument("--seeds", default="", help="(default: 0, or the study's)")
+    several.add_argument("--dry-run", action="store_true", help="say what would be done")
+    several.add_argument(
+        "--jobs", type=int, default=1, help="processes that share the runs (default: 1)"
+    )
+    several.add_argument(
+        "--part",
+        type=parse_part,
+        metavar="K/N",
+        help="make every N-th run alone, from the K-th on, and no table",
+    )
+
+    command = commands.add_parser(
+        "table", parents=[several], help="make the runs that are missing, print the comparison"
+    )
+    command.add_argument("benchmark", help="a key or variant")
+    command.add_argument("--learners", default="", help="keys or variants (default: all)")
+    command.add_argument("--ways", default="", help="(default: 5; regression has none)")
+    command.add_argument("--shots", default="", help="(default: the benchmark's, 1 5 for most)")
+    command.add_argument(
+        "--untrained", action="store_true", help="test every row untrained too: what training gave"
+    )
+    command.add_argument(
+        "--differences", action="store_true", help="print every pair of rows, tested"
+    )
+    command.add_argument(
+        "--power", action="store_true", help="and how many episodes half a point needs"
+    )
+    command.add_argument(
+        "--figures", action="store_true", help="draw accuracies, differences, curves, seconds"
+    )
+    add_terms_flag(command, "both")
+    command.set_defaults(call=imported_command("comparison", "comparison"))
+
+    command = commands.add_parser(
+        "ablation", parents=[several], help="a learner with parts left out: what each one adds"
+    )
+    command.add_argument("ablation", help="one of reports/ablations, or a file like those")
+    command.add_argument("benchmark", help="a key or variant; more flags are settings of the rows")
+    for name in ("--way", "--shot"):
+        command.add_argument(name, f"{name}s", type=int, help="(default: the paper's)")
+    add_terms_flag(command)
+    command.set_defaults(call=imported_command("ablation", "ablation"))
+
+    command = commands.add_parser(
+        "study", parents=[several], help="learners beside others, pair by pair: who gains, where"
+    )
+    command.add_argument("study", help="one of reports/studies, or a file like those")
+    command.add_argument("--pairs", default="", help="their labels (default: all)")
+    add_terms_flag(command)
+    command.set_defaults(call=imported_command("study", "study"))
+
+    command = commands.add_parser(
+        "paper", parents=[several], help="the table of a paper, and our numbers beside its own"
+    )
+    command.add_argument("paper", help="one of reports/papers, or a file like those")
+    command.add_argument("--run", action="store_true", help="make first what is missing")
+    command.set_defaults(call=imported_command("papers", "paper"))
+
+    command = commands.add_parser(
+        "sweep", parents=[several], help="train once, test over shots and ways: table and figure"
+    )
+    command.add_argument("benchmark", help="a key or variant, of classification")
+    add_terms_flag(command)
+    command.add_argument("--learners", default="", help="keys or variants (default: all)")
+    command.add_argument("--shots", default="1 2 5 10 20", help="at --way (default: %(default)s)")
+    command.add_argument("--ways", default="2 5 10 20", help="at --shot (default: %(default)s)")
+    command.add_argument("--way", type=int, default=5, help="of the training run (default: 5)")
+    command.add_argument("--shot", type=int, default=1, help="likewise (default: 1)")
+    command.set_defaults(call=imported_command("sweep", "sweep"))
+
+    command = commands.add_parser(
+        "doctor", parents=[plugged], help="what image sets lie in a folder, and their state"
+    )
+    command.add_argument("data", type=Path, metavar="DIR", help="folder that holds the images")
+    command.add_argument("--benchmark", metavar="B", help="look for this one alone")
+    command.add_argument("--json", action="store_true", help="the same facts as JSON")
+    command.set_defaults(call=imported_command("data_commands", "doctor"))
+
+    command = commands.add_parser("show", parents=[images], help="draw an episode into a file")
+    command.add_argument("benchmark", help="a key or variant")
+    command.add_argument("--split", default="test", help="train, val or test (default: test)")
+    command.add_argument("--way", type=int, default=5, help="classes (default: 5)")
+    command.add_argument("--shot", type=int, default=1, help="support images a class (default: 1)")
+    command.add_argument("--query", type=int, help="queries a class (default: those of the tests)")
+    command.add_argument("--episode", type=int, default=0, help="its number (default: 0)")
+    command.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", required=True, help="such as episode.png"
+    )
+    command.set_defaults(call=imported_command("data_commands", "show"))
+
+    command = commands.add_parser(
+        "convert", parents=[images], help="write a benchmark in a form that other tools read"
+    )
+    command.add_argument("benchmark", help="a key or variant")
+    command.add_argument("--to", required=True, help="folders, csv, torchmeta or pkl")
+    command.add_argument(
+        "--out", type=parse_folder, required=True, metavar="DIR", help="where to: a new folder"
+    )
+    command.set_defaults(call=imported_command("data_commands", "convert"))
+    return parser
+
+
+def add_terms_flag(parser: "argparse.ArgumentParser | argparse._ArgumentGroup", *more: str) -> None:
+    """The flag of the terms that learners are compared on."""
+    parser.add_argument(
+        "--terms",
+        choices=(*TERMS, *more),
+        default="paper",
+        help="each learner as its paper has it, or all equal (default: paper)",
+    )
+
+
+def parse_folder(text: str) -> Path:
+    """A folder as the command line names it: make does not expand ``DATA=~/data`` in quotes."""
+    return Path(text).expanduser()
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """``2/3``: the second of three parts.
+
+    Raises:
+        ArgumentTypeError: something else.
+    """
+    number, slash, parts = text.partition("/")
+    if not (slash and number.isdigit() and parts.isdigit() and 1 <= int(number) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected K/N, such as 1/2")
+    return int(number), int(parts)
+
+
+def imported_command(module: str, name: str) -> Command:
+    """A command whose module is imported when it is called; a learner's flags are in `options`."""
+    return lambda options, rest: getattr(import_module(f"zoo.{module}"), name)(options)

@@ -1,0 +1,108 @@
+"""The command that draws what a trained run does: functions with their predictions, images."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from zoo.commands.data import check_picture_path, save_figure
+from zoo.datasets.benchmarks.base import find_benchmark
+from zoo.datasets.benchmarks.completion import ImagesAsFunctions
+from zoo.datasets.episodes.sampler import EVALUATION_SEED, key_of
+from zoo.episode import Episode, Examples
+from zoo.errors import UsageError
+from zoo.learner import Learner
+from zoo.registry import benchmarks
+from zoo.reports.figures.episodes import Fit, draw_completions, draw_fits
+from zoo.runs.queue import execute, plan_run
+from zoo.runs.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CURVE_POINTS = 400  # inputs at which a curve is predicted
+PIXELS_SHOWN = (10, 100, 1000)  # pixels shown of an image; and all of them
+
+
+def plot_command(options: argparse.Namespace) -> int:
+    """``zoo plot``: train the run if its weights are not there, and draw test tasks into a file."""
+    path: Path = options.output.expanduser()
+    kind = path.suffix[1:].lower()
+    check_picture_path(path, kind)
+    if options.tasks < 1:
+        raise UsageError(f"--tasks {options.tasks}: expected a number of at least 1")
+    benchmark = find_benchmark(options.benchmark)
+    if not benchmark.regression:
+        able = ", ".join(key for key in benchmarks.names() if find_benchmark(key).regression)
+        raise UsageError(f"{benchmark.variant} has no functions to draw; choose from {able}")
+    run = plan_run(options, options.flags)
+    draw = draw_images if isinstance(run.stores["test"], ImagesAsFunctions) else draw_functions
+    if execute([run], options):
+        return 1
+    learner = run.trained(progress=sys.stdout.isatty())
+    with torch.no_grad():
+        save_figure(draw(run, learner, options.tasks), path, kind)
+    return 0
+
+
+def draw_functions(run: Run, learner: Learner, tasks: int) -> "Figure":
+    """The first test tasks: support, queries, and what is predicted between them."""
+    episode = first_test_tasks(run, run.job.shot, run["query"], tasks)
+    x = torch.cat([episode.support.x, episode.query.x], 1)  # (T, n, 1)
+    steps = torch.linspace(0, 1, CURVE_POINTS)[:, None]
+    grid = torch.lerp(x.amin(1, keepdim=True), x.amax(1, keepdim=True), steps)
+    mean, sd = predict(learner, episode, grid)
+    parts = episode.support, episode.query, Examples(grid, mean)
+    context, query, curve = (torch.cat([e.x, e.y], -1).mT.numpy() for e in parts)  # (T, 2, n)
+    deviation = [None] * tasks if sd is None else sd[..., 0].numpy()
+    fits = list(map(Fit, context, query, curve, deviation))
+    return draw_fits(fits, plot_title(run))
+
+
+def draw_images(run: Run, learner: Learner, tasks: int) -> "Figure":
+    """The first test images, each from more and more of its pixels."""
+    store: Any = run.stores["test"]
+    height, width = store.store.images.shape[2:]
+    pixels = height * width
+    shots = [*(shot for shot in PIXELS_SHOWN if shot < pixels), pixels]
+    columns = []
+    for shot in shots:
+        episode = first_test_tasks(run, shot, pixels, tasks)
+        mean, sd = predict(learner, episode, episode.query.x)
+        seen = torch.full_like(episode.query.y, torch.nan)
+        places = (episode.support.x * torch.tensor([height - 1, width - 1])).round().long()
+        at = places[..., :1] * width + places[..., 1:]
+        seen.scatter_(1, at.expand_as(episode.support.y), episode.support.y)
+        columns.append([seen, mean] + ([] if sd is None else [sd.square()]))
+    rows = [
+        torch.stack(parts, 1).unflatten(2, (height, width)).numpy()
+        for parts in zip(*columns, strict=True)
+    ]  # each (T, columns, H, W, C)
+    return draw_completions(rows[0], rows[1], rows[2] if rows[2:] else None, shots, plot_title(run))
+
+
+def plot_title(run: Run) -> str:
+    """What a reader must know of the run."""
+    job = run.job
+    overrides = run.title.removeprefix(job.learner)
+    words = [f"{run.cls.title}{overrides} on {job.benchmark}", f"{job.shot}-shot"]
+    words += [f"budget {job.budget}", f"{run['updates']} updates", f"seed {run.seed}"]
+    return ", ".join(words)
+
+
+def first_test_tasks(run: Run, shot: int, query: int, tasks: int) -> Episode:
+    """The first test tasks."""
+    store: Any = run.stores["test"]
+    sampler = store.sampler(run.job.way, shot, query, key_of("test", EVALUATION_SEED))
+    return store.meta_batch(sampler, sampler.indices(0, tasks))
+
+
+def predict(learner: Learner, episode: Episode, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Mean and, where the learner has one, standard deviation at x (T, n, *input)."""
+    blank = torch.zeros(*x.shape[:2], episode.way)
+    asked = episode._replace(query=Examples(x, blank))
+    distribution = getattr(learner, "distribution", None)
+    return distribution(asked) if distribution else (learner(asked), None)

@@ -1,0 +1,92 @@
+"""Where a table goes: to the terminal, and into files of every form."""
+
+import argparse
+import hashlib
+import itertools
+import shlex
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from zoo.commands.data import figure_bytes
+from zoo.files import make_folder, write_bytes, write_text
+from zoo.reports.formats.html import to_html
+from zoo.reports.formats.latex import to_latex
+from zoo.reports.formats.parquet import parquet_bytes
+from zoo.reports.formats.table import to_markdown
+from zoo.runs.plan import slug
+
+FOLDER_FLAGS = ("--data", "--results", "--runs")
+LONGEST_STEM = 100  # characters of a file name
+
+
+def write_table(
+    options: argparse.Namespace,
+    words: Sequence[str],
+    tables: Sequence[pd.DataFrame],
+    raw: Mapping[str, pd.DataFrame],
+    figures: Mapping[str, Figure],
+    printed: int = 1,
+) -> None:
+    """Print a table, and write it as Markdown, LaTeX, HTML, CSV and Parquet, and its figures.
+
+    With `--dry-run` it is printed alone.
+
+    Args:
+        options: of the command, of which the folder of the results is taken.
+        words: that the files are named by.
+        tables: of text, as `zoo.reports.formats.table` takes them: the table, and what goes below it.
+        raw: numbers, one a row, by the end of their files' names.
+        figures: by the end of their files' names; the HTML page shows them too.
+        printed: how many of the tables are printed, and stand in the Markdown file.
+    """
+    texts = [to_markdown(table) for table in tables[:printed]]
+    print("\n" + "\n".join(texts))
+    if options.dry_run:
+        return
+    folder = make_folder(options.results, "--results")
+    for table in tables:
+        table.attrs["command"] = command_line(options.words)
+    stem = shortened_stem(slug("-".join(words)))
+    write_text(folder / f"{stem}.md", "\n".join(texts))
+    ends = [".md", ".html"]
+    for number, table in enumerate(tables[:printed], 1):
+        ends.append(f"-{number}.tex" if printed > 1 else ".tex")
+        write_text(folder / f"{stem}{ends[-1]}", to_latex(table))
+    drawn = []
+    for end, figure in figures.items():
+        figure.set_dpi(200)
+        contents = {kind: figure_bytes(figure, kind) for kind in ("png", "pdf")}
+        for kind, content in contents.items():
+            write_bytes(folder / f"{stem}{end}.{kind}", content)
+        ends += [f"{end}.{kind}" for kind in contents]
+        drawn.append((end.strip("-").replace("-", " "), contents["png"]))
+    write_text(folder / f"{stem}.html", to_html(tables, drawn))
+    for end, frame in raw.items():
+        write_text(folder / f"{stem}{end}.csv", frame.to_csv(index=False))
+        ends.append(f"{end}.csv")
+        try:
+            write_bytes(folder / f"{stem}{end}.parquet", parquet_bytes(frame))
+            ends.append(f"{end}.parquet")
+        except ImportError as error:
+            print(f"  {error}")
+    print(f"In {folder}: {stem} {' '.join(ends)}")
+
+
+def command_line(words: Sequence[str]) -> str:
+    """The command in words, without where it reads and writes on some machine."""
+    kept: list[str] = []
+    for before, word in itertools.pairwise(["", *words]):
+        flag = word.partition("=")[0]
+        if flag not in FOLDER_FLAGS and before not in FOLDER_FLAGS:
+            kept.append(word)
+    return shlex.join(["python", "-m", "zoo", *kept])
+
+
+def shortened_stem(stem: str) -> str:
+    """A file name of at most 100 characters: of a longer one the beginning, and its hash."""
+    if len(stem) <= LONGEST_STEM:
+        return stem
+    end = hashlib.blake2b(stem.encode(), digest_size=8).hexdigest()
+    return f"{stem[: LONGEST_STEM - 17].rstrip('-_')}-{end}"

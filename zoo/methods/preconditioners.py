@@ -1,0 +1,195 @@
+"""What the inner learning rate multiplies: theta' = theta - lr P(g), with a P that is learned."""
+
+import copy
+from collections.abc import Callable, Collection
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import UsageError
+from zoo.methods.curvature import GAP, MetaCurvature
+from zoo.methods.steps import Params, Preconditioner, chosen, convolutions
+from zoo.networks.layers import Conv
+
+
+class Rate(Preconditioner):
+    """One rate for all."""
+
+    def __init__(self) -> None:
+        """A rate of 1."""
+        super().__init__()
+        self.rate = nn.Parameter(torch.ones(()))
+
+    def forward(self, step: int, gradients: Params) -> Params:
+        """Rate times gradients."""
+        return {name: self.rate * g for name, g in gradients.items()}
+
+
+class Diagonal(Preconditioner):
+    """A rate for each element of each parameter (Meta-SGD)."""
+
+    def __init__(self, net: nn.Module, names: Collection[str] | None = None) -> None:
+        """Rates of 1 for the parameters of `net`, or for those that move."""
+        super().__init__()
+        self.rates = nn.ParameterList([torch.ones_like(p) for p in chosen(net, names).values()])
+
+    def forward(self, step: int, gradients: Params) -> Params:
+        """Rate times gradient, element by element."""
+        return {
+            name: rate * g for rate, (name, g) in zip(self.rates, gradients.items(), strict=True)
+        }
+
+
+class LayerRates(Preconditioner):
+    """A rate for each parameter tensor and step (MAML++); steps behind the last take its rates."""
+
+    def __init__(self, net: nn.Module, steps: int, names: Collection[str] | None = None) -> None:
+        """Rates of 1 for the parameters of `net`, or for those that move, in so many steps."""
+        super().__init__()
+        self.rates = nn.Parameter(torch.ones(max(1, steps), len(chosen(net, names))))
+
+    def forward(self, step: int, gradients: Params) -> Params:
+        """The step's rates times gradients."""
+        rates = self.rates[min(step, len(self.rates) - 1)]
+        return {name: rate * g for rate, (name, g) in zip(rates, gradients.items(), strict=True)}
+
+
+class TNet(Preconditioner):
+    """Every layer maps by T W, and steps move W alone; with masks M, some rows of W (MT-net).
+
+    The parameters here are the products T W, on which a step on W is T M T^T g. Layers are what
+    has a weight of two axes or more: T is on its outputs, and the bias, if any, is under T too.
+    """
+
+    def __init__(
+        self, net: nn.Module, mask: bool = False, names: Collection[str] | None = None
+    ) -> None:
+        """T = 1 for the layers of `net`, or for those whose weights are named.
+
+        With `mask`, log-odds of 0 that an output moves.
+        """
+        super().__init__()
+        known = chosen(net, names)
+        self.layer: dict[str, int] = {}  # of each parameter that has one, by name
+        outputs: list[int] = []
+        for prefix, module in net.named_modules():
+            weight = known.get(f"{prefix}.weight".lstrip("."))
+            if weight is not None and weight.dim() > 1:
+                own = module.named_parameters(prefix, recurse=False)
+                self.layer |= {name: len(outputs) for name, _ in own}
+                outputs.append(len(weight))
+        self.transforms = nn.ParameterList([torch.eye(n) for n in outputs])
+        self.log_odds = nn.ParameterList([torch.zeros(n) for n in outputs] if mask else [])
+        self.noise: list[Tensor] = []
+
+    def drawn(self, tasks: int) -> Self:
+        """In training: with masks drawn for each task, the same in all its steps."""
+        if not self.training:
+            return self
+        drawn = copy.copy(self)
+        drawn.noise = [logistic_noise(tasks, zeta) for zeta in self.log_odds]
+        return drawn
+
+    def masks(self, layer: int) -> Tensor:
+        """M, (T, outputs): drawn with a straight-through gradient, or its mean where it was not."""
+        zeta = self.log_odds[layer]
+        if not self.noise:
+            return zeta.sigmoid().unsqueeze(0)
+        soft = (zeta + self.noise[layer]).sigmoid()  # two-way Gumbel-softmax at temperature 1
+        return (soft > 0.5).to(soft) - soft.detach() + soft
+
+    def start(self, theta: Params) -> Params:
+        """T W of each layer."""
+        return {
+            name: self._mixed("ij,tj...->ti...", name, p) if name in self.layer else p
+            for name, p in theta.items()
+        }
+
+    def forward(self, step: int, gradients: Params) -> Params:
+        """T M T^T g of each layer; what is under no T, as batch norm's, keeps its gradient."""
+        return {
+            name: self._moved(name, g) if name in self.layer else g for name, g in gradients.items()
+        }
+
+    def _moved(self, name: str, g: Tensor) -> Tensor:
+        g = self._mixed("ji,tj...->ti...", name, g)
+        if self.log_odds:
+            m = self.masks(self.layer[name])
+            g = m.view(*m.shape, *[1] * (g.dim() - 2)) * g
+        return self._mixed("ij,tj...->ti...", name, g)
+
+    def _mixed(self, axes: str, name: str, p: Tensor) -> Tensor:
+        return torch.einsum(axes, self.transforms[self.layer[name]], p)
+
+
+class Warp(TNet):
+    """NPBML's omega: 1x1 convolutions between convolutions and their norms, moved by no step.
+
+    With theta for omega's and the convolution's product, a step is omega omega^T g.
+    """
+
+    def __init__(self, net: nn.Module, names: Collection[str] | None = None) -> None:
+        """Omega = 1 for the convolutions of `net`, or for those of them that are named."""
+        super().__init__(net, names=convolutions(net, names))
+
+
+class PostBlock(Preconditioner):
+    """A 3x3 convolution behind a block, which no inner step moves (WarpGrad, NPBML's code)."""
+
+    def __init__(self, net: nn.Module, names: Collection[str] | None = None) -> None:
+        """Put them into `net`, a backbone of blocks or what holds one, as the identity.
+
+        Args:
+            net: where they, and their parameters, go.
+            names: of parameters; behind the blocks that have one of them. None for all blocks.
+
+        Raises:
+            UsageError: there is no backbone of blocks in `net`.
+        """
+        super().__init__()
+        found = [(n, part) for n, part in net.named_modules() if hasattr(part, "after")]
+        if not found:
+            raise UsageError("post_block: needs a backbone of blocks, as conv4 and resnet12")
+        prefix, backbone = found[0]
+        self.under = f"{prefix}.after.".lstrip(".")
+        weights = {id(p) for p in chosen(net, names).values()}
+        for number, channels in enumerate(backbone.widths):
+            if any(id(conv.weight) in weights for conv, _ in backbone.layers(number)):
+                backbone.after[str(number)] = Conv(channels, channels)
+                nn.init.dirac_(backbone.after[str(number)].weight)
+
+    def moves(self, name: str) -> bool:
+        """All but these."""
+        return not name.startswith(self.under)
+
+
+PRECONDITIONERS: dict[str, Callable[[nn.Module, Collection[str] | None], Preconditioner]] = {
+    "none": lambda net, names: Preconditioner(),
+    "warp": Warp,
+    "post_block": PostBlock,
+    "rate": lambda net, names: Rate(),
+    "layer_rates": lambda net, names: LayerRates(net, 1, names),
+    "element_rates": Diagonal,
+    "meta_curvature": MetaCurvature,
+    "gap": GAP,
+}
+
+
+def build_preconditioner(
+    kind: str, net: nn.Module, names: Collection[str] | None = None
+) -> Preconditioner:
+    """The preconditioner of that name, for the parameters of `net` that are named, or for all.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if kind not in PRECONDITIONERS:
+        raise UsageError(f"preconditioner: no {kind!r}: choose from {', '.join(PRECONDITIONERS)}")
+    return PRECONDITIONERS[kind](net, names)
+
+
+def logistic_noise(tasks: int, like: Tensor) -> Tensor:
+    """Logistic noise, the difference of two Gumbels: (T, *shape of `like`)."""
+    u = torch.rand(tasks, *like.shape, dtype=like.dtype, device=like.device)
+    return u.clamp(1e-6, 1 - 1e-6).logit()

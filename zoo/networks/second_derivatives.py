@@ -1,0 +1,295 @@
+"""Convolution, batch norm, ReLU and max-pool with closed-form first and second derivatives.
+
+Second-order meta-learning spends its time here. PyTorch takes the second derivatives of these
+layers apart into elementwise passes over whole maps, and into convolutions with maps for kernels;
+here they cost about as much as another forward and backward pass. Inside, maps are channels-last:
+a pixel's channels lie side by side in memory, as the fast kernels of a CPU want them.
+
+Each can be differentiated twice (max_pool as often as you like); a third time raises a
+RuntimeError. The formulas are our own derivation; tests/networks/test_second_derivatives.py holds them against
+`gradgradcheck` and against the plain layers of zoo/backbones.py.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional as F
+
+from zoo.networks.derivative import last_derivative
+
+EPS, MOMENTUM = 1e-5, 0.1  # of every batch norm
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same map (n, C, H, W), a pixel's channels side by side in memory."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def conv2d(x: Tensor, weight: Tensor, stride: int = 1, groups: int = 1) -> Tensor:
+    """Convolution with an odd kernel, padded by half of it.
+
+    x (n, groups*C, H, W), weight (groups*O, C, k, k) -> (n, groups*O, H', W')
+    """
+    return _Conv.apply(channels_last(x), weight, (stride, groups))
+
+
+def max_pool(z: Tensor) -> Tensor:
+    """2x2 maxima: (n, C, H, W) -> (n, C, H/2, W/2); an odd last row or column is dropped."""
+    return _MaxPool.apply(channels_last(z))
+
+
+def batch_norm(
+    z: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    relu: bool = False,
+    pool: bool = False,
+    running: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """bias + weight * (z - mean) / sqrt(var + EPS), then 2x2 maxima and ReLU where asked for.
+
+    Mean and variance are those of the batch, over n, H and W.
+
+    Args:
+        z: (n, C, H, W), channels-last, **overwritten**: the output of `conv2d`, say.
+        weight: gamma (C,).
+        bias: beta (C,).
+        relu: whether negative values become zero.
+        pool: whether to take maxima as `max_pool` does.
+        running: mean and variance (C,) of earlier batches, moved towards this one's by MOMENTUM.
+
+    Returns:
+        (n, C, H, W), or (n, C, H/2, W/2) where pooled.
+    """
+    return _BatchNorm.apply(z, weight, bias, relu, pool, running or (None, None))
+
+
+def _convolve(x: Tensor, w: Tensor, how: tuple[int, int]) -> Tensor:
+    stride, groups = how
+    return channels_last(F.conv2d(x, w, None, stride, w.shape[-1] // 2, 1, groups))
+
+
+def _convolve_back(
+    g: Tensor, x: Tensor, w: Tensor, how: tuple[int, int], to_x: bool, to_w: bool
+) -> tuple[Tensor, Tensor]:
+    (stride, groups), pad = how, w.shape[-1] // 2
+    return torch.ops.aten.convolution_backward(
+        g, x, w, None, [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], groups, [to_x, to_w, False]
+    )[:2]
+
+
+class _Conv(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, how: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(x, w)
+        ctx.how = how
+        return _convolve(x, w, how)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, w = ctx.saved_tensors
+        to_x, to_w, _ = ctx.needs_input_grad
+        return *_ConvBackward.apply(channels_last(g), x, w, ctx.how, to_x, to_w), None
+
+
+class _ConvBackward(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, g: Tensor, x: Tensor, w: Tensor, how: tuple[int, int], to_x: bool, to_w: bool
+    ) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        # Where x is fixed data nothing depends on g again, the largest map of all.
+        ctx.save_for_backward(g if to_x else None, x, w)
+        ctx.how = how
+        return _convolve_back(g, x, w, how, to_x, to_w)
+
+    @staticmethod
+    @last_derivative
+    def backward(ctx: Any, hx: Tensor | None, hw: Tensor | None) -> tuple[Tensor | None, ...]:
+        """The gradient of <hx, gx> + <hw, gw> = <g, conv(hx, w) + conv(x, hw)>."""
+        g, x, w = ctx.saved_tensors
+        of_g, of_x, of_w = ctx.needs_input_grad[:3]
+        to_g = to_x = to_w = None
+        if hw is not None and of_x:
+            to_x, _ = _convolve_back(g, x, hw, ctx.how, True, False)
+        if hx is not None and of_w:
+            _, to_w = _convolve_back(g, channels_last(hx), w, ctx.how, False, True)
+        pairs = [(m, k) for m, k in ((x, hw), (hx, w)) if m is not None and k is not None]
+        if of_g and pairs:
+            # One convolution for the sum of two: channels side by side.
+            maps, kernels = zip(*pairs, strict=True)
+            to_g = _convolve(_side_by_side(maps, ctx.how[1]), torch.cat(kernels, 1), ctx.how)
+        return to_g, to_x, to_w, None, None, None
+
+
+def _side_by_side(maps: tuple[Tensor, ...], groups: int) -> Tensor:
+    """Join the channels of maps, group by group."""
+    pixels = [x.permute(0, 2, 3, 1).unflatten(3, (groups, -1)) for x in maps]
+    return torch.cat(pixels, 4).flatten(3).permute(0, 3, 1, 2)
+
+
+class _MaxPool(Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        p, where = _pool(z)
+        ctx.save_for_backward(where)
+        ctx.shape = z.shape
+        return p
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return _Unpool.apply(g, *ctx.saved_tensors, ctx.shape)
+
+
+class _Unpool(Function):
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, where: Tensor, shape: torch.Size) -> Tensor:
+        ctx.save_for_backward(where)
+        ctx.shape = shape
+        z = torch.empty(shape, dtype=g.dtype, device=g.device, memory_format=torch.channels_last)
+        return _put(z.zero_(), where, channels_last(g))
+
+    @staticmethod
+    def backward(ctx: Any, h: Tensor) -> tuple[Tensor | None, ...]:
+        return _Take.apply(h, *ctx.saved_tensors, ctx.shape), None, None
+
+
+class _Take(Function):
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, where: Tensor, shape: torch.Size) -> Tensor:
+        ctx.save_for_backward(where)
+        ctx.shape = shape
+        return _take(channels_last(h), where)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        return _Unpool.apply(g, *ctx.saved_tensors, ctx.shape), None, None
+
+
+def _pool(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Maxima, and where they lie in the memory of z."""
+    n, c, h, w = z.shape
+    p, where = F.max_pool2d(z, 2, return_indices=True)  # of the pixel
+    first = torch.arange(n, device=z.device).view(n, 1, 1, 1) * (c * h * w)
+    first = first + torch.arange(c, device=z.device).view(c, 1, 1)
+    torch.add(first, where, alpha=c, out=where)
+    return channels_last(p), channels_last(where)
+
+
+def _flat(z: Tensor) -> Tensor:
+    """The memory of a channels-last map."""
+    return z.permute(0, 2, 3, 1).view(-1)
+
+
+def _put(z: Tensor, where: Tensor, values: Tensor) -> Tensor:
+    """Write into z."""
+    _flat(z).index_copy_(0, _flat(where), _flat(values))
+    return z
+
+
+def _take(z: Tensor, where: Tensor) -> Tensor:
+    n, c, h, w = where.shape
+    return _flat(z).take(_flat(where)).view(n, h, w, c).permute(0, 3, 1, 2)
+
+
+def _sums(z: Tensor) -> Tensor:
+    """Of each channel: (n, C, H, W) -> (C,)."""
+    return z.permute(0, 2, 3, 1).view(-1, z.shape[1]).sum(0)
+
+
+def wide(v: Tensor) -> Tensor:
+    """(C,) -> (C, 1, 1)."""
+    return v.view(-1, 1, 1)
+
+
+class _BatchNorm(Function):
+    """With zhat = (z - mean) istd, p = zhat at its maxima, u = beta + gamma p, y = relu(u)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        z: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        relu: bool,
+        pool: bool,
+        running: tuple[Tensor | None, Tensor | None],
+    ) -> Tensor:
+        mean, istd, zhat = torch.empty_like(gamma), torch.empty_like(gamma), z.detach()
+        # In place: zhat is what the derivatives need, and z is only their way on to the graph.
+        torch.ops.aten.native_batch_norm.out(
+            zhat, None, None, *running, True, MOMENTUM, EPS,
+            out=zhat, save_mean=mean, save_invstd=istd,
+        )  # fmt: skip
+        p, where = zhat, None
+        if pool and (z.is_cuda or bool((gamma <= 0).any())):  # asking would stall a GPU
+            _, where = _pool(zhat * wide(gamma.sign()))  # the minima, where gamma < 0
+            p = _take(zhat, where)
+        elif pool:
+            p, where = _pool(zhat)
+        y = torch.addcmul(wide(beta), p, wide(gamma))
+        y = y.relu_() if relu else y
+        ctx.save_for_backward(z, gamma, istd, p if pool else None, y if relu else None, where)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:
+        gz, ggamma, gbeta = _BatchNormBackward.apply(channels_last(gy), *ctx.saved_tensors)
+        return gz, ggamma, gbeta, None, None, None
+
+
+class _BatchNormBackward(Function):
+    """(gy, z, gamma) -> (gz, ggamma, gbeta); z holds zhat."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        gy: Tensor,
+        zhat: Tensor,
+        gamma: Tensor,
+        istd: Tensor,
+        p: Tensor | None,
+        y: Tensor | None,
+        where: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        gu = gy if y is None else torch.ops.aten.threshold_backward(gy, y, 0)
+        ps, count = (zhat if p is None else p), zhat.numel() // len(gamma)
+        gbeta, ggamma = _sums(gu), _sums(gu * ps)
+        a = gamma * istd
+        c0, c1 = wide(-a * gbeta / count), wide(-a * ggamma / count)
+        gz = torch.addcmul(c0, ps, c1).addcmul_(gu, wide(a))
+        if where is not None:
+            gz = _put(torch.addcmul(c0, zhat, c1), where, gz)
+        ctx.save_for_backward(gu, zhat, gamma, istd, p, y, where, gbeta, ggamma)
+        return gz, ggamma, gbeta
+
+    @staticmethod
+    @last_derivative
+    def backward(ctx: Any, h: Tensor, hg: Tensor, hb: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of <h, gz> + <hg, ggamma> + <hb, gbeta>.
+
+        A t behind a name: the derivative of that value when z, gamma and beta move along h, hg, hb.
+        """
+        gu, zhat, gamma, istd, p, y, where, gbeta, ggamma = ctx.saved_tensors
+        ps, count = (zhat if p is None else p), zhat.numel() // len(gamma)
+        h = channels_last(h)
+        hs = h if where is None else _take(h, where)
+        mean_h, mean_hz = _sums(h) / count, _sums(h * zhat) / count
+        a = gamma * istd
+        at = hg * istd - a * istd * mean_hz
+        # pt = istd (h - mean_h - zhat mean_hz) at the maxima, ut = gamma pt + hg p + hb
+        pt = torch.addcmul(wide(-istd * mean_h), hs, wide(istd))
+        pt.addcmul_(ps, wide(-istd * mean_hz))
+        ggammat = _sums(gu * pt)
+        ut = torch.addcmul(wide(hb), pt, wide(gamma)).addcmul_(ps, wide(hg))
+        to_gy = ut if y is None else torch.ops.aten.threshold_backward(ut, y, 0)
+        k = a * istd * ggamma / count
+        c0 = wide(k * mean_h - at * gbeta / count)
+        c1 = wide(k * mean_hz - (at * ggamma + a * ggammat) / count)
+        to_z = torch.addcmul(c0, ps, c1).addcmul_(hs, wide(-k)).addcmul_(gu, wide(at))
+        if where is not None:
+            to_z = _put(torch.addcmul(c0, zhat, c1).addcmul_(h, wide(-k)), where, to_z)
+        return to_gy, to_z, ggammat, None, None, None, None

@@ -1,0 +1,271 @@
+"""What a run keeps while it is under way: checkpoints, learning curve, test results so far."""
+
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities.types import STEP_OUTPUT
+
+from zoo.files import write_arrays, write_atomically
+from zoo.runs.cost_meter import CostMeter
+
+SECONDS_BETWEEN_SAVES = float(os.environ.get("ZOO_SECONDS_BETWEEN_SAVES", "30"))
+GPU_LOSS_CHECK = 50  # updates; reading a loss stalls a GPU
+
+
+class DivergedError(Exception):
+    """Training cannot go on."""
+
+    def __init__(self, update: int, reason: str) -> None:
+        """Say after how many updates, and why."""
+        super().__init__(f"update {update}: {reason}")
+        self.update, self.reason = update, reason
+
+
+class CheckpointKeeper(pl.Callback):
+    """Saves `last.ckpt` to resume from, and `best.ckpt`, the weights that validated best.
+
+    A checkpoint is made between updates only, at most half a minute and one update apart, and
+    holds all that the rest of the run follows from; so a killed run ends as an undisturbed one.
+
+    `meter` measures updates alone, episodes made for them included, without validations and
+    checkpoints. A resumed run has the seconds of the updates that its checkpoint kept and of its
+    own, and the largest peak of both; with a checkpoint from before there was a meter, no seconds.
+    """
+
+    def __init__(
+        self, folder: Path, metric: str, commit: str | None, *, maximise: bool = True
+    ) -> None:
+        """Save into `folder`; `metric` names what validation judges by, such as val/accuracy."""
+        self.folder, self.metric, self.maximise = folder, metric, maximise
+        self.curve: list[tuple[int, float]] = []  # (updates, validation metric)
+        self.best: tuple[int, float] | None = None
+        self.commits = [commit]
+        self.seconds = 0.0  # of training, in earlier processes too
+        self.executed = 0  # updates, by this process
+        self.meter = CostMeter()
+        self._random: torch.Tensor | None = None
+        self._loss: Any = 0.0
+        self._started = time.monotonic()
+        self._commit = commit
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know."""
+        return {
+            "curve": self.curve,
+            "best": self.best,
+            "commits": self.commits,
+            "seconds": self.seconds + time.monotonic() - self._started,
+            "meter": self.meter.state(),
+        }
+
+    @property
+    def spent(self) -> dict[str, float | None]:
+        """Seconds of training, and of its updates alone; None where not all were measured."""
+        updates = self.meter.seconds
+        return {
+            "train": round(self.seconds, 2),
+            "updates": None if math.isnan(updates) else round(updates, 4),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where an earlier process was."""
+        self.curve, self.best = state["curve"], state["best"]
+        self.seconds, self.commits = state["seconds"], state["commits"]
+        self.meter.load(state.get("meter", {"seconds": math.nan, "peak": None}))
+        if self._commit not in self.commits:
+            self.commits = [*self.commits, self._commit]
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Measure from here: the images are where they will be, on a GPU the weights not yet."""
+        self.meter.zero(trainer.strategy.root_device.type == "cuda")
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Lightning does not save random states; and the end need not be one for a longer run."""
+        checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
+        checkpoint["random"] = torch.get_rng_state()
+        if trainer.strategy.root_device.type == "cuda":
+            checkpoint["random_cuda"] = torch.cuda.get_rng_state()
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the random states until training starts."""
+        self._random = checkpoint["random"]
+        if "random_cuda" in checkpoint:
+            torch.cuda.set_rng_state(checkpoint["random_cuda"])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set the random states and start the clocks."""
+        if self._random is not None:
+            torch.set_rng_state(self._random)
+        self._started = self._saved = time.monotonic()
+        self.meter.start()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Check the loss; save when it is time, the update is complete and no validation is due.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
+        assert isinstance(outputs, dict)
+        self._loss = outputs["loss"]
+        complete = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        on_gpu = trainer.strategy.root_device.type == "cuda"
+        if not on_gpu or (complete and trainer.global_step % GPU_LOSS_CHECK == 0):
+            self._check(trainer.global_step + (not complete))
+        if not complete:
+            return
+        self.executed += 1
+        assert trainer.val_check_batch is not None
+        validation_due = (batch_idx + 1) % trainer.val_check_batch == 0
+        if not validation_due and time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
+            self.meter.stop()
+            self.save(trainer)
+            self.meter.resume()
+
+    def _check(self, update: int) -> None:
+        loss = float(self._loss)
+        if not math.isfinite(loss):
+            raise DivergedError(update, f"the loss is {loss}")
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Count the time up to a failure."""
+        if isinstance(exception, DivergedError):  # of others the device may have more to say
+            self.meter.stop()
+        self.seconds += time.monotonic() - self._started
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure updates alone."""
+        self.meter.stop()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the weights if none were better."""
+        self._check(trainer.global_step)
+        update, value = trainer.global_step, float(trainer.callback_metrics[self.metric])
+        self.curve = [*self.curve, (update, value)]
+        if self.best is None or self._score(value) > self._score(self.best[1]):
+            self.best = (update, value)
+            self.save_weights(pl_module)
+        self.save(trainer)
+        self.meter.start()
+
+    def _score(self, value: float) -> float:
+        """More is better; not a number is worst."""
+        return -math.inf if math.isnan(value) else value if self.maximise else -value
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Without validation the last weights are the ones to test."""
+        self._check(trainer.global_step)
+        self.meter.stop()
+        self.seconds += time.monotonic() - self._started
+        if self.best is None:
+            self.save_weights(pl_module)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write last.ckpt; a kill in the middle leaves the one before."""
+        path = self.folder / "last.ckpt"
+        trainer.save_checkpoint(path.with_suffix(".new"))
+        with open(path.with_suffix(".new"), "rb") as file:
+            os.fsync(file.fileno())
+        path.with_suffix(".new").replace(path)
+        self._saved = time.monotonic()
+
+    def save_weights(self, learner: pl.LightningModule) -> None:
+        """Write best.ckpt."""
+        write_atomically(
+            self.folder / "best.ckpt", lambda file: torch.save(learner.state_dict(), file)
+        )
+
+
+class TestRecorder(pl.Callback):
+    """Collects per-episode metrics and predictions, and saves them on the way."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take up what an earlier process left in `folder`."""
+        self.path = folder / "test.npz"
+        self.parts: list[dict[str, np.ndarray]] = []
+        if self.path.exists():
+            with np.load(self.path) as saved:
+                self.parts = [dict(saved)]
+        self._saved = time.monotonic()
+
+    def __len__(self) -> int:
+        """Episodes recorded."""
+        return sum(len(part["prediction"]) for part in self.parts)
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep a batch of episodes."""
+        assert isinstance(outputs, dict)
+        # Copied: what the step allocated would keep the large blocks around it from being reused.
+        self.parts.append({name: value.cpu().numpy().copy() for name, value in outputs.items()})
+        if time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
+            write_arrays(self.path, self.results())
+            self._saved = time.monotonic()
+
+    def results(self) -> dict[str, np.ndarray]:
+        """Everything recorded: metrics (E,) and ``prediction`` (E, N*Q)."""
+        return {name: np.concatenate([p[name] for p in self.parts]) for name in self.parts[0]}
+
+
+def trainer_for(device: str, progress: bool, **options: Any) -> pl.Trainer:
+    """A trainer on a kind of device that makes nothing by itself: no checkpoint, no summary."""
+    return pl.Trainer(
+        accelerator={"cpu": "cpu", "cuda": "gpu"}[device],
+        devices=1,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=progress,
+        inference_mode=False,
+        **options,
+    )
+
+
+def updates_between(updates: int, validations: int) -> int:
+    """Updates from one validation to the next: as many as asked, or less, at equal distances."""
+    asked = min(validations, updates)
+    return updates // next(n for n in range(asked, 0, -1) if updates % n == 0)
+
+
+def training_options(
+    keeper: CheckpointKeeper, updates: int, validations: int, parts: int, folder: Path
+) -> dict[str, Any]:
+    """What `trainer_for` is told to make so many updates, each of so many batches.
+
+    Logs go below `folder`.
+    """
+    return {
+        "logger": CSVLogger(folder, name="log"),
+        "callbacks": [keeper],
+        "max_steps": updates,
+        "max_epochs": 1,
+        "accumulate_grad_batches": parts,
+        "val_check_interval": parts * updates_between(updates, validations),
+        "log_every_n_steps": max(1, min(50, updates // 10)),
+    }

@@ -1,0 +1,290 @@
+"""A run: trained, tested once, recorded; whatever was done before is not done again."""
+
+import hashlib
+import inspect
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from zoo.errors import UsageError
+from zoo.files import alone_in, write_arrays, write_bytes, write_json, write_text
+from zoo.learner import Learner
+from zoo.plugin_files import plugin_of_file
+from zoo.reports.records import checksum
+from zoo.reports.statistics import interval
+from zoo.runs.checkpoints import (
+    CheckpointKeeper,
+    DivergedError,
+    TestRecorder,
+    trainer_for,
+    training_options,
+    updates_between,
+)
+from zoo.runs.environment import environment, interruptible, quiet
+from zoo.runs.plan import RUN_SCHEMA, Plan
+
+
+class Run(Plan):
+    """A plan, and carrying it out."""
+
+    staged: Sequence[dict[str, Any]] = ()  # what the record says of each stage
+    weights_of: str | None = None  # the run whose weights it tests, where it trains none itself
+
+    @property
+    def record_path(self) -> Path:
+        """Where the finished record lies."""
+        return self.place.results / f"{self.name}.json"
+
+    @cached_property
+    def trajectory(self) -> str:
+        """The same of runs that train alike, one longer than the other.
+
+        Empty where the length matters from the first update on.
+        """
+        if type(self.learner).anneal is not Learner.anneal or not self["updates"]:
+            return ""
+        free = ("updates", "validations", "test_episodes")
+        settings = {k: v for k, v in self.identity["settings"].items() if k not in free}
+        every = updates_between(self["updates"], self["validations"])
+        same = {**self.identity, "settings": settings, "budget": "", "every": every}
+        return hashlib.blake2b(json.dumps(same, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+    @property
+    def learner_file(self) -> dict[str, str]:
+        """The file that its learner is in."""
+        path = Path(inspect.getfile(self.cls))
+        return plugin_of_file(path, path.read_bytes())._asdict()
+
+    def record(self) -> dict[str, Any] | None:
+        """The finished record, if there is one."""
+        try:
+            return json.loads(self.record_path.read_text())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            raise UsageError(
+                f"{self.record_path} is not a whole record: delete it, and the run is made again"
+            ) from None
+
+    def execute(self, progress: bool = True) -> dict[str, Any]:
+        """Train, test once and record; whatever was done before is not done again.
+
+        Raises:
+            UsageError: another process works on the same run.
+        """
+        folder = self.place.runs / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        self.place.results.mkdir(parents=True, exist_ok=True)
+        with alone_in(folder), quiet():
+            if (done := self.record()) is not None:
+                return done
+            torch.set_num_threads(self.place.threads)
+            made_with = environment(self.place.kind)  # before the files can change
+            keeper = self._keeper(folder, made_with["commit"])
+            try:
+                self.train(folder, keeper, progress)
+                tested = self.test(folder, progress)
+            except DivergedError as error:
+                failure = {"update": error.update, "reason": error.reason}
+                record = self._write(keeper, made_with, failure)
+            else:
+                record = self._write(keeper, made_with, None, *tested)
+            (folder / "test.npz").unlink(missing_ok=True)  # who deletes the record starts anew
+            self._finish(folder)
+            return record
+
+    def trained(self, progress: bool = True) -> Learner:
+        """The learner as it was tested by `execute`; trained again where its weights are gone.
+
+        Raises:
+            UsageError: another process works on the same run.
+        """
+        folder = self.place.runs / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        best, last = folder / "best.ckpt", folder / "last.ckpt"
+        with alone_in(folder), quiet():
+            if best.exists() and not last.exists():
+                self.learner.load_state_dict(torch.load(best, weights_only=True))
+            else:  # the record came from elsewhere, or this was interrupted
+                torch.set_num_threads(self.place.threads)
+                self.train(folder, self._keeper(folder, None), progress)
+                self._finish(folder)
+        return self.learner.cpu().eval()
+
+    def _finish(self, folder: Path) -> None:
+        """Keep the last checkpoint for a longer run; nothing is under way any more."""
+        last = folder / "last.ckpt"
+        if last.exists() and self.trajectory:
+            write_text(folder / "trajectory", f"{self.trajectory} {self['updates']}")
+            last.replace(folder / "end.ckpt")
+        last.unlink(missing_ok=True)
+
+    def _start(self, folder: Path) -> Path | None:
+        """The checkpoint to go on from: this run's, or that of one that only was shorter."""
+        last = folder / "last.ckpt"
+        if last.exists():
+            return last
+        shorter = {}
+        for path in self.place.runs.glob("*/trajectory"):
+            trajectory, updates = path.read_text().split()
+            whole = path.with_name("end.ckpt").exists()
+            if whole and trajectory == self.trajectory and int(updates) < self["updates"]:
+                shorter[int(updates)] = path.parent
+        if not shorter:
+            return None
+        for name, copy in (("best.ckpt", "best.ckpt"), ("end.ckpt", "last.ckpt")):
+            content = (shorter[max(shorter)] / name).read_bytes()
+            write_bytes(folder / copy, content)
+        return last
+
+    def _keeper(self, folder: Path, commit: str | None) -> CheckpointKeeper:
+        metric = self.judged_by
+        return CheckpointKeeper(folder, f"val/{metric}", commit, maximise=metric != "mse")
+
+    def train(self, folder: Path, keeper: CheckpointKeeper, progress: bool) -> None:
+        """Fit, from the last checkpoint if there is one; leave the best weights in the learner."""
+        device, updates, tasks = self.place.kind, self["updates"], self["meta_batch"]
+        self.staged = [staging.ready(device, progress) for staging in self.stages]
+        if updates == 0:
+            return
+        parts = tasks // self.micro_batch
+        trainer = self._trainer(
+            progress, **training_options(keeper, updates, self["validations"], parts, folder)
+        )
+        pl.seed_everything(self.seed, verbose=False)
+        with interruptible():
+            trainer.fit(self.learner, self.data, ckpt_path=self._start(folder))
+        if trainer.global_step != updates:
+            raise RuntimeError(f"{trainer.global_step} updates were made instead of {updates}")
+        self.learner.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True))
+
+    def test(self, folder: Path, progress: bool) -> tuple[dict[str, np.ndarray], int, float]:
+        """Open the test split, once: results, test passes begun, seconds of this process."""
+        recorder = TestRecorder(folder)
+        passes_path = folder / "test_passes_begun"
+        passes = int(passes_path.read_text()) if passes_path.exists() else 0
+        if not len(recorder):  # else an interrupted pass goes on
+            passes += 1
+            write_text(passes_path, str(passes))
+        started = time.monotonic()
+        self.data.tested = len(recorder)
+        if len(recorder) < self["test_episodes"]:
+            pl.seed_everything(self.seed, verbose=False)
+            trainer = self._trainer(progress, logger=False, callbacks=[recorder])
+            with interruptible():
+                self._test_with(trainer, progress)
+        return recorder.results(), passes, time.monotonic() - started
+
+    def _test_with(self, trainer: pl.Trainer, progress: bool) -> None:
+        """On features where the learner allows it: the same but for rounding, and far faster."""
+        if self.benchmark.regression or not self.learner.embeds_alone:
+            trainer.test(self.learner, self.data, verbose=False)
+            return
+        device = self.place.kind
+        with self.learner.embedded() as network:
+            features = self.data.embedded(network.to(device), device, progress)
+            trainer.test(self.learner, features, verbose=False)
+
+    def _trainer(self, progress: bool, **options: Any) -> pl.Trainer:
+        return trainer_for(self.place.kind, progress, **options)
+
+    def _write(
+        self,
+        keeper: CheckpointKeeper,
+        made_with: dict[str, Any],
+        failure: dict[str, Any] | None,
+        results: Mapping[str, np.ndarray] | None = None,
+        passes: int = 0,
+        test_seconds: float = 0.0,
+    ) -> dict[str, Any]:
+        """Write the record: the arrays first, so that a JSON file always has its own."""
+        path = self.record_path
+        updates = failure["update"] if failure else self["updates"]
+        metrics: dict[str, dict[str, float | None]] = {}
+        if results is not None:
+            for name, values in results.items():
+                if name == "prediction":
+                    continue
+                mean, ci95 = interval(values)
+                if not math.isfinite(mean):
+                    failure = {"update": updates, "reason": f"in the test, {name} is {mean}"}
+                    mean = ci95 = math.nan
+                metrics[name] = {"mean": finite_or_none(mean), "ci95": finite_or_none(ci95)}
+            small = dict(results)
+            if not self.benchmark.regression:
+                labels = np.min_scalar_type(self.job.way - 1)
+                small["prediction"] = results["prediction"].astype(labels)
+            write_arrays(path.with_suffix(".npz"), small)
+            self._write_episodes()
+        record = {
+            "schema": RUN_SCHEMA,
+            "run": self.name,
+            "status": "failed" if failure else "done",
+            "learner": self.job.learner,
+            "title": self.cls.title or self.job.learner,
+            "variant": self.changed,
+            "remark": self.cls.remark or None,
+            "benchmark": self.job.benchmark,
+            "way": None if self.benchmark.regression else self.job.way,
+            "shot": self.job.shot,
+            "terms": self.job.terms,
+            "budget": self.job.budget,
+            "seed": self.seed,
+            **({"weights_of": self.weights_of} if self.weights_of else {}),
+            "settings": {name: s._asdict() for name, s in self.settings.items()},
+            "backbone_family": self.family,
+            "traits": {**self.learner.traits(), "batch_norm": self.learner.batch_norm},
+            "parameters": self.learner.size(),
+            "learned_parameters": self.learner.size(learned=True),
+            "training_tasks": {"seen": updates * self["meta_batch"], "paper": self.paper_tasks},
+            "updates": {"total": updates, "executed_by_this_process": keeper.executed},
+            "validation": [(update, finite_or_none(value)) for update, value in keeper.curve],
+            "tested_update": keeper.best[0] if keeper.best else updates,
+            "episodes": {
+                "split": "test",
+                "count": self["test_episodes"],
+                "fingerprint": self.data.test_fingerprint(),
+            },
+            "metrics": metrics,
+            "failure": failure,
+            "data": {"fingerprint": self.data.fingerprint(), "splits": self.identity["data"]},
+            "tasks_at_once": {"training": self.micro_batch, "evaluation": self.eval_batch},
+            "test_passes_begun": passes,
+            "stages": self.staged,
+            "seconds": {**keeper.spent, "test": round(test_seconds, 2)},
+            "memory": {"updates": keeper.meter.peak},
+            "environment": {
+                **made_with,
+                "threads": self.place.threads,
+                "other_commits": [c for c in keeper.commits if c != made_with["commit"]],
+                **({"plugins": self.plugins} if self.plugins else {}),
+                **({"learner_file": self.learner_file} if made_with["dirty"] else {}),
+            },
+        }
+        write_json(path, {**record, "checksum": checksum(json.loads(json.dumps(record)))})
+        return json.loads(path.read_text())
+
+    def _write_episodes(self) -> None:
+        """The test episodes' classes and images, once for all runs that share them.
+
+        Or what functions follow from: as `zoo.datasets.benchmarks.regression.Points`.
+        """
+        path = self.place.results / f"episodes-{self.data.test_fingerprint()}.npz"
+        if not path.exists():
+            indices = self.data.test_indices()
+            kind = np.float32 if self.benchmark.regression else np.uint16
+            arrays = {name: part.astype(kind) for name, part in indices._asdict().items()}
+            write_arrays(path, arrays)
+
+
+def finite_or_none(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,238 @@
+"""Stages, carried out: trained once below runs/, kept there, and given to every run that asks."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from zoo.datasets.episodes.data_module import EpisodicDataModule
+from zoo.datasets.episodes.image_batches import ImageDataModule
+from zoo.datasets.episodes.image_store import Store
+from zoo.errors import UsageError
+from zoo.files import locked, write_atomically, write_json
+from zoo.learner import Learner
+from zoo.networks.backbone import Backbone, build_backbone
+from zoo.runs.checkpoints import CheckpointKeeper, DivergedError, trainer_for, training_options
+from zoo.runs.environment import environment, interruptible
+from zoo.runs.kept import STAGE_SCHEMA, check_stage_fits, named_stage, read_stage
+from zoo.runs.pretraining import Pretrain
+from zoo.runs.protocol import PRETRAIN, SETTINGS_ADDED_LATER
+from zoo.runs.settings import Setting
+from zoo.runs.workspace import tasks_together
+from zoo.stage import Stage, seeded, stage_hash
+
+STAGE_SPLITS = ("train", "val")  # the test split is no business of a stage
+
+
+class Staging:
+    """A stage of a run: where it lies, and what it is made of."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        runs: Path,
+        benchmark: Any,
+        stores: Mapping[str, Store],
+        earlier: Mapping[str, str],
+        name: str = "",
+    ) -> None:
+        """Name it by a hash of all that it follows from.
+
+        Args:
+            stage: what is trained.
+            runs: folder that holds what is under way.
+            benchmark: of the run.
+            stores: by split.
+            earlier: hashes of the stages before it, by name, or what else it may build on.
+            name: of its folder, where it was asked for by that.
+
+        Raises:
+            UsageError: what lies there does not fit, or there is no data as it asks for.
+        """
+        self.stage, self.benchmark = stage, benchmark
+        self.stores = {split: stores[split] for split in STAGE_SPLITS if split in stores}
+        identity = {
+            "stage": stage.name,
+            "version": stage.version,
+            "settings": stage.settings,
+            "image": list(benchmark.image),
+            "data": {split: store.fingerprint for split, store in self.stores.items()},
+            "earlier": dict(earlier),
+        }
+        self.identity = json.loads(json.dumps(identity))
+        self.hash = stage_hash(self.identity)
+        self.folder = runs / "stages" / (name or f"{stage.name}-{benchmark.key}-{self.hash}")
+        if (kept := read_stage(self.folder)) is not None:
+            check_stage_fits(self.folder, kept["identity"], self.identity)
+        self.data = self._data()
+
+    def ready(self, device: str, progress: bool) -> dict[str, Any]:
+        """Train the stage, unless it was; let the learner start from it.
+
+        A second process that asks for the same waits for the first.
+
+        Returns:
+            What a run's record says of it.
+
+        Raises:
+            UsageError: what lies there does not fit, or it diverged.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+        def wait(holder: str) -> None:
+            print(f"{self.folder} is made by {holder}: waiting for it", file=sys.stderr)
+
+        with locked(self.folder / "lock", wait):
+            if (kept := read_stage(self.folder)) is None:
+                kept = self._train(device, progress)
+            check_stage_fits(self.folder, kept["identity"], self.identity)
+            weights = torch.load(self.folder / "weights.ckpt", "cpu", weights_only=True)
+        self.stage.net.load_state_dict(weights)
+        self.stage.give()
+        return {name: kept[name] for name in ("name", "hash", "seconds", "updates", "selected")}
+
+    def _train(self, device: str, progress: bool) -> dict[str, Any]:
+        """Fit, from the last checkpoint if there is one; keep the best weights."""
+        settings, folder, stage = self.identity["settings"], self.folder, self.stage
+        updates = settings["updates"]
+        print(f"  stage {stage.name}: {updates} updates on {self.benchmark.key}; {folder}")
+        made_with = environment(device)
+        keeper = CheckpointKeeper(folder, "val/accuracy", made_with["commit"])
+        last = folder / "last.ckpt"
+        parts = settings["meta_batch"] if stage.batches == "episodes" else 1
+        trainer = trainer_for(
+            device,
+            progress,
+            **training_options(keeper, updates, settings["validations"], parts, folder),
+        )
+        pl.seed_everything(settings["seed"], verbose=False)
+        try:
+            with interruptible():
+                trainer.fit(stage, self.data, ckpt_path=last if last.exists() else None)
+        except DivergedError as error:
+            raise UsageError(
+                f"stage {stage.name} failed at {error}: lower its learning rate"
+            ) from None
+        stage.load_state_dict(torch.load(folder / "best.ckpt", "cpu", weights_only=True))
+        write_atomically(
+            folder / "weights.ckpt", lambda file: torch.save(stage.net.state_dict(), file)
+        )
+        update, value = keeper.best or (updates, None)
+        kept = {
+            "schema": STAGE_SCHEMA,
+            "name": stage.name,
+            "hash": self.hash,
+            "identity": self.identity,
+            "seconds": round(keeper.seconds, 2),
+            "updates": updates,
+            "selected": {"update": update, "accuracy": value},
+            "validation": keeper.curve,
+            "environment": {**made_with, "threads": torch.get_num_threads()},
+        }
+        write_json(folder / "stage.json", kept)
+        for name in ("last.ckpt", "best.ckpt"):
+            (folder / name).unlink(missing_ok=True)
+        return kept
+
+    def _data(self) -> EpisodicDataModule:
+        """Images or episodes, as the stage asks."""
+        settings, benchmark = self.identity["settings"], self.benchmark
+        at_once = tasks_together(benchmark.image)
+        if self.stage.batches == "images":
+            return ImageDataModule(
+                self.stores, benchmark.mean, benchmark.std, settings, at_once, benchmark.image[1:]
+            )
+        way, shot, query = (settings[name] for name in ("way", "shot", "query"))
+        shape = {"train_way": way, "train_shot": shot, "train_query": query, "test_episodes": 0}
+        return EpisodicDataModule(
+            self.stores, benchmark.mean, benchmark.std, {**settings, **shape},
+            way=way, shot=shot, seed=settings["seed"], micro_batch=1, eval_batch=at_once,
+            size=benchmark.image[1:],
+        )  # fmt: skip
+
+
+def stages_of_run(
+    settings: Mapping[str, Setting],
+    learner: Learner,
+    backbone: Backbone,
+    benchmark: Any,
+    stores: Mapping[str, Store],
+    runs: Path,
+    seed: int,
+) -> list[Staging]:
+    """What a run needs trained before, the pre-training of the backbone first.
+
+    Raises:
+        UsageError: it cannot be had, or what lies below `runs` does not fit.
+    """
+    found: list[Staging] = []
+    if "pretrained_from" in settings:
+        source = settings["pretrained_from"].value
+        first = pretraining_stage(settings, learner, backbone, benchmark, stores, runs)
+        name = "" if source == PRETRAIN else source
+        found.append(Staging(first, runs, benchmark, stores, {}, name))
+        start = {}
+    else:
+        start = {"backbone": settings["backbone"].value, "seed": str(seed)}  # of its weights
+    for stage in learner.stages():
+        stage.settings.setdefault("query", benchmark.query)
+        earlier = start | {staging.stage.name: staging.hash for staging in found}
+        earlier = earlier if stage.builds_on_earlier else {}
+        found.append(Staging(stage, runs, benchmark, stores, earlier))
+    return found
+
+
+def pretraining_stage(
+    settings: Mapping[str, Setting],
+    learner: Learner,
+    backbone: Backbone,
+    benchmark: Any,
+    stores: Mapping[str, Store],
+    runs: Path,
+) -> Pretrain:
+    """The stage that the backbone starts from.
+
+    Raises:
+        UsageError: there is none of that name, or nothing here can start from one.
+    """
+    source, text = settings["pretrained_from"].value, settings["backbone"].value
+    flag = f"--pretrained_from {source}"
+    if benchmark.regression:
+        raise UsageError(f"{flag}: {benchmark.key} has no classes to tell apart; leave it out")
+    if not any(True for _ in backbone.parameters()):
+        raise UsageError(f"{flag}: backbone {text} has nothing to learn; leave it out")
+    if backbone not in learner.modules():
+        raise UsageError(f"{flag}: {learner.title} keeps no backbone; leave it out")
+    if source == PRETRAIN:
+        own = {name: s.value for name, s in settings.items() if name.startswith(f"{PRETRAIN}_")}
+        values = {name.removeprefix(f"{PRETRAIN}_"): value for name, value in own.items()}
+        values["query"] = benchmark.query
+    else:
+        values = dict(named_stage(runs, source)["identity"]["settings"])
+    values["backbone"] = text
+    with seeded(values["seed"]):
+        net = build_backbone(text, benchmark.image)
+        targets = (backbone, *learner.copies)
+        return Pretrain(net, targets, len(stores["train"].names), values)
+
+
+def without_unused_settings(settings: Mapping[str, Setting]) -> dict[str, Setting]:
+    """Without the settings of what is not asked for: a pre-training, or another choice of tasks.
+
+    So runs from before there was such a thing keep their names.
+    """
+    source = settings["pretrained_from"].value
+    return {
+        name: setting
+        for name, setting in settings.items()
+        if (name not in SETTINGS_ADDED_LATER or setting.value != SETTINGS_ADDED_LATER[name])
+        and (
+            not name.startswith(PRETRAIN)
+            or source == PRETRAIN
+            or (source is not None and name == "pretrained_from")
+        )
+    }

@@ -1,0 +1,55 @@
+"""Which training tasks a run sees, where it does not take them as they come."""
+
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from zoo.datasets.benchmarks.base import Benchmark
+from zoo.datasets.episodes.adaptive_sampler import AdaptiveBatches
+from zoo.datasets.episodes.data_module import EpisodicDataModule
+from zoo.datasets.episodes.superclass_sampler import PooledSampler
+from zoo.errors import UsageError
+from zoo.runs.protocol import SETTINGS_ADDED_LATER
+from zoo.runs.settings import Setting
+from zoo.runs.task_scores import task_scores
+
+SAMPLERS = ("plain", "adaptive")
+
+
+def choose_tasks(
+    data: EpisodicDataModule,
+    settings: dict[str, Setting],
+    benchmark: Benchmark,
+    backbone: nn.Module,
+    seed: int,
+) -> None:
+    """Let training episodes be chosen as the settings ask; those of tests stay.
+
+    Raises:
+        UsageError: they ask for what there is not, or not here.
+    """
+    asked = {name: settings[name].value for name in SETTINGS_ADDED_LATER if name in settings}
+    sampler, pool = asked.get("sampler", "plain"), asked.get("superclasses")
+    meta_batch: Any = settings["meta_batch"].value
+    if sampler not in SAMPLERS:
+        raise UsageError(f"--sampler {sampler}: choose from {', '.join(SAMPLERS)}")
+    if pool is not None:
+        if sampler != "plain":
+            raise UsageError(f"--superclasses {pool}: not with --sampler {sampler}; leave one out")
+        if not (of := benchmark.superclasses):
+            raise UsageError(f"--superclasses {pool}: {benchmark.variant} has none; leave it out")
+        names = [of[name] for name in data.stores["train"].names]
+        data.samplers["train"] = PooledSampler(data.samplers["train"], names, pool, meta_batch)
+    if sampler == "adaptive":
+        if benchmark.regression:
+            raise UsageError(
+                f"--sampler adaptive: chooses by classes, and {benchmark.key} is regression"
+            )
+        data.chosen_from = partial(
+            AdaptiveBatches,
+            meta_batch=meta_batch,
+            seed=seed,
+            scores=partial(task_scores, backbone),
+            normalise=data.normalise,
+        )

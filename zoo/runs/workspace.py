@@ -1,0 +1,53 @@
+"""Where a run reads, writes and computes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from zoo.datasets.benchmarks.base import Benchmark
+from zoo.datasets.episodes.image_store import Store
+from zoo.datasets.fetching.fetch import fetch
+from zoo.errors import UsageError
+
+SMALL_IMAGE = 32  # pixels a side; up to that, several tasks at once are faster on a CPU
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a run reads, writes and computes."""
+
+    data: Path | None = None
+    results: Path = Path("results")
+    runs: Path = Path("runs")
+    device: str = "auto"
+    threads: int = field(default_factory=torch.get_num_threads)
+    fetch: bool = False  # an image set that is not there
+    yes: bool = False  # without asking, however large it is
+
+    @cached_property
+    def kind(self) -> str:
+        """The kind of device: cpu or cuda.
+
+        Raises:
+            UsageError: a device was asked for that is not there.
+        """
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"--device {self.device}: choose from auto, cpu, cuda")
+        there = torch.cuda.is_available()
+        if self.device == "cuda" and not there:
+            raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu")
+        return "cuda" if there and self.device != "cpu" else "cpu"
+
+    def open(self, benchmark: Benchmark) -> dict[str, Store]:
+        """The stores of a benchmark, its images fetched first if they are missing and may be."""
+        if self.fetch and self.data:
+            fetch(benchmark, self.data, self.yes)
+        return benchmark.open(self.data)
+
+
+def tasks_together(image: Sequence[int], on_gpu: bool = False) -> int:
+    """Tasks computed at once: eight where that is faster, on a GPU or of small images; else one."""
+    return 8 if on_gpu or max(image[1:], default=0) <= SMALL_IMAGE else 1
