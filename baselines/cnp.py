@@ -23,8 +23,9 @@ from zoo import Episode, Examples, register
 from zoo.errors import UsageError
 from zoo.losses import task_loss
 from zoo.methods.embedding import EmbeddingLearner, prototypes
-from zoo.networks.backbone import MLP, Backbone, Classifier, build_backbone
+from zoo.networks.backbone import Backbone, Classifier, build_backbone
 from zoo.networks.layers import pointwise
+from zoo.networks.mlp import MLP
 
 
 @register("cnp")

@@ -22,7 +22,7 @@ from zoo.errors import UsageError
 from zoo.losses import task_cross_entropy
 from zoo.methods.embedding import EmbeddingLearner, prototypes
 from zoo.methods.preconditioners import Preconditioner
-from zoo.runs.pretraining import HEADS
+from zoo.networks.layers import HEADS
 
 
 class FromMeans(Preconditioner):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from zoo import Episode, Examples, Params, adapt, call, register
 from zoo.errors import UsageError
-from zoo.losses import multi_step_weights, task_loss
+from zoo.losses import task_loss
 from zoo.methods.host import Host
 from zoo.methods.inner_loop import MEMORY
 from zoo.methods.preconditioners import LayerRates, Preconditioner, build_preconditioner
@@ -147,3 +147,15 @@ class MAML(Host):
         """Clip the outer gradient by value."""
         if self.clip is not None:
             nn.utils.clip_grad_value_(self.parameters(), self.clip)
+
+
+def multi_step_weights(steps: int, done: float) -> list[float]:
+    """Weights of the query losses after each inner step (MAML++): they sum to 1.
+
+    Args:
+        steps: S, inner steps.
+        done: share of the annealing that is done, 0 to 1. All weights start at 1/S; those before
+            the last fall linearly, to 0.03/S at the least, and the last takes the rest.
+    """
+    early = max(1 - done, 0.03) / steps
+    return [early] * (steps - 1) + [1 - early * (steps - 1)]

@@ -27,9 +27,10 @@ from zoo.baselines.mann_memory import LRUA, State
 from zoo.errors import UsageError
 from zoo.losses import task_loss
 from zoo.methods.embedding import EmbeddingLearner
-from zoo.networks.backbone import MLP, Backbone
+from zoo.networks.backbone import Backbone
 from zoo.networks.layers import pointwise
-from zoo.registry import hint
+from zoo.networks.mlp import MLP
+from zoo.variants import hint
 
 PROTOCOLS = ("standard", "instances")
 

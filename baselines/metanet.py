@@ -27,8 +27,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo import Episode, register
-from zoo.baselines.metanet_contrastive import contrastive, pairs
-from zoo.baselines.metanet_layers import Beside, ByLSTM, ByMLP, FastTail, attention, split_rows
+from zoo.baselines.metanet_layers import (
+    Beside,
+    ByLSTM,
+    ByMLP,
+    FastTail,
+    attention,
+    contrastive,
+    pairs,
+    split_rows,
+)
 from zoo.errors import UsageError
 from zoo.methods.embedding import EmbeddingLearner
 from zoo.methods.inner_loop import gradient_of

@@ -31,8 +31,7 @@ from zoo.baselines.npbml_losses import LearnedLoss, components_of
 from zoo.baselines.npbml_network import AdaptedTail, SharedRow, Trunk, run_own_weights
 from zoo.baselines.npbml_relation import Relate, Relations
 from zoo.methods.inner_loop import differentiable_copies
-from zoo.methods.preconditioners import build_preconditioner
-from zoo.methods.steps import Chain
+from zoo.methods.preconditioners import Chain, build_preconditioner
 from zoo.networks.backbone import batch_norm_context
 from zoo.stage import Stage
 

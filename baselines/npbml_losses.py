@@ -9,9 +9,8 @@ from torch.nn import functional as F
 
 from zoo.errors import UsageError
 from zoo.losses import task_cross_entropy
-from zoo.methods.steps import Params
-from zoo.networks.backbone import Linear
-from zoo.networks.film import FiLM, start_small
+from zoo.methods.preconditioners import Params
+from zoo.networks.layers import FiLM, Linear, start_small
 
 COMPONENTS = ("support", "query", "regulariser")
 UNITS = 40

@@ -6,10 +6,9 @@ from torch import Tensor, nn
 
 from zoo.errors import UsageError
 from zoo.methods.inner_loop import call, expanded_parameters
-from zoo.methods.steps import Only, Params
-from zoo.networks.backbone import BlockNet, Linear, batch_norm_context
-from zoo.networks.film import FiLM
-from zoo.networks.layers import fold, unfold
+from zoo.methods.preconditioners import Only, Params
+from zoo.networks.backbone import BlockNet, batch_norm_context
+from zoo.networks.layers import FiLM, Linear, fold, unfold
 
 
 class Trunk(nn.Module):

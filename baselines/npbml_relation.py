@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.baselines.npbml_network import Last, Trunk, checked_blocks, run_own_weights
+from zoo.batch_norm import set_batch_norm
 from zoo.episode import Episode
 from zoo.errors import UsageError
 from zoo.methods.embedding import prototypes
-from zoo.networks.backbone import Linear, ResidualBlock
-from zoo.networks.layers import pointwise, set_batch_norm
+from zoo.networks.layers import Linear, pointwise
+from zoo.networks.resnet12 import ResidualBlock
 from zoo.stage import Stage, seeded
 
 

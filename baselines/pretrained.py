@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from zoo import Episode, register
 from zoo.errors import UsageError
-from zoo.methods.embedding import EmbeddingLearner, cosines, prototypes, squared_distances
+from zoo.methods.embedding import EmbeddingLearner, prototypes, squared_distances
+from zoo.networks.layers import cosines
 
 DISTANCES = ("cosine", "euclidean")
 SCALE = 10.0

@@ -6,11 +6,12 @@ It opens a set as `run` and `table` do; where that fails, a survey says all that
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import files
 from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
 from zoo.datasets.checking import content_checks
 from zoo.datasets.checking.content_checks import Finding
 from zoo.datasets.checking.survey import expected, survey, unreadable
-from zoo.datasets.fetching.addresses import looked_for
+from zoo.datasets.fetching.not_found import looked_for
 from zoo.datasets.readers.base import Reader
 from zoo.errors import UsageError
 from zoo.registry import benchmarks
@@ -29,7 +30,7 @@ def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
         asked: a benchmark or variant, to look for this one alone.
 
     Returns:
-        ``usable``, the benchmarks that can be run; ``found``, a section for each form (see
+        ``differentiable_copies``, the benchmarks that can be run; ``found``, a section for each form (see
         `section`); ``looked_for``, lines of text, where nothing was found.
 
     Raises:
@@ -73,14 +74,14 @@ def section(benchmark: Benchmark, reader: Reader, first: Reader, data: Path) -> 
         data: the folder that was asked about.
 
     Returns:
-        ``splits``, ``findings``, ``sound`` (no finding is a failure), ``usable`` (sound, and the
+        ``splits``, ``findings``, ``sound`` (no finding is a failure), ``differentiable_copies`` (sound, and the
         form that is read), ``content`` (of `checks.check`, where it was looked at), and words.
     """
 
     def look() -> dict[str, Any]:
         return of_content(benchmark, reader, data) if reader is first else survey(benchmark, reader)
 
-    name = content_checks.slug(f"{benchmark.variant} {reader.form}")
+    name = files.store_slug(f"{benchmark.variant} {reader.form}")
     path = content_checks.store_folder(data) / f"{name}.doctor.json"
     key = [
         content_checks.CHECKS_VERSION,

@@ -15,8 +15,9 @@ import torch
 
 from zoo.__main__ import register_ours
 from zoo.conformance import episode_of as episode_of  # for the tests of learners
+from zoo.datasets.episodes.hash_random import key_of
 from zoo.datasets.episodes.image_store import Store
-from zoo.datasets.episodes.sampler import EpisodeSampler, key_of
+from zoo.datasets.episodes.sampler import EpisodeSampler
 from zoo.plugin_files import LOADED_PLUGINS
 from zoo.registry import backbones, benchmarks, learners
 

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from zoo.episode import Episode, Examples
     from zoo.learner import Learner
     from zoo.methods.inner_loop import adapt, call
-    from zoo.methods.steps import Params
+    from zoo.methods.preconditioners import Params
     from zoo.registry import learners, register
 
 _HOME = {
     "Episode": "zoo.episode",
     "Examples": "zoo.episode",
     "Learner": "zoo.learner",
-    "Params": "zoo.methods.steps",
+    "Params": "zoo.methods.preconditioners",
     "adapt": "zoo.methods.inner_loop",
     "call": "zoo.methods.inner_loop",
     "learners": "zoo.registry",

@@ -3,15 +3,19 @@
 import fcntl
 import json
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo.errors import UsageError
+
+if TYPE_CHECKING:  # torch takes longer than a look at what is kept
+    pass
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
@@ -105,3 +109,13 @@ def alone_in(folder: Path) -> Iterator[None]:
 
     with locked(folder / "lock", refuse):
         yield
+
+
+def slug(text: str) -> str:
+    """The text as a file name."""
+    return "".join(c if c.isalnum() or c in "-._=" else "_" for c in text)
+
+
+def store_slug(text: str) -> str:
+    """Text as part of a file's name."""
+    return re.sub(r"\W+", "-", text).strip("-")

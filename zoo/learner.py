@@ -8,10 +8,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from zoo.batch_norm import set_batch_norm
 from zoo.episode import Episode
 from zoo.errors import UsageError
 from zoo.losses import task_cross_entropy, task_loss
-from zoo.networks.layers import set_batch_norm
 from zoo.stage import Stage
 
 TRAITS = {

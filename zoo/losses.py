@@ -22,15 +22,3 @@ def task_loss(prediction: Tensor, y: Tensor) -> Tensor:
 def task_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Mean cross-entropy of each task: (T, n, N), (T, n) -> (T,)."""
     return F.cross_entropy(logits.mT, y, reduction="none").mean(-1)
-
-
-def multi_step_weights(steps: int, done: float) -> list[float]:
-    """Weights of the query losses after each inner step (MAML++): they sum to 1.
-
-    Args:
-        steps: S, inner steps.
-        done: share of the annealing that is done, 0 to 1. All weights start at 1/S; those before
-            the last fall linearly, to 0.03/S at the least, and the last takes the rest.
-    """
-    early = max(1 - done, 0.03) / steps
-    return [early] * (steps - 1) + [1 - early * (steps - 1)]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
 from zoo.datasets.benchmarks.regression import Regression
-from zoo.datasets.episodes.sampler import Integers, derive
+from zoo.datasets.episodes.hash_random import Integers, derive
 from zoo.errors import UsageError
 from zoo.registry import register_benchmark
 
@@ -41,7 +41,7 @@ class PixelSampler:
             shot: K, pixels that are shown.
             query: Q. Support and query have no pixel in common where K + Q are no more than there
                 are; of a whole image the support is a part.
-            key: from `zoo.datasets.episodes.sampler.key_of`.
+            key: from `zoo.datasets.episodes.hash_random.key_of`.
 
         Raises:
             UsageError: an image has not so many pixels.

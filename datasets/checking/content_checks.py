@@ -8,7 +8,6 @@ refuse what fails.
 import itertools
 import json
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ import numpy as np
 
 from zoo.datasets.readers.base import Reader, image_size, in_order
 from zoo.errors import UsageError
-from zoo.files import write_json
+from zoo.files import store_slug, write_json
 
 if TYPE_CHECKING:  # torch takes longer than a look at what is kept
     from zoo.datasets.benchmarks.base import Benchmark
@@ -71,16 +70,11 @@ def store_folder(data: Path | None) -> Path:
     return Path(os.environ.get("ZOO_STORE") or f"{data}/zoo-store")
 
 
-def slug(text: str) -> str:
-    """Text as part of a file's name."""
-    return re.sub(r"\W+", "-", text).strip("-")
-
-
 def open_stores(benchmark: "Benchmark", reader: Reader, data: Path | None) -> dict[str, "Store"]:
     """The store of each split, built if need be; see `Benchmark.open`."""
     from zoo.datasets.episodes.image_store import open_store
 
-    stem = store_folder(data) / slug(benchmark.source.variant)
+    stem = store_folder(data) / store_slug(benchmark.source.variant)
     return {split: open_store(Path(f"{stem}.{split}"), reader, split) for split in reader.lists}
 
 
@@ -106,7 +100,7 @@ def checked(
 ) -> tuple[dict[str, Any], bool]:
     """What `check` says of these stores, and whether it was made just now."""
     key = [CHECKS_VERSION, reader.form, [store.fingerprint for store in stores.values()]]
-    path = store_folder(data) / f"{slug(benchmark.source.variant)}.checks.json"
+    path = store_folder(data) / f"{store_slug(benchmark.source.variant)}.checks.json"
     return kept_facts(path, key, lambda: check(benchmark.key, reader, stores))
 
 

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from zoo import Episode, Examples
 from zoo.datasets.episodes.data_module import Gathered, MetaBatches, rows_of
+from zoo.datasets.episodes.hash_random import Floats, derive, key_of, uniform
 from zoo.datasets.episodes.image_store import Store
-from zoo.datasets.episodes.sampler import Floats, Indices, derive, key_of, uniform
+from zoo.datasets.episodes.sampler import Indices
 
 CANDIDATES = 4  # of each task of a meta-batch
 

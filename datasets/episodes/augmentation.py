@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from zoo.datasets.episodes.hash_random import derive, uniform
 from zoo.datasets.episodes.resize import enlarged
-from zoo.datasets.episodes.sampler import derive, uniform
 from zoo.errors import UsageError
 
 AUGMENTATIONS = ("crop", "jitter", "flip")

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from zoo import Episode, Examples
 from zoo.datasets.episodes import test_features
+from zoo.datasets.episodes.hash_random import Integers, key_of
 from zoo.datasets.episodes.image_store import Store
 from zoo.datasets.episodes.resize import enlarged
-from zoo.datasets.episodes.sampler import EVALUATION_SEED, Indices, Integers, fingerprint, key_of
+from zoo.datasets.episodes.sampler import EVALUATION_SEED, Indices, fingerprint
 from zoo.errors import UsageError
 
 FEATURE_TASKS = 32  # episodes of features served at once

@@ -10,8 +10,8 @@ from torch import Tensor
 from zoo import Episode, Examples
 from zoo.datasets.episodes.augmentation import augment, parse_augmentations
 from zoo.datasets.episodes.data_module import EpisodicDataModule, Gathered
+from zoo.datasets.episodes.hash_random import Integers, derive, key_of
 from zoo.datasets.episodes.image_store import Store
-from zoo.datasets.episodes.sampler import Integers, derive, key_of
 
 VALIDATED = (5, 5)  # ways and shots of the validation episodes, whatever the runs are tested on
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.datasets.episodes.sampler import EpisodeSampler, Integers, derive, draw
+from zoo.datasets.episodes.hash_random import Integers, derive, draw
+from zoo.datasets.episodes.sampler import EpisodeSampler
 from zoo.errors import UsageError
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from zoo.datasets.checking.content_checks import slug
-from zoo.datasets.fetching.addresses import NotFoundError, Source, known_addresses, not_found
+from zoo.datasets.fetching.addresses import Source, known_addresses
 from zoo.datasets.fetching.download import UnavailableError, amount, download, md5_of, probe
+from zoo.datasets.fetching.not_found import NotFoundError, not_found
 from zoo.datasets.fetching.unpack import ARCHIVE_ENDINGS, BadArchiveError, unpack
 from zoo.errors import UsageError
-from zoo.files import locked, make_folder
+from zoo.files import locked, make_folder, store_slug
 
 if TYPE_CHECKING:
     from zoo.datasets.benchmarks.base import Benchmark
@@ -91,7 +91,7 @@ class _Delivery:
         for source in sources:
             self.files.setdefault(source.file, []).append(source)
         self.home = data / form.homes[0]
-        self.work = data / "zoo-fetch" / slug(f"{form.homes[0]} {form.form}")
+        self.work = data / "zoo-fetch" / store_slug(f"{form.homes[0]} {form.form}")
         self.need = 0  # bytes of disk in all, as far as is known
 
     def carry_out(self, yes: bool) -> None:

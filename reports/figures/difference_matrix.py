@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from zoo.reports.metrics import METRICS
 from zoo.reports.tables.cells import runs_of
-from zoo.reports.tables.comparison import METRICS
 from zoo.reports.tables.differences import LEVEL
 
 

@@ -6,11 +6,9 @@ of cells that are to stand out, a row by its position; and `command`, where it i
 the table. Markdown is here, LaTeX in latex.py, HTML in html.py.
 """
 
-import re
 from typing import NamedTuple
 
 import pandas as pd
-from tabulate import tabulate
 
 NONE = "–"
 LETTERS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ"
@@ -50,28 +48,3 @@ def heads(table: pd.DataFrame) -> list[Head]:
         group, _, head = name.rpartition(", ")
         found.append(Head(name, name, GROUP_HEAD) if name in groups else Head(name, group, head))
     return found
-
-
-def to_markdown(table: pd.DataFrame) -> str:
-    """Title, caption, table and footnotes; columns that say nothing are left out."""
-    parts = [f"**{_escaped(table.attrs['title'])}**: {_escaped(table.attrs['caption'])}"]
-    if len(table):
-        names, titles = shown(table)
-        bold = table.attrs.get("bold", set())
-        cells = [
-            [
-                f"**{_escaped(line[name])}**" if (row, name) in bold else _escaped(line[name])
-                for name in names
-            ]
-            for row, line in enumerate(table.to_dict("records"))
-        ]
-        parts.append(tabulate(cells, titles, tablefmt="github", disable_numparse=True))
-    if table.attrs["notes"]:
-        lines = [f"- {mark} {_escaped(text)}" for mark, text in table.attrs["notes"]]
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
-
-
-def _escaped(text: str) -> str:
-    """One line that Markdown leaves as it is."""
-    return re.sub(r"\||<(?=[A-Za-z/!?])", r"\\\g<0>", " ".join(text.split()))

@@ -3,13 +3,13 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 import zoo.reports.published as paper
 from zoo.reports.formats.table import NONE, marked
+from zoo.reports.metrics import METRICS, metric_of
 from zoo.reports.statistics import crossed_interval
 from zoo.reports.tables.cells import (
     Column,
@@ -40,20 +40,6 @@ BOLD = (
     "(5 %, Holm's correction over the table)."
 )
 EpisodeValues = Mapping[str, pd.DataFrame]  # by run, a column a metric, a row a test episode
-
-
-class Metric(NamedTuple):
-    """What a table shows."""
-
-    name: str
-    unit: int  # times the raw number
-    form: str
-
-
-METRICS = {
-    "accuracy": Metric("accuracy in %", 100, ".2f"),
-    "mse": Metric("mean squared error, less is better", 1, ".3f"),
-}
 
 
 def comparison_table(
@@ -218,11 +204,6 @@ def judged_by(runs: list[RecordRow]) -> str:
 def metric_in(column: Column, plain: str) -> str:
     """The metric that a column shows."""
     return f"accuracy@instance{column.instance}" if column.instance else plain
-
-
-def metric_of(name: str) -> Metric:
-    """What is shown of a metric; an accuracy at some instance is an accuracy."""
-    return METRICS[name.partition("@")[0]]
 
 
 def measured_cell(

@@ -3,8 +3,9 @@
 import pandas as pd
 
 import zoo.reports.published as paper
+from zoo.reports.metrics import metric_of
 from zoo.reports.tables.cells import runs_of
-from zoo.reports.tables.comparison import metric_of, share
+from zoo.reports.tables.comparison import share
 
 AGREEMENT_WORDS = {paper.REACHED: "reached", paper.BELOW: "worse", "": "agrees"}
 

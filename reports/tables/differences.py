@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from zoo.reports.formats.table import NONE, marked
+from zoo.reports.metrics import metric_of
 from zoo.reports.published import counted
 from zoo.reports.statistics import episodes_needed, holm, paired_test
 from zoo.reports.tables.cells import RecordRow, runs_of
-from zoo.reports.tables.comparison import metric_of
 
 LEVEL = 0.05
 LEAST = 0.005  # the difference in accuracy that `needed` is about: half a point

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from zoo.reports.formats.table import NONE, marked
+from zoo.reports.metrics import metric_of
 from zoo.reports.published import LENGTH, remarks
 from zoo.reports.statistics import crossed_interval
 from zoo.reports.tables.cells import (
@@ -18,7 +19,7 @@ from zoo.reports.tables.cells import (
     runs_of,
     usual,
 )
-from zoo.reports.tables.comparison import CLAIM, NAME, SHARE, metric_of, shares
+from zoo.reports.tables.comparison import CLAIM, NAME, SHARE, shares
 
 AXES = ("benchmark_key", "way", "shot", "metric")  # columns of published.csv that a column names
 BUDGETS = ("paper", "quick", "smoke")  # whose runs are shown, the first that there is

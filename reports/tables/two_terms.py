@@ -5,15 +5,14 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from zoo.reports.formats.table import NONE, marked
+from zoo.reports.metrics import METRICS, metric_of
 from zoo.reports.tables.comparison import (
-    METRICS,
     NAME,
     EpisodeValues,
     heading_of,
     judged_by,
     measured_cell,
     metric_in,
-    metric_of,
     named_lines,
 )
 

@@ -5,8 +5,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from zoo.baselines.metanet_contrastive import contrastive, pairs
-from zoo.baselines.metanet_layers import ByLSTM, ByMLP, FastTail, attention, preprocess, split_rows
+from zoo.baselines.metanet_layers import (
+    ByLSTM,
+    ByMLP,
+    FastTail,
+    attention,
+    contrastive,
+    pairs,
+    preprocess,
+    split_rows,
+)
 from zoo.methods.inner_loop import call, gradient_of
 from zoo.networks.backbone import Classifier, build_backbone
 

@@ -7,8 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.conftest import episode_of
 from tests.runs.test_run import numbers_of, plan
-from zoo.__main__ import main
 from zoo.baselines.pixelnn import PixelNN
+from zoo.commands import main
 from zoo.errors import UsageError
 from zoo.networks.backbone import build_backbone
 

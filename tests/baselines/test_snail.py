@@ -7,8 +7,7 @@ from torch.nn import functional as F
 from tests.baselines.test_snail_layers import attended, by_hand
 from tests.conftest import episode_of
 from zoo import Episode, Examples
-from zoo.baselines.snail import SNAIL
-from zoo.baselines.snail_layers import Attention
+from zoo.baselines.snail import SNAIL, Attention
 from zoo.episode import fewer_shots
 from zoo.errors import UsageError
 from zoo.networks.backbone import build_backbone

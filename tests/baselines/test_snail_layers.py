@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.baselines.snail_layers import Attention, DenseBlock, TCBlock
+from zoo.baselines.snail import Attention, DenseBlock, TCBlock
 
 
 def numbers(*shape):

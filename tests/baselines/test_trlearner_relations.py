@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.baselines.trlearner_relations import TaskRelations, aligned, strongest
+from zoo.baselines.trlearner import TaskRelations, aligned, strongest
 from zoo.methods.embedding import prototypes
 from zoo.runs.task_scores import EPSILON, SIGMA, difficulty, diversity, entropy, hardest
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.reports.formats.table import to_markdown
+from zoo.reports.formats.markdown import to_markdown
 from zoo.reports.tables.comparison import compared_rows, comparison_numbers, comparison_table
 from zoo.reports.tables.differences import best_rows, row_differences
 

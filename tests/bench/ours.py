@@ -37,7 +37,8 @@ def rate(work: Callable[[], int]) -> float:
 
 def indices() -> str:
     """Which images make up an episode."""
-    from zoo.datasets.episodes.sampler import EpisodeSampler, key_of
+    from zoo.datasets.episodes.hash_random import key_of
+    from zoo.datasets.episodes.sampler import EpisodeSampler
 
     sampler = EpisodeSampler(np.full(64, 600), 5, 5, 15, key_of("train", 0))
     return f"{rate(lambda: len(sampler.indices(0, 1024).classes)):,.0f} tasks/s"
@@ -48,9 +49,10 @@ def gather(normalise: bool) -> str:
     import torch
 
     from zoo.datasets.episodes.data_module import EpisodicDataModule, MetaBatches
+    from zoo.datasets.episodes.hash_random import key_of
     from zoo.datasets.episodes.image_store import Store
-    from zoo.datasets.episodes.sampler import EpisodeSampler, key_of
-    from zoo.runs.protocol import Protocol
+    from zoo.datasets.episodes.sampler import EpisodeSampler
+    from zoo.runs.settings import Protocol
 
     with tempfile.TemporaryFile() as file:
         file.write(np.random.default_rng(0).bytes(32 * 600 * 3 * 84 * 84))

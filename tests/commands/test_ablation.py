@@ -10,17 +10,17 @@ import pytest
 import zoo.commands.ablation
 from tests.commands.test_command_line import ROOT, folders
 from zoo import learners
-from zoo.__main__ import main
+from zoo.commands import main
 from zoo.commands.ablation import flags_by_variant, load_ablation
 from zoo.errors import UsageError
-from zoo.registry import parse_variant
-from zoo.reports.formats.table import to_markdown
+from zoo.reports.formats.markdown import to_markdown
 from zoo.reports.published import match, published
 from zoo.reports.records import load as load_records
 from zoo.reports.tables.ablation import ablation_csv_frame, ablation_numbers, ablation_table
 from zoo.runs.plan import SETTINGS
 from zoo.runs.run import Run
 from zoo.runs.settings import Job, load_rows, resolve
+from zoo.variants import parse_variant
 
 PUBLISHED = published()
 FIRST = "npbml[film=false,loss=none,warp=false]"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from zoo import learners
-from zoo.__main__ import main
+from zoo.commands import main
 from zoo.commands.write_table import shortened_stem
 from zoo.runs.tune_cpu import tune_cpu
 

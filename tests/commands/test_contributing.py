@@ -9,7 +9,7 @@ import torch
 from tests.commands.test_command_line import TINY, folders
 from tests.conftest import episode_of
 from zoo import learners
-from zoo.__main__ import main
+from zoo.commands import main
 from zoo.networks.backbone import build_backbone
 from zoo.plugin_files import load_plugin_file
 from zoo.runs.settings import constructor_defaults, documentation

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from zoo.__main__ import main
+from zoo.commands import main
 from zoo.reports.records import checksum
 
 

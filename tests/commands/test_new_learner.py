@@ -8,7 +8,7 @@ import pytest
 
 from tests.conformance.test_conformance import failing
 from zoo import learners
-from zoo.__main__ import main
+from zoo.commands import main
 from zoo.commands.learners import TABLE_MARKS, learner_table
 
 ROOT = Path(__file__).parent.parent

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from zoo.__main__ import main
+from zoo.commands import main
 from zoo.commands.declared_files import REPORTS
 from zoo.commands.paper_file import column_head, load_paper
 from zoo.errors import UsageError
 from zoo.registry import learner_of, learners
 from zoo.reports import published, records
-from zoo.reports.formats.table import to_markdown
+from zoo.reports.formats.markdown import to_markdown
 from zoo.reports.statistics import crossed_interval
 from zoo.reports.tables.paper import (
     fitting_runs,

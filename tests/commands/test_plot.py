@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 
 from tests.datasets.test_completion import batch
-from zoo.__main__ import main
-from zoo.commands import plot
+from zoo.commands import main, plot
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.reports.figures.episodes import draw_completions
 from zoo.runs.plan import Place

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.__main__ import main
+from zoo.commands import main
 from zoo.commands.data import readable_class_name
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.episodes.data_module import EpisodicDataModule

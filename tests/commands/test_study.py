@@ -6,14 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from zoo.__main__ import main
+from zoo.commands import main
 from zoo.commands.declared_files import REPORTS
 from zoo.commands.study import load_study
 from zoo.errors import UsageError
 from zoo.reports import records
-from zoo.reports.formats.table import to_markdown
+from zoo.reports.figures.study import study_figure
+from zoo.reports.formats.markdown import to_markdown
 from zoo.reports.statistics import crossed_interval
-from zoo.reports.tables.study import study_csv_frame, study_figure, study_numbers, study_table
+from zoo.reports.tables.study import study_csv_frame, study_numbers, study_table
 
 HEADS = ("host", "with it")
 

@@ -8,19 +8,14 @@ import pytest
 
 import zoo.runs.checkpoints
 from tests.runs.test_run import numbers_of, plan
-from zoo.__main__ import main
+from zoo.commands import main
 from zoo.commands.sweep import SWEEP_FOLDER, RunAtShape
 from zoo.errors import UsageError
 from zoo.reports import records
-from zoo.reports.formats.table import to_markdown
+from zoo.reports.figures.sweep import sweep_figure
+from zoo.reports.formats.markdown import to_markdown
 from zoo.reports.statistics import crossed_interval
-from zoo.reports.tables.sweep import (
-    STALE,
-    sweep_csv_frame,
-    sweep_figure,
-    sweep_numbers,
-    sweep_table,
-)
+from zoo.reports.tables.sweep import STALE, sweep_csv_frame, sweep_numbers, sweep_table
 from zoo.runs.checkpoints import DivergedError
 
 

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from zoo.commands.data import figure_bytes
+from zoo.commands.picture_files import figure_bytes
 from zoo.reports.formats.html import to_html
 from zoo.reports.formats.latex import ACCENTS, KNOWN, escaped, to_latex
 from zoo.reports.formats.parquet import parquet_bytes

@@ -5,8 +5,8 @@ import inspect
 import pytest
 
 from zoo import learners
-from zoo.commands.learners import BATTERY
 from zoo.conformance import CHECKS, Check, DoesNotApplyError, Maker, makers
+from zoo.conformance.resuming import BATTERY
 from zoo.errors import UsageError
 
 

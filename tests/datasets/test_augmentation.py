@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from tests.conftest import blobs
 from zoo.datasets.episodes.augmentation import augment, boxes, jitter, resized
+from zoo.datasets.episodes.hash_random import key_of
 from zoo.datasets.episodes.image_batches import ImageBatches
-from zoo.datasets.episodes.sampler import key_of
 
 
 def images(n=6, channels=3, size=16):

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from tests.conftest import blobs
-from zoo.__main__ import main
+from zoo.commands import main
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.benchmarks.completion import ImagesAsFunctions, Pixels
-from zoo.datasets.episodes.sampler import fingerprint, key_of, uniform
+from zoo.datasets.episodes.hash_random import key_of, uniform
+from zoo.datasets.episodes.sampler import fingerprint
 from zoo.datasets.fetching.fetch import fetch
 from zoo.errors import UsageError
 from zoo.runs.plan import Place, Plan

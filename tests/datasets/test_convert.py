@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo.__main__ import main
+from zoo.commands import main
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.convert import convert
 from zoo.datasets.episodes.image_store import Store

@@ -6,7 +6,7 @@ import torch
 from tests.conftest import blobs, sampler
 from zoo.datasets.episodes.data_module import EpisodicDataModule, MetaBatches
 from zoo.datasets.episodes.image_store import Store
-from zoo.runs.protocol import Protocol
+from zoo.runs.settings import Protocol
 
 SETTINGS = {
     **{name: field.default for name, field in Protocol.__dataclass_fields__.items()},

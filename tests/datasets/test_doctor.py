@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 
 from tests.datasets.test_readers import FEW, MINI, edit, write_cifar, write_mini, write_omniglot
-from zoo.__main__ import main
+from zoo.commands import main
 from zoo.datasets import splits
-from zoo.datasets.benchmarks.base import Benchmark, Omniglot, find_benchmark
+from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
+from zoo.datasets.benchmarks.image_sets import Omniglot
 from zoo.datasets.checking import content_checks
 from zoo.errors import UsageError
 

@@ -19,11 +19,13 @@ import pytest
 
 from tests.datasets.test_readers import FEW, FINE, repickle, write_cifar, write_omniglot
 from tests.support.fileserver import FileServer, serving
-from zoo.__main__ import list_command, main, run_command
+from zoo.commands import list_command, main
 from zoo.commands.data import doctor_command
 from zoo.commands.parser import build_parser
-from zoo.datasets.benchmarks.base import CifarFs, Fc100, MiniImageNet, Omniglot, find_benchmark
-from zoo.datasets.fetching import addresses
+from zoo.commands.run import run_command
+from zoo.datasets.benchmarks.base import find_benchmark
+from zoo.datasets.benchmarks.image_sets import CifarFs, Fc100, MiniImageNet, Omniglot
+from zoo.datasets.fetching import addresses, not_found
 from zoo.datasets.fetching import download as downloading
 from zoo.datasets.fetching import fetch as module
 from zoo.datasets.fetching.fetch import fetch, find
@@ -461,7 +463,7 @@ def test_tables_fetch_what_they_need(world: World, cifar: bytes, capsys, monkeyp
 def test_a_place_fetches_only_if_it_may(world: World, cifar: bytes) -> None:
     world.serve_cifar(cifar)
     benchmark = find_benchmark("fc100")
-    with pytest.raises(addresses.NotFoundError):
+    with pytest.raises(not_found.NotFoundError):
         Place(world.data).open(benchmark)
     assert set(Place(world.data, fetch=True).open(benchmark)) == {"train", "val", "test"}
 

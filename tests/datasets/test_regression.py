@@ -9,7 +9,8 @@ import torch
 from zoo import learners
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.benchmarks.regression import Points, normal
-from zoo.datasets.episodes.sampler import fingerprint, key_of, uniform
+from zoo.datasets.episodes.hash_random import key_of, uniform
+from zoo.datasets.episodes.sampler import fingerprint
 from zoo.errors import UsageError
 from zoo.runs.plan import Place, Plan
 from zoo.runs.run import Run

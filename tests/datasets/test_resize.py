@@ -15,12 +15,13 @@ from tests.conftest import blobs
 from tests.datasets.test_data_module import SETTINGS, module
 from tests.support import pictures
 from tests.support.forms import cifar100_python
-from zoo.__main__ import main
-from zoo.datasets.benchmarks.base import CifarFs, find_benchmark
+from zoo.commands import main
+from zoo.datasets.benchmarks.base import find_benchmark
+from zoo.datasets.benchmarks.image_sets import CifarFs
 from zoo.datasets.episodes.augmentation import augment, resized
+from zoo.datasets.episodes.hash_random import key_of
 from zoo.datasets.episodes.image_batches import ImageDataModule, Labelled
 from zoo.datasets.episodes.resize import enlarged
-from zoo.datasets.episodes.sampler import key_of
 from zoo.reports.figures.episodes import draw_episode
 from zoo.runs.settings import Job
 from zoo.runs.stages import Staging

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import sampler
-from zoo.datasets.episodes.sampler import derive, draw, fingerprint, key_of
+from zoo.datasets.episodes.hash_random import derive, draw, key_of
+from zoo.datasets.episodes.sampler import fingerprint
 from zoo.errors import UsageError
 
 

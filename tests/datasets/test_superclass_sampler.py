@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from zoo.datasets import splits
+from zoo.datasets.episodes.hash_random import key_of
 from zoo.datasets.episodes.image_store import Store
-from zoo.datasets.episodes.sampler import EpisodeSampler, key_of
+from zoo.datasets.episodes.sampler import EpisodeSampler
 from zoo.datasets.episodes.superclass_sampler import PooledSampler
 from zoo.errors import UsageError
 from zoo.runs.run import Run

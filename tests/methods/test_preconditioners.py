@@ -9,21 +9,24 @@ from torch import Tensor, nn
 
 from tests.conftest import episode_of
 from zoo import Episode, adapt, call
-from zoo.baselines.maml import MAML
+from zoo.baselines.maml import MAML, multi_step_weights
 from zoo.errors import UsageError
-from zoo.losses import multi_step_weights, task_cross_entropy
-from zoo.methods.curvature import GAP, MetaCurvature
-from zoo.methods.preconditioners import PRECONDITIONERS as BUILT
+from zoo.losses import task_cross_entropy
 from zoo.methods.preconditioners import (
+    GAP,
+    Chain,
     Diagonal,
     LayerRates,
+    MetaCurvature,
+    Only,
     PostBlock,
+    Preconditioner,
     Rate,
     TNet,
     Warp,
     build_preconditioner,
 )
-from zoo.methods.steps import Chain, Only, Preconditioner
+from zoo.methods.preconditioners import PRECONDITIONERS as BUILT
 from zoo.networks.backbone import Classifier, build_backbone
 
 IMAGE = (1, 16, 16)

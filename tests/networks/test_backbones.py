@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from zoo.batch_norm import BatchNorm, set_batch_norm
 from zoo.errors import UsageError
 from zoo.networks.backbone import batch_norm_context, build_backbone
-from zoo.networks.layers import BatchNorm, set_batch_norm
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from zoo.networks.film import FiLM
-from zoo.networks.layers import BatchNorm, Conv, block
+from zoo.batch_norm import BatchNorm
+from zoo.networks.layers import Conv, FiLM, block
 
 
 def film(inputs: int = 3, outputs: int = 2, std: float = 1.0) -> FiLM:

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from zoo import adapt, call
+from zoo.batch_norm import BATCH_NORM_MODES, set_batch_norm
 from zoo.datasets.benchmarks import glyphs
 from zoo.losses import task_cross_entropy
 from zoo.networks.backbone import Classifier, batch_norm_context, build_backbone
-from zoo.networks.layers import BATCH_NORM_MODES, Fixed, plain, set_batch_norm
+from zoo.networks.layers import Fixed, plain
 
 NETS = {
     "conv4[channels=3]": (2, 20, 21),

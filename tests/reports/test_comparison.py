@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.reports.formats.table import to_markdown
+from zoo.reports.formats.markdown import to_markdown
 from zoo.reports.published import published
 from zoo.reports.records import checksum, load
 from zoo.reports.tables.comparison import comparison_table

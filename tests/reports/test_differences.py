@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from zoo.reports.figures.difference_matrix import difference_matrix
-from zoo.reports.formats.table import to_markdown
+from zoo.reports.formats.markdown import to_markdown
 from zoo.reports.statistics import holm, paired_test
 from zoo.reports.tables.differences import (
     DIFFERENCE_COLUMNS,

@@ -6,7 +6,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from zoo.reports.figures.comparison import WIDTH, accuracy_figure, cost_figure, curves_figure, style
+from zoo.reports.figures.comparison import accuracy_figure, cost_figure, curves_figure
+from zoo.reports.figures.style import COLUMN_WIDTH, style
 from zoo.reports.records import FIELDS
 
 NAMES = [f"learner {number}" for number in range(16)]
@@ -39,7 +40,7 @@ def check(figure):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Text, "draw", lambda text, to: (drawn.append(text), draw(text, to)))
         figure.draw(renderer)
-    assert figure.get_figwidth() == WIDTH
+    assert figure.get_figwidth() == COLUMN_WIDTH
     drawn = [text for text in dict.fromkeys(drawn) if text.get_text() and text.get_visible()]
     words = [(text, text.get_window_extent(renderer)) for text in drawn]
     assert words

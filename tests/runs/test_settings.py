@@ -9,9 +9,10 @@ from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.networks.backbone import build_backbone
 from zoo.registry import backbones, benchmarks, learner_of
-from zoo.runs.protocol import SHARED_SETTING_NAMES, Protocol
 from zoo.runs.settings import (
+    SHARED_SETTING_NAMES,
     Job,
+    Protocol,
     constructor_defaults,
     documentation,
     load_rows,

@@ -15,10 +15,10 @@ from zoo import Learner, learners, register
 from zoo.errors import UsageError
 from zoo.files import locked
 from zoo.networks.backbone import build_backbone
+from zoo.runs.estimate import stage_seconds
 from zoo.runs.plan import Plan
 from zoo.runs.pretraining import Pretrain
-from zoo.runs.protocol import PRETRAIN
-from zoo.runs.queue import stage_seconds
+from zoo.runs.settings import PRETRAIN
 from zoo.runs.stages import Staging
 from zoo.stage import Stage, seeded
 

@@ -11,7 +11,7 @@ import pytest
 import zoo.runs.environment
 from tests.commands.test_command_line import TINY, folders
 from zoo import learners
-from zoo.__main__ import main
+from zoo.commands import main
 from zoo.runs.plan import Place, Plan
 
 ROOT = Path(__file__).parent.parent

@@ -5,14 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.errors import UsageError
-from zoo.registry import (
-    Registry,
-    benchmarks,
-    format_variant,
-    learners,
-    parse_variant,
-    split_variants,
-)
+from zoo.registry import Registry, benchmarks, learners
+from zoo.variants import format_variant, parse_variant, split_variants
 
 
 def test_the_zoo_has_its_learners_and_benchmarks():

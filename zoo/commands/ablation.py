@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from zoo.commands.campaign import parse_numbers, workspace_of
 from zoo.commands.declared_files import read_declared
-from zoo.commands.table import parse_numbers
 from zoo.commands.write_table import write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
-from zoo.registry import learner_of, parse_variant
+from zoo.registry import learner_of
 from zoo.reports import published, records
 from zoo.reports.tables.ablation import ablation_csv_frame, ablation_numbers, ablation_table
 from zoo.runs.plan import check_way
-from zoo.runs.protocol import PRETRAIN
-from zoo.runs.queue import episode_shape, execute, workspace_of
+from zoo.runs.queue import episode_shape, execute
 from zoo.runs.run import Run
-from zoo.runs.settings import constructor_defaults, parse_flags, parse_values
+from zoo.runs.settings import PRETRAIN, constructor_defaults, parse_flags, parse_values
+from zoo.variants import parse_variant
 
 ABLATION_KEYS = {
     "title": str,

@@ -2,18 +2,17 @@
 
 import argparse
 import json
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
+from zoo.commands.picture_files import check_picture_path, save_figure
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.doctor import examine
 from zoo.datasets.fetching.fetch import fetch
 from zoo.datasets.splits import tiered_full_names
 from zoo.errors import UsageError
-from zoo.files import write_bytes
 
 if TYPE_CHECKING:  # slow to import, and the doctor needs none of it
     from matplotlib.figure import Figure
@@ -22,7 +21,6 @@ if TYPE_CHECKING:  # slow to import, and the doctor needs none of it
 
 
 DOCTOR_COLUMNS = ("classes", "images")  # of the doctor's table
-PICTURES = ("jpg", "pdf", "png", "svg", "webp")  # endings of a picture's file
 
 
 def fetch_command(options: argparse.Namespace) -> int:
@@ -101,45 +99,6 @@ def show_command(options: argparse.Namespace) -> int:
     check_picture_path(path, kind)
     save_figure(draw_benchmark_episode(benchmark, options), path, kind)
     return 0
-
-
-def save_figure(figure: "Figure", path: Path, kind: str) -> None:
-    """Write a picture's file, and print where it lies.
-
-    Raises:
-        UsageError: it cannot be written.
-    """
-    content = figure_bytes(figure, kind)
-    try:
-        write_bytes(path, content)
-    except OSError as error:
-        raise UsageError(f"-o {path}: {error.strerror}; choose a file you may write") from None
-    print(path)
-
-
-def figure_bytes(figure: "Figure", kind: str) -> bytes:
-    """What a picture's file holds; a PDF has fonts of a kind that journals take."""
-    import matplotlib
-
-    content = BytesIO()
-    with matplotlib.rc_context({"pdf.fonttype": 42}):
-        figure.savefig(content, format=kind)
-    return content.getvalue()
-
-
-def check_picture_path(path: Path, kind: str) -> None:
-    """Refuse a file that could not be written, before the images are opened.
-
-    Raises:
-        UsageError: it names a folder, lies in none, or has an ending that is no picture's.
-    """
-    if kind not in PICTURES:
-        known = ", ".join(f".{ending}" for ending in PICTURES)
-        raise UsageError(f"-o {path}: expected a picture's ending, one of {known}")
-    if not path.parent.is_dir():
-        raise UsageError(f"-o {path}: there is no folder {path.parent}; make it first")
-    if path.is_dir():
-        raise UsageError(f"-o {path}: that is a folder; name a file")
 
 
 def draw_benchmark_episode(benchmark: "Benchmark", options: argparse.Namespace) -> "Figure":

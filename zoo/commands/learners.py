@@ -3,38 +3,24 @@
 import argparse
 import inspect
 import re
-import shlex
 from collections import Counter
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
-import pytorch_lightning as pl
-import torch
-from pytorch_lightning.utilities.types import STEP_OUTPUT
 from tabulate import tabulate
-from torch import Tensor
 
-from zoo.commands.new_learner import write_skeleton
-from zoo.conformance import CHECKS, BrokenError, Check, DoesNotApplyError, Maker, makers
-from zoo.conformance.harness import BACKBONE
+from zoo.conformance import Maker, makers
+from zoo.conformance.resuming import BATTERY
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.files import write_text
 from zoo.learner import Learner
 from zoo.networks.backbone import build_backbone
-from zoo.registry import format_variant, learner_of, learners
-from zoo.runs.plan import SETTINGS, Place, build_learner
-from zoo.runs.protocol import SHARED_SETTING_NAMES
-from zoo.runs.run import Run
-from zoo.runs.settings import Job, load_rows, parse_values, resolve
+from zoo.registry import learner_of, learners
+from zoo.runs.plan import SETTINGS, build_learner
+from zoo.runs.settings import SHARED_SETTING_NAMES, Job, load_rows, parse_values, resolve
 
 ROOT = Path(__file__).parent.parent
 TABLE_MARKS = ("<!-- learners: make readme -->", "<!-- end of learners -->")
-SHORT_RUN = {
-    "updates": 4, "validations": 2, "val_episodes": 4, "test_episodes": 4, "meta_batch": 2,
-    "query": 3, "train_query": 3,
-}  # fmt: skip
 VERDICTS = {"holds": "holds", "fails": "FAILS", "n/a": "n/a  "}
 
 
@@ -81,97 +67,7 @@ def conforms(name: str) -> bool:
 # --- resuming: the check that needs runs
 
 
-class KilledError(Exception):
-    """Stands for kill -9: what is on disk stays, nothing else does."""
-
-
-class Watch(pl.Callback):
-    """Dies after an update; or keeps the weights that training ends with."""
-
-    def __init__(self, dies_after: int | None) -> None:
-        self.dies_after = dies_after
-        self.weights: dict[str, Tensor] = {}
-
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: STEP_OUTPUT,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Die, if it is time; called behind the Keeper."""
-        if trainer.global_step == self.dies_after:
-            raise KilledError
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the weights."""
-        self.weights = {name: value.clone() for name, value in pl_module.state_dict().items()}
-
-
-class WatchedRun(Run):
-    """A run that can die."""
-
-    watch: Watch
-
-    def _trainer(self, progress: bool, **options: Any) -> pl.Trainer:
-        options["callbacks"] = [*options["callbacks"], self.watch]
-        return super()._trainer(progress, **options)
-
-
-def short_run(make: Maker, folder: Path, stores: Any, dies_after: int | None = None) -> WatchedRun:
-    """A run of a few updates, validated after every other."""
-    place = Place(None, folder / "results", folder / "runs", "cpu", torch.get_num_threads())
-    flags, benchmark, shot = dict[str, Any](SHORT_RUN), "sinusoid", 5
-    if not make.regression:
-        flags |= {"backbone": BACKBONE, "train_way": 5}
-        benchmark, shot = "glyphs", 1
-    run = WatchedRun(
-        format_variant(make.key, dict(make.options)), benchmark, shot=shot, budget="smoke",
-        flags=flags, place=place, stores=stores,
-    )  # fmt: skip
-    run.watch = Watch(dies_after)
-    return run
-
-
-def resumes(make: Maker) -> None:
-    """Killed after update 3, it goes on from the checkpoint of update 2."""
-    if not any(p.requires_grad for p in make().parameters()):
-        raise DoesNotApplyError("it has no learnable parameter")
-    with TemporaryDirectory() as name:
-        whole, folder = short_run(make, Path(name) / "whole", None), Path(name) / "killed"
-        expected = whole.execute(progress=False)
-        try:
-            short_run(make, folder, whole.stores, dies_after=3).execute(progress=False)
-        except KilledError:
-            pass
-        else:
-            raise BrokenError("training did not come to update 3")
-        again = short_run(make, folder, whole.stores)
-        got = again.execute(progress=False)
-    for name, value in whole.watch.weights.items():
-        if not torch.equal(again.watch.weights[name], value):
-            raise BrokenError(f"{name} differs from an undisturbed run's")
-    for what in ("status", "validation", "metrics"):
-        if got[what] != expected[what]:
-            raise BrokenError(f"{what} differs: {got[what]} instead of {expected[what]}")
-
-
-BATTERY = [*CHECKS, Check("killed and resumed, it ends with the same weights and numbers", resumes)]
-
-
 # --- new-learner
-
-
-def new_learner_command(options: argparse.Namespace) -> int:
-    """``zoo new-learner``: write a file that runs, and say what comes next."""
-    path: Path = options.to or ROOT / "baselines" / f"{options.name}.py"
-    write_skeleton(options.name, path)
-    plugin = f" --plugin {shlex.quote(str(path))}" if options.to else ""
-    print(f"{path} is a learner that runs: fill in what it marks with 'fill in'. Then")
-    print(f"  python -m zoo check {options.name}{plugin}")
-    print(f"  python -m zoo run {options.name} glyphs{plugin}")
-    return 0
 
 
 # --- list --table

@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.networks.backbone import build_backbone
-from zoo.registry import learner_of, parse_variant
+from zoo.registry import learner_of
 from zoo.reports.records import FIELDS
 from zoo.reports.tables.cells import MISSING
+from zoo.runs.estimate import run_seconds, stage_seconds
 from zoo.runs.plan import SETTINGS, build_learner, check_way
-from zoo.runs.queue import run_seconds, stage_seconds
 from zoo.runs.run import Run
 from zoo.runs.settings import Job, load_rows, parse_values, resolve
 from zoo.runs.stages import without_unused_settings
+from zoo.variants import parse_variant
 
 DEFAULT_RESULTS = Path("results")  # where `zoo run` puts them if it is not told
 LONG_RUN_SECONDS = 5 * 3600  # seconds on 2 cores, from where a run is one for a GPU

@@ -1,10 +1,13 @@
 """The file that a new learner starts from: it runs, and says what to fill in."""
 
+import argparse
 import keyword
 import re
+import shlex
 from pathlib import Path
 from string import Template
 
+from zoo.commands.learners import ROOT
 from zoo.errors import UsageError
 from zoo.files import write_text
 from zoo.registry import learners
@@ -97,3 +100,14 @@ def write_skeleton(key: str, path: Path) -> None:
         write_text(path, SKELETON.substitute(key=key, name=name))
     except OSError as error:
         raise UsageError(f"--to {path}: {error.strerror}; choose a file you may write") from None
+
+
+def new_learner_command(options: argparse.Namespace) -> int:
+    """``zoo new-learner``: write a file that runs, and say what comes next."""
+    path: Path = options.to or ROOT / "baselines" / f"{options.name}.py"
+    write_skeleton(options.name, path)
+    plugin = f" --plugin {shlex.quote(str(path))}" if options.to else ""
+    print(f"{path} is a learner that runs: fill in what it marks with 'fill in'. Then")
+    print(f"  python -m zoo check {options.name}{plugin}")
+    print(f"  python -m zoo run {options.name} glyphs{plugin}")
+    return 0

@@ -14,9 +14,9 @@ from typing import Any
 
 import pandas as pd
 
+from zoo.commands.campaign import parse_numbers, workspace_of
 from zoo.commands.missing_cells import DEFAULT_RESULTS
 from zoo.commands.paper_file import Paper, load_paper
-from zoo.commands.table import parse_numbers
 from zoo.commands.write_table import write_table
 from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
 from zoo.errors import UsageError
@@ -31,7 +31,8 @@ from zoo.reports.tables.paper import (
     paper_numbers,
     paper_table,
 )
-from zoo.runs.queue import estimated_seconds, execute, workspace_of
+from zoo.runs.estimate import estimated_seconds
+from zoo.runs.queue import execute
 from zoo.runs.run import Run
 from zoo.runs.workspace import Workspace
 

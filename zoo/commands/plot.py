@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from zoo.commands.data import check_picture_path, save_figure
+from zoo.commands.picture_files import check_picture_path, save_figure
+from zoo.commands.run import plan_run
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.benchmarks.completion import ImagesAsFunctions
-from zoo.datasets.episodes.sampler import EVALUATION_SEED, key_of
+from zoo.datasets.episodes.hash_random import key_of
+from zoo.datasets.episodes.sampler import EVALUATION_SEED
 from zoo.episode import Episode, Examples
 from zoo.errors import UsageError
 from zoo.learner import Learner
 from zoo.registry import benchmarks
 from zoo.reports.figures.episodes import Fit, draw_completions, draw_fits
-from zoo.runs.queue import execute, plan_run
+from zoo.runs.queue import execute
 from zoo.runs.run import Run
 
 if TYPE_CHECKING:

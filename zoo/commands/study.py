@@ -13,24 +13,19 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from zoo.commands.campaign import parse_numbers, workspace_of
 from zoo.commands.declared_files import read_declared
-from zoo.commands.table import parse_numbers
 from zoo.commands.write_table import write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
-from zoo.registry import learner_of, split_variants
+from zoo.registry import learner_of
 from zoo.reports import records
-from zoo.reports.tables.study import (
-    SIDES,
-    study_csv_frame,
-    study_figure,
-    study_numbers,
-    study_table,
-)
-from zoo.runs.protocol import SHARED_SETTING_NAMES
-from zoo.runs.queue import execute, workspace_of
+from zoo.reports.figures.study import study_figure
+from zoo.reports.tables.study import SIDES, study_csv_frame, study_numbers, study_table
+from zoo.runs.queue import execute
 from zoo.runs.run import Run
-from zoo.runs.settings import parse_values
+from zoo.runs.settings import SHARED_SETTING_NAMES, parse_values
+from zoo.variants import split_variants
 
 STUDY_KEYS: dict[str, type] = {
     "title": str, "heads": list, "seeds": object, "quick": dict, "pairs": dict, "tasks": dict,

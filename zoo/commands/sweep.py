@@ -9,17 +9,19 @@ from typing import Any
 
 import pandas as pd
 
-from zoo.commands.table import parse_numbers
+from zoo.commands.campaign import parse_numbers, workspace_of
 from zoo.commands.write_table import write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
-from zoo.registry import learner_of, learners, split_variants
+from zoo.registry import learner_of, learners
 from zoo.reports import records
-from zoo.reports.tables.sweep import sweep_csv_frame, sweep_figure, sweep_numbers, sweep_table
+from zoo.reports.figures.sweep import sweep_figure
+from zoo.reports.tables.sweep import sweep_csv_frame, sweep_numbers, sweep_table
 from zoo.runs.checkpoints import CheckpointKeeper
-from zoo.runs.queue import execute, workspace_of
+from zoo.runs.queue import execute
 from zoo.runs.run import Run
 from zoo.runs.settings import parse_values
+from zoo.variants import split_variants
 
 SWEEP_FOLDER = (
     "sweep"  # of the results: where tests of other runs' weights lie, apart from the runs

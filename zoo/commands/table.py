@@ -9,12 +9,14 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from zoo.commands.campaign import parse_numbers, workspace_of
 from zoo.commands.missing_cells import Asked, commands_for_missing, missing_row, reason_missing
 from zoo.commands.parser import TERMS
 from zoo.commands.write_table import write_table
 from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
 from zoo.errors import UsageError
-from zoo.registry import learners, parse_variant, split_variants
+from zoo.files import slug
+from zoo.registry import learners
 from zoo.reports import published, records
 from zoo.reports.figures.comparison import accuracy_figure, cost_figure, curves_figure
 from zoo.reports.figures.difference_matrix import difference_matrix
@@ -23,10 +25,10 @@ from zoo.reports.tables.comparison import compared_rows, comparison_numbers, com
 from zoo.reports.tables.comparison_csv import comparison_csv_frame
 from zoo.reports.tables.differences import best_rows, differences_table, row_differences
 from zoo.reports.tables.two_terms import ranks
-from zoo.runs.plan import slug
-from zoo.runs.protocol import PRETRAIN
-from zoo.runs.queue import execute, workspace_of
+from zoo.runs.queue import execute
 from zoo.runs.run import Run
+from zoo.runs.settings import PRETRAIN
+from zoo.variants import parse_variant, split_variants
 
 
 def table_command(options: argparse.Namespace) -> int:
@@ -227,15 +229,3 @@ def training_gains(
         for metric in map(str, values[name])
         if metric.startswith(("accuracy", "mse"))
     }
-
-
-def parse_numbers(text: str, flag: str) -> Iterator[int]:
-    """``"1 5"`` or ``"1,5"`` -> 1, 5.
-
-    Raises:
-        UsageError: something else.
-    """
-    words = text.replace(",", " ").split()
-    if not words or not all(word.isdigit() for word in words):
-        raise UsageError(f'{flag} {text!r}: expected whole numbers, such as "1 5"')
-    return map(int, words)

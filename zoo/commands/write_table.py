@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from zoo.commands.data import figure_bytes
-from zoo.files import make_folder, write_bytes, write_text
+from zoo.commands.picture_files import figure_bytes
+from zoo.files import make_folder, slug, write_bytes, write_text
 from zoo.reports.formats.html import to_html
 from zoo.reports.formats.latex import to_latex
+from zoo.reports.formats.markdown import to_markdown
 from zoo.reports.formats.parquet import parquet_bytes
-from zoo.reports.formats.table import to_markdown
-from zoo.runs.plan import slug
 
 FOLDER_FLAGS = ("--data", "--results", "--runs")
 LONGEST_STEM = 100  # characters of a file name

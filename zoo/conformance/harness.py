@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from zoo.batch_norm import BATCH_NORM_MODES
 from zoo.episode import Episode, Examples
 from zoo.errors import UsageError
 from zoo.learner import Learner
 from zoo.networks.backbone import build_backbone
-from zoo.networks.layers import BATCH_NORM_MODES
-from zoo.registry import format_variant, learners
+from zoo.registry import learners
 from zoo.runs.settings import constructor_defaults
+from zoo.variants import format_variant
 
 IMAGE = (1, 20, 20)
 BACKBONE = "conv4_strided[channels=8]"

@@ -66,24 +66,3 @@ def prototypes(z: Tensor, y: Tensor, way: int) -> Tensor:
     """
     members = F.one_hot(y, way).to(z).mT  # (T, N, N*K)
     return members @ z / members.sum(-1, keepdim=True)
-
-
-def cosines(a: Tensor, b: Tensor) -> Tensor:
-    """The cosine of every pair: (..., n, D), (..., N, D) -> (..., n, N)."""
-    return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).mT
-
-
-class CosineHead(nn.Module):
-    """Logits are scaled cosines to a vector of each class; with weights (T, N, D) per task."""
-
-    folds = True
-
-    def __init__(self, inputs: int, outputs: int, scale: float = 10.0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs))
-        self.scale = scale
-        nn.init.normal_(self.weight)  # cosines see its direction only
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., n, D) -> (..., n, N)."""
-        return self.scale * cosines(x, self.weight)

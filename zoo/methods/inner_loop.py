@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from zoo.episode import Examples
 from zoo.errors import UsageError
-from zoo.methods.steps import Params, Preconditioner
+from zoo.methods.preconditioners import Params, Preconditioner
 from zoo.networks.backbone import batch_norm_context
 from zoo.networks.layers import Fixed
 

@@ -1,16 +1,159 @@
 """What the inner learning rate multiplies: theta' = theta - lr P(g), with a P that is learned."""
 
 import copy
+import math
 from collections.abc import Callable, Collection
 from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from zoo.errors import UsageError
-from zoo.methods.curvature import GAP, MetaCurvature
-from zoo.methods.steps import Params, Preconditioner, chosen, convolutions
 from zoo.networks.layers import Conv
+
+Params = dict[str, Tensor]  # name -> (T, *shape)
+
+
+class Preconditioner(nn.Module):
+    """P, and where the inner loop starts; this one leaves both as they are."""
+
+    def drawn(self, tasks: int) -> Self:
+        """This one, with what it draws anew for each of T tasks; its parameters stay shared."""
+        return self
+
+    def moves(self, name: str) -> bool:
+        """Whether the inner loop moves this parameter; where not, it is the same for all tasks."""
+        return True
+
+    def start(self, theta: Params) -> Params:
+        """What the inner loop starts from, given the network's own parameters."""
+        return theta
+
+    def forward(self, step: int, gradients: Params) -> Params:
+        """P(g) in step 0, 1, ...: of the parameters that move, under the same names."""
+        return gradients
+
+
+class Only(Preconditioner):
+    """Some parameters move, by the gradient itself."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        """Their names."""
+        super().__init__()
+        self.names = frozenset(names)
+
+    def moves(self, name: str) -> bool:
+        """Whether it is one of them."""
+        return name in self.names
+
+
+class Chain(Preconditioner):
+    """One preconditioner upon another."""
+
+    def __init__(self, *parts: Preconditioner) -> None:
+        """The first has the gradient itself."""
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def drawn(self, tasks: int) -> Self:
+        """Each with its own draws."""
+        drawn = copy.copy(self)
+        drawn._modules = {"parts": nn.ModuleList([p.drawn(tasks) for p in self.each()])}
+        return drawn
+
+    def each(self) -> list[Preconditioner]:
+        """The parts."""
+        return list(self.parts)  # type: ignore[arg-type]
+
+    def moves(self, name: str) -> bool:
+        """Where all of them say so."""
+        return all(part.moves(name) for part in self.each())
+
+    def start(self, theta: Params) -> Params:
+        """Through each in turn."""
+        for part in self.each():
+            theta = part.start(theta)
+        return theta
+
+    def forward(self, step: int, gradients: Params) -> Params:
+        """Through each in turn."""
+        for part in self.each():
+            gradients = part(step, gradients)
+        return gradients
+
+
+def convolutions(net: nn.Module, names: Collection[str] | None) -> dict[str, nn.Parameter]:
+    """The weights of convolutions among them.
+
+    Raises:
+        UsageError: there are none.
+    """
+    found = {name: p for name, p in chosen(net, names).items() if p.dim() == 4}
+    if not found:
+        raise UsageError("preconditioner: this one is for convolutions, and none is to move")
+    return found
+
+
+def chosen(net: nn.Module, names: Collection[str] | None) -> dict[str, nn.Parameter]:
+    """The parameters of a network, or those of them that are named, in its order."""
+    return {n: p for n, p in net.named_parameters() if names is None or n in names}
+
+
+class MetaCurvature(Preconditioner):
+    """A matrix on each of a layer's outputs, inputs and pixels: G x M_o x M_i x M_f.
+
+    Park & Oliva 2019, arXiv 1902.03356. What has one axis, as a bias, keeps its gradient.
+    """
+
+    def __init__(self, net: nn.Module, names: Collection[str] | None = None) -> None:
+        """All of them 1, for the layers of `net`, or for those whose weights are named."""
+        super().__init__()
+        layers = {name: p for name, p in chosen(net, names).items() if p.dim() > 1}
+        self.first = {name: 3 * number for number, name in enumerate(layers)}
+        sizes = [(len(p), p.shape[1], math.prod(p.shape[2:])) for p in layers.values()]
+        self.matrices = nn.ParameterList([torch.eye(n) for layer in sizes for n in layer])
+
+    def forward(self, step: int, gradients: Params) -> Params:
+        """Each layer's mode products."""
+        return {n: self._moved(n, g) if n in self.first else g for n, g in gradients.items()}
+
+    def _moved(self, name: str, g: Tensor) -> Tensor:
+        moved = g.reshape(*g.shape[:3], -1)  # (T, O, I, pixels)
+        for axis in range(3):
+            m = self.matrices[self.first[name] + axis]
+            last = moved.transpose(axis + 1, -1)
+            # A head of one row that became N has one number for all its rows.
+            last = m * last if len(m) == 1 else last @ m.mT
+            moved = last.transpose(axis + 1, -1)
+        return moved.reshape(g.shape)
+
+
+class GAP(Preconditioner):
+    """A rate for each singular direction of a convolution's gradient: U diag(rates) U^T g.
+
+    Kang et al. 2023, arXiv 2304.01552 [conv layers only, rates softplus(M)]. U is a constant to the
+    outer loop, so its meta-gradient is not that of the whole.
+    """
+
+    def __init__(self, net: nn.Module, names: Collection[str] | None = None) -> None:
+        """Rates of 1 for the convolutions of `net`, or for those that are named."""
+        super().__init__()
+        layers = convolutions(net, names)
+        self.number = {name: number for number, name in enumerate(layers)}
+        ranks = [min(len(p), p[0].numel()) for p in layers.values()]
+        start = math.log(math.exp(2) - 1) / 2  # softplus of it is 1
+        self.logits = nn.ParameterList([torch.full((rank,), start) for rank in ranks])
+
+    def forward(self, step: int, gradients: Params) -> Params:
+        """Each convolution's gradient, its directions stretched."""
+        return {n: self._moved(n, g) if n in self.number else g for n, g in gradients.items()}
+
+    def _moved(self, name: str, g: Tensor) -> Tensor:
+        flat = g.flatten(2)  # (T, O, I * pixels)
+        u, _, _ = torch.linalg.svd(flat.detach(), full_matrices=False)
+        rates = F.softplus(self.logits[self.number[name]], 2)
+        return ((u * rates) @ (u.mT @ flat)).view_as(g)
 
 
 class Rate(Preconditioner):

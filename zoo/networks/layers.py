@@ -7,18 +7,15 @@ channels (convolutions with groups = T), so that no task sees another's weights 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.batch_norm import EPS, BatchNorm
 from zoo.errors import UsageError
 from zoo.networks import second_derivatives
 from zoo.networks.patch_statistics import PatchMoments, batch_moments
-from zoo.networks.second_derivatives import EPS, MOMENTUM
-
-BATCH_NORM_MODES = ("batch", "running", "support")
 
 
 class Conv(nn.Module):
@@ -39,64 +36,6 @@ class Conv(nn.Module):
         """(n, C, H, W) -> (n, O, H', W'); with weights (T, O, C, k, k), (n, T*C, ...) likewise."""
         weight, tasks = self.folded()
         return F.conv2d(x, weight, None, self.stride, weight.shape[-1] // 2, groups=tasks)
-
-
-class BatchNorm(nn.Module):
-    """Batch normalisation in three modes.
-
-    - ``batch``: statistics of the batch at hand, always.
-    - ``running``: batch statistics in training, which also move the buffers; the buffers'
-      constants in evaluation.
-    - ``support``: statistics of the support set, with gradient through them, also for the
-      queries behind it in the batch: the inductive variant of ``batch`` (see `normalising`).
-    """
-
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, channels: int, mode: str = "batch") -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
-        self.mode = mode
-        self.support_rows: int | None = None  # set by `normalising`
-        self.track = True
-        self.film: Any = None  # a zoo.networks.film.FiLM behind this norm, where a learner put one
-
-    @property
-    def constant(self) -> bool:
-        """Whether the statistics are the buffers' constants."""
-        return self.mode == "running" and not self.training
-
-    @contextmanager
-    def moving(self) -> Iterator[tuple[Tensor, Tensor] | None]:
-        """The running statistics that this batch moves, a copy for each task; None for none."""
-        if self.mode != "running" or not self.training or not self.track:
-            yield None
-            return
-        tasks = self.weight.numel() // len(self.running_mean)
-        moved = self.running_mean.repeat(tasks), self.running_var.repeat(tasks)
-        yield moved
-        for buffer, values in zip((self.running_mean, self.running_var), moved, strict=True):
-            buffer.copy_(values.view(tasks, -1).mean(0))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, C, ...) -> the same; with weights (T, C), (n, T*C, ...) -> the same."""
-        weight, bias = self.weight.flatten(), self.bias.flatten()
-        if self.mode == "support" and self.support_rows is not None:
-            dims = [d for d in range(x.dim()) if d != 1]
-            shape = [-1 if d == 1 else 1 for d in range(x.dim())]
-            var, mean = torch.var_mean(x[: self.support_rows], dims, correction=0, keepdim=True)
-            return (x - mean) * (var + EPS).rsqrt() * weight.view(shape) + bias.view(shape)
-        if self.constant:
-            tasks = len(weight) // len(self.running_mean)
-            constants = self.running_mean.repeat(tasks), self.running_var.repeat(tasks)
-            return F.batch_norm(x, *constants, weight, bias, False, MOMENTUM, EPS)
-        with self.moving() as moved:
-            moving_mean, moving_var = moved or (None, None)
-            return F.batch_norm(x, moving_mean, moving_var, weight, bias, True, MOMENTUM, EPS)
 
 
 class Fixed:
@@ -217,20 +156,101 @@ def _shifted(z: Tensor, bias: Tensor, relu: bool, pool: bool) -> Tensor:
     return F.relu(z) if relu else z
 
 
-def set_batch_norm(net: nn.Module, mode: str) -> bool:
-    """Put every batch norm of a network into one of the three modes; tells whether it has any.
-
-    Raises:
-        UsageError: there is no such mode.
-    """
-    if mode not in BATCH_NORM_MODES:
-        raise UsageError(f"batch_norm: no mode {mode!r}: choose from {', '.join(BATCH_NORM_MODES)}")
-    norms = [module for module in net.modules() if isinstance(module, BatchNorm)]
-    for norm in norms:
-        norm.mode = mode
-    return bool(norms)
-
-
 def pointwise(net: nn.Module, x: Tensor) -> Tensor:
     """(T, n, D) -> (T, n, O), each point by itself."""
     return net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+class Linear(nn.Module):
+    """An affine map; with weights (T, O, D) it takes (T, n, D)."""
+
+    folds = True
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.bias = nn.Parameter(torch.empty(outputs))
+        bound = inputs**-0.5  # nn.Linear's own start
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., O)."""
+        if self.weight.dim() == 2:
+            return F.linear(x, self.weight, self.bias)
+        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
+
+
+START = 0.01  # standard deviation of what learns to modulate: nearly nothing
+
+
+class FiLM(nn.Module):
+    """(gamma(x) + 1) z + beta(x), with gamma and beta linear in what comes before z."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        """From x of so many channels, for z of so many."""
+        super().__init__()
+        self.linear = Linear(inputs, 2 * outputs)
+        start_small(self)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        """x (..., C), z (..., O) -> (..., O)."""
+        gamma, beta = self.linear(x).chunk(2, -1)
+        return (gamma + 1) * z + beta
+
+    def maps(self, x: Tensor, z: Tensor) -> Tensor:
+        """By x's means over pixels: (n, T*C, H, W), (n, T*O, H', W') -> (n, T*O, H', W')."""
+        weight, means = self.linear.weight, x.mean((2, 3))
+        if weight.dim() == 3:  # per-task parameters
+            means = means.unflatten(1, (len(weight), -1)).transpose(0, 1)  # (T, n, C)
+        gamma, beta = (fold_channels(part) for part in self.linear(means).chunk(2, -1))
+        return (gamma + 1) * z + beta
+
+
+def fold_channels(v: Tensor) -> Tensor:
+    """Tasks into channels: (T, n, O) -> (n, T*O, 1, 1); (n, O) -> (n, O, 1, 1)."""
+    return (v.transpose(0, 1).flatten(1) if v.dim() == 3 else v)[..., None, None]
+
+
+def start_small(net: nn.Module) -> None:
+    """Weights from N(0, 0.01^2), biases 0."""
+    for p in net.parameters():
+        if p.dim() > 1:
+            nn.init.normal_(p, 0, START)
+        else:
+            nn.init.zeros_(p)
+
+
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """The cosine of every pair: (..., n, D), (..., N, D) -> (..., n, N)."""
+    return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).mT
+
+
+class CosineHead(nn.Module):
+    """Logits are scaled cosines to a vector of each class; with weights (T, N, D) per task."""
+
+    folds = True
+
+    def __init__(self, inputs: int, outputs: int, scale: float = 10.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.scale = scale
+        nn.init.normal_(self.weight)  # cosines see its direction only
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., n, D) -> (..., n, N)."""
+        return self.scale * cosines(x, self.weight)
+
+
+HEADS = {"linear": Linear, "cosine": CosineHead}
+
+
+def build_head(kind: str, features: int, outputs: int, flag: str) -> Linear | CosineHead:
+    """A linear or a cosine classifier.
+
+    Raises:
+        UsageError: it is neither; `flag` names the setting.
+    """
+    if kind not in HEADS:
+        raise UsageError(f"--{flag} {kind}: choose from {', '.join(HEADS)}")
+    return HEADS[kind](features, outputs)

@@ -6,8 +6,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.networks.backbone import Backbone, Linear, checked_image_shape
-from zoo.networks.layers import BatchNorm, Conv, block, fold
+from zoo.batch_norm import BatchNorm
+from zoo.networks.backbone import Backbone, checked_image_shape
+from zoo.networks.layers import Conv, Linear, block, fold
 from zoo.registry import register_backbone
 
 WIDTHS = (64, 96, 128, 256)

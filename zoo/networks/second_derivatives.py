@@ -10,6 +10,7 @@ RuntimeError. The formulas are our own derivation; tests/networks/test_second_de
 `gradgradcheck` and against the plain layers of zoo/backbones.py.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,9 +18,33 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 
-from zoo.networks.derivative import last_derivative
+from zoo.batch_norm import EPS, MOMENTUM
 
-EPS, MOMENTUM = 1e-5, 0.1  # of every batch norm
+
+class _NoMore(Function):
+    """The value itself; asking for its derivative in any of the sources is an error."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, *sources: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        raise RuntimeError("a third derivative is not available")
+
+
+def last_derivative(backward: Callable[..., tuple[Tensor | None, ...]]) -> Callable[..., Any]:
+    """Refuse to differentiate a second derivative; once_differentiable drops it in silence."""
+
+    def refusing(ctx: Any, *h: Tensor | None) -> tuple[Tensor | None, ...]:
+        with torch.no_grad():
+            values = backward(ctx, *h)
+        sources = [t for t in (*h, *ctx.saved_tensors) if t is not None and t.requires_grad]
+        if not torch.is_grad_enabled() or not sources:
+            return values
+        return tuple(None if v is None else _NoMore.apply(v, *sources) for v in values)
+
+    return refusing
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -17,12 +17,13 @@ from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
 from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
+from zoo.files import slug
 from zoo.learner import Learner
 from zoo.networks.backbone import Backbone, build_backbone
 from zoo.plugin_files import LOADED_PLUGINS
-from zoo.registry import backbones, benchmarks, format_variant, learner_of, learners, parse_variant
-from zoo.runs.protocol import SHARED_SETTING_NAMES
+from zoo.registry import backbones, benchmarks, learner_of, learners
 from zoo.runs.settings import (
+    SHARED_SETTING_NAMES,
     Job,
     Setting,
     constructor_defaults,
@@ -34,6 +35,7 @@ from zoo.runs.settings import (
 from zoo.runs.stages import stages_of_run, without_unused_settings
 from zoo.runs.training_tasks import choose_tasks
 from zoo.runs.workspace import Workspace, tasks_together
+from zoo.variants import format_variant, parse_variant
 
 RUN_SCHEMA = 1
 SETTINGS = Path(__file__).parent.parent / "baselines" / "settings.yaml"
@@ -262,8 +264,3 @@ def check_tasks(cls: type[Learner], learner: str, benchmark: Benchmark) -> None:
         raise UsageError(
             f"{learner} does no regression, and {benchmark.key} is; choose from {able}"
         )
-
-
-def slug(text: str) -> str:
-    """The text as a file name."""
-    return "".join(c if c.isalnum() or c in "-._=" else "_" for c in text)

@@ -14,25 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.batch_norm import set_batch_norm
 from zoo.episode import Episode, Examples
 from zoo.errors import UsageError
-from zoo.methods.embedding import CosineHead, prototypes, squared_distances
-from zoo.networks.backbone import Backbone, Linear
-from zoo.networks.layers import pointwise, set_batch_norm
+from zoo.methods.embedding import prototypes, squared_distances
+from zoo.networks.backbone import Backbone
+from zoo.networks.layers import build_head, pointwise
 from zoo.stage import Stage
-
-HEADS = {"linear": Linear, "cosine": CosineHead}
-
-
-def build_head(kind: str, features: int, outputs: int, flag: str) -> Linear | CosineHead:
-    """A linear or a cosine classifier.
-
-    Raises:
-        UsageError: it is neither; `flag` names the setting.
-    """
-    if kind not in HEADS:
-        raise UsageError(f"--{flag} {kind}: choose from {', '.join(HEADS)}")
-    return HEADS[kind](features, outputs)
 
 
 def parse_shares(text: str) -> list[float]:

@@ -1,0 +1,22 @@
+"""The metrics that tables show: accuracy in per cent, mean squared error."""
+
+from typing import NamedTuple
+
+
+class Metric(NamedTuple):
+    """What a table shows."""
+
+    name: str
+    unit: int  # times the raw number
+    form: str
+
+
+METRICS = {
+    "accuracy": Metric("accuracy in %", 100, ".2f"),
+    "mse": Metric("mean squared error, less is better", 1, ".3f"),
+}
+
+
+def metric_of(name: str) -> Metric:
+    """What is shown of a metric; an accuracy at some instance is an accuracy."""
+    return METRICS[name.partition("@")[0]]

@@ -1,0 +1,90 @@
+"""Batch normalisation in three modes, and putting a network into one of them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.errors import UsageError
+
+BATCH_NORM_MODES = ("batch", "running", "support")
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation in three modes.
+
+    - ``batch``: statistics of the batch at hand, always.
+    - ``running``: batch statistics in training, which also move the buffers; the buffers'
+      constants in evaluation.
+    - ``support``: statistics of the support set, with gradient through them, also for the
+      queries behind it in the batch: the inductive variant of ``batch`` (see `batch_norm_context`).
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, mode: str = "batch") -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.mode = mode
+        self.support_rows: int | None = None  # set by `batch_norm_context`
+        self.track = True
+        self.film: Any = (
+            None  # a zoo.networks.layers.FiLM behind this norm, where a learner put one
+        )
+
+    @property
+    def constant(self) -> bool:
+        """Whether the statistics are the buffers' constants."""
+        return self.mode == "running" and not self.training
+
+    @contextmanager
+    def moving(self) -> Iterator[tuple[Tensor, Tensor] | None]:
+        """The running statistics that this batch moves, a copy for each task; None for none."""
+        if self.mode != "running" or not self.training or not self.track:
+            yield None
+            return
+        tasks = self.weight.numel() // len(self.running_mean)
+        moved = self.running_mean.repeat(tasks), self.running_var.repeat(tasks)
+        yield moved
+        for buffer, values in zip((self.running_mean, self.running_var), moved, strict=True):
+            buffer.copy_(values.view(tasks, -1).mean(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, C, ...) -> the same; with weights (T, C), (n, T*C, ...) -> the same."""
+        weight, bias = self.weight.flatten(), self.bias.flatten()
+        if self.mode == "support" and self.support_rows is not None:
+            dims = [d for d in range(x.dim()) if d != 1]
+            shape = [-1 if d == 1 else 1 for d in range(x.dim())]
+            var, mean = torch.var_mean(x[: self.support_rows], dims, correction=0, keepdim=True)
+            return (x - mean) * (var + EPS).rsqrt() * weight.view(shape) + bias.view(shape)
+        if self.constant:
+            tasks = len(weight) // len(self.running_mean)
+            constants = self.running_mean.repeat(tasks), self.running_var.repeat(tasks)
+            return F.batch_norm(x, *constants, weight, bias, False, MOMENTUM, EPS)
+        with self.moving() as moved:
+            moving_mean, moving_var = moved or (None, None)
+            return F.batch_norm(x, moving_mean, moving_var, weight, bias, True, MOMENTUM, EPS)
+
+
+def set_batch_norm(net: nn.Module, mode: str) -> bool:
+    """Put every batch norm of a network into one of the three modes; tells whether it has any.
+
+    Raises:
+        UsageError: there is no such mode.
+    """
+    if mode not in BATCH_NORM_MODES:
+        raise UsageError(f"batch_norm: no mode {mode!r}: choose from {', '.join(BATCH_NORM_MODES)}")
+    norms = [module for module in net.modules() if isinstance(module, BatchNorm)]
+    for norm in norms:
+        norm.mode = mode
+    return bool(norms)
+
+
+EPS, MOMENTUM = 1e-5, 0.1  # of every batch norm

@@ -1,0 +1,57 @@
+"""Conv4: four convolution blocks, with pools or strides, with or without a mean over pixels."""
+
+from torch import Tensor, nn
+
+from zoo.batch_norm import BatchNorm
+from zoo.networks.backbone import Backbone, BlockNet, checked_image_shape
+from zoo.networks.layers import Conv, Fixed, block
+from zoo.registry import register_backbone
+
+
+class ConvNet(BlockNet):
+    """Four convolution blocks."""
+
+    family = "conv4"
+
+    def __init__(self, image: tuple[int, int, int], channels: int, stride: int, mean: bool) -> None:
+        super().__init__()
+        inputs, size, width = image
+        self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
+        for _ in range(4):
+            self.convs.append(Conv(inputs, channels, stride=stride))
+            self.norms.append(BatchNorm(channels))
+            inputs = channels
+            size, width = (-(-side // 2) if stride == 2 else side // 2 for side in (size, width))
+        self.pooled, self.widths, self.mean = stride == 1, (channels,) * 4, mean
+        self.features = channels if mean else channels * size * width
+
+    def layers(self, number: int) -> list[tuple[Conv, BatchNorm]]:
+        """The one convolution, and its norm."""
+        return [(self.convs[number], self.norms[number])]  # type: ignore[list-item]
+
+    def block(self, number: int, x: Tensor, fixed: Fixed | None) -> Tensor:
+        """Convolution, batch norm, ReLU; a pool where no stride halves the image."""
+        return block(x, *self.layers(number)[0], pool=self.pooled, fixed=fixed)
+
+    def maps(self, x: Tensor, fixed: Fixed | None) -> Tensor:
+        """Four blocks; a mean over pixels where one was asked for."""
+        x = self.run(x, fixed)
+        return x.mean((2, 3), keepdim=True) if self.mean else x
+
+
+@register_backbone("conv4")
+def conv4(image: tuple[int, ...], channels: int = 64) -> Backbone:
+    """Four blocks of 3x3 convolution, batch norm, ReLU, 2x2 max-pool (Snell 2017)."""
+    return ConvNet(checked_image_shape("conv4", image, 16), channels, stride=1, mean=False)
+
+
+@register_backbone("conv4_mean")
+def conv4_mean(image: tuple[int, ...], channels: int = 64) -> Backbone:
+    """Conv4, then a mean over pixels (NPBML's code, arXiv 2406.07983)."""
+    return ConvNet(checked_image_shape("conv4_mean", image, 16), channels, stride=1, mean=True)
+
+
+@register_backbone("conv4_strided")
+def conv4_strided(image: tuple[int, ...], channels: int = 64) -> Backbone:
+    """Four blocks of 3x3 stride-2 convolution, batch norm, ReLU; then a mean (Finn 2017)."""
+    return ConvNet(checked_image_shape("conv4_strided", image, 1), channels, stride=2, mean=True)
