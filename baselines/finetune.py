@@ -2,9 +2,9 @@
 
 Departures from the paper:
 
-1. Pre-training is the zoo's (`zoo/runs/pretraining.py`), by SGD; theirs is of 400 epochs by Adam. Both
-   heads start from the same encoder, pre-trained under a linear classifier; Baseline++ as printed
-   is `finetune[head=cosine,pretrain_head=cosine]`.
+1. Pre-training is the zoo's (`zoo/runs/pretraining.py`), by SGD; theirs is of 400 epochs by Adam.
+   Both heads start from the same encoder, pre-trained under a linear classifier; Baseline++ as
+   printed is `finetune[head=cosine,pretrain_head=cosine]`.
 2. Each step takes the whole support; theirs are of 4 random images. Their momentum, dampened by as
    much, averages gradients over steps, which the whole support does too; their weight decay of
    0.001 takes a thousandth of the head in 100 steps, and is left out.

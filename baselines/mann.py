@@ -8,7 +8,8 @@ Departures from the paper:
 3. The n least-used rows are exactly n, where eq. 6 takes all that are equally little used. All of
    them are erased; the text has one. A memory starts at zero.
 4. Every head writes its key to the same n rows (eq. 7, 8), so 128 rows hold 32 writes; alpha is
-   one learned number. How heads differ is not printed; `own_rows`: as code has it (baselines/mann_memory.py).
+   one learned number. How heads differ is not printed; `own_rows`: as code has it
+   (mann_memory.py).
 5. Weights start by Xavier's rule; training images are not turned or shifted. Fifteen ways are 150
    examples, not 100; `standard` looks among an episode's strings only. Regression's variance: ours.
 

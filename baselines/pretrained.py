@@ -2,8 +2,8 @@
 
 Departures from the paper:
 
-1. Pre-training is the zoo's (`zoo/runs/pretraining.py`), on the learner's backbone; the paper's is of
-   100 epochs on ResNet-12, in batches of 128 with a rate of 0.1.
+1. Pre-training is the zoo's (`zoo/runs/pretraining.py`), on the learner's backbone; the paper's is
+   of 100 epochs on ResNet-12, in batches of 128 with a rate of 0.1.
 2. The paper's cosines have no temperature here; ours are multiplied by 10, which moves the `nll`
    and no prediction.
 """

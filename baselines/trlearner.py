@@ -35,9 +35,9 @@ from zoo.losses import task_loss
 from zoo.methods.embedding import prototypes, squared_distances
 from zoo.methods.host import embed, taken
 from zoo.methods.learner_plugin import PlugIn
+from zoo.methods.task_scores import hardest
 from zoo.networks.backbone import batch_norm_context
 from zoo.networks.layers import cosines
-from zoo.runs.task_scores import hardest
 
 SAY, DRAWN = ("aligned", "encoders"), ("all", "hardest")
 

@@ -30,7 +30,7 @@ def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
         asked: a benchmark or variant, to look for this one alone.
 
     Returns:
-        ``differentiable_copies``, the benchmarks that can be run; ``found``, a section for each form (see
+        ``usable``, the benchmarks that can be run; ``found``, a section for each form (see
         `section`); ``looked_for``, lines of text, where nothing was found.
 
     Raises:
@@ -74,7 +74,7 @@ def section(benchmark: Benchmark, reader: Reader, first: Reader, data: Path) -> 
         data: the folder that was asked about.
 
     Returns:
-        ``splits``, ``findings``, ``sound`` (no finding is a failure), ``differentiable_copies`` (sound, and the
+        ``splits``, ``findings``, ``sound`` (no finding is a failure), ``usable`` (sound, and the
         form that is read), ``content`` (of `checks.check`, where it was looked at), and words.
     """
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.__main__ import register_ours
 from zoo.conformance import episode_of as episode_of  # for the tests of learners
 from zoo.datasets.episodes.hash_random import key_of
 from zoo.datasets.episodes.image_store import Store
@@ -44,7 +43,6 @@ def _offline():
 @pytest.fixture
 def registers(monkeypatch):
     """Registers that forget what a test adds."""
-    register_ours()
     for register in (learners, benchmarks, backbones):
         for key in register.names():
             register.get(key)  # else a module imported in the test would be forgotten too

@@ -26,7 +26,7 @@ from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
 from zoo.files import write_json
 from zoo.registry import benchmarks, learner_of
-from zoo.runs.plan import SETTINGS, Place
+from zoo.runs.plan import SETTINGS, Workspace
 from zoo.runs.run import Run
 from zoo.runs.settings import Job, constructor_defaults, load_rows, resolve
 
@@ -100,7 +100,7 @@ def stand_in(image: tuple[int, ...], seed: int) -> Store:
 
 def planned(folder: Path) -> dict[str, Any]:
     """Of each of `JOBS`: settings, run name, hashes of its stages, fingerprints of its data."""
-    place = Place(None, folder / "results", folder / "runs", "cpu", threads=1)
+    place = Workspace(None, folder / "results", folder / "runs", "cpu", threads=1)
     stand_ins = {
         name: {split: stand_in(image, seed) for seed, split in enumerate(("train", "val", "test"))}
         for name, image in SHAPES.items()
@@ -135,7 +135,7 @@ def trained(learner: str, benchmark: str, folder: Path) -> dict[str, Any]:
         flags |= {"pretrained_from": "pretrain", **short}
     if "relation_updates" in constructor_defaults(cls):
         flags["relation_updates"] = 3
-    place = Place(None, folder / "results", folder / "runs", "cpu", threads=1)
+    place = Workspace(None, folder / "results", folder / "runs", "cpu", threads=1)
     try:
         run = Run(learner, benchmark, shot=1 if benchmark == "glyphs" else 5, budget="smoke",
                   flags=flags, place=place)  # fmt: skip

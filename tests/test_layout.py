@@ -1,102 +1,178 @@
-"""The floor plan: who may import whom, and how long a file may be."""
+"""The floor plan: which folder may import which, and what else keeps the rooms apart."""
 
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
-import datasets
-from zoo import learners
+from zoo.registry import learners
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("zoo", "baselines", "datasets", "reports")
+DATASETS = {"datasets/episodes", "datasets/readers", "datasets/splits", "datasets/checking"}
+RUNNING = {
+    "zoo", "zoo/networks", "zoo/methods", "datasets/benchmarks", "datasets/episodes",
+    "datasets/fetching", "reports",
+}  # fmt: skip
+# Folder -> the folders that its files may import, besides their own. `zoo` is the contract.
 MAY_IMPORT = {
-    "zoo": {"zoo"},
-    "reports": {"reports"},
-    "datasets": {"zoo", "datasets"},
-    "baselines": {"zoo", "baselines"},
-}
-COMPOSITION_ROOTS = {
-    f"zoo/{name}.py"
-    for name in (
-        "place",
-        "staging",
-        "choosing",
-        "study",
-        "sweep",
-        "plan",
-        "experiment",
-        "jobs",
-        "comparison",
-        "ablation",
-        "papers",
-        "paper_files",
-        "plots",
-        "gaps",
-        "printing",
-    )
-} | {f"zoo/{name}.py" for name in ("data_commands", "learner_commands", "__main__")}
+    "zoo": set(),
+    "zoo/networks": {"zoo"},
+    "zoo/methods": {"zoo", "zoo/networks"},
+    "baselines": {"zoo", "zoo/networks", "zoo/methods"},
+    "datasets/splits": set(),
+    "datasets/readers": {"zoo", "datasets/splits"},
+    "datasets/episodes": {"zoo", "datasets/readers"},
+    "datasets/checking": {"zoo", "datasets/episodes", "datasets/readers"},
+    "datasets/fetching": {"zoo", "datasets/readers"},
+    "datasets/benchmarks": {"zoo", *DATASETS, "datasets/fetching"},
+    "datasets": {"zoo", *DATASETS, "datasets/fetching", "datasets/benchmarks"},
+    "reports": set(),
+    "reports/formats": {"reports"},
+    "reports/tables": {"reports", "reports/formats"},
+    "reports/figures": {"reports", "reports/tables"},
+    "zoo/runs": RUNNING,
+    "zoo/conformance": {"zoo", "zoo/networks", "zoo/methods", "zoo/runs"},
+    "zoo/commands": {
+        *RUNNING, *DATASETS, "datasets", "zoo/runs", "zoo/conformance", "reports/formats",
+        "reports/tables", "reports/figures",
+    },
+}  # fmt: skip
+
+FACES = {ROOT / "zoo" / "__init__.py", ROOT / "zoo" / "__main__.py"}  # hand names on, no more
 
 
-def modules(package: str) -> list[Path]:
-    return sorted((ROOT / package).rglob("*.py"))
+def files(package: str) -> list[Path]:
+    """Its files, each once: the three folders are linked into `zoo`."""
+    found = sorted((ROOT / package).rglob("*.py"))
+    return [path for path in found if not any(p.is_symlink() for p in path.parents)]
 
 
-def imported(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+def every_file() -> list[Path]:
+    return [path for package in PACKAGES for path in files(package)]
+
+
+def folder_of(path: Path) -> str:
+    return path.parent.relative_to(ROOT).as_posix()
+
+
+def module_names() -> dict[str, Path]:
+    """The name that each file is imported by."""
+    found = {}
+    for path in every_file():
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        parts = parts if parts[0] == "zoo" else ("zoo", *parts)
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
-@pytest.mark.parametrize("package", MAY_IMPORT)
-def test_the_import_rule(package):
-    assert modules(package)
-    for path in modules(package):
-        if path.relative_to(ROOT).as_posix() not in COMPOSITION_ROOTS:
-            ours = {name.split(".")[0] for name in imported(path)} & MAY_IMPORT.keys()
-            assert ours <= MAY_IMPORT[package], path
+MODULES = module_names()
 
 
-def test_nobody_imports_a_composition_root():
-    roots = {path.removesuffix(".py").replace("/", ".") for path in COMPOSITION_ROOTS}
-    for package in MAY_IMPORT:
-        for path in modules(package):
-            if path.relative_to(ROOT).as_posix() not in COMPOSITION_ROOTS:
-                assert not imported(path) & roots, path
+def imported(path: Path) -> set[Path]:
+    """The files that a file imports, inside functions and for type checkers too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name for name in inner if name in MODULES]
+            if len(names) < len(inner):
+                names.append(node.module)
+        found |= {MODULES[name] for name in names if name in MODULES}
+    return found - {path}
+
+
+def public_names(path: Path) -> set[str]:
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign):
+            found |= {n.id for t in node.targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found.add(node.target.id)
+    return {name for name in found if not name.startswith("_")}
+
+
+def test_the_plan_names_every_folder_and_has_no_circle():
+    assert {folder_of(path) for path in every_file()} == MAY_IMPORT.keys()
+    below: dict[str, set[str]] = {}
+    left = dict(MAY_IMPORT)
+    while left:
+        ground = [folder for folder, others in left.items() if others <= below.keys()]
+        assert ground, f"these folders import each other in a circle: {sorted(left)}"
+        below |= {folder: left.pop(folder) for folder in ground}
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_a_folder_imports_what_lies_below_it(folder):
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {other.relative_to(ROOT)}"
+        for path in every_file()
+        if folder_of(path) == folder and path not in FACES
+        for other in sorted(imported(path))
+        if folder_of(other) not in {folder, *MAY_IMPORT[folder]}
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_public_name_stands_in_two_files(package):
+    where = defaultdict(list)
+    for path in files(package):
+        for name in public_names(path):
+            where[name].append(path.relative_to(ROOT).as_posix())
+    twice = {name: paths for name, paths in where.items() if len(paths) > 1}
+    assert not twice
+
+
+def test_a_part_of_one_learner_is_imported_by_it_alone():
+    """baselines/mann_memory.py is a part of baselines/mann.py."""
+    keys = set(learners.names())
+    for path in files("baselines"):
+        if path.stem not in keys and path.stem != "__init__":
+            users = {user.stem for user in files("baselines") if path in imported(user)}
+            owner = path.stem.partition("_")[0]
+            assert users, f"nobody imports {path.name}"
+            assert all(user.partition("_")[0] == owner for user in users), path.name
 
 
 def test_reports_need_no_torch():
-    for path in modules("reports"):
-        assert not {name.split(".")[0] for name in imported(path)} & {"torch", "pytorch_lightning"}
+    for path in files("reports"):
+        words = path.read_text()
+        assert "import torch" not in words and "pytorch_lightning" not in words, path
 
 
-def test_datasets_is_ours():
-    """Hugging Face's `datasets` shares our folder's name; run from the checkout, ours wins."""
-    assert Path(datasets.__file__).parent == ROOT / "datasets"
-
-
-def test_listing_imports_nothing_heavy():
+@pytest.mark.parametrize("words", [["list"], ["list", "benchmarks"], ["doctor", "."]])
+def test_light_commands_import_nothing_heavy(words, tmp_path):
     code = (
-        "import sys; from zoo.__main__ import main; main(['list']);"
-        "bad = {'torch', 'numpy', 'pytorch_lightning', 'pandas'} & set(sys.modules);"
+        f"import sys; from zoo.commands import main; main({words});"
+        "bad = {'torch', 'pytorch_lightning', 'pandas', 'matplotlib'} & set(sys.modules);"
         "assert not bad, bad"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_list_names_every_learner():
+    command = [sys.executable, "-m", "zoo", "list"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert [line.split()[0] for line in done.stdout.splitlines()] == learners.names()
 
 
-def test_files_are_short():
-    long = [p for package in MAY_IMPORT for p in modules(package) if length(p) > 300]
-    assert not long
-
-
-def length(path: Path) -> int:
-    return len(path.read_text().splitlines())
+def test_the_three_folders_are_linked_into_the_package():
+    for name in PACKAGES[1:]:
+        link = ROOT / "zoo" / name
+        assert link.is_symlink() and link.readlink() == Path("..") / name
+        assert not (ROOT / name / "__init__.py").exists(), (
+            f"{name}/__init__.py: with it, `import {name}` in the checkout would find our folder "
+            "before a package of that name (Hugging Face's datasets)"
+        )

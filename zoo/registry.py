@@ -1,15 +1,14 @@
 """The registers: a key for every learner, backbone and benchmark of the zoo.
 
-A register knows its keys without importing what they name: ``scan`` reads the source files, and
-``get`` imports the one module that is asked for. So ``python -m zoo list`` starts at once.
-
-A key with overrides is a *variant*, written the same everywhere (command line, settings,
-records, tables): ``maml[first_order=true,inner_lr=0.1]``.
+A register finds its keys in the source files of its folder when it is first asked, without
+importing them; ``get`` imports the one module that is asked for. So ``python -m zoo list`` starts
+at once, and a file dropped into ``baselines/`` is registered.
 """
 
 import ast
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -31,11 +30,50 @@ class Entry(NamedTuple):
 class Registry:
     """Keys of one kind of thing, each entered by a decorator in the file that defines it."""
 
-    def __init__(self, kind: str, decorator: str) -> None:
-        self.kind = kind
-        self.decorator = decorator
-        self.entries: dict[str, Entry] = {}
+    def __init__(self, kind: str, decorator: str, package: str, folder: Path) -> None:
+        """Say what is registered, and where ours is.
+
+        Args:
+            kind: what a key names, for messages.
+            decorator: its name, as the files write it.
+            package: of our own files, as they are imported.
+            folder: where those files lie.
+        """
+        self.kind, self.decorator, self.package, self.folder = kind, decorator, package, folder
         self._objects: dict[str, Any] = {}
+
+    @cached_property
+    def entries(self) -> dict[str, Entry]:
+        """Every key, ours and those of plug-ins, and where it is defined.
+
+        Raises:
+            UsageError: two of our files register one key.
+        """
+        found: dict[str, Entry] = {}
+        for path in sorted(self.folder.glob("*.py")):
+            for key, entry in self._registered(path, f"{self.package}.{path.stem}"):
+                first = found.setdefault(key, entry)
+                if first.module != entry.module:
+                    raise UsageError(
+                        f"{self.kind} {key!r} is registered twice: "
+                        f"by {first.module} and by {entry.module}; rename one"
+                    )
+        return found
+
+    def _registered(self, path: Path, module: str) -> Iterator[tuple[str, Entry]]:
+        """The keys that a file registers, read from its text."""
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        source, _, _ = (ast.get_docstring(tree) or "").partition("\n")
+        for node in tree.body:
+            if not isinstance(node, ast.ClassDef | ast.FunctionDef):
+                continue
+            summary, _, _ = (ast.get_docstring(node) or "").partition("\n")
+            for mark in node.decorator_list:
+                match mark:
+                    case ast.Call(
+                        func=ast.Name(id=self.decorator), args=[ast.Constant(value=str(key))]
+                    ):
+                        yield key, Entry(module, summary, source)
 
     def register(self, key: str) -> Callable[[T], T]:
         """Decorator that enters a class or function under `key`."""
@@ -53,28 +91,6 @@ class Registry:
             return thing
 
         return enter
-
-    def scan(self, package: str, folders: Iterable[str]) -> None:
-        """Enter every key that the modules of `package` in `folders` register; import none."""
-        for path in sorted(p for folder in folders for p in Path(folder).glob("*.py")):
-            tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-            source, _, _ = (ast.get_docstring(tree) or "").partition("\n")
-            for node in tree.body:
-                if not isinstance(node, ast.ClassDef | ast.FunctionDef):
-                    continue
-                summary, _, _ = (ast.get_docstring(node) or "").partition("\n")
-                for mark in node.decorator_list:
-                    match mark:
-                        case ast.Call(
-                            func=ast.Name(id=self.decorator), args=[ast.Constant(value=str(key))]
-                        ):
-                            entry = Entry(f"{package}.{path.stem}".lstrip("."), summary, source)
-                            first = self.entries.setdefault(key, entry)
-                            if first.module != entry.module:
-                                raise UsageError(
-                                    f"{self.kind} {key!r} is registered twice: "
-                                    f"by {first.module} and by {entry.module}; rename one"
-                                )
 
     def names(self) -> list[str]:
         """All keys, sorted."""
@@ -101,9 +117,12 @@ class Registry:
         return self._objects[key]
 
 
-learners = Registry("learner", "register")
-backbones = Registry("backbone", "register_backbone")
-benchmarks = Registry("benchmark", "register_benchmark")
+HERE = Path(__file__).parent
+learners = Registry("learner", "register", "zoo.baselines", HERE / "baselines")
+backbones = Registry("backbone", "register_backbone", "zoo.networks", HERE / "networks")
+benchmarks = Registry(
+    "benchmark", "register_benchmark", "zoo.datasets.benchmarks", HERE / "datasets" / "benchmarks"
+)
 
 
 def learner_of(text: str) -> tuple[str, Any, dict[str, Any]]:

@@ -29,7 +29,8 @@ class Benchmark:
 
     key: ClassVar[str]
     title: ClassVar[str]
-    # Classes of zoo.datasets.readers.base, the form that loses least first: imported when images are opened.
+    # Classes of zoo.datasets.readers, the form that loses least first; imported when images are
+    # opened.
     forms: ClassVar[tuple[str, ...]] = ()
     image: ClassVar[tuple[int, ...]]  # (C, H, W), or the shape of another input
     regression: ClassVar[bool] = False
@@ -95,7 +96,7 @@ class Benchmark:
     def readers(self) -> list[type["Reader"]]:
         """The readers of its published forms, the preferred one first."""
         paths = [form.split(".") for form in self.forms]
-        return [getattr(import_module(f"zoo.datasets.readers.base.{m}"), name) for m, name in paths]
+        return [getattr(import_module(f"zoo.datasets.readers.{m}"), name) for m, name in paths]
 
     def found(self, data: Path | None) -> Iterator["Reader"]:
         """The readers of the forms that lie at or below `data`, the preferred one first."""

@@ -67,7 +67,7 @@ class PixelSampler:
 
 
 class ImagesAsFunctions:
-    """The images of a split as functions, in the place of `zoo.datasets.benchmarks.regression.Functions`."""
+    """The images of a split as functions, in the place of `Functions` in regression.py."""
 
     def __init__(self, benchmark: "Completion", store: "Store") -> None:
         self.store = store

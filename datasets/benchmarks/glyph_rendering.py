@@ -1,10 +1,10 @@
 """Render Glyphs, the embedded few-shot image set, from the DejaVu fonts that matplotlib ships.
 
-Run once, as ``python -m zoo.datasets.benchmarks.glyph_rendering``. It writes ``datasets/benchmarks/glyphs.npz``, which is
-committed: the random numbers are seeded, but font rasterisers differ between releases, so it is
-the file and not this script that gives everybody the same pixels.
+Run once, as ``python -m zoo.datasets.benchmarks.glyph_rendering``. It writes glyphs.npz beside it,
+which is committed: the random numbers are seeded, but font rasterisers differ between releases, so
+it is the file and not this script that gives everybody the same pixels.
 
-A class is one character. ``SCRIPT_SPLITS`` lists the scripts in order of precedence, and a character
+A class is one character. ``SCRIPT_SPLITS`` lists the scripts in order of precedence. A character
 is left out when it is the twin of one already kept, of whatever split. So a shape that several
 scripts share stays with basic Latin, in train, where its accented relatives are anyway; after
 that it goes to the scripts with the fewest to spare, Cyrillic (val), then Greek, Armenian and

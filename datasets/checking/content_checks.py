@@ -22,8 +22,8 @@ from zoo.errors import UsageError
 from zoo.files import store_slug, write_json
 
 if TYPE_CHECKING:  # torch takes longer than a look at what is kept
-    from zoo.datasets.benchmarks.base import Benchmark
     from zoo.datasets.episodes.image_store import Store
+    from zoo.datasets.readers.base import ImageSet
 
 CHECKS_VERSION = 1  # of the checks: a change makes them anew
 FEW = 3  # things named in one sentence
@@ -70,7 +70,7 @@ def store_folder(data: Path | None) -> Path:
     return Path(os.environ.get("ZOO_STORE") or f"{data}/zoo-store")
 
 
-def open_stores(benchmark: "Benchmark", reader: Reader, data: Path | None) -> dict[str, "Store"]:
+def open_stores(benchmark: "ImageSet", reader: Reader, data: Path | None) -> dict[str, "Store"]:
     """The store of each split, built if need be; see `Benchmark.open`."""
     from zoo.datasets.episodes.image_store import open_store
 
@@ -78,7 +78,7 @@ def open_stores(benchmark: "Benchmark", reader: Reader, data: Path | None) -> di
     return {split: open_store(Path(f"{stem}.{split}"), reader, split) for split in reader.lists}
 
 
-def open_checked(benchmark: "Benchmark", reader: Reader, data: Path | None) -> dict[str, "Store"]:
+def open_checked(benchmark: "ImageSet", reader: Reader, data: Path | None) -> dict[str, "Store"]:
     """`open_stores`, and a refusal of contents that fail a check; warnings are printed once.
 
     Raises:
@@ -96,7 +96,7 @@ def open_checked(benchmark: "Benchmark", reader: Reader, data: Path | None) -> d
 
 
 def checked(
-    benchmark: "Benchmark", reader: Reader, stores: Mapping[str, "Store"], data: Path | None
+    benchmark: "ImageSet", reader: Reader, stores: Mapping[str, "Store"], data: Path | None
 ) -> tuple[dict[str, Any], bool]:
     """What `check` says of these stores, and whether it was made just now."""
     key = [CHECKS_VERSION, reader.form, [store.fingerprint for store in stores.values()]]
@@ -211,7 +211,7 @@ class ImageNames:
 
 
 def equal_pairs(digests: np.ndarray, images: ImageNames) -> tuple[tuple[int, ...], list[str]]:
-    """Pairs of equal images: how many of each of `PAIR_KINDS`, and a few in words, the worst first."""
+    """Pairs of equal images: how many of each of `PAIR_KINDS`, and a few in words, worst first."""
     order = np.argsort(digests, kind="stable")
     same = np.flatnonzero(digests[order][1:] == digests[order][:-1])
     one, two = order[same], order[same + 1]  # of every kind that there is, some are neighbours

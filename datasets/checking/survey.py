@@ -13,14 +13,14 @@ from zoo.datasets.readers.base import Reader, in_order
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.datasets.benchmarks.base import Benchmark
+    from zoo.datasets.readers.base import ImageSet
 
 LISTED = 100  # messages in JSON on images that cannot be read
 
 Counts = Mapping[str, int]  # images of each class
 
 
-def expected(benchmark: "Benchmark", reader: Reader, split: str) -> dict[str, Any]:
+def expected(benchmark: "ImageSet", reader: Reader, split: str) -> dict[str, Any]:
     """Where a split lies, and the published numbers of its classes and images."""
     classes = len(reader.lists[split])
     images = TOTALS.get(benchmark.key, {}).get(split)
@@ -33,7 +33,7 @@ def expected(benchmark: "Benchmark", reader: Reader, split: str) -> dict[str, An
     }
 
 
-def survey(benchmark: "Benchmark", reader: Reader) -> dict[str, Any]:
+def survey(benchmark: "ImageSet", reader: Reader) -> dict[str, Any]:
     """Compare the classes of every split with the published lists.
 
     Returns:

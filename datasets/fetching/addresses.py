@@ -1,6 +1,6 @@
-"""Where the image sets can be fetched (sources.csv), and the screen that says that one is missing.
+"""Where the image sets can be fetched: the rows of addresses.csv.
 
-In sources.csv a set is fetched from its first row whose form we read; rows of the same file are
+In addresses.csv a set is fetched from its first row whose form we read; rows of the same file are
 copies of it, the publisher's own first. ``about_mb`` is remembered, never checked. ``md5`` is
 certain for that address and refused otherwise; ``md5_elsewhere`` is another copy's.
 """
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     pass
 
-ADDRESSES = Path(__file__).parent / "sources.csv"
+ADDRESSES = Path(__file__).parent / "addresses.csv"
 
 
 @dataclass(frozen=True)
 class Source:
-    """One row of sources.csv: an address of one file of a published form; sizes in bytes."""
+    """One row of addresses.csv: an address of one file of a published form; sizes in bytes."""
 
     form: str
     file: str

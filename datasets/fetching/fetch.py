@@ -1,4 +1,4 @@
-"""Fetching the image set of a benchmark: from sources.csv into the folder that a reader looks in.
+"""Fetching the image set of a benchmark: from addresses.csv into the folder that a reader looks in.
 
 What has come so far lies in ``<data>/zoo-fetch``. A set gets into its place only when all of it is
 there and its reader has checked it, so what lies there is never a part of a set.
@@ -22,15 +22,14 @@ from zoo.errors import UsageError
 from zoo.files import locked, make_folder, store_slug
 
 if TYPE_CHECKING:
-    from zoo.datasets.benchmarks.base import Benchmark
-    from zoo.datasets.readers.base import Reader
+    from zoo.datasets.readers.base import ImageSet, Reader
 
 Result = TypeVar("Result")
 
 LARGE_DOWNLOAD = 12e9  # bytes of disk, from which on to ask first
 
 
-def fetch(benchmark: "Benchmark", data: Path, yes: bool = False) -> None:
+def fetch(benchmark: "ImageSet", data: Path, yes: bool = False) -> None:
     """Make sure that a benchmark's images lie below `data`, in any form that is read.
 
     Args:
@@ -59,7 +58,7 @@ def fetch(benchmark: "Benchmark", data: Path, yes: bool = False) -> None:
     raise NotFoundError(not_found(benchmark, data, failures))
 
 
-def find(benchmark: "Benchmark", data: Path) -> "Reader | None":
+def find(benchmark: "ImageSet", data: Path) -> "Reader | None":
     """The reader of the images that lie below `data` already."""
     try:
         return benchmark.find(data)
@@ -80,7 +79,7 @@ class _Delivery:
 
     def __init__(
         self,
-        benchmark: "Benchmark",
+        benchmark: "ImageSet",
         data: Path,
         form: type["Reader"],
         sources: list[Source],

@@ -9,7 +9,7 @@ from zoo.datasets.fetching.addresses import known_addresses
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.datasets.benchmarks.base import Benchmark
+    from zoo.datasets.readers.base import ImageSet
 
 
 class NotFoundError(UsageError):
@@ -17,7 +17,7 @@ class NotFoundError(UsageError):
 
 
 def not_found(
-    benchmark: "Benchmark", data: Path | None, failures: Mapping[str, str] | None = None
+    benchmark: "ImageSet", data: Path | None, failures: Mapping[str, str] | None = None
 ) -> str:
     """One screen: what was looked for where, what lies at which address, and where to put it.
 
@@ -57,7 +57,7 @@ def not_found(
     return "\n".join(lines)
 
 
-def looked_for(benchmark: "Benchmark", homes: bool = True) -> list[str]:
+def looked_for(benchmark: "ImageSet", homes: bool = True) -> list[str]:
     """The forms of a benchmark, the files that make each, the folders below that may hold them."""
     lines = []
     for reader in benchmark.readers():

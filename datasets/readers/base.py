@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -29,7 +29,7 @@ MINI_HOMES = ("miniimagenet", "mini-imagenet", "miniImagenet", "mini_imagenet")
 TIERED_HOMES = ("tieredimagenet", "tiered-imagenet", "tieredImageNet", "tiered_imagenet")
 
 Item = TypeVar("Item")
-_Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 # What Pillow raises on damaged files, by format and by where the damage lies.
 _DAMAGE = (
@@ -43,6 +43,31 @@ _DAMAGE = (
 )
 
 
+class ImageSet(Protocol):
+    """What checking and fetching need to know of a benchmark; see `Benchmark`."""
+
+    key: ClassVar[str]
+    title: ClassVar[str]
+    per_class: int | None
+
+    @property
+    def variant(self) -> str:
+        """Its key and the options not at default."""
+
+    @property
+    def source(self) -> "ImageSet":
+        """Whose images it takes, as they are stored."""
+
+    def lists(self) -> dict[str, list[str]]:
+        """The published class list of each split."""
+
+    def readers(self) -> "list[type[Reader]]":
+        """The readers of its published forms, the preferred one first."""
+
+    def find(self, data: Path | None) -> "Reader":
+        """The first reader of a form that lies at or below `data`."""
+
+
 class Reader(ABC):
     """One published form of an image set, lying in `folder`.
 
@@ -52,7 +77,7 @@ class Reader(ABC):
         per_class: how many images every class must have; None where classes differ.
     """
 
-    form: ClassVar[str]  # its name in sources.csv, and in messages
+    form: ClassVar[str]  # its name in addresses.csv, and in messages
     needs: ClassVar[str]  # the files that make it, for the message that says what was looked for
     homes: ClassVar[tuple[str, ...]]  # folders that usually hold it
     # What turns the files into pixels. It is part of the source's fingerprint: change it together

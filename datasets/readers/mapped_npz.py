@@ -48,7 +48,8 @@ def member(path: Path, name: str) -> np.ndarray:
     ) as error:  # fmt: skip
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(
-            f"{path}: expected a whole npz file of plain arrays, it is damaged ({reason}); {FETCH_AGAIN}"
+            f"{path}: expected a whole npz file of plain arrays, it is damaged ({reason}); "
+            f"{FETCH_AGAIN}"
         ) from error
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from zoo.datasets.readers.base import FILTER, Reader, in_order, load_image
 from zoo.errors import UsageError
 
-SIZE = (105, 105)
+DRAWN_SIZE = (105, 105)
 OMNIGLOT_SIDE = 28
 ROTATIONS = (0, 90, 180, 270)
 
@@ -94,7 +94,7 @@ class OmniglotFolders(OmniglotReader):
     def decode(self, item: Path) -> np.ndarray:
         """A drawing (105, 105), ink 0 on ground 255."""
         image = load_image(item)
-        if image.mode not in ("1", "L") or image.size != SIZE:
+        if image.mode not in ("1", "L") or image.size != DRAWN_SIZE:
             raise UsageError(
                 f"{item}: expected a black-and-white drawing of 105x105, found mode "
                 f"{image.mode!r}, {image.width}x{image.height}; unpack its zip again"

@@ -1,8 +1,8 @@
 """A reader of pickles that hold numpy arrays and plain containers, and can run nothing.
 
 Published image sets are pickles, often written by Python 2. Python's own unpickler may import
-and call anything; this one knows no names but those of `zoo.datasets.readers.safe_pickle_arrays`. It maps the
-file, and arrays are views of the map: a file larger than the memory loads in an instant.
+and call anything; this one knows no names but those of safe_pickle_arrays.py. It maps the file,
+and arrays are views of the map: a file larger than the memory loads in an instant.
 """
 
 import codecs

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from zoo.datasets.readers.base import FILTER, Reader, colour_pixels, load_image
-from zoo.datasets.readers.omniglot_folders import SIZE, OmniglotReader
+from zoo.datasets.readers.omniglot_folders import DRAWN_SIZE, OmniglotReader
 from zoo.datasets.splits import tiered_names
 from zoo.errors import UsageError
 
@@ -246,7 +246,7 @@ class TorchmetaOmniglot(_Torchmeta, OmniglotReader):
 
     needs = "data.hdf5"
     homes = ("omniglot",)
-    shape = SIZE
+    shape = DRAWN_SIZE
 
     @classmethod
     def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:

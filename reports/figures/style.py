@@ -73,11 +73,13 @@ def figure_sheet(height: float, title: str) -> Figure:
 
 
 def say_nothing_measured(figure: Figure) -> Figure:
+    """Write into an empty figure that there is nothing to draw."""
     figure.text(0.5, 0.4, "nothing was measured", ha="center", fontsize=TEXT_SIZE)
     return figure
 
 
 def plain_axes(axes: Axes) -> None:
+    """Thin lines and small text, without a frame above and at the right."""
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=TEXT_SIZE, width=0.5, length=2)
     for side, spine in axes.spines.items():
@@ -91,6 +93,7 @@ def wrapped_label(label: str, width: int) -> str:
 
 
 def legend_line(look: Style) -> Line2D:
+    """What stands for a learner in a legend."""
     return Line2D([], [], **look._asdict(), linewidth=0.9, markersize=4)
 
 

@@ -18,18 +18,18 @@ from zoo.reports.tables.cells import (
     runs_of,
     usual,
 )
-from zoo.reports.tables.comparison import CLAIM
+from zoo.reports.tables.comparison import CLAIM, PUBLISHED
 
 ROW, ACCURACY, DIFFERENCE = "row", "accuracy", "ours, difference"
-PUBLISHED, PUBLISHED_DIFFERENCE = "published", "published, difference"
-LEARNED, SECONDS, MEMORY = "learned parameters", "s an update", "MB"
+PUBLISHED_DIFFERENCE = "published, difference"
+LEARNED_PARAMETERS, SECONDS, MEMORY = "learned parameters", "s an update", "MB"
 ABLATION_COLUMNS = [
     ROW,
     ACCURACY,
     DIFFERENCE,
     PUBLISHED,
     PUBLISHED_DIFFERENCE,
-    LEARNED,
+    LEARNED_PARAMETERS,
     SECONDS,
     MEMORY,
 ]
@@ -139,7 +139,7 @@ def ablation_table(found: pd.DataFrame, title: str, source: str) -> pd.DataFrame
 
 
 def ablation_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
-    """The `ablation_numbers`, one a line; a row that was not measured has one line without a number."""
+    """The `ablation_numbers`, one a line; a row without a run has one line without a number."""
     lines = []
     for row in runs_of(found):
         first = row["runs"][0] if row["runs"] else {}

@@ -73,8 +73,8 @@ def comparison_table(
             has them.
 
     Returns:
-        A frame of text for `zoo.reports.formats.table`. Beside a published number stands ↓ where ours is worse
-        and neither lies in the other's interval, ↑ where it is better.
+        A frame of text for `zoo.reports.formats`. Beside a published number stands ↓ where ours is
+        worse and neither lies in the other's interval, ↑ where it is better.
     """
     table = named_lines(measured, benchmark, order)
     columns = sorted({column for line in table.values() for column in line})

@@ -123,7 +123,7 @@ def best_rows(found: pd.DataFrame, shown: pd.DataFrame) -> set[tuple[str, str]]:
 
 
 def differences_table(found: pd.DataFrame, title: str, power: bool = True) -> pd.DataFrame:
-    """The `row_differences` as text: a frame for `zoo.reports.formats.table`; those told from 0 are bold.
+    """The `row_differences` as text: a frame for `zoo.reports.formats`; those told from 0 are bold.
 
     Args:
         found: as `row_differences` returns it.

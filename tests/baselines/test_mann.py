@@ -13,7 +13,7 @@ from zoo.baselines.mann_labels import Numbers, Strings, hashed, instances, key_o
 from zoo.errors import UsageError
 from zoo.networks.backbone import build_backbone
 from zoo.networks.layers import pointwise
-from zoo.runs.plan import Place
+from zoo.runs.plan import Workspace
 from zoo.runs.run import Run
 
 IMAGE = (1, 28, 28)
@@ -215,7 +215,7 @@ SMALL = {"controller": 12, "rows": 8, "width": 5}
 
 
 def planned(tmp_path, name, stores, flags, **options):
-    place = Place(results=tmp_path / "results", runs=tmp_path / "runs", threads=1)
+    place = Workspace(results=tmp_path / "results", runs=tmp_path / "runs", threads=1)
     flags = {**SMALL, **flags}
     return Run(name, "glyphs", budget="smoke", place=place, stores=stores, flags=flags, **options)
 

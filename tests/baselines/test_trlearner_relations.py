@@ -8,7 +8,7 @@ import torch
 
 from zoo.baselines.trlearner import TaskRelations, aligned, strongest
 from zoo.methods.embedding import prototypes
-from zoo.runs.task_scores import EPSILON, SIGMA, difficulty, diversity, entropy, hardest
+from zoo.methods.task_scores import EPSILON, SIGMA, difficulty, diversity, entropy, hardest
 
 
 def numbers(*shape, seed=0):

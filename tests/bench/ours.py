@@ -213,8 +213,8 @@ def host_step(variant: str, functions: bool = False, tasks: int = 32, **options:
 def choice_step() -> Callable[[], Any]:
     """What the adaptive sampler adds to an update: 16 candidates, 4 tasks, 28x28, 5-way 1-shot."""
     from tests.conftest import episode_of
+    from zoo.methods.task_scores import task_scores
     from zoo.networks.backbone import build_backbone
-    from zoo.runs.task_scores import task_scores
 
     net, support = build_backbone("conv4_strided", (1, 28, 28)), episode_of(5, 1, 1, tasks=16)
     return lambda: task_scores(net, support.support, 5)

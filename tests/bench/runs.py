@@ -59,7 +59,7 @@ def a_run(learner: str, shape: Sequence[int], flags: dict[str, Any]) -> Run:
     import torch
 
     from zoo.datasets.episodes.image_store import Store
-    from zoo.runs.plan import Place
+    from zoo.runs.plan import Workspace
     from zoo.runs.run import Run
 
     torch.set_num_threads(2)
@@ -69,7 +69,7 @@ def a_run(learner: str, shape: Sequence[int], flags: dict[str, Any]) -> Run:
     store = Store.from_arrays([str(c) for c in range(classes)], images)
     return Run(
         learner, "miniimagenet" if each[1] == 3 else "omniglot[split=1200/423]", shot=5,
-        budget="none", flags=flags, place=Place(device="cpu", threads=2),
+        budget="none", flags=flags, place=Workspace(device="cpu", threads=2),
         stores={"train": store, "test": store},
     )  # fmt: skip
 

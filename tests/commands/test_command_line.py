@@ -15,7 +15,7 @@ from zoo.commands import main
 from zoo.commands.write_table import shortened_stem
 from zoo.runs.tune_cpu import tune_cpu
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TINY = ["--updates", "2", "--val_episodes", "4", "--test_episodes", "8",
         "--backbone", "conv4_strided[channels=4]"]  # fmt: skip
 

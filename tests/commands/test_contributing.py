@@ -14,7 +14,7 @@ from zoo.networks.backbone import build_backbone
 from zoo.plugin_files import load_plugin_file
 from zoo.runs.settings import constructor_defaults, documentation
 
-PAGE = Path(__file__).parent.parent / "CONTRIBUTING.md"
+PAGE = Path(__file__).parents[2] / "CONTRIBUTING.md"
 
 
 @pytest.fixture

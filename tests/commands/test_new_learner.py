@@ -11,7 +11,7 @@ from zoo import learners
 from zoo.commands import main
 from zoo.commands.learners import TABLE_MARKS, learner_table
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

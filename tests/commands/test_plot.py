@@ -11,7 +11,7 @@ from tests.datasets.test_completion import batch
 from zoo.commands import main, plot
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.reports.figures.episodes import draw_completions
-from zoo.runs.plan import Place
+from zoo.runs.plan import Workspace
 from zoo.runs.run import Run
 
 
@@ -39,7 +39,7 @@ def test_it_trains_once_and_draws(learner, benchmark, tmp_path, capsys):
 
 
 def run_of(folder: Path, **options) -> Run:
-    place = Place(results=folder / "results", runs=folder / "runs", threads=1)
+    place = Workspace(results=folder / "results", runs=folder / "runs", threads=1)
     flags = {"meta_batch": 2, "test_episodes": 4}
     return Run("cnp", "gp", budget="smoke", shot=5, place=place, flags=flags, **options)
 
@@ -78,7 +78,7 @@ def test_what_is_drawn_is_what_the_learner_predicts(tmp_path, monkeypatch):
 def test_pixels_are_drawn_where_they_were_seen(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(plot.pictures, "completed", lambda *parts: drawn.extend(parts))
-    place = Place(results=tmp_path / "results", runs=tmp_path / "runs", threads=1)
+    place = Workspace(results=tmp_path / "results", runs=tmp_path / "runs", threads=1)
     run = Run("cnp", "completion", budget="none", shot=5, place=place)
     with torch.no_grad():
         plot.draw_images(run, run.learner.eval(), 2)

@@ -17,7 +17,7 @@ from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
 from zoo.registry import benchmarks
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 IMAGES = ["miniimagenet", "cifarfs", "fc100", "omniglot", "omniglot[split=1200/423]"]  # at hand
 PUBLISHED = [*IMAGES, "tieredimagenet", "cub"]
 # Classes of train, val and test: formats as published, rotations counted.

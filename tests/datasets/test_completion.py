@@ -12,7 +12,7 @@ from zoo.datasets.episodes.hash_random import key_of, uniform
 from zoo.datasets.episodes.sampler import fingerprint
 from zoo.datasets.fetching.fetch import fetch
 from zoo.errors import UsageError
-from zoo.runs.plan import Place, Plan
+from zoo.runs.plan import Plan, Workspace
 from zoo.runs.run import Run
 
 
@@ -132,7 +132,7 @@ def test_more_pixels_than_there_are(flags, says):
 @pytest.mark.parametrize("learner", ["cnp", "maml"])
 @pytest.mark.parametrize("benchmark", ["gp", "completion"])
 def test_a_run(learner, benchmark, tmp_path):
-    place = Place(results=tmp_path / "results", runs=tmp_path / "runs", threads=1)
+    place = Workspace(results=tmp_path / "results", runs=tmp_path / "runs", threads=1)
     flags = {"meta_batch": 2, "train_shot": 4, "train_query": 3, "test_episodes": 4}
     run = Run(learner, benchmark, budget="smoke", shot=5, place=place, flags=flags)
     record = run.execute(progress=False)

@@ -22,7 +22,7 @@ from zoo.datasets.benchmarks.image_sets import Omniglot
 from zoo.datasets.checking import content_checks
 from zoo.errors import UsageError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FINE, CIFAR = splits.fine_names(), splits.cifar100("cifar_fs")
 Arrays = dict[str, tuple[np.ndarray, list[Any]]]  # pixels (n, side, side, 3) and labels by split
 
@@ -298,7 +298,8 @@ def test_a_second_look_needs_no_torch(data: Path, capsys: pytest.CaptureFixture[
     write_fs(data, arrays(CIFAR, 32))
     doctor(data, capsys)
     code = (
-        "import sys; from zoo.datasets.benchmarks.base import Benchmark; from zoo.__main__ import main;"
+        "import sys; from zoo.datasets.benchmarks.base import Benchmark;"
+        "from zoo.commands import main;"
         f"Benchmark.per_class = {FEW}; status = main(['doctor', sys.argv[1]]);"
         "assert not {'torch', 'pandas', 'matplotlib'} & set(sys.modules), 'slow'; sys.exit(status)"
     )

@@ -19,10 +19,9 @@ import pytest
 
 from tests.datasets.test_readers import FEW, FINE, repickle, write_cifar, write_omniglot
 from tests.support.fileserver import FileServer, serving
-from zoo.commands import list_command, main
+from zoo.commands import main
 from zoo.commands.data import doctor_command
 from zoo.commands.parser import build_parser
-from zoo.commands.run import run_command
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.benchmarks.image_sets import CifarFs, Fc100, MiniImageNet, Omniglot
 from zoo.datasets.fetching import addresses, not_found
@@ -31,7 +30,7 @@ from zoo.datasets.fetching import fetch as module
 from zoo.datasets.fetching.fetch import fetch, find
 from zoo.datasets.readers.base import Reader
 from zoo.datasets.readers.cifar100_python import Cifar100Python
-from zoo.runs.plan import Place
+from zoo.runs.plan import Workspace
 
 COLUMNS = "benchmark form file url about_mb unpacked_mb store_mb md5 md5_elsewhere".split()
 TAR, PICKLES = "cifar-100-python.tar.gz", ["train.pkl", "val.pkl", "test.pkl"]
@@ -100,7 +99,7 @@ class Deep(Pickles):
 
 
 class World:
-    """A server, its addresses in sources.csv, and an empty data folder."""
+    """A server, its addresses in addresses.csv, and an empty data folder."""
 
     def __init__(self, server: FileServer, table: Path, data: Path) -> None:
         self.server, self.table, self.data = server, table, data
@@ -142,14 +141,14 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     for benchmark in (CifarFs, Fc100, Omniglot, MiniImageNet):
         monkeypatch.setattr(benchmark, "per_class", FEW)
     monkeypatch.setattr(MiniImageNet, "readers", lambda self: [Pickles, Deep])
-    monkeypatch.setattr("zoo.datasets.fetching.addresses.ADDRESSES", tmp_path / "sources.csv")
+    monkeypatch.setattr("zoo.datasets.fetching.addresses.ADDRESSES", tmp_path / "addresses.csv")
     monkeypatch.setattr("zoo.datasets.fetching.download.PAUSE", 0)
     monkeypatch.setenv("ZOO_STORE", str(tmp_path / "stores"))
     monkeypatch.setattr(
         "zoo.commands.data.doctor_command", lambda options: 0
     )  # it would open the images
     with serving() as server:
-        yield World(server, tmp_path / "sources.csv", tmp_path / "meine Bilder é")
+        yield World(server, tmp_path / "addresses.csv", tmp_path / "meine Bilder é")
 
 
 def test_a_set_is_fetched_checked_and_found(
@@ -464,21 +463,17 @@ def test_a_place_fetches_only_if_it_may(world: World, cifar: bytes) -> None:
     world.serve_cifar(cifar)
     benchmark = find_benchmark("fc100")
     with pytest.raises(not_found.NotFoundError):
-        Place(world.data).open(benchmark)
-    assert set(Place(world.data, fetch=True).open(benchmark)) == {"train", "val", "test"}
+        Workspace(world.data).open(benchmark)
+    assert set(Workspace(world.data, fetch=True).open(benchmark)) == {"train", "val", "test"}
 
 
 def test_the_data_folder_has_a_default(monkeypatch) -> None:
     for words in (["fetch", "omniglot"], ["table", "omniglot"], ["run", "maml", "omniglot"]):
         monkeypatch.delenv("ZOO_DATA", raising=False)
-        assert build_parser(list_command, run_command).parse_args(words).data == Path("data")
+        assert build_parser().parse_args(words).data == Path("data")
         monkeypatch.setenv("ZOO_DATA", "~/images")
-        assert (
-            build_parser(list_command, run_command).parse_args(words).data == Path.home() / "images"
-        )
-        assert build_parser(list_command, run_command).parse_args(
-            [*words, "--data", "d"]
-        ).data == Path("d")
+        assert build_parser().parse_args(words).data == Path.home() / "images"
+        assert build_parser().parse_args([*words, "--data", "d"]).data == Path("d")
 
 
 def test_a_damaged_set_that_is_there_is_said_so(world: World, capsys, monkeypatch) -> None:

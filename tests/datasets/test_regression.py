@@ -12,7 +12,7 @@ from zoo.datasets.benchmarks.regression import Points, normal
 from zoo.datasets.episodes.hash_random import key_of, uniform
 from zoo.datasets.episodes.sampler import fingerprint
 from zoo.errors import UsageError
-from zoo.runs.plan import Place, Plan
+from zoo.runs.plan import Plan, Workspace
 from zoo.runs.run import Run
 
 FUNCTIONS = ["sinusoid", "sinusoid_metasgd", "sinusoid_reptile", "harmonic"]
@@ -27,7 +27,7 @@ def batch(key: str, shot: int = 5, tasks: int = 2000, query: int = 20):
 
 
 def run_of(folder, learner: str, benchmark: str, **options) -> Run:
-    place = Place(results=folder / "results", runs=folder / "runs", threads=1)
+    place = Workspace(results=folder / "results", runs=folder / "runs", threads=1)
     return Run(learner, benchmark, budget="smoke", shot=5, place=place, **options)
 
 

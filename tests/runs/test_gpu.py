@@ -9,7 +9,7 @@ from tests.conftest import episode_of
 from tests.runs.test_run import SMALL
 from zoo import Episode, Examples, learners
 from zoo.networks.backbone import build_backbone
-from zoo.runs.plan import Place
+from zoo.runs.plan import Workspace
 from zoo.runs.run import Run
 
 pytestmark = [
@@ -32,7 +32,7 @@ def test_the_loss_is_the_cpus(key):
 
 
 def test_a_run_keeps_its_images_on_the_device(stores, tmp_path):
-    place = Place(results=tmp_path / "results", runs=tmp_path / "runs")
+    place = Workspace(results=tmp_path / "results", runs=tmp_path / "runs")
     run = Run("maml", "glyphs", flags=SMALL, place=place, stores=stores)
     record = run.execute(progress=False)
     assert record["environment"]["device"] == "cuda"

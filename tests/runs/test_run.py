@@ -22,10 +22,10 @@ from zoo.errors import UsageError
 from zoo.files import alone_in
 from zoo.reports import records
 from zoo.reports.statistics import paired_difference
-from zoo.runs.plan import Place
+from zoo.runs.plan import Workspace
 from zoo.runs.run import Run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALL = {
     "backbone": "conv4_strided[channels=8]", "updates": 12, "validations": 3, "val_episodes": 20,
     "test_episodes": 40, "meta_batch": 4, "query": 3,
@@ -33,7 +33,7 @@ SMALL = {
 
 
 def plan(folder: Path, stores, learner="maml", flags=SMALL, **options) -> Run:
-    place = Place(results=folder / "results", runs=folder / "runs", threads=1)
+    place = Workspace(results=folder / "results", runs=folder / "runs", threads=1)
     return Run(learner, "glyphs", flags=flags, place=place, stores=stores, **options)
 
 
@@ -241,7 +241,7 @@ def test_identities_differ(stores, tmp_path):
         plan(tmp_path, stores, shot=2),
         plan(tmp_path, stores, flags={**SMALL, "inner_lr": 0.3}),
         plan(tmp_path, {**stores, "train": blobs(30, seed=9)}),
-        Run("maml", "glyphs", flags=SMALL, place=Place(threads=2), stores=stores),
+        Run("maml", "glyphs", flags=SMALL, place=Workspace(threads=2), stores=stores),
     ]
     assert len({run.name for run in runs}) == len(runs)
 
@@ -376,7 +376,7 @@ def test_what_cannot_be_run_is_said_before_it_starts(options, says, stores, tmp_
 @pytest.mark.parametrize("key", [key for key in learners.names() if key not in NO_EPISODES])
 def test_it_learns_on_glyphs(key, tmp_path):
     """At least 10 points over its own untrained network, on the same episodes."""
-    place = Place(results=tmp_path / "results", runs=tmp_path / "runs")
+    place = Workspace(results=tmp_path / "results", runs=tmp_path / "runs")
     flags = {"updates": {"mann": 700, "snail": 500}.get(key, 120)}
     flags |= {"validations": 2, "val_episodes": 20, "test_episodes": 100}
     trained = Run(key, "glyphs", flags=flags, place=place)

@@ -1,7 +1,5 @@
 """Settings: which value wins, and that the file says nothing that no learner has."""
 
-from pathlib import Path
-
 import pytest
 
 from zoo import learners
@@ -9,6 +7,7 @@ from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.networks.backbone import build_backbone
 from zoo.registry import backbones, benchmarks, learner_of
+from zoo.runs.plan import SETTINGS
 from zoo.runs.settings import (
     SHARED_SETTING_NAMES,
     Job,
@@ -22,7 +21,7 @@ from zoo.runs.settings import (
     resolve,
 )
 
-ROWS = load_rows(Path(__file__).parent.parent / "baselines" / "settings.yaml")
+ROWS = load_rows(SETTINGS)
 MAML = learners.get("maml")
 NO_EPISODES = ["finetune", "pixelnn", "pretrained"]  # learn in none, nor of equal terms
 JOB = Job("maml", "omniglot", 5, 1, "paper", "quick")

@@ -12,9 +12,9 @@ import zoo.runs.environment
 from tests.commands.test_command_line import TINY, folders
 from zoo import learners
 from zoo.commands import main
-from zoo.runs.plan import Place, Plan
+from zoo.runs.plan import Plan, Workspace
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("registers")
 
 BENCHMARKS = '''
@@ -140,7 +140,7 @@ def test_a_backbone_of_its_own(theirs, tmp_path):
 
 def test_the_backbone_suits_the_benchmark(mine, theirs):
     assert main(["list", "--plugin", str(mine), "--plugin", str(theirs)]) == 0
-    place = Place()
+    place = Workspace()
     assert Plan("my_learner", "glyphs", place=place)["backbone"] == "conv4_strided"
     for terms in ("paper", "equal"):
         spots = Plan("maml", "spots", terms=terms, place=place)

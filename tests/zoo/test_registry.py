@@ -26,8 +26,7 @@ def test_a_file_is_found_without_importing_it(tmp_path):
         '"""My Paper (Me, 2030)."""\nraise RuntimeError\n'
         '@register("mine")\nclass Mine:\n    """Does it.\n\n    At length."""\n'
     )
-    registry = Registry("learner", "register")
-    registry.scan("folder", [str(tmp_path)])
+    registry = Registry("learner", "register", "folder", tmp_path)
     assert registry.names() == ["mine"]
     assert registry.entries["mine"] == ("folder.mine", "Does it.", "My Paper (Me, 2030).")
 
@@ -36,7 +35,7 @@ def test_a_key_taken_twice_names_both(tmp_path):
     for name in ("one", "two"):
         (tmp_path / f"{name}.py").write_text('@register("mine")\ndef f(): pass\n')
     with pytest.raises(UsageError, match=r"'mine' is registered twice: by p\.one and by p\.two"):
-        Registry("learner", "register").scan("p", [str(tmp_path)])
+        Registry("learner", "register", "p", tmp_path).names()
 
 
 @pytest.mark.parametrize(

@@ -104,8 +104,8 @@ def ablation_runs(
     """Every run of every row, of one network and one pre-training: those of the first row.
 
     Returns:
-        One line a row, variant and seed, as `zoo.reports.tables.ablation.ablation_numbers` takes them; the runs, each
-        once; and 1 if one cannot be run, else 0.
+        One line a row, variant and seed, as `ablation_numbers` takes them; the runs,
+        each once; and 1 if one cannot be run, else 0.
 
     Raises:
         UsageError: the first row cannot be run.

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import torch
 
 from zoo.errors import UsageError
-from zoo.runs.plan import Place
+from zoo.runs.plan import Workspace
 
 
-def workspace_of(options: argparse.Namespace) -> Place:
+def workspace_of(options: argparse.Namespace) -> Workspace:
     """Where the command line says to work.
 
     Raises:
@@ -19,7 +19,7 @@ def workspace_of(options: argparse.Namespace) -> Place:
     most = max(os.cpu_count() or 1, 64)
     if options.threads is not None and not 1 <= options.threads <= most:
         raise UsageError(f"--threads {options.threads}: expected a number from 1 to {most}")
-    place = Place(
+    place = Workspace(
         options.data,
         options.results,
         options.runs,

@@ -11,7 +11,7 @@ from zoo.errors import UsageError
 
 BUDGETS = ("none", "smoke", "quick", "paper")
 TERMS = ("paper", "equal")
-Command = Callable[[argparse.Namespace, list[str]], int]
+Command = Callable[[argparse.Namespace], int]
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,8 +29,8 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
-def build_parser(list_keys: Command, run: Command) -> Parser:
-    """The parser of everything but a learner's own settings; two commands are the caller's."""
+def build_parser() -> Parser:
+    """The parser of everything but a learner's own settings."""
     parser = Parser(prog="python -m zoo", description="The meta-learning zoo.")
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -53,13 +53,13 @@ def build_parser(list_keys: Command, run: Command) -> Parser:
     command.add_argument(
         "--into", type=Path, metavar="FILE", help="put the table into a file, between its marks"
     )
-    command.set_defaults(call=list_keys)
+    command.set_defaults(call=imported_command("list_keys", "list_command"))
 
     command = commands.add_parser(
         "check", parents=[plugged], help="does a learner keep what every learner promises?"
     )
     command.add_argument("learners", nargs="+", metavar="LEARNER", help="keys or variants, or all")
-    command.set_defaults(call=imported_command("learner_commands", "check"))
+    command.set_defaults(call=imported_command("learners", "check_command"))
 
     command = commands.add_parser("new-learner", help="write the skeleton of a learner's file")
     command.add_argument("name", help="its key: small letters, digits and _")
@@ -69,7 +69,7 @@ def build_parser(list_keys: Command, run: Command) -> Parser:
         metavar="FILE",
         help="(default: baselines/NAME.py of the checkout)",
     )
-    command.set_defaults(call=imported_command("learner_commands", "new_learner"))
+    command.set_defaults(call=imported_command("new_learner", "new_learner_command"))
 
     images = Parser(add_help=False, parents=[plugged])
     group = images.add_argument_group("images")
@@ -86,7 +86,7 @@ def build_parser(list_keys: Command, run: Command) -> Parser:
         "fetch", parents=[images], help="download a benchmark's images, unless they are there"
     )
     command.add_argument("benchmark", help="a key or variant")
-    command.set_defaults(call=imported_command("data_commands", "fetch_images"))
+    command.set_defaults(call=imported_command("data", "fetch_command"))
 
     where = Parser(add_help=False, parents=[images])
     group = where.add_argument_group("where")
@@ -135,7 +135,7 @@ def build_parser(list_keys: Command, run: Command) -> Parser:
     command.add_argument("learner", nargs="?", help="a key or variant: maml[first_order=true]")
     command.add_argument("benchmark", nargs="?", help="a key or variant: omniglot[split=1200/423]")
     command.add_argument("-h", "--help", action="store_true", help="this, with the settings")
-    command.set_defaults(call=run, parser=command)
+    command.set_defaults(call=imported_command("run", "run_command"), parser=command)
 
     command = commands.add_parser(
         "plot",
@@ -148,7 +148,7 @@ def build_parser(list_keys: Command, run: Command) -> Parser:
     command.add_argument(
         "-o", "--output", type=Path, metavar="FILE", required=True, help="such as cnp.png"
     )
-    command.set_defaults(call=imported_command("plots", "plot"))
+    command.set_defaults(call=imported_command("plot", "plot_command"))
 
     several = Parser(add_help=False, parents=[where])
     several.add_argument("--seeds", default="", help="(default: 0, or the study's)")
@@ -183,7 +183,7 @@ def build_parser(list_keys: Command, run: Command) -> Parser:
         "--figures", action="store_true", help="draw accuracies, differences, curves, seconds"
     )
     add_terms_flag(command, "both")
-    command.set_defaults(call=imported_command("comparison", "comparison"))
+    command.set_defaults(call=imported_command("table", "table_command"))
 
     command = commands.add_parser(
         "ablation", parents=[several], help="a learner with parts left out: what each one adds"
@@ -193,7 +193,7 @@ def build_parser(list_keys: Command, run: Command) -> Parser:
     for name in ("--way", "--shot"):
         command.add_argument(name, f"{name}s", type=int, help="(default: the paper's)")
     add_terms_flag(command)
-    command.set_defaults(call=imported_command("ablation", "ablation"))
+    command.set_defaults(call=imported_command("ablation", "ablation_command"))
 
     command = commands.add_parser(
         "study", parents=[several], help="learners beside others, pair by pair: who gains, where"
@@ -201,14 +201,14 @@ def build_parser(list_keys: Command, run: Command) -> Parser:
     command.add_argument("study", help="one of reports/studies, or a file like those")
     command.add_argument("--pairs", default="", help="their labels (default: all)")
     add_terms_flag(command)
-    command.set_defaults(call=imported_command("study", "study"))
+    command.set_defaults(call=imported_command("study", "study_command"))
 
     command = commands.add_parser(
         "paper", parents=[several], help="the table of a paper, and our numbers beside its own"
     )
     command.add_argument("paper", help="one of reports/papers, or a file like those")
     command.add_argument("--run", action="store_true", help="make first what is missing")
-    command.set_defaults(call=imported_command("papers", "paper"))
+    command.set_defaults(call=imported_command("paper", "paper_command"))
 
     command = commands.add_parser(
         "sweep", parents=[several], help="train once, test over shots and ways: table and figure"
@@ -220,7 +220,7 @@ def build_parser(list_keys: Command, run: Command) -> Parser:
     command.add_argument("--ways", default="2 5 10 20", help="at --shot (default: %(default)s)")
     command.add_argument("--way", type=int, default=5, help="of the training run (default: 5)")
     command.add_argument("--shot", type=int, default=1, help="likewise (default: 1)")
-    command.set_defaults(call=imported_command("sweep", "sweep"))
+    command.set_defaults(call=imported_command("sweep", "sweep_command"))
 
     command = commands.add_parser(
         "doctor", parents=[plugged], help="what image sets lie in a folder, and their state"
@@ -228,7 +228,7 @@ def build_parser(list_keys: Command, run: Command) -> Parser:
     command.add_argument("data", type=Path, metavar="DIR", help="folder that holds the images")
     command.add_argument("--benchmark", metavar="B", help="look for this one alone")
     command.add_argument("--json", action="store_true", help="the same facts as JSON")
-    command.set_defaults(call=imported_command("data_commands", "doctor"))
+    command.set_defaults(call=imported_command("data", "doctor_command"))
 
     command = commands.add_parser("show", parents=[images], help="draw an episode into a file")
     command.add_argument("benchmark", help="a key or variant")
@@ -240,7 +240,7 @@ def build_parser(list_keys: Command, run: Command) -> Parser:
     command.add_argument(
         "-o", "--output", type=Path, metavar="FILE", required=True, help="such as episode.png"
     )
-    command.set_defaults(call=imported_command("data_commands", "show"))
+    command.set_defaults(call=imported_command("data", "show_command"))
 
     command = commands.add_parser(
         "convert", parents=[images], help="write a benchmark in a form that other tools read"
@@ -250,7 +250,7 @@ def build_parser(list_keys: Command, run: Command) -> Parser:
     command.add_argument(
         "--out", type=parse_folder, required=True, metavar="DIR", help="where to: a new folder"
     )
-    command.set_defaults(call=imported_command("data_commands", "convert"))
+    command.set_defaults(call=imported_command("data", "convert_command"))
     return parser
 
 
@@ -282,5 +282,5 @@ def parse_part(text: str) -> tuple[int, int]:
 
 
 def imported_command(module: str, name: str) -> Command:
-    """A command whose module is imported when it is called; a learner's flags are in `options`."""
-    return lambda options, rest: getattr(import_module(f"zoo.{module}"), name)(options)
+    """A command of this folder, imported when it is called."""
+    return lambda options: getattr(import_module(f"zoo.commands.{module}"), name)(options)

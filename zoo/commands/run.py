@@ -13,7 +13,7 @@ from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of
 from zoo.runs.plan import SETTINGS, check_tasks, check_way
-from zoo.runs.queue import episode_shape
+from zoo.runs.queue import episode_shape, execute
 from zoo.runs.run import Run
 from zoo.runs.settings import (
     Job,
@@ -92,15 +92,13 @@ def explain(options: argparse.Namespace, flags: list[str]) -> str:
     return "\n".join(lines)
 
 
-def run_command(options: argparse.Namespace, flags: list[str]) -> int:
+def run_command(options: argparse.Namespace) -> int:
     """Train, test and record one run; print what came out."""
     if options.learner is None or options.benchmark is None:
         options.parser.print_help(sys.stdout if options.help else sys.stderr)
         return 0 if options.help else 2
-    from zoo.runs.queue import execute
-
     if options.help:
         options.parser.print_help()
-        print(explain(options, flags))
+        print(explain(options, options.flags))
         return 0
-    return execute([plan_run(options, flags)], options)
+    return execute([plan_run(options, options.flags)], options)

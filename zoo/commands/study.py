@@ -66,7 +66,9 @@ def study_command(options: argparse.Namespace) -> int:
         return Run(
             variant, task["benchmark"], way=task.get("way"), shot=task["shot"], seed=seed,
             terms=options.terms, budget=options.budget,
-            flags={**settings_of_variant(variant, {**always, **(task.get("settings") or {})}), **flags},
+            flags={
+                **settings_of_variant(variant, {**always, **(task.get("settings") or {})}), **flags
+            },
             place=place, stores=stores[task["benchmark"]],
         )  # fmt: skip
 

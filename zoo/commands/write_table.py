@@ -35,7 +35,7 @@ def write_table(
     Args:
         options: of the command, of which the folder of the results is taken.
         words: that the files are named by.
-        tables: of text, as `zoo.reports.formats.table` takes them: the table, and what goes below it.
+        tables: of text, as `zoo.reports.formats` takes them: the table, and what goes below it.
         raw: numbers, one a row, by the end of their files' names.
         figures: by the end of their files' names; the HTML page shows them too.
         printed: how many of the tables are printed, and stand in the Markdown file.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zoo.conformance import CHECKS, BrokenError, Check, DoesNotApplyError, Maker
 from zoo.conformance.harness import BACKBONE
-from zoo.runs.plan import Place
+from zoo.runs.plan import Workspace
 from zoo.runs.run import Run
 from zoo.variants import format_variant
 
@@ -61,7 +61,7 @@ class WatchedRun(Run):
 
 def short_run(make: Maker, folder: Path, stores: Any, dies_after: int | None = None) -> WatchedRun:
     """A run of a few updates, validated after every other."""
-    place = Place(None, folder / "results", folder / "runs", "cpu", torch.get_num_threads())
+    place = Workspace(None, folder / "results", folder / "runs", "cpu", torch.get_num_threads())
     flags, benchmark, shot = dict[str, Any](SHORT_RUN), "sinusoid", 5
     if not make.regression:
         flags |= {"backbone": BACKBONE, "train_way": 5}

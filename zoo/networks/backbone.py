@@ -134,6 +134,3 @@ def build_backbone(text: str, image: tuple[int, ...]) -> Backbone:
         if not isinstance(value, int) or value < 1:
             raise UsageError(f"backbone {text}: {name} must be a whole number of at least 1")
     return build(image, **options)
-
-
-backbones.scan("zoo", [__file__.rpartition("/")[0]])

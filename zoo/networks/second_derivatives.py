@@ -6,8 +6,8 @@ here they cost about as much as another forward and backward pass. Inside, maps 
 a pixel's channels lie side by side in memory, as the fast kernels of a CPU want them.
 
 Each can be differentiated twice (max_pool as often as you like); a third time raises a
-RuntimeError. The formulas are our own derivation; tests/networks/test_second_derivatives.py holds them against
-`gradgradcheck` and against the plain layers of zoo/backbones.py.
+RuntimeError. The formulas are our own derivation; tests/networks/test_second_derivatives.py holds
+them against `gradgradcheck` and against the plain layers of layers.py.
 """
 
 from collections.abc import Callable

@@ -235,7 +235,7 @@ def constructor_defaults(learner: type) -> dict[str, Setting]:
 
 
 def documentation(learner: type) -> dict[str, str]:
-    """What each setting is, from the docstrings of the learner's constructor and of `SHARED_SETTINGS`."""
+    """What each setting is, from the docstrings of the learner and of `SHARED_SETTINGS`."""
     own = inspect.getdoc(inspect.getattr_static(learner, "__init__"))
     return {
         parameter.arg_name: " ".join((parameter.description or "").split())

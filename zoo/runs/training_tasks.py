@@ -10,8 +10,8 @@ from zoo.datasets.episodes.adaptive_sampler import AdaptiveBatches
 from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.datasets.episodes.superclass_sampler import PooledSampler
 from zoo.errors import UsageError
+from zoo.methods.task_scores import task_scores
 from zoo.runs.settings import SETTINGS_ADDED_LATER, Setting
-from zoo.runs.task_scores import task_scores
 
 SAMPLERS = ("plain", "adaptive")
 

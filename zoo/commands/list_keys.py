@@ -1,0 +1,24 @@
+"""The command ``zoo list``: the keys of the registers; imports nothing that a key names."""
+
+import argparse
+
+from zoo.registry import Registry, backbones, benchmarks, learners
+
+REGISTERS: dict[str, Registry] = {
+    "learners": learners,
+    "benchmarks": benchmarks,
+    "backbones": backbones,
+}
+
+
+def list_command(options: argparse.Namespace) -> int:
+    """Print keys, one a line, each with what it is; or learners as a table."""
+    if options.table or options.into:
+        from zoo.commands.learners import list_table_command
+
+        return list_table_command(options)
+    register = REGISTERS[options.kind]
+    width = max(map(len, register.names()), default=0)
+    for key in register.names():
+        print(f"{key:<{width}}  {register.entries[key].summary}")
+    return 0
