@@ -26,9 +26,10 @@ from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
 from zoo.files import write_json
 from zoo.registry import benchmarks, learner_of
-from zoo.runs.plan import SETTINGS, Workspace
+from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
-from zoo.runs.settings import Job, constructor_defaults, load_rows, resolve
+from zoo.runs.settings import constructor_defaults, resolve, settings_rows
+from zoo.runs.workspace import Workspace
 
 FILE = Path(__file__).with_name("golden.json")
 ROOT = Path(__file__).parent.parent
@@ -77,14 +78,16 @@ def digest(content: Any) -> str:
 
 def every_setting() -> dict[str, str]:
     """By learner, a hash of its settings and their origins on every benchmark, budget and terms."""
-    rows = load_rows(SETTINGS)
+    rows = settings_rows()
     found = {}
     for key in learners.names():
         cls, resolved = learner_of(key)[1], []
         for benchmark, shot, terms, budget in itertools.product(
             benchmarks.names(), (1, 5), ("paper", "equal"), ("none", "smoke", "quick", "paper")
         ):
-            settings, _ = resolve(Job(key, benchmark, 5, shot, terms, budget), cls, rows, query=5)
+            settings, _ = resolve(
+                RunRequest(key, benchmark, 5, shot, terms, budget), cls, rows, query=5
+            )
             resolved.append({name: setting for name, setting in sorted(settings.items())})
         found[key] = digest(resolved)
     return found
@@ -107,7 +110,9 @@ def planned(folder: Path) -> dict[str, Any]:
     }
     found = {}
     for learner, benchmark, how in JOBS:
-        run = Run(learner, benchmark, place=place, stores=stand_ins.get(benchmark), **how)
+        run = Run(
+            RunRequest(learner, benchmark, **how), workspace=place, stores=stand_ins.get(benchmark)
+        )
         found[" ".join([learner, benchmark, *(f"{k}={v}" for k, v in how.items())])] = {
             "name": run.name,
             "title": run.title,
@@ -137,8 +142,16 @@ def trained(learner: str, benchmark: str, folder: Path) -> dict[str, Any]:
         flags["relation_updates"] = 3
     place = Workspace(None, folder / "results", folder / "runs", "cpu", threads=1)
     try:
-        run = Run(learner, benchmark, shot=1 if benchmark == "glyphs" else 5, budget="smoke",
-                  flags=flags, place=place)  # fmt: skip
+        run = Run(
+            RunRequest(
+                learner,
+                benchmark,
+                shot=1 if benchmark == "glyphs" else 5,
+                budget="smoke",
+                flags=flags,
+            ),
+            workspace=place,
+        )
     except UsageError as error:
         raise AssertionError(f"{learner} on {benchmark}: {error}") from None
     record = run.execute(progress=False)

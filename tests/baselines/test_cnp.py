@@ -12,6 +12,7 @@ from zoo.baselines.cnp import CNP
 from zoo.errors import UsageError
 from zoo.networks.backbone import build_backbone
 from zoo.runs.plan import Plan
+from zoo.runs.request import RunRequest
 
 IMAGE = (1, 16, 16)
 
@@ -159,7 +160,10 @@ def test_classes_are_averaged_apart_and_laid_side_by_side():
         (lambda: regressor(decoder="mlp[depht=1]"), "no option 'depht'"),
         (lambda: regressor(decoder="conv4"), "conv4: needs images"),
         (lambda: CNP(build_backbone("mlp", (2,)), 1, aggregate="some"), "choose from class, all"),
-        (lambda: Plan("cnp[aggregate=all]", "glyphs"), "aggregate all: .* use backbone=mlp"),
+        (
+            lambda: Plan(RunRequest("cnp[aggregate=all]", "glyphs")),
+            "aggregate all: .* use backbone=mlp",
+        ),
         (lambda: apart()(points()), "these tasks need aggregate=all"),
         (lambda: apart().meta_loss(points()), "need aggregate=all"),
         (lambda: regressor().meta_loss(episode_of()), "these tasks need aggregate=class"),

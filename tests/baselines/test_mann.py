@@ -13,8 +13,9 @@ from zoo.baselines.mann_labels import Numbers, Strings, hashed, instances, key_o
 from zoo.errors import UsageError
 from zoo.networks.backbone import build_backbone
 from zoo.networks.layers import pointwise
-from zoo.runs.plan import Workspace
+from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
+from zoo.runs.workspace import Workspace
 
 IMAGE = (1, 28, 28)
 TEN = {"way": 5, "shot": 9, "query": 1}
@@ -217,7 +218,11 @@ SMALL = {"controller": 12, "rows": 8, "width": 5}
 def planned(tmp_path, name, stores, flags, **options):
     place = Workspace(results=tmp_path / "results", runs=tmp_path / "runs", threads=1)
     flags = {**SMALL, **flags}
-    return Run(name, "glyphs", budget="smoke", place=place, stores=stores, flags=flags, **options)
+    return Run(
+        RunRequest(name, "glyphs", budget="smoke", flags=flags, **options),
+        workspace=place,
+        stores=stores,
+    )
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_it_learns_to_tell_a_querys_class(monkeypatch):
 
 def test_all_that_ask_for_the_same_share_it(first, stores):
     run, _ = first
-    folder = run.place.runs.parent
+    folder = run.workspace.runs.parent
     other = npbml(folder, stores, "npbml[film=false,loss=query,warp=false]")
     assert [s.folder for s in other.stages] == [s.folder for s in run.stages]
     assert run.stages[1].identity["settings"]["shot"] == 1, "as the test's, in settings.yaml"
@@ -200,7 +200,7 @@ def test_it_is_no_pre_training_that_could_be_named(first, stores):
     with pytest.raises(
         UsageError, match=f"{relation}: no such stage below .*; there are {pretraining}$"
     ):
-        plan(run.place.runs.parent, stores, "maml", flags={"pretrained_from": relation, **TEST})
+        plan(run.workspace.runs.parent, stores, "maml", flags={"pretrained_from": relation, **TEST})
 
 
 def test_where_no_loss_reads_scores_there_is_no_stage(stores, tmp_path):

@@ -12,6 +12,7 @@ from zoo.episode import fewer_shots
 from zoo.errors import UsageError
 from zoo.networks.backbone import build_backbone
 from zoo.runs.plan import Plan
+from zoo.runs.request import RunRequest
 
 IMAGE = (1, 16, 16)
 
@@ -118,10 +119,16 @@ def test_regression(outputs):
         (lambda: snail(embedding=0), "embedding 0"),
         (lambda: snail(first_dilation=4), "first_dilation 4: choose from 1, 2"),
         (lambda: snail(tc=False, attention=False), "no block is left"),
-        (lambda: Plan("snail", "glyphs", shot=6), "shot 6: SNAIL's sequences have room for 5"),
-        (lambda: Plan("snail", "glyphs", flags={"train_shot": 9}), "set --max_shot to 9"),
-        (lambda: Plan("snail", "sinusoid", shot=11), "shot 11"),
-        (lambda: Plan("snail", "glyphs", flags={"train_way": 6}), "must equal --way 5"),
+        (
+            lambda: Plan(RunRequest("snail", "glyphs", shot=6)),
+            "shot 6: SNAIL's sequences have room for 5",
+        ),
+        (
+            lambda: Plan(RunRequest("snail", "glyphs", flags={"train_shot": 9})),
+            "set --max_shot to 9",
+        ),
+        (lambda: Plan(RunRequest("snail", "sinusoid", shot=11)), "shot 11"),
+        (lambda: Plan(RunRequest("snail", "glyphs", flags={"train_way": 6})), "must equal --way 5"),
     ],
 )
 def test_what_it_cannot_do_is_said_before_training(call, says):
@@ -132,8 +139,8 @@ def test_what_it_cannot_do_is_said_before_training(call, says):
 
 def test_the_test_may_have_any_shots_up_to_the_length():
     for shot in (1, 3, 5):
-        assert Plan("snail", "glyphs", shot=shot)["train_shot"] == 5
-    assert Plan("snail[max_shot=10]", "glyphs", shot=10).learner.max_shot == 10
+        assert Plan(RunRequest("snail", "glyphs", shot=shot))["train_shot"] == 5
+    assert Plan(RunRequest("snail[max_shot=10]", "glyphs", shot=10)).learner.max_shot == 10
 
 
 def test_its_residual_embedding():

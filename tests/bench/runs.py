@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.runs.request import RunRequest
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -59,8 +61,8 @@ def a_run(learner: str, shape: Sequence[int], flags: dict[str, Any]) -> Run:
     import torch
 
     from zoo.datasets.episodes.image_store import Store
-    from zoo.runs.plan import Workspace
     from zoo.runs.run import Run
+    from zoo.runs.workspace import Workspace
 
     torch.set_num_threads(2)
     classes, *each = shape
@@ -68,10 +70,16 @@ def a_run(learner: str, shape: Sequence[int], flags: dict[str, Any]) -> Run:
     images = (random.integers(0, 256, each, dtype=np.uint8) for _ in range(classes))
     store = Store.from_arrays([str(c) for c in range(classes)], images)
     return Run(
-        learner, "miniimagenet" if each[1] == 3 else "omniglot[split=1200/423]", shot=5,
-        budget="none", flags=flags, place=Workspace(device="cpu", threads=2),
+        RunRequest(
+            learner,
+            "miniimagenet" if each[1] == 3 else "omniglot[split=1200/423]",
+            shot=5,
+            budget="none",
+            flags=flags,
+        ),
+        workspace=Workspace(device="cpu", threads=2),
         stores={"train": store, "test": store},
-    )  # fmt: skip
+    )
 
 
 def lightning() -> str:

@@ -17,9 +17,9 @@ from zoo.reports.formats.markdown import to_markdown
 from zoo.reports.published import match, published
 from zoo.reports.records import load as load_records
 from zoo.reports.tables.ablation import ablation_csv_frame, ablation_numbers, ablation_table
-from zoo.runs.plan import SETTINGS
+from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
-from zoo.runs.settings import Job, load_rows, resolve
+from zoo.runs.settings import resolve, settings_rows
 from zoo.variants import parse_variant
 
 PUBLISHED = published()
@@ -53,8 +53,8 @@ def test_every_published_row_is_one_of_them():
     found = {}
     for label, variants in load_ablation("npbml").rows.items():
         key, own = parse_variant(variants[0])
-        job = Job(key, "miniimagenet", 5, 5, "paper", "paper")
-        settings, _ = resolve(job, learners.get(key), load_rows(SETTINGS), query=15, flags=own)
+        job = RunRequest(key, "miniimagenet", 5, 5, "paper", "paper")
+        settings, _ = resolve(job, learners.get(key), settings_rows(), query=15, flags=own)
         run = {"learner": key, "benchmark": "miniimagenet", "backbone_family": "conv4",
                "way": 5, "shot": 5, "variant": own,
                "settings": {name: s.value for name, s in settings.items()}}  # fmt: skip

@@ -11,8 +11,9 @@ from tests.datasets.test_completion import batch
 from zoo.commands import main, plot
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.reports.figures.episodes import draw_completions
-from zoo.runs.plan import Workspace
+from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
+from zoo.runs.workspace import Workspace
 
 
 def words(folder: Path, learner: str, benchmark: str, *more: str) -> list[str]:
@@ -41,7 +42,9 @@ def test_it_trains_once_and_draws(learner, benchmark, tmp_path, capsys):
 def run_of(folder: Path, **options) -> Run:
     place = Workspace(results=folder / "results", runs=folder / "runs", threads=1)
     flags = {"meta_batch": 2, "test_episodes": 4}
-    return Run("cnp", "gp", budget="smoke", shot=5, place=place, flags=flags, **options)
+    return Run(
+        RunRequest("cnp", "gp", budget="smoke", shot=5, flags=flags, **options), workspace=place
+    )
 
 
 def test_weights_that_are_gone_are_trained_again(tmp_path):
@@ -79,7 +82,7 @@ def test_pixels_are_drawn_where_they_were_seen(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(plot.pictures, "completed", lambda *parts: drawn.extend(parts))
     place = Workspace(results=tmp_path / "results", runs=tmp_path / "runs", threads=1)
-    run = Run("cnp", "completion", budget="none", shot=5, place=place)
+    run = Run(RunRequest("cnp", "completion", budget="none", shot=5), workspace=place)
     with torch.no_grad():
         plot.draw_images(run, run.learner.eval(), 2)
     seen, mean, variance, shots, _ = drawn

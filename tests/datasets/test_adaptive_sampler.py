@@ -10,6 +10,7 @@ from tests.runs.test_settings import NO_EPISODES
 from zoo import learners
 from zoo.datasets.episodes.adaptive_sampler import CANDIDATES, AdaptiveBatches, drawn_by
 from zoo.errors import UsageError
+from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 
 ADAPTIVE = {**SMALL, "sampler": "adaptive"}
@@ -131,6 +132,6 @@ def test_runs_without_it_keep_their_names(stores, tmp_path):
 
 def test_bad_samplers():
     with pytest.raises(UsageError, match="--sampler clever: choose from plain, adaptive"):
-        Run("maml", "glyphs", flags={"sampler": "clever"})
+        Run(RunRequest("maml", "glyphs", flags={"sampler": "clever"}))
     with pytest.raises(UsageError, match="chooses by classes, and sinusoid is regression"):
-        Run("maml", "sinusoid", flags={"sampler": "adaptive"})
+        Run(RunRequest("maml", "sinusoid", flags={"sampler": "adaptive"}))

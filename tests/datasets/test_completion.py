@@ -12,8 +12,10 @@ from zoo.datasets.episodes.hash_random import key_of, uniform
 from zoo.datasets.episodes.sampler import fingerprint
 from zoo.datasets.fetching.fetch import fetch
 from zoo.errors import UsageError
-from zoo.runs.plan import Plan, Workspace
+from zoo.runs.plan import Plan
+from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
+from zoo.runs.workspace import Workspace
 
 
 def batch(functions, shot: int, query: int, tasks: int, first: int = 0):
@@ -126,7 +128,7 @@ def test_golden_draws():
 )
 def test_more_pixels_than_there_are(flags, says):
     with pytest.raises(UsageError, match=says):
-        Plan("cnp", "completion", flags=flags)
+        Plan(RunRequest("cnp", "completion", flags=flags))
 
 
 @pytest.mark.parametrize("learner", ["cnp", "maml"])
@@ -134,7 +136,7 @@ def test_more_pixels_than_there_are(flags, says):
 def test_a_run(learner, benchmark, tmp_path):
     place = Workspace(results=tmp_path / "results", runs=tmp_path / "runs", threads=1)
     flags = {"meta_batch": 2, "train_shot": 4, "train_query": 3, "test_episodes": 4}
-    run = Run(learner, benchmark, budget="smoke", shot=5, place=place, flags=flags)
+    run = Run(RunRequest(learner, benchmark, budget="smoke", shot=5, flags=flags), workspace=place)
     record = run.execute(progress=False)
     assert record["status"] == "done"
     assert record["metrics"].keys() == ({"mse", "nll"} if learner == "cnp" else {"mse"})

@@ -30,7 +30,7 @@ from zoo.datasets.fetching import fetch as module
 from zoo.datasets.fetching.fetch import fetch, find
 from zoo.datasets.readers.base import Reader
 from zoo.datasets.readers.cifar100_python import Cifar100Python
-from zoo.runs.plan import Workspace
+from zoo.runs.workspace import Workspace
 
 COLUMNS = "benchmark form file url about_mb unpacked_mb store_mb md5 md5_elsewhere".split()
 TAR, PICKLES = "cifar-100-python.tar.gz", ["train.pkl", "val.pkl", "test.pkl"]

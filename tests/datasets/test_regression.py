@@ -12,8 +12,10 @@ from zoo.datasets.benchmarks.regression import Points, normal
 from zoo.datasets.episodes.hash_random import key_of, uniform
 from zoo.datasets.episodes.sampler import fingerprint
 from zoo.errors import UsageError
-from zoo.runs.plan import Plan, Workspace
+from zoo.runs.plan import Plan
+from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
+from zoo.runs.workspace import Workspace
 
 FUNCTIONS = ["sinusoid", "sinusoid_metasgd", "sinusoid_reptile", "harmonic"]
 OTHERS = ["gp", "completion"]  # tests/datasets/test_completion.py
@@ -28,7 +30,7 @@ def batch(key: str, shot: int = 5, tasks: int = 2000, query: int = 20):
 
 def run_of(folder, learner: str, benchmark: str, **options) -> Run:
     place = Workspace(results=folder / "results", runs=folder / "runs", threads=1)
-    return Run(learner, benchmark, budget="smoke", shot=5, place=place, **options)
+    return Run(RunRequest(learner, benchmark, budget="smoke", shot=5, **options), workspace=place)
 
 
 def fitted(x, y, waves):
@@ -137,19 +139,19 @@ def test_an_error_that_is_not_finite_is_recorded_as_a_failure(tmp_path):
 
 def test_who_cannot_is_refused_before_anything_starts():
     with pytest.raises(UsageError, match=r"protonet does no regression.*choose from .*maml"):
-        Plan("protonet", "sinusoid")
+        Plan(RunRequest("protonet", "sinusoid"))
     with pytest.raises(UsageError, match="--way 5: sinusoid is regression, without ways"):
-        Plan("maml", "sinusoid", way=5)
+        Plan(RunRequest("maml", "sinusoid", way=5))
     with pytest.raises(UsageError, match="--train_way 5"):
-        Plan("maml", "sinusoid", flags={"train_way": 5})
+        Plan(RunRequest("maml", "sinusoid", flags={"train_way": 5}))
     with pytest.raises(UsageError, match=r"needs images, but an input has shape \(1,\); use mlp"):
-        Plan("maml[backbone=conv4]", "sinusoid")
+        Plan(RunRequest("maml[backbone=conv4]", "sinusoid"))
 
 
 @pytest.mark.parametrize("key", [k for k in learners.names() if learners.get(k).regression])
 @pytest.mark.parametrize("terms", ["paper", "equal"])
 @pytest.mark.parametrize("benchmark", FUNCTIONS + OTHERS)
 def test_every_learner_of_regression_has_settings(key, benchmark, terms):
-    plan = Plan(key, benchmark, shot=5, terms=terms)
+    plan = Plan(RunRequest(key, benchmark, shot=5, terms=terms))
     assert plan.family == "mlp"
     assert plan.micro_batch == plan["meta_batch"]

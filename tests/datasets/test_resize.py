@@ -1,6 +1,7 @@
 """CIFAR at 84x84: PIL's very pixels, wherever images come out of, from the same store."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from zoo.datasets.episodes.hash_random import key_of
 from zoo.datasets.episodes.image_batches import ImageDataModule, Labelled
 from zoo.datasets.episodes.resize import enlarged
 from zoo.reports.figures.episodes import draw_episode
-from zoo.runs.settings import Job
+from zoo.runs.request import RunRequest
 from zoo.runs.stages import Staging
 from zoo.stage import Stage
 
@@ -144,12 +145,12 @@ def test_every_stage_gets_enlarged_images(batches: str, tmp_path: Path) -> None:
 
 
 def test_the_rows_of_just_these_options_are_taken_too() -> None:
-    job = Job("maml", "cifarfs[size=84]", 5, 1, "paper", "quick")
+    job = RunRequest("maml", "cifarfs[size=84]", 5, 1, "paper", "quick")
     for wanted in ("cifarfs", "cifarfs[size=84]", ["fc100", "cifarfs"], ["cifarfs[size=84]"]):
         assert job.matches({"benchmark": wanted, "way": [5, 20]})
     for wanted in ("fc100[size=84]", "cifarfs[size=32]", ["miniimagenet"]):
         assert not job.matches({"benchmark": wanted})
-    assert not job._replace(benchmark="cifarfs").matches({"benchmark": "cifarfs[size=84]"})
+    assert not replace(job, benchmark="cifarfs").matches({"benchmark": "cifarfs[size=84]"})
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from zoo.datasets.episodes.image_store import Store
 from zoo.datasets.episodes.sampler import EpisodeSampler
 from zoo.datasets.episodes.superclass_sampler import PooledSampler
 from zoo.errors import UsageError
+from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 
 SUPERCLASSES = [f"s{c % 4}" for c in range(20)]  # 5 classes each
@@ -62,13 +63,13 @@ def test_fc100_has_superclasses(tmp_path):
         for split, names in splits.cifar100("fc100").items()
     }
     flags = {"superclasses": 1, "train_way": 5, "meta_batch": 4}
-    run = Run("protonet", "fc100", flags=flags, stores=stores)
+    run = Run(RunRequest("protonet", "fc100", flags=flags), stores=stores)
     of = splits.coarse_names()
     classes = run.data.samplers["train"].indices(0, 40).classes.reshape(10, 20)
     pools = [{of[stores["train"].names[c]] for c in update} for update in classes]
     assert all(len(pool) == 1 for pool in pools) and len(set(map(frozenset, pools))) > 4
     assert run["superclasses"] == 1
-    assert "superclasses" not in Run("protonet", "fc100", stores=stores).settings
+    assert "superclasses" not in Run(RunRequest("protonet", "fc100"), stores=stores).settings
 
 
 def test_settings_say_it_and_refuse_it(stores):
@@ -78,4 +79,4 @@ def test_settings_say_it_and_refuse_it(stores):
         ({"superclasses": 0}, "--superclasses 0: expected a number of at least 1"),
     ):
         with pytest.raises(UsageError, match=says):
-            Run("protonet", "glyphs", flags=flags, stores=stores)
+            Run(RunRequest("protonet", "glyphs", flags=flags), stores=stores)

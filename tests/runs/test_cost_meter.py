@@ -130,7 +130,7 @@ def test_a_resumed_run_counts_each_update_once(old, stores, tmp_path, monkeypatc
         plan(tmp_path, stores, flags=flags).execute(progress=False)
     run = plan(tmp_path, stores, flags=flags)
     if old:
-        path = run.place.runs / run.name / "last.ckpt"
+        path = run.workspace.runs / run.name / "last.ckpt"
         checkpoint = torch.load(path, weights_only=False)
         for state in checkpoint["callbacks"].values():
             state.pop("meter", None)

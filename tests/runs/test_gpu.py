@@ -9,8 +9,9 @@ from tests.conftest import episode_of
 from tests.runs.test_run import SMALL
 from zoo import Episode, Examples, learners
 from zoo.networks.backbone import build_backbone
-from zoo.runs.plan import Workspace
+from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
+from zoo.runs.workspace import Workspace
 
 pytestmark = [
     pytest.mark.gpu,
@@ -33,7 +34,7 @@ def test_the_loss_is_the_cpus(key):
 
 def test_a_run_keeps_its_images_on_the_device(stores, tmp_path):
     place = Workspace(results=tmp_path / "results", runs=tmp_path / "runs")
-    run = Run("maml", "glyphs", flags=SMALL, place=place, stores=stores)
+    run = Run(RunRequest("maml", "glyphs", flags=SMALL), workspace=place, stores=stores)
     record = run.execute(progress=False)
     assert record["environment"]["device"] == "cuda"
     assert run.data.stores["train"].images.is_cuda and not stores["train"].images.is_cuda

@@ -22,8 +22,9 @@ from zoo.errors import UsageError
 from zoo.files import alone_in
 from zoo.reports import records
 from zoo.reports.statistics import paired_difference
-from zoo.runs.plan import Workspace
+from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
+from zoo.runs.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -34,7 +35,9 @@ SMALL = {
 
 def plan(folder: Path, stores, learner="maml", flags=SMALL, **options) -> Run:
     place = Workspace(results=folder / "results", runs=folder / "runs", threads=1)
-    return Run(learner, "glyphs", flags=flags, place=place, stores=stores, **options)
+    return Run(
+        RunRequest(learner, "glyphs", flags=flags, **options), workspace=place, stores=stores
+    )
 
 
 def numbers_of(run: Run) -> dict[str, np.ndarray]:
@@ -46,7 +49,7 @@ def numbers_of(run: Run) -> dict[str, np.ndarray]:
 def numbers(run: Run) -> dict[str, np.ndarray]:
     """What a run measured, and the weights it ended with."""
     measured = numbers_of(run)
-    weights = torch.load(run.place.runs / run.name / "best.ckpt", weights_only=True)
+    weights = torch.load(run.workspace.runs / run.name / "best.ckpt", weights_only=True)
     return {**measured, **{name: value.numpy() for name, value in weights.items()}}
 
 
@@ -204,9 +207,9 @@ def test_a_record_says_what_was_run(undisturbed):
     assert len(record["validation"]) == 3
     best = max(record["validation"], key=lambda point: point[1])
     assert record["tested_update"] == best[0]
-    frame, problems = records.load(run.place.results)
+    frame, problems = records.load(run.workspace.results)
     assert not problems and list(frame["run"]) == [run.name]
-    episodes = run.place.results / f"episodes-{record['episodes']['fingerprint']}.npz"
+    episodes = run.workspace.results / f"episodes-{record['episodes']['fingerprint']}.npz"
     with np.load(episodes) as arrays:
         assert np.array_equal(arrays["classes"], run.data.test_indices().classes)
 
@@ -241,7 +244,9 @@ def test_identities_differ(stores, tmp_path):
         plan(tmp_path, stores, shot=2),
         plan(tmp_path, stores, flags={**SMALL, "inner_lr": 0.3}),
         plan(tmp_path, {**stores, "train": blobs(30, seed=9)}),
-        Run("maml", "glyphs", flags=SMALL, place=Workspace(threads=2), stores=stores),
+        Run(
+            RunRequest("maml", "glyphs", flags=SMALL), workspace=Workspace(threads=2), stores=stores
+        ),
     ]
     assert len({run.name for run in runs}) == len(runs)
 
@@ -379,8 +384,10 @@ def test_it_learns_on_glyphs(key, tmp_path):
     place = Workspace(results=tmp_path / "results", runs=tmp_path / "runs")
     flags = {"updates": {"mann": 700, "snail": 500}.get(key, 120)}
     flags |= {"validations": 2, "val_episodes": 20, "test_episodes": 100}
-    trained = Run(key, "glyphs", flags=flags, place=place)
-    untrained = Run(key, "glyphs", flags={**flags, **untrained_settings(trained)}, place=place)
+    trained = Run(RunRequest(key, "glyphs", flags=flags), workspace=place)
+    untrained = Run(
+        RunRequest(key, "glyphs", flags={**flags, **untrained_settings(trained)}), workspace=place
+    )
     for run in (untrained, trained):
         run.execute(progress=False)
     before, after = (

@@ -1,5 +1,7 @@
 """Settings: which value wins, and that the file says nothing that no learner has."""
 
+from dataclasses import replace
+
 import pytest
 
 from zoo import learners
@@ -7,10 +9,9 @@ from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.networks.backbone import build_backbone
 from zoo.registry import backbones, benchmarks, learner_of
-from zoo.runs.plan import SETTINGS
+from zoo.runs.request import RunRequest
 from zoo.runs.settings import (
     SHARED_SETTING_NAMES,
-    Job,
     Protocol,
     constructor_defaults,
     documentation,
@@ -19,12 +20,13 @@ from zoo.runs.settings import (
     parse_flags,
     parse_values,
     resolve,
+    settings_rows,
 )
 
-ROWS = load_rows(SETTINGS)
+ROWS = settings_rows()
 MAML = learners.get("maml")
 NO_EPISODES = ["finetune", "pixelnn", "pretrained"]  # learn in none, nor of equal terms
-JOB = Job("maml", "omniglot", 5, 1, "paper", "quick")
+JOB = RunRequest("maml", "omniglot", 5, 1, "paper", "quick")
 
 
 def solve(job=JOB, rows=ROWS, **options):
@@ -52,7 +54,7 @@ def test_every_key_of_the_file_is_an_argument(row):
 @pytest.mark.parametrize("budget", ["none", "smoke", "quick", "paper"])
 def test_every_combination_resolves(key, benchmark, terms, budget):
     for shot in (1, 5):
-        settings, changed = solve(Job(key, benchmark, 5, shot, terms, budget))
+        settings, changed = solve(RunRequest(key, benchmark, 5, shot, terms, budget))
         build_backbone(settings["backbone"].value, (3, 84, 84))
         assert not changed
         untrained = budget == "none" or key in NO_EPISODES
@@ -78,10 +80,10 @@ HOSTED = [
 @pytest.mark.parametrize("budget", ["smoke", "quick", "paper"])
 def test_a_plug_in_has_its_hosts_settings(host, benchmark, budget):
     """But ProtoNet's one task an update: four; and fewer updates where one takes three times."""
-    job = Job(host, benchmark, 5, 1, "paper", budget)
+    job = RunRequest(host, benchmark, 5, 1, "paper", budget)
     own, _ = solve(job)
     variant = f"trlearner[host={host}]"
-    theirs, _ = resolve(job._replace(learner="trlearner"), learner_of(variant)[1], ROWS, query=5)
+    theirs, _ = resolve(replace(job, learner="trlearner"), learner_of(variant)[1], ROWS, query=5)
     differ = {name for name in own.keys() & theirs.keys() if own[name][:2] != theirs[name][:2]}
     assert own.keys() - theirs.keys() <= {"multi_step"}
     tasks = [s["meta_batch"].value * s["updates"].value for s in (own, theirs)]
@@ -121,12 +123,12 @@ def test_a_flag_that_changes_nothing_is_no_change():
 
 def test_the_papers_rates_are_for_the_mean_loss():
     """0.4, 0.1 and 0.01 on a loss summed over 5, 20 and 5 ways."""
-    job = Job("maml", "omniglot", 5, 1, "paper", "paper")
+    job = RunRequest("maml", "omniglot", 5, 1, "paper", "paper")
     assert solve(job)[0]["inner_lr"].value == 0.4 * 5
-    assert solve(job._replace(way=20))[0]["inner_lr"].value == 0.1 * 20
-    assert solve(job._replace(benchmark="miniimagenet"))[0]["inner_lr"].value == 0.01 * 5
+    assert solve(replace(job, way=20))[0]["inner_lr"].value == 0.1 * 20
+    assert solve(replace(job, benchmark="miniimagenet"))[0]["inner_lr"].value == 0.01 * 5
     for shot in (1, 5):  # +-10 on the authors' sum
-        clip = solve(job._replace(benchmark="miniimagenet", shot=shot))[0]["clip"].value
+        clip = solve(replace(job, benchmark="miniimagenet", shot=shot))[0]["clip"].value
         assert clip == pytest.approx(10 * shot / (5 * 15), abs=1e-3)
 
 
@@ -136,7 +138,7 @@ def test_the_papers_rates_are_for_the_mean_loss():
 def test_equal_terms_are_equal(benchmark, budget, way, shot):
     resolved = [
         {
-            name: solve(Job(key, benchmark, way, shot, "equal", budget))[0][name].value
+            name: solve(RunRequest(key, benchmark, way, shot, "equal", budget))[0][name].value
             for name in Protocol.__dataclass_fields__
         }
         for key in learners.names()
@@ -147,13 +149,13 @@ def test_equal_terms_are_equal(benchmark, budget, way, shot):
 
 def test_the_papers_tasks_are_known_or_not():
     assert paper_tasks(JOB, ROWS) == 60000 * 32
-    assert paper_tasks(JOB._replace(benchmark="miniimagenet", shot=5), ROWS) == 60000 * 2
-    assert paper_tasks(JOB._replace(benchmark="cifarfs"), ROWS) is None
-    assert paper_tasks(JOB._replace(learner="protonet"), ROWS) is None
+    assert paper_tasks(replace(JOB, benchmark="miniimagenet", shot=5), ROWS) == 60000 * 2
+    assert paper_tasks(replace(JOB, benchmark="cifarfs"), ROWS) is None
+    assert paper_tasks(replace(JOB, learner="protonet"), ROWS) is None
 
 
 def test_train_shape_follows_the_test():
-    job = Job("maml", "miniimagenet", 7, 3, "paper", "quick")
+    job = RunRequest("maml", "miniimagenet", 7, 3, "paper", "quick")
     settings, _ = solve(job, flags={"query": 11})
     assert [settings[f"train_{p}"].value for p in ("way", "shot", "query")] == [7, 3, 11]
 
@@ -163,7 +165,10 @@ def test_train_shape_follows_the_test():
 def test_the_budgets_of_enlarged_cifar_are_those_of_images_as_large(key, budget):
     names = ("updates", "meta_batch", "val_episodes", "test_episodes", "pretrain_updates")
     resolved = [
-        {name: solve(Job(key, benchmark, 5, 1, "paper", budget))[0][name].value for name in names}
+        {
+            name: solve(RunRequest(key, benchmark, 5, 1, "paper", budget))[0][name].value
+            for name in names
+        }
         for benchmark in ("miniimagenet", "cifarfs[size=84]", "fc100[size=84]")
     ]
     for other in resolved[1:]:
@@ -172,7 +177,7 @@ def test_the_budgets_of_enlarged_cifar_are_those_of_images_as_large(key, budget)
 
 
 def test_benchmark_options_take_the_benchmarks_rows():
-    with_option = solve(JOB._replace(benchmark="omniglot[split=1200/423]"))[0]
+    with_option = solve(replace(JOB, benchmark="omniglot[split=1200/423]"))[0]
     assert {n: s.value for n, s in with_option.items()} == {
         n: s.value for n, s in solve()[0].items()
     }

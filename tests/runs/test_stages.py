@@ -18,6 +18,7 @@ from zoo.networks.backbone import build_backbone
 from zoo.runs.estimate import stage_seconds
 from zoo.runs.plan import Plan
 from zoo.runs.pretraining import Pretrain
+from zoo.runs.request import RunRequest
 from zoo.runs.settings import PRETRAIN
 from zoo.runs.stages import Staging
 from zoo.stage import Stage, seeded
@@ -76,7 +77,7 @@ def test_the_learner_starts_from_the_stage(first):
 )
 def test_whoever_asks_for_the_same_shares_it(learner, options, first, stores, monkeypatch):
     monkeypatch.setattr(Staging, "_train", None)
-    run = plan(first[0].place.runs.parent, stores, learner, flags=NO_UPDATES, **options)
+    run = plan(first[0].workspace.runs.parent, stores, learner, flags=NO_UPDATES, **options)
     record = run.execute(progress=False)
     assert record["stages"] == first[1]["stages"]
     assert same(run.backbone.state_dict(), weights_of(first[0]))
@@ -85,7 +86,7 @@ def test_whoever_asks_for_the_same_shares_it(learner, options, first, stores, mo
 def test_meta_training_starts_from_it(first, stores, tmp_path):
     """And is the same whether the stage was trained in this process or before."""
     flags = {**NO_UPDATES, "updates": 2, "validations": 1, "meta_batch": 2}
-    here = plan(first[0].place.runs.parent, stores, "maml", flags=flags)
+    here = plan(first[0].workspace.runs.parent, stores, "maml", flags=flags)
     there = plan(tmp_path, stores, "maml", flags=flags)
     flags = {name: value for name, value in flags.items() if not name.startswith(PRETRAIN)}
     alone = plan(tmp_path, stores, "maml", flags=flags)
@@ -130,7 +131,7 @@ def test_a_killed_stage_ends_as_an_undisturbed_one(
 
 
 def test_a_second_process_waits(first, stores, capsys):
-    run = pre(first[0].place.runs.parent, stores, seed=2)
+    run = pre(first[0].workspace.runs.parent, stores, seed=2)
     lock = run.stages[0].folder / "lock"
     got = []
     thread = threading.Thread(target=lambda: got.append(run.stages[0].ready("cpu", False)))
@@ -188,7 +189,7 @@ def test_runs_without_a_stage_are_what_they_were(stores, tmp_path):
 
 def test_a_stage_may_be_named(first, stores, monkeypatch):
     monkeypatch.setattr(Staging, "_train", None)
-    folder = first[0].place.runs.parent
+    folder = first[0].workspace.runs.parent
     flags = {**TEST, "updates": 0, "backbone": PRE["backbone"]}
     flags["pretrained_from"] = first[0].stages[0].folder.name
     run = plan(folder, stores, "maml", flags=flags)
@@ -197,7 +198,7 @@ def test_a_stage_may_be_named(first, stores, monkeypatch):
 
 
 def test_one_that_does_not_fit_is_refused_with_both_settings(first, stores):
-    folder, name = first[0].place.runs.parent, first[0].stages[0].folder.name
+    folder, name = first[0].workspace.runs.parent, first[0].stages[0].folder.name
     flags = {**TEST, "updates": 0, "pretrained_from": name, "backbone": "conv4_strided[channels=4]"}
     with pytest.raises(UsageError) as error:
         plan(folder, stores, "maml", flags=flags)
@@ -248,7 +249,7 @@ def test_bad_settings_are_refused_before_anything_is_trained(flags, says, stores
 
 def test_functions_have_no_classes(tmp_path):
     with pytest.raises(UsageError, match="sinusoid has no classes to tell apart"):
-        Plan("maml", "sinusoid", shot=5, flags={"pretrained_from": "pretrain"})
+        Plan(RunRequest("maml", "sinusoid", shot=5, flags={"pretrained_from": "pretrain"}))
 
 
 def test_a_stage_that_diverges_is_said(stores, tmp_path):
@@ -319,7 +320,7 @@ def test_a_learner_may_have_stages_of_its_own(first, stores, registers):
             return self.factor(torch.zeros(*episode.query.y.shape, episode.way, 1)).squeeze(-1)
 
     learners.get("scaled").__init__.__doc__ = None
-    run = plan(first[0].place.runs.parent, stores, "scaled", flags=NO_UPDATES)
+    run = plan(first[0].workspace.runs.parent, stores, "scaled", flags=NO_UPDATES)
     record = run.execute(progress=False)
     assert [said["name"] for said in record["stages"]] == ["pretrain", "scale"]
     assert record["stages"][0] == first[1]["stages"][0]
@@ -328,7 +329,7 @@ def test_a_learner_may_have_stages_of_its_own(first, stores, registers):
     assert same(scale.stage.seen, weights_of(first[0])), "the backbone had its weights before"
     kept = torch.load(scale.folder / "weights.ckpt", weights_only=True)
     assert same(run.learner.factor.state_dict(), kept)
-    assert run.name != plan(run.place.runs.parent, stores, "scaled", flags={
+    assert run.name != plan(run.workspace.runs.parent, stores, "scaled", flags={
         **NO_UPDATES, "pretrain_lr": 0.1}).name  # fmt: skip
 
 

@@ -12,7 +12,9 @@ import zoo.runs.environment
 from tests.commands.test_command_line import TINY, folders
 from zoo import learners
 from zoo.commands import main
-from zoo.runs.plan import Plan, Workspace
+from zoo.runs.plan import Plan
+from zoo.runs.request import RunRequest
+from zoo.runs.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("registers")
@@ -141,16 +143,21 @@ def test_a_backbone_of_its_own(theirs, tmp_path):
 def test_the_backbone_suits_the_benchmark(mine, theirs):
     assert main(["list", "--plugin", str(mine), "--plugin", str(theirs)]) == 0
     place = Workspace()
-    assert Plan("my_learner", "glyphs", place=place)["backbone"] == "conv4_strided"
+    assert Plan(RunRequest("my_learner", "glyphs"), workspace=place)["backbone"] == "conv4_strided"
     for terms in ("paper", "equal"):
-        spots = Plan("maml", "spots", terms=terms, place=place)
+        spots = Plan(RunRequest("maml", "spots", terms=terms), workspace=place)
         assert spots.settings["backbone"][:2] == ("conv4_strided[channels=4]", "benchmark")
-        assert Plan("maml", "lines", shot=5, terms=terms, place=place).family == "mlp"
-        assert Plan("maml", "sinusoid", shot=5, terms=terms).settings["backbone"].origin != (
-            "benchmark"
+        assert (
+            Plan(RunRequest("maml", "lines", shot=5, terms=terms), workspace=place).family == "mlp"
         )
+        assert Plan(RunRequest("maml", "sinusoid", shot=5, terms=terms)).settings[
+            "backbone"
+        ].origin != ("benchmark")
     flags = {"backbone": "conv4_strided"}
-    assert Plan("maml", "spots", flags=flags, place=place)["backbone"] == "conv4_strided"
+    assert (
+        Plan(RunRequest("maml", "spots", flags=flags), workspace=place)["backbone"]
+        == "conv4_strided"
+    )
 
 
 def test_a_learner_that_inherits_its_constructor(tmp_path, capsys):

@@ -5,22 +5,23 @@ What the rows are is declared in reports/ablations/.
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from zoo.commands.campaign import parse_numbers, workspace_of
+from zoo.commands.campaign import Campaign, campaign_of, parse_numbers
 from zoo.commands.declared_files import read_declared
-from zoo.commands.write_table import write_table
+from zoo.commands.write_table import Output, write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of
-from zoo.reports import published, records
+from zoo.reports import published
 from zoo.reports.tables.ablation import ablation_csv_frame, ablation_numbers, ablation_table
-from zoo.runs.plan import check_way
-from zoo.runs.queue import episode_shape, execute
+from zoo.runs.request import RunRequest
+from zoo.runs.resolved import check_way
 from zoo.runs.run import Run
 from zoo.runs.settings import PRETRAIN, constructor_defaults, parse_flags, parse_values
 from zoo.variants import parse_variant
@@ -56,42 +57,30 @@ def ablation_command(options: argparse.Namespace) -> int:
     way = check_way(benchmark, declared.way if options.way is None else options.way)
     shot = declared.shot if options.shot is None else options.shot
     given = flags_by_variant(declared, options.flags)
-    place = workspace_of(options)
-    stores = place.open(benchmark)
-
-    def plan(variant: str, seed: int, **more: Any) -> Run:
-        _, own = parse_variant(variant)
-        settings = {**declared.settings, **given[variant], **more}
-        return Run(
-            variant, options.benchmark, way=way, shot=shot, seed=seed, terms=options.terms,
-            budget=options.budget, place=place, stores=stores,
-            flags={name: value for name, value in settings.items() if name not in own},
-        )  # fmt: skip
-
-    planned, runs, status = ablation_runs(declared, options.seeds or "0", plan)
+    campaign = campaign_of(options)
+    common = RunRequest("", options.benchmark, way, shot, options.terms, options.budget)
+    seeds = parse_numbers(options.seeds or "0", "--seeds")
+    planned = ablation_runs(declared, given, common, seeds, campaign)
     print(f"{declared.title}: {benchmark.title}, terms {options.terms}, budget {options.budget}")
-    status |= execute(runs, options)
+    status = campaign.make() | int(planned["note"].notna().any())
     if options.dry_run or options.part:
         return status
-    errors = {run.name: options.runs / run.name / "error.txt" for run in runs}
-    broke = {name: f"broke: {path} says why" for name, path in errors.items() if path.exists()}
+    broke = {
+        name: f"broke: {run.error_path} says why"
+        for name, run in campaign.runs.items()
+        if run.error_path.exists()
+    }
     planned["note"] = planned["note"].fillna(planned["run"].map(broke)).fillna("not measured")
-    measured, problems = records.load(options.results)
-    for problem in problems:
-        print(f"  {problem}", file=sys.stderr)
-    measured = measured[measured["run"].isin(errors)]
-    values, broken = records.values(options.results, measured)
-    for problem in broken:
-        print(f"  {problem}", file=sys.stderr)
+    measured, values = campaign.read()
     accuracies = {name: frame["accuracy"] for name, frame in values.items()}
     found = ablation_numbers(planned, measured, accuracies, published.published())
-    words = f"{declared.title}, {benchmark.title}, {episode_shape(benchmark, runs[0].job)}"
-    same = [f"{name}={value}" for name, value in next(iter(given.values())).items()]
+    title = f"{declared.title}, {benchmark.title}, {common.shape}"
     name = ["ablation", Path(options.ablation).stem, benchmark.variant, f"{way}w", f"{shot}s"]
+    name += [options.terms, options.budget]
+    name += [f"{setting}={value}" for setting, value in next(iter(given.values())).items()]
     write_table(
-        options,
-        [*name, options.terms, options.budget, *same],
-        [ablation_table(found, words, declared.source)],
+        Output(options.results, name, options.words),
+        [ablation_table(found, title, declared.source)],
         {"": ablation_csv_frame(found)},
         {},
     )
@@ -99,27 +88,41 @@ def ablation_command(options: argparse.Namespace) -> int:
 
 
 def ablation_runs(
-    declared: Ablation, seeds: str, plan: Callable[..., Run]
-) -> tuple[pd.DataFrame, list[Run], int]:
-    """Every run of every row, of one network and one pre-training: those of the first row.
+    declared: Ablation,
+    given: Mapping[str, Mapping[str, Any]],
+    common: RunRequest,
+    seeds: Sequence[int],
+    campaign: Campaign,
+) -> pd.DataFrame:
+    """Plan every run of every row, of one network and one pre-training: those of the first row.
+
+    Args:
+        declared: the rows.
+        given: settings from the command line by variant.
+        common: what all runs share; its learner, seed and settings do not count.
+        seeds: of each row.
+        campaign: takes the runs.
 
     Returns:
-        One line a row, variant and seed, as `ablation_numbers` takes them; the runs,
-        each once; and 1 if one cannot be run, else 0.
+        One line a row, variant and seed, as `ablation_numbers` takes them; `note` says why a run
+        cannot be made.
 
     Raises:
         UsageError: the first row cannot be run.
     """
     lines: list[dict[str, Any]] = []
-    runs: dict[str, Run] = {}
-    for seed in parse_numbers(seeds, "--seeds"):
+    for seed in seeds:
         first: Run | None = None
         for label, variants in declared.rows.items():
             for variant in variants:
-                line = {"row": label, "learner": variant, "own": parse_variant(variant)[1]}
-                lines.append({**line, "seed": seed, "run": None, "note": None})
+                own = parse_variant(variant)[1]
+                settings = {**declared.settings, **given[variant]}
+                flags = {name: value for name, value in settings.items() if name not in own}
+                request = replace(common, learner=variant, seed=seed, flags=flags)
+                line = {"row": label, "learner": variant, "own": own, "seed": seed}
+                lines.append({**line, "run": None, "note": None})
                 try:
-                    run = run_like_first(plan, variant, seed, first)
+                    run = campaign.add(run_like_first(campaign, request, first))
                 except UsageError as error:
                     if first is None:
                         raise
@@ -128,21 +131,27 @@ def ablation_runs(
                     continue
                 first = first or run
                 lines[-1]["run"] = run.name
-                runs[run.name] = run
-    refused = any(line["note"] for line in lines)
-    return pd.DataFrame(lines), list(runs.values()), int(refused)
+    return pd.DataFrame(lines)
 
 
-def run_like_first(plan: Callable[..., Run], variant: str, seed: int, first: Run | None) -> Run:
-    """A run from the network and the pre-training of the first row's."""
-    run = plan(variant, seed)
+def run_like_first(campaign: Campaign, request: RunRequest, first: Run | None) -> Run:
+    """A run from the network and the pre-training of the first row's.
+
+    Raises:
+        UsageError: it cannot be run.
+    """
+    run = campaign.plan(request)
     shared = {
         name: setting.value
         for name, setting in (first or run).settings.items()
         if name.startswith(("backbone", PRETRAIN))
         and (name not in run.settings or run[name] != setting.value)
     }
-    return plan(variant, seed, **shared) if shared else run
+    if not shared:
+        return run
+    own = parse_variant(request.learner)[1]
+    more = {name: value for name, value in shared.items() if name not in own}
+    return campaign.plan(replace(request, flags={**request.flags, **more}))
 
 
 def load_ablation(name: str) -> Ablation:

@@ -1,13 +1,93 @@
-"""What the commands that make many runs share."""
+"""What the commands that make many runs share: planning them, making them, reading them back."""
 
 import argparse
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Collection, Mapping
+from pathlib import Path
 
+import pandas as pd
 import torch
 
+from zoo.datasets.benchmarks.base import find_benchmark
+from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
-from zoo.runs.plan import Workspace
+from zoo.reports import records
+from zoo.runs.queue import HowToRun, execute
+from zoo.runs.request import RunRequest
+from zoo.runs.run import Run
+from zoo.runs.workspace import Workspace
+
+
+class Campaign:
+    """The runs of one command.
+
+    `runs` holds those that were planned, by name. The images of a benchmark are looked for once,
+    however many runs need them.
+    """
+
+    def __init__(self, workspace: Workspace, how: HowToRun) -> None:
+        """Say where runs are made, and how."""
+        self.workspace, self.how = workspace, how
+        self.runs: dict[str, Run] = {}
+        self._stores: dict[str, dict[str, Store] | UsageError] = {}
+
+    def stores(self, benchmark: str) -> Mapping[str, Store]:
+        """The stores of a benchmark, opened once.
+
+        Raises:
+            UsageError: its images are not there, or something is wrong with them.
+        """
+        if benchmark not in self._stores:
+            try:
+                self._stores[benchmark] = self.workspace.open(find_benchmark(benchmark))
+            except UsageError as error:
+                self._stores[benchmark] = error
+        found = self._stores[benchmark]
+        if isinstance(found, UsageError):
+            raise found
+        return found
+
+    def plan(self, request: RunRequest) -> Run:
+        """A run of this request, which is not yet one of `runs`.
+
+        Raises:
+            UsageError: it cannot be run.
+        """
+        return Run(request, self.workspace, self.stores(request.benchmark))
+
+    def add(self, run: Run) -> Run:
+        """Make it one of the campaign's runs; of two of one name the first stays."""
+        return self.runs.setdefault(run.name, run)
+
+    def make(self) -> int:
+        """Make the runs that have no record; returns 1 if one failed, else 0."""
+        return execute(list(self.runs.values()), self.how)
+
+    def read(self) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+        """The records of the runs, and what each measured, as `read_records` has them."""
+        return read_records(self.workspace.results, self.runs)
+
+
+def read_records(
+    folder: Path, names: Collection[str], quiet: bool = False
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """The records of runs; prints which files could not be used.
+
+    Args:
+        folder: of the results.
+        names: of the runs.
+        quiet: say nothing of records that cannot be read, only of what these runs measured.
+
+    Returns:
+        A frame as `records.load` has it; and by run a column a metric, a row a test episode.
+    """
+    measured, problems = records.load(folder)
+    measured = measured[measured["run"].isin(names)]
+    values, left_out = records.values(folder, measured)
+    for problem in [*([] if quiet else problems), *left_out]:
+        print(f"  {problem}", file=sys.stderr)
+    return measured, values
 
 
 def workspace_of(options: argparse.Namespace) -> Workspace:
@@ -19,7 +99,7 @@ def workspace_of(options: argparse.Namespace) -> Workspace:
     most = max(os.cpu_count() or 1, 64)
     if options.threads is not None and not 1 <= options.threads <= most:
         raise UsageError(f"--threads {options.threads}: expected a number from 1 to {most}")
-    place = Workspace(
+    workspace = Workspace(
         options.data,
         options.results,
         options.runs,
@@ -28,12 +108,27 @@ def workspace_of(options: argparse.Namespace) -> Workspace:
         fetch=not getattr(options, "dry_run", False),
         yes=options.yes,
     )
-    place.kind  # noqa: B018  (raises for a device that is not there)
-    return place
+    workspace.check_device()
+    return workspace
 
 
-def parse_numbers(text: str, flag: str) -> Iterator[int]:
-    """``"1 5"`` or ``"1,5"`` -> 1, 5.
+def how_to_run(options: argparse.Namespace) -> HowToRun:
+    """How the command line says to make its runs; `zoo run` and `zoo plot` lack the flags."""
+    return HowToRun(
+        getattr(options, "dry_run", False),
+        getattr(options, "jobs", 1),
+        getattr(options, "part", None),
+        options.words,
+    )
+
+
+def campaign_of(options: argparse.Namespace) -> Campaign:
+    """An empty campaign, as the command line has it."""
+    return Campaign(workspace_of(options), how_to_run(options))
+
+
+def parse_numbers(text: str, flag: str) -> list[int]:
+    """``"1 5"`` or ``"1,5"`` -> [1, 5].
 
     Raises:
         UsageError: something else.
@@ -41,4 +136,4 @@ def parse_numbers(text: str, flag: str) -> Iterator[int]:
     words = text.replace(",", " ").split()
     if not words or not all(word.isdigit() for word in words):
         raise UsageError(f'{flag} {text!r}: expected whole numbers, such as "1 5"')
-    return map(int, words)
+    return [int(word) for word in words]

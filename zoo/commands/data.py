@@ -26,13 +26,11 @@ DOCTOR_COLUMNS = ("classes", "images")  # of the doctor's table
 def fetch_command(options: argparse.Namespace) -> int:
     """``zoo fetch``: download a benchmark's images, and have the doctor look at them."""
     benchmark = find_benchmark(options.benchmark).source
-    options.benchmark = benchmark.variant
     if not benchmark.readers():
         print(f"{benchmark.title} comes with the code, there is nothing to fetch")
         return 0
     fetch(benchmark, options.data, options.yes)
-    options.json = False
-    return doctor_command(options)
+    return print_report(options.data, benchmark.variant)
 
 
 def convert_command(options: argparse.Namespace) -> int:
@@ -51,8 +49,13 @@ def convert_command(options: argparse.Namespace) -> int:
 
 def doctor_command(options: argparse.Namespace) -> int:
     """``zoo doctor``: print what was found; returns 0 if a benchmark can be run, else 1."""
-    report = examine(options.data.expanduser(), options.benchmark)
-    print(json.dumps(report, indent=1) if options.json else report_text(report))
+    return print_report(options.data.expanduser(), options.benchmark, options.json)
+
+
+def print_report(data: Path, benchmark: str | None, as_json: bool = False) -> int:
+    """Print what the doctor finds in a folder; returns 0 if a benchmark can be run, else 1."""
+    report = examine(data, benchmark)
+    print(json.dumps(report, indent=1) if as_json else report_text(report))
     return 0 if report["usable"] else 1
 
 
@@ -97,19 +100,6 @@ def show_command(options: argparse.Namespace) -> int:
     path: Path = options.output.expanduser()
     kind = path.suffix[1:].lower()
     check_picture_path(path, kind)
-    save_figure(draw_benchmark_episode(benchmark, options), path, kind)
-    return 0
-
-
-def draw_benchmark_episode(benchmark: "Benchmark", options: argparse.Namespace) -> "Figure":
-    """An episode as the data module serves it, drawn.
-
-    Raises:
-        UsageError: there is no such split or episode.
-    """
-    from zoo.datasets.episodes.data_module import EpisodicDataModule, Gathered, MetaBatches
-    from zoo.reports.figures.episodes import draw_episode
-
     if benchmark.regression:
         raise UsageError(f"{benchmark.variant} is regression, and has no images to show")
     for flag, least in (("way", 2), ("shot", 1), ("query", 1), ("episode", 0)):
@@ -117,20 +107,52 @@ def draw_benchmark_episode(benchmark: "Benchmark", options: argparse.Namespace) 
         if value is not None and value < least:
             raise UsageError(f"--{flag} {value}: expected a number of at least {least}")
     fetch(benchmark, options.data, options.yes)
-    stores = benchmark.open(options.data)
-    form = f"{benchmark.find(options.data).form}, " if benchmark.forms else ""
-    if options.split not in stores:
-        known = ", ".join(stores)
-        raise UsageError(f"--split {options.split}: {benchmark.variant} has {known}")
-    split, way, shot = options.split, options.way, options.shot
     query = options.query or benchmark.query
+    figure = draw_benchmark_episode(
+        benchmark, options.data, options.split, options.way, options.shot, query, options.episode
+    )
+    save_figure(figure, path, kind)
+    return 0
+
+
+def draw_benchmark_episode(
+    benchmark: "Benchmark",
+    folder: Path,
+    split: str,
+    way: int,
+    shot: int,
+    query: int,
+    number: int,
+) -> "Figure":
+    """An episode as the data module serves it, drawn.
+
+    Args:
+        benchmark: of images.
+        folder: that holds them.
+        split: train, val or test.
+        way: N.
+        shot: K.
+        query: Q, queries a class.
+        number: of the episode, from 0.
+
+    Raises:
+        UsageError: there is no such split or episode.
+    """
+    from zoo.datasets.episodes.data_module import EpisodicDataModule, Gathered, MetaBatches
+    from zoo.reports.figures.episodes import draw_episode
+
+    stores = benchmark.open(folder)
+    form = f"{benchmark.find(folder).form}, " if benchmark.forms else ""
+    if split not in stores:
+        known = ", ".join(stores)
+        raise UsageError(f"--split {split}: {benchmark.variant} has {known}")
     shape = {"train_way": way, "train_shot": shot, "train_query": query, "query": query}
     counts = {"updates": 1, "meta_batch": 1, "val_episodes": 1, "test_episodes": 1}
     data = EpisodicDataModule(
         {split: stores[split]}, benchmark.mean, benchmark.std, shape | counts,
         way=way, shot=shot, seed=0, micro_batch=1, eval_batch=1, size=benchmark.image[1:],
     )  # fmt: skip
-    number, store = options.episode, data.stores[split]
+    store = data.stores[split]
     batches = MetaBatches(store, data.samplers[split], number + 1, 1, start=number)
     served = next(iter(batches))
     assert isinstance(served, Gathered)
@@ -140,7 +162,8 @@ def draw_benchmark_episode(benchmark: "Benchmark", options: argparse.Namespace) 
     queries = x[served.support :].unflatten(0, (way, query))
     classes = data.samplers[split].indices(number, 1).classes[0]
     names = [readable_class_name(store.names[place]) for place in classes]
-    title = f"{benchmark.variant}: {split} episode {number}" + ", seed 0" * (split == "train")
+    seed = ", seed 0" if split == "train" else ""
+    title = f"{benchmark.variant}: {split} episode {number}{seed}"
     title += f", {way}-way {shot}-shot, {query} queries a class"
     note = f"{form}fingerprint of the {len(store.images):,} images {store.fingerprint[:16]}"
     return draw_episode(support.numpy(), queries.numpy(), names, title, note)

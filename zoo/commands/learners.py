@@ -10,14 +10,13 @@ from tabulate import tabulate
 
 from zoo.conformance import Maker, makers
 from zoo.conformance.resuming import BATTERY
-from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.files import write_text
 from zoo.learner import Learner
-from zoo.networks.backbone import build_backbone
 from zoo.registry import learner_of, learners
-from zoo.runs.plan import SETTINGS, build_learner
-from zoo.runs.settings import SHARED_SETTING_NAMES, Job, load_rows, parse_values, resolve
+from zoo.runs.request import RunRequest
+from zoo.runs.resolved import resolve_request
+from zoo.runs.settings import SHARED_SETTING_NAMES, parse_values
 
 ROOT = Path(__file__).parent.parent
 TABLE_MARKS = ("<!-- learners: make readme -->", "<!-- end of learners -->")
@@ -62,15 +61,6 @@ def conforms(name: str) -> bool:
     said = f"{counts['holds']} hold, {counts['fails']} fail, {counts['n/a']} do not apply"
     print(f"{name}: {said}")
     return not counts["fails"]
-
-
-# --- resuming: the check that needs runs
-
-
-# --- new-learner
-
-
-# --- list --table
 
 
 def list_table_command(options: argparse.Namespace) -> int:
@@ -121,11 +111,8 @@ def learner_row(key: str) -> list[str]:
 
 def for_miniimagenet(key: str) -> Learner | None:
     """The learner as it runs on mini-ImageNet, 5-way 1-shot; None if it does not."""
-    benchmark, cls = find_benchmark("miniimagenet"), learners.get(key)
-    job = Job(key, benchmark.key, 5, 1, "paper", "paper")
-    settings, _ = resolve(job, cls, load_rows(SETTINGS), query=benchmark.query)
+    request = RunRequest(key, "miniimagenet", way=5, shot=1, budget="paper")
     try:
-        backbone = build_backbone(settings["backbone"].value, benchmark.image)
-        return build_learner(cls, settings, backbone, job.way)
+        return resolve_request(request).build()[1]
     except UsageError:
         return None

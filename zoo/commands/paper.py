@@ -8,19 +8,18 @@ import itertools
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from zoo.commands.campaign import parse_numbers, workspace_of
-from zoo.commands.missing_cells import DEFAULT_RESULTS
+from zoo.commands.campaign import Campaign, campaign_of, parse_numbers, read_records
+from zoo.commands.missing_cells import results_flag
 from zoo.commands.paper_file import Paper, load_paper
-from zoo.commands.write_table import write_table
-from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
+from zoo.commands.write_table import Output, write_table
+from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
-from zoo.registry import learner_of
 from zoo.reports import published, records
 from zoo.reports.published import counted
 from zoo.reports.tables.paper import (
@@ -32,8 +31,7 @@ from zoo.reports.tables.paper import (
     paper_table,
 )
 from zoo.runs.estimate import estimated_seconds
-from zoo.runs.queue import execute
-from zoo.runs.run import Run
+from zoo.runs.request import RunRequest
 from zoo.runs.workspace import Workspace
 
 COMMANDS_SHOWN = 6  # commands, of cells that were not run
@@ -44,90 +42,84 @@ def paper_command(options: argparse.Namespace) -> int:
     if options.budget == "none":
         raise UsageError("--budget none: these are trained; choose from smoke, quick, paper")
     declared, status = load_paper(options.paper), 0
-    measured, problems = records.load(options.results)
+    campaign = campaign_of(options)
     if options.run or options.dry_run:
-        status = make_missing_runs(declared, measured, options)
-        measured, problems = records.load(options.results)
+        seeds = parse_numbers(options.seeds or "0", "--seeds")
+        status = make_missing_runs(declared, options.budget, seeds, campaign)
+    measured, problems = records.load(options.results)
     for problem in problems:
         print(f"  {problem}", file=sys.stderr)
     runs = fitting_runs(declared.cells, measured)
     several = [run for chosen, _ in map(best_runs, runs) if len(chosen) > 1 for run in chosen]
-    names = [run["run"] for run in several]
-    values, broken = records.values(options.results, measured[measured["run"].isin(names)])
-    for problem in broken:
-        print(f"  {problem}", file=sys.stderr)
+    _, values = read_records(options.results, [run["run"] for run in several], quiet=True)
     found = paper_numbers(declared.cells, runs, values, published.published())
-    text = paper_table(found, declared.title, declared.caption, declared.notes)
-    words = ["paper", Path(options.paper).stem]
-    write_table(options, words, [text], {"": paper_csv_frame(found)}, {})
-    for line in missing_cells_text(declared, found, options):
+    write_table(
+        Output(
+            options.results, ["paper", Path(options.paper).stem], options.words, options.dry_run
+        ),
+        [paper_table(found, declared.title, declared.caption, declared.notes)],
+        {"": paper_csv_frame(found)},
+        {},
+    )
+    for line in missing_cells_text(declared, found, options.budget, campaign.workspace):
         print(line)
     return status
 
 
-def make_missing_runs(declared: Paper, measured: pd.DataFrame, options: argparse.Namespace) -> int:
+def make_missing_runs(
+    declared: Paper, budget: str, seeds: Sequence[int], campaign: Campaign
+) -> int:
     """Make the runs of this budget that are missing; returns 1 if one could not be, else 0."""
-    place = workspace_of(options)
-    enough = BUDGETS[: BUDGETS.index(options.budget) + 1]
-    stores: dict[str, Any] = {}
-    wanted, refused = {}, {}
+    measured, _ = records.load(campaign.workspace.results)
+    enough = BUDGETS[: BUDGETS.index(budget) + 1]
+    refused: dict[str, None] = {}  # in order, each once
     fits = fitting_runs(declared.cells, measured)
     cells = zip(declared.cells.to_dict("records"), fits, strict=True)
-    for (cell, fit), seed in itertools.product(
-        cells, parse_numbers(options.seeds or "0", "--seeds")
-    ):
+    for (cell, fit), seed in itertools.product(cells, seeds):
         there = [run for run in fit if run["budget"] in enough and run["seed"] == seed]
         if there or cell["variant"] is None or cell["benchmark"] is None:
             continue
+        request = RunRequest(
+            cell["variant"], cell["benchmark"], cell["way"], cell["shot"], "paper", budget, seed
+        )
         try:
-            if cell["benchmark"] not in stores:
-                stores[cell["benchmark"]] = open_stores_or_error(
-                    place, find_benchmark(cell["benchmark"])
-                )
-            if isinstance(stores[cell["benchmark"]], UsageError):
-                raise stores[cell["benchmark"]]
-            run = Run(
-                cell["variant"], cell["benchmark"], way=cell["way"], shot=cell["shot"], seed=seed,
-                budget=options.budget, place=place, stores=stores[cell["benchmark"]],
-            )  # fmt: skip
+            campaign.add(campaign.plan(request))
         except UsageError as error:
-            refused[f"{cell['variant']} on {cell['benchmark']}: {str(error).splitlines()[0]}"] = 1
-            continue
-        wanted[run.name] = run
+            reason = str(error).splitlines()[0]
+            refused[f"{request.learner} on {request.benchmark}: {reason}"] = None
     for text in refused:
         print(f"  cannot be run: {text}", file=sys.stderr)
-    if not wanted:
+    if not campaign.runs:
         print("Nothing is missing that can be run.")
         return int(bool(refused))
-    return execute(list(wanted.values()), options) | bool(refused)
-
-
-def open_stores_or_error(place: Workspace, benchmark: Benchmark) -> Any:
-    """The stores, or why there are none."""
-    try:
-        return place.open(benchmark)
-    except UsageError as error:
-        return error
+    return campaign.make() | int(bool(refused))
 
 
 def missing_cells_text(
-    declared: Paper, found: pd.DataFrame, options: argparse.Namespace
+    declared: Paper, found: pd.DataFrame, budget: str, workspace: Workspace
 ) -> list[str]:
-    """Why cells of ours are empty, by reason, and the commands that fill them."""
+    """Why cells of ours are empty, by reason, and the commands that fill them.
+
+    Args:
+        declared: the table.
+        found: its `paper_numbers`.
+        budget: that the commands have.
+        workspace: whose data and results the commands name.
+    """
     why: Counter[str] = Counter()
-    commands: dict[str, float] = {}
+    seconds: dict[str, float] = {}  # by command
     aside = ""
 
     @cache  # a folder of many files takes long to look through
     def lies_there(benchmark: str) -> bool:
         known = find_benchmark(benchmark)
-        return not known.forms or next(known.found(options.data), None) is not None
+        return not known.forms or next(known.found(workspace.data), None) is not None
 
     cells = zip(found.to_dict("records"), declared.cells.to_dict("records"), strict=True)
     for number, cell in cells:
         there = pd.notna(number["ours"]) or number["marks"]
-        only = cell["variant"] is None and cell["published"] is None
-        if there or only or cell["benchmark"] is None:
+        nobody = cell["variant"] is None and cell["published"] is None
+        if there or nobody or cell["benchmark"] is None:
             continue
         benchmark = find_benchmark(cell["benchmark"])
         if cell["variant"] is None:
@@ -136,29 +128,26 @@ def missing_cells_text(
             why[cell["why"].partition(";")[0]] += 1
         elif not lies_there(cell["benchmark"]):
             why[
-                f"no images of {benchmark.title} below {options.data}; name their folder with "
+                f"no images of {benchmark.title} below {workspace.data}; name their folder with "
                 f"--data, or fetch them: python -m zoo fetch {cell['benchmark']}"
             ] += 1
         else:
-            job, settings = cell["resolved"][options.budget]
-            if "pretrained_from" in settings:
+            resolved = cell["resolved"][budget]
+            if "pretrained_from" in resolved.settings:
                 aside = ", and what is pre-trained before"
             words = [cell["variant"], cell["benchmark"], "--shot", str(cell["shot"])]
             words += ["--way", str(cell["way"])] if cell["way"] else []
-            words += ["--budget", options.budget]
-            words += ["--data", str(options.data)] if benchmark.forms else []
-            words += (
-                ["--results", str(options.results)] if options.results != DEFAULT_RESULTS else []
-            )
-            learner = learner_of(cell["variant"])[1]
-            commands[shlex.join(words)] = estimated_seconds(benchmark, learner, job, settings) / 60
+            words += ["--budget", budget]
+            words += ["--data", str(workspace.data)] if benchmark.forms else []
+            words += results_flag(workspace.results)
+            seconds[shlex.join(words)] = estimated_seconds(resolved)
     lines = [f"  {counted(number, 'cell', 'cells')}: {reason}" for reason, number in why.items()]
-    if commands:
-        many, minutes = counted(len(commands), "cell", "cells"), sum(commands.values())
+    if seconds:
+        many, minutes = counted(len(seconds), "cell", "cells"), sum(seconds.values()) / 60
         time = f"about {minutes:.0f} min on 2 cores{aside}"
         lines.append(f"  {many}: not run; --run makes them in {time}")
-    for command, minutes in [*commands.items()][:COMMANDS_SHOWN]:
-        lines.append(f"    python -m zoo run {command}  # {max(minutes, 1):.0f} min")
-    if len(commands) > COMMANDS_SHOWN:
-        lines.append(f"    and {len(commands) - COMMANDS_SHOWN} more; --run --dry-run lists them")
+    for command, each in [*seconds.items()][:COMMANDS_SHOWN]:
+        lines.append(f"    python -m zoo run {command}  # {max(each / 60, 1):.0f} min")
+    if len(seconds) > COMMANDS_SHOWN:
+        lines.append(f"    and {len(seconds) - COMMANDS_SHOWN} more; --run --dry-run lists them")
     return ["What keeps cells of ours from being filled:", *lines] if lines else []

@@ -12,11 +12,10 @@ from zoo.errors import UsageError
 from zoo.registry import learner_of
 from zoo.reports import published
 from zoo.reports.tables.paper import BUDGETS, pick_published, selectors
-from zoo.runs.plan import SETTINGS, check_tasks, check_way
-from zoo.runs.settings import Job, load_rows, parse_values, resolve
-from zoo.runs.stages import without_unused_settings
+from zoo.runs.request import RunRequest
+from zoo.runs.resolved import check_tasks, check_way, resolve_request
+from zoo.runs.settings import parse_values
 
-ROWS = load_rows(SETTINGS)
 PAPER_KEYS: dict[str, type] = {
     "title": str,
     "source": list,
@@ -153,7 +152,7 @@ def our_cell(variant: str | None, column: Mapping[str, Any]) -> dict[str, Any]:
     cell["metric"] = column.get("metric", "accuracy")
     if variant is not None:
         cell["learner"], cls, own = learner_of(variant)
-        own = parse_values(cls, own, variant)
+        parse_values(cls, own, variant)
     if "benchmark" not in column:
         return cell
     benchmark = find_benchmark(column["benchmark"])
@@ -170,12 +169,7 @@ def our_cell(variant: str | None, column: Mapping[str, Any]) -> dict[str, Any]:
     except UsageError as error:
         return cell | {"why": str(error)}
     for budget in BUDGETS:
-        job = Job(cell["learner"], benchmark.variant, way, cell["shot"], "paper", budget)
-        found, _ = resolve(
-            job, cls, ROWS, query=benchmark.query, backbone=benchmark.backbone, flags=own
-        )
-        cell["resolved"][budget] = (job, without_unused_settings(found))
-        cell["settings"][budget] = {
-            name: setting.value for name, setting in without_unused_settings(found).items()
-        }
+        request = RunRequest(variant, benchmark.variant, cell["way"], cell["shot"], "paper", budget)
+        cell["resolved"][budget] = resolve_request(request)
+        cell["settings"][budget] = cell["resolved"][budget].values
     return cell

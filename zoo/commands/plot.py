@@ -40,9 +40,9 @@ def plot_command(options: argparse.Namespace) -> int:
     if not benchmark.regression:
         able = ", ".join(key for key in benchmarks.names() if find_benchmark(key).regression)
         raise UsageError(f"{benchmark.variant} has no functions to draw; choose from {able}")
-    run = plan_run(options, options.flags)
+    run = plan_run(options)
     draw = draw_images if isinstance(run.stores["test"], ImagesAsFunctions) else draw_functions
-    if execute([run], options):
+    if execute([run]):
         return 1
     learner = run.trained(progress=sys.stdout.isatty())
     with torch.no_grad():
@@ -52,7 +52,7 @@ def plot_command(options: argparse.Namespace) -> int:
 
 def draw_functions(run: Run, learner: Learner, tasks: int) -> "Figure":
     """The first test tasks: support, queries, and what is predicted between them."""
-    episode = first_test_tasks(run, run.job.shot, run["query"], tasks)
+    episode = first_test_tasks(run, run.request.shot, run["query"], tasks)
     x = torch.cat([episode.support.x, episode.query.x], 1)  # (T, n, 1)
     steps = torch.linspace(0, 1, CURVE_POINTS)[:, None]
     grid = torch.lerp(x.amin(1, keepdim=True), x.amax(1, keepdim=True), steps)
@@ -88,17 +88,17 @@ def draw_images(run: Run, learner: Learner, tasks: int) -> "Figure":
 
 def plot_title(run: Run) -> str:
     """What a reader must know of the run."""
-    job = run.job
-    overrides = run.title.removeprefix(job.learner)
-    words = [f"{run.cls.title}{overrides} on {job.benchmark}", f"{job.shot}-shot"]
-    words += [f"budget {job.budget}", f"{run['updates']} updates", f"seed {run.seed}"]
+    request = run.request
+    overrides = run.title.removeprefix(request.learner)
+    words = [f"{run.cls.title}{overrides} on {request.benchmark}", f"{request.shot}-shot"]
+    words += [f"budget {request.budget}", f"{run['updates']} updates", f"seed {run.seed}"]
     return ", ".join(words)
 
 
 def first_test_tasks(run: Run, shot: int, query: int, tasks: int) -> Episode:
     """The first test tasks."""
     store: Any = run.stores["test"]
-    sampler = store.sampler(run.job.way, shot, query, key_of("test", EVALUATION_SEED))
+    sampler = store.sampler(run.way, shot, query, key_of("test", EVALUATION_SEED))
     return store.meta_batch(sampler, sampler.indices(0, tasks))
 
 

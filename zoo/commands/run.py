@@ -9,38 +9,38 @@ from typing import Any
 import yaml
 
 from zoo.commands.campaign import workspace_of
-from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of
-from zoo.runs.plan import SETTINGS, check_tasks, check_way
-from zoo.runs.queue import episode_shape, execute
+from zoo.runs.queue import execute
+from zoo.runs.request import RunRequest
+from zoo.runs.resolved import ResolvedRequest, resolve_request
 from zoo.runs.run import Run
-from zoo.runs.settings import (
-    Job,
-    documentation,
-    load_rows,
-    parse_flags,
-    parse_values,
-    resolve,
-)
+from zoo.runs.settings import documentation, parse_flags, parse_values
 from zoo.variants import format_value
 
 
-def plan_run(options: argparse.Namespace, flags: list[str]) -> Run:
+def plan_run(options: argparse.Namespace) -> Run:
     """The run that ``zoo run`` asks for."""
+    return Run(run_request(options), workspace_of(options))
+
+
+def run_request(options: argparse.Namespace) -> RunRequest:
+    """What the command line asks for, its settings typed.
+
+    Raises:
+        UsageError: an unknown setting, or a value of the wrong type.
+    """
     _, learner, _ = learner_of(options.learner)
-    learner_flags = parse_flags(learner, flags)
-    return Run(
+    return RunRequest(
         options.learner,
         options.benchmark,
-        way=options.way,
-        shot=options.shot,
-        seed=options.seed,
-        terms=options.terms,
-        budget=options.budget,
+        options.way,
+        options.shot,
+        options.terms,
+        options.budget,
+        options.seed,
         config=parse_values(learner, read_config(options.config), str(options.config)),
-        flags=learner_flags,
-        place=workspace_of(options),
+        flags=parse_flags(learner, options.flags),
     )
 
 
@@ -61,34 +61,20 @@ def read_config(path: Path | None) -> Mapping[str, Any]:
     return content
 
 
-def explain(options: argparse.Namespace, flags: list[str]) -> str:
-    """The settings of a learner on a benchmark: flag, value, what it is, where it comes from."""
-    key, learner, overrides = learner_of(options.learner)
-    benchmark = find_benchmark(options.benchmark)
-    check_tasks(learner, key, benchmark)
-    way = check_way(benchmark, options.way)
-    job = Job(key, benchmark.variant, way, options.shot, options.terms, options.budget)
-    own = parse_values(learner, overrides, options.learner)
-    settings, _ = resolve(
-        job,
-        learner,
-        load_rows(SETTINGS),
-        query=benchmark.query,
-        backbone=benchmark.backbone,
-        config=parse_values(learner, read_config(options.config), str(options.config)),
-        flags={**own, **parse_flags(learner, flags)},
-    )
-    texts = documentation(learner)
+def explain(resolved: ResolvedRequest) -> str:
+    """The settings of a run: flag, value, what it is, where it comes from."""
+    request, texts = resolved.request, documentation(resolved.cls)
     lines = [
-        f"settings of {key} on {options.benchmark}, {episode_shape(benchmark, job)}, "
-        f"terms {job.terms}, budget {job.budget}:"
+        f"settings of {request.learner} on {request.benchmark}, {resolved.shape}, "
+        f"terms {request.terms}, budget {request.budget}:"
     ]
-    for name, setting in settings.items():
-        lines.append(f"  --{name} {format_value(setting.value)}")
-        lines.append(f"        {texts.get(name, '').partition(' [')[0]}")
-        lines.append(
-            f"        from {setting.origin}" + f": {setting.source}" * bool(setting.source)
-        )
+    for name, setting in resolved.every_setting.items():
+        source = f": {setting.source}" if setting.source else ""
+        lines += [
+            f"  --{name} {format_value(setting.value)}",
+            f"        {texts.get(name, '').partition(' [')[0]}",
+            f"        from {setting.origin}{source}",
+        ]
     return "\n".join(lines)
 
 
@@ -99,6 +85,6 @@ def run_command(options: argparse.Namespace) -> int:
         return 0 if options.help else 2
     if options.help:
         options.parser.print_help()
-        print(explain(options, options.flags))
+        print(explain(resolve_request(run_request(options))))
         return 0
-    return execute([plan_run(options, options.flags)], options)
+    return execute([plan_run(options)])

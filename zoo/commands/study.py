@@ -7,22 +7,22 @@ import argparse
 import itertools
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from zoo.commands.campaign import parse_numbers, workspace_of
+from zoo.commands.campaign import Campaign, campaign_of, parse_numbers
 from zoo.commands.declared_files import read_declared
-from zoo.commands.write_table import write_table
+from zoo.commands.write_table import Output, write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of
-from zoo.reports import records
 from zoo.reports.figures.study import study_figure
 from zoo.reports.tables.study import SIDES, study_csv_frame, study_numbers, study_table
-from zoo.runs.queue import execute
+from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.settings import SHARED_SETTING_NAMES, parse_values
 from zoo.variants import split_variants
@@ -56,43 +56,26 @@ def study_command(options: argparse.Namespace) -> int:
     if declared.threads and options.threads is None:
         options.threads = declared.threads
         options.jobs = max(options.jobs, (os.cpu_count() or 1) // declared.threads)
-    place = workspace_of(options)
-    opened = {task["benchmark"]: None for task in declared.tasks.values()}
-    stores = {name: place.open(find_benchmark(name)) for name in opened}
-
-    always = declared.quick if options.budget == "quick" else {}
-
-    def plan(variant: str, task: Mapping[str, Any], seed: int, **flags: Any) -> Run:
-        return Run(
-            variant, task["benchmark"], way=task.get("way"), shot=task["shot"], seed=seed,
-            terms=options.terms, budget=options.budget,
-            flags={
-                **settings_of_variant(variant, {**always, **(task.get("settings") or {})}), **flags
-            },
-            place=place, stores=stores[task["benchmark"]],
-        )  # fmt: skip
-
-    lines, runs = study_runs(declared, wanted, options.seeds or declared.seeds, plan)
-    if not runs:
+    campaign = campaign_of(options)
+    for task in declared.tasks.values():
+        campaign.stores(task["benchmark"])
+    seeds = parse_numbers(options.seeds or declared.seeds, "--seeds")
+    common = RunRequest("", "", terms=options.terms, budget=options.budget)
+    lines = study_runs(declared, wanted, seeds, common, campaign)
+    if not campaign.runs:
         raise UsageError("nothing of this study can be run")
     print(f"{declared.title}: terms {options.terms}, budget {options.budget}")
-    status = execute(list(runs.values()), options) | any(line["note"] for line in lines)
+    status = campaign.make() | int(any(line["note"] for line in lines))
     if options.dry_run or options.part:
         return status
-    measured, problems = records.load(options.results)
-    for problem in problems:
-        print(f"  {problem}", file=sys.stderr)
-    measured = measured[measured["run"].isin(runs)]
-    every, broken = records.values(options.results, measured)
-    for problem in broken:
-        print(f"  {problem}", file=sys.stderr)
-    values = {name: frame[runs[name].judged_by] for name, frame in every.items()}
+    measured, every = campaign.read()
+    values = {name: frame[campaign.runs[name].judged_by] for name, frame in every.items()}
     found = study_numbers(pd.DataFrame(lines), measured, values)
-    words = ["study", Path(options.study).stem, *split_variants(options.pairs)]
-    words += [options.terms, options.budget, *([f"seeds {options.seeds}"] if options.seeds else [])]
+    name = ["study", Path(options.study).stem, *split_variants(options.pairs)]
+    name += [options.terms, options.budget]
+    name += [f"seeds {options.seeds}"] if options.seeds else []
     write_table(
-        options,
-        words,
+        Output(options.results, name, options.words),
         [study_table(found, declared.title, declared.heads)],
         {"": study_csv_frame(found)},
         {"": study_figure(found, declared.title)},
@@ -101,42 +84,72 @@ def study_command(options: argparse.Namespace) -> int:
 
 
 def study_runs(
-    declared: Study, pairs: Sequence[str], seeds: str, plan: Callable[..., Run]
-) -> tuple[list[dict[str, Any]], dict[str, Run]]:
-    """One line a run, as `studies.numbers` takes them; and the runs that can be made, by name."""
+    declared: Study,
+    pairs: Sequence[str],
+    seeds: Sequence[int],
+    common: RunRequest,
+    campaign: Campaign,
+) -> list[dict[str, Any]]:
+    """Plan both runs of every pair on all tasks.
+
+    Args:
+        declared: the study.
+        pairs: labels of those that are asked for.
+        seeds: of each pair.
+        common: terms and budget of all runs.
+        campaign: takes the runs.
+
+    Returns:
+        One line a run, as `study_numbers` takes them; `note` says why one cannot be made.
+    """
     lines: list[dict[str, Any]] = []
-    runs: dict[str, Run] = {}
-    each = itertools.product(declared.tasks.items(), pairs, parse_numbers(seeds, "--seeds"))
-    for (label, task), pair, seed in each:
+    for (label, task), pair, seed in itertools.product(declared.tasks.items(), pairs, seeds):
         line = {"tasks": label, "pair": pair, "seed": seed, "run": None, "note": None}
         try:
-            both = pair_of_runs(plan, declared.pairs[pair], task, seed)
+            first, second = (
+                request_on(task, variant, declared, replace(common, seed=seed))
+                for variant in declared.pairs[pair]
+            )
+            both = pair_of_runs(campaign, first, second)
         except UsageError as error:
             note = f"cannot be run: {error}"
             print(f"  {label}, {pair} {note}", file=sys.stderr)
             lines += [{**line, "side": side, "note": note} for side in SIDES]
             continue
         for side, run in zip(SIDES, both, strict=True):
-            runs[run.name] = run
-            lines.append({**line, "side": side, "run": run.name})
-    return lines, runs
+            lines.append({**line, "side": side, "run": campaign.add(run).name})
+    return lines
 
 
-def pair_of_runs(
-    plan: Callable[..., Run], pair: Sequence[str], task: Mapping[str, Any], seed: int
-) -> tuple[Run, Run]:
+def request_on(
+    task: Mapping[str, Any], variant: str, declared: Study, common: RunRequest
+) -> RunRequest:
+    """A learner on the tasks of a study, with the settings that are declared for both."""
+    settings = {**(task.get("settings") or {})}
+    if common.budget == "quick":
+        settings = {**declared.quick, **settings}
+    flags = settings_of_variant(variant, settings)
+    return replace(
+        common, learner=variant, benchmark=task["benchmark"], way=task.get("way"),
+        shot=task["shot"], flags=flags,
+    )  # fmt: skip
+
+
+def pair_of_runs(campaign: Campaign, first: RunRequest, second: RunRequest) -> tuple[Run, Run]:
     """Both runs, the first on the training episodes of the second.
 
     Raises:
         UsageError: one of them cannot be run.
     """
-    first, second = (plan(variant, task, seed) for variant in pair)
+    one, two = campaign.plan(first), campaign.plan(second)
     shared = {
         name: setting.value
-        for name, setting in second.settings.items()
-        if name in SHARED_SETTING_NAMES & first.settings.keys() and first[name] != setting.value
+        for name, setting in two.settings.items()
+        if name in SHARED_SETTING_NAMES & one.settings.keys() and one[name] != setting.value
     }
-    return (plan(pair[0], task, seed, **shared) if shared else first), second
+    if shared:
+        one = campaign.plan(replace(first, flags={**first.flags, **shared}))
+    return one, two
 
 
 def settings_of_variant(variant: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,31 +1,31 @@
 """The command ``zoo sweep``: each learner trained once, and tested over shots and over ways."""
 
 import argparse
-import dataclasses
+import itertools
 import math
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from zoo.commands.campaign import parse_numbers, workspace_of
-from zoo.commands.write_table import write_table
+from zoo.commands.campaign import Campaign, campaign_of, parse_numbers, read_records
+from zoo.commands.write_table import Output, write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of, learners
-from zoo.reports import records
 from zoo.reports.figures.sweep import sweep_figure
 from zoo.reports.tables.sweep import sweep_csv_frame, sweep_numbers, sweep_table
 from zoo.runs.checkpoints import CheckpointKeeper
 from zoo.runs.queue import execute
+from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.settings import parse_values
 from zoo.variants import split_variants
 
-SWEEP_FOLDER = (
-    "sweep"  # of the results: where tests of other runs' weights lie, apart from the runs
-)
+SWEEP_FOLDER = "sweep"  # below the results: tests of other runs' weights, apart from the runs
 
 
 class RunAtShape(Run):
@@ -44,11 +44,13 @@ class RunAtShape(Run):
         self.run, self.weights_of = run, run.name
         self.name = f"{run.name}-at-{way}w{shot}s"
         self.identity = {**run.identity, "way": way, "shot": shot, "weights_of": run.name}
-        self.job = run.job._replace(way=way, shot=shot)
+        self.request = replace(run.request, way=way, shot=shot)
+        self.way, self.shape = way, self.request.shape
         self.stages = []
-        self.place = dataclasses.replace(run.place, results=run.place.results / SWEEP_FOLDER)
-        if run.learner.fixed_way and way != run.job.way:
-            raise UsageError(f"one output a way, so tested at {run.job.way} ways alone")
+        results = run.workspace.results / SWEEP_FOLDER
+        self.workspace = replace(run.workspace, results=results)
+        if run.learner.fixed_way and way != run.way:
+            raise UsageError(f"one output a way, so tested at {run.way} ways alone")
         run.learner.check_episodes(way, shot, run["query"])
         self.data = run.data.of_shape(way, shot)
 
@@ -72,80 +74,103 @@ def sweep_command(options: argparse.Namespace) -> int:
     if benchmark.regression:
         raise UsageError(f"{benchmark.variant} is regression, without ways: nothing to sweep over")
     variants = list(dict.fromkeys(split_variants(options.learners)))
-    names = variants or learners.names()
-    titles = {name: learner_title(name) for name in names}
-    if len(set(titles.values())) < len(titles):  # a plug-in may be called like one of ours
-        titles = {name: name for name in names}
+    titles = titles_of(variants or learners.names())
     (way,) = at_least(2, options.way, "--way")
     (shot,) = at_least(1, options.shot, "--shot")
     shapes = [(way, k) for k in at_least(1, options.shots, "--shots")]
     shapes += [(n, shot) for n in at_least(2, options.ways, "--ways") if (n, shot) not in shapes]
     seeds = at_least(0, options.seeds or "0", "--seeds")
-    place = workspace_of(options)
-    stores = place.open(benchmark)
-    lines: list[dict[str, Any]] = []
-    runs: dict[str, Run] = {}
-    refused = 0
-    for name in names:
-        for seed in seeds:
-            line = {"learner": titles[name], "seed": seed, "run": None, "trained": None}
-            try:
-                run = Run(
-                    name, options.benchmark, way=way, shot=shot, seed=seed, terms=options.terms,
-                    budget=options.budget, place=place, stores=stores,
-                )  # fmt: skip
-            except UsageError as error:
-                refused += 1
-                print(f"  {name} cannot be run: {error}", file=sys.stderr)
-                note = f"cannot be run: {error}"
-                lines += [{**line, "way": n, "shot": k, "note": note} for n, k in shapes]
-                continue
-            runs[run.name] = run
-            for n, k in shapes:
-                line |= {"way": n, "shot": k, "trained": run.name, "run": None, "note": None}
-                try:
-                    point = run if (n, k) == (way, shot) else RunAtShape(run, n, k)
-                    runs[point.name] = point
-                    line["run"] = point.name
-                except UsageError as error:
-                    line["note"] = str(error).partition("; ")[0]  # the rest is advice for runs
-                lines.append(dict(line))
-    if not runs:
+    campaign = campaign_of(options)
+    campaign.stores(options.benchmark)
+    common = RunRequest("", options.benchmark, way, shot, options.terms, options.budget)
+    lines = sweep_runs(titles, seeds, shapes, common, campaign)
+    if not campaign.runs:
         raise UsageError("nothing of this sweep can be run")
     print(f"{benchmark.title}, terms {options.terms}, budget {options.budget}")
-    trained = [run for run in runs.values() if not run.weights_of]
-    status = execute(trained, options) | (refused > 0)
+    refused = any(line["trained"] is None for line in lines)
+    trained = [run for run in campaign.runs.values() if not run.weights_of]
+    status = execute(trained, campaign.how) | int(refused)
     if options.part:
         return status
-    alone = argparse.Namespace(**{**vars(options), "jobs": 1})  # points of a run share its weights
-    status |= execute([run for run in runs.values() if run.weights_of], alone)
+    points = [run for run in campaign.runs.values() if run.weights_of]
+    status |= execute(points, replace(campaign.how, jobs=1))  # points of a run share its weights
     if options.dry_run:
         return status
-    measured, accuracies = read_points(options.results, runs)
+    measured, accuracies = read_points(options.results, campaign.runs)
     found = sweep_numbers(pd.DataFrame(lines), measured, accuracies)
-    words = ["sweep", benchmark.variant, *variants, f"{way}w{shot}s", options.terms, options.budget]
-    words += [f"seeds {options.seeds}"] * bool(options.seeds)
+    name = ["sweep", benchmark.variant, *variants, f"{way}w{shot}s", options.terms, options.budget]
+    name += [f"seeds {options.seeds}"] if options.seeds else []
     write_table(
-        options, words, [sweep_table(found, benchmark.title, way, shot)],
+        Output(options.results, name, options.words),
+        [sweep_table(found, benchmark.title, way, shot)],
         {"": sweep_csv_frame(found)},
         {"": sweep_figure(found, benchmark.title, way, shot)},
-    )  # fmt: skip
+    )
     return status
 
 
-def read_points(results: Path, runs: dict[str, Run]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
+def sweep_runs(
+    titles: Mapping[str, str],
+    seeds: Sequence[int],
+    shapes: Sequence[tuple[int, int]],
+    common: RunRequest,
+    campaign: Campaign,
+) -> list[dict[str, Any]]:
+    """Plan one training of each learner and seed, and a test at every shape.
+
+    Args:
+        titles: of the learners, by key or variant.
+        seeds: of each learner.
+        shapes: way and shot of each test.
+        common: way and shot of the training runs, and what else all share.
+        campaign: takes the runs.
+
+    Returns:
+        One line a learner, seed and shape, as `sweep_numbers` takes them. `trained` is None where
+        the learner cannot be run, `run` where it cannot be tested at that shape; `note` says why.
+    """
+    lines: list[dict[str, Any]] = []
+    for (learner, title), seed in itertools.product(titles.items(), seeds):
+        line: dict[str, Any] = {"learner": title, "seed": seed, "run": None, "trained": None}
+        try:
+            trained = campaign.add(campaign.plan(replace(common, learner=learner, seed=seed)))
+        except UsageError as error:
+            note = f"cannot be run: {error}"
+            print(f"  {learner} {note}", file=sys.stderr)
+            lines += [{**line, "way": way, "shot": shot, "note": note} for way, shot in shapes]
+            continue
+        for way, shot in shapes:
+            line = {**line, "way": way, "shot": shot, "trained": trained.name, "note": None}
+            try:
+                same = (way, shot) == (common.way, common.shot)
+                run = trained if same else campaign.add(RunAtShape(trained, way, shot))
+                lines.append({**line, "run": run.name})
+            except UsageError as error:
+                note = str(error).partition("; ")[0]  # the rest is advice for runs
+                lines.append({**line, "note": note})
+    return lines
+
+
+def read_points(
+    results: Path, runs: Mapping[str, Run]
+) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
     """The records of these runs, and the accuracies of each test episode, by run."""
     frames: list[pd.DataFrame] = []
     accuracies: dict[str, pd.Series] = {}
-    for folder in filter(Path.is_dir, (results, results / SWEEP_FOLDER)):
-        frame, problems = records.load(folder)
-        frame = frame[frame["run"].isin(runs)]
-        values, left_out = records.values(folder, frame)
-        for problem in problems + left_out:
-            print(f"  {problem}", file=sys.stderr)
-        frames.append(frame)
-        accuracies |= {name: v["accuracy"] for name, v in values.items() if "accuracy" in v}
+    for folder in (results, results / SWEEP_FOLDER):
+        if folder.is_dir():
+            frame, values = read_records(folder, runs)
+            frames.append(frame)
+            accuracies |= {name: v["accuracy"] for name, v in values.items() if "accuracy" in v}
     return pd.concat([f for f in frames if len(f)] or frames, ignore_index=True), accuracies
+
+
+def titles_of(names: Sequence[str]) -> dict[str, str]:
+    """How the table calls each learner or variant; two of one title go by their keys."""
+    titles = {name: learner_title(name) for name in names}
+    if len(set(titles.values())) < len(titles):  # a plug-in may be called like one of ours
+        titles = {name: name for name in names}
+    return titles
 
 
 def learner_title(name: str) -> str:

@@ -3,21 +3,22 @@
 import argparse
 import itertools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from zoo.commands.campaign import parse_numbers, workspace_of
-from zoo.commands.missing_cells import Asked, commands_for_missing, missing_row, reason_missing
+from zoo.commands.campaign import Campaign, campaign_of, parse_numbers
+from zoo.commands.missing_cells import commands_for_missing, missing_row, reason_missing
 from zoo.commands.parser import TERMS
-from zoo.commands.write_table import write_table
-from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
+from zoo.commands.write_table import Output, write_table
+from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.files import slug
 from zoo.registry import learners
-from zoo.reports import published, records
+from zoo.reports import published
 from zoo.reports.figures.comparison import accuracy_figure, cost_figure, curves_figure
 from zoo.reports.figures.difference_matrix import difference_matrix
 from zoo.reports.statistics import paired_difference
@@ -25,108 +26,175 @@ from zoo.reports.tables.comparison import compared_rows, comparison_numbers, com
 from zoo.reports.tables.comparison_csv import comparison_csv_frame
 from zoo.reports.tables.differences import best_rows, differences_table, row_differences
 from zoo.reports.tables.two_terms import ranks
-from zoo.runs.queue import execute
+from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.settings import PRETRAIN
 from zoo.variants import parse_variant, split_variants
 
 
+@dataclass(frozen=True)
+class TableRequest:
+    """Which cells a comparison has, and what is shown of them.
+
+    Args:
+        benchmark: a key or variant.
+        learners: keys or variants, in the order of the rows; none for all that can do its tasks.
+        ways: N of the test episodes; none in regression.
+        shots: K of the test episodes.
+        seeds: of each row.
+        terms: paper, equal or both.
+        budget: how long to train.
+        untrained: whether every row is tested untrained too.
+        differences: whether every pair of rows is printed.
+        power: and how many episodes half a point needs.
+        figures: whether figures are drawn.
+    """
+
+    benchmark: str
+    learners: Sequence[str]
+    ways: Sequence[int]
+    shots: Sequence[int]
+    seeds: Sequence[int]
+    terms: str
+    budget: str
+    untrained: bool = False
+    differences: bool = False
+    power: bool = False
+    figures: bool = False
+
+    @property
+    def order(self) -> list[str]:
+        """The learners' keys, in the order of the rows."""
+        return [parse_variant(name)[0] for name in self.learners]
+
+    def runs(self) -> Iterator[RunRequest]:
+        """Every run that the table asks for, whether it can be had or not."""
+        regression = find_benchmark(self.benchmark).regression
+        able = [key for key in learners.names() if not regression or learners.get(key).regression]
+        terms = TERMS if self.terms == "both" else (self.terms,)
+        ways: Sequence[int | None] = self.ways or [None]
+        cells = itertools.product(terms, self.learners or able, ways, self.shots, self.seeds)
+        for each, learner, way, shot, seed in cells:
+            yield RunRequest(learner, self.benchmark, way, shot, each, self.budget, seed)
+
+    def name(self) -> list[str]:
+        """Words that the table's files are named by."""
+        variant = find_benchmark(self.benchmark).variant
+        words = ["table", variant, *self.learners, *(f"{way}w" for way in self.ways)]
+        words += [f"{' '.join(map(str, self.shots))}s", self.terms, self.budget]
+        if list(self.seeds) != [0]:
+            words.append(f"seeds {' '.join(map(str, self.seeds))}")
+        return words + ["untrained"] * self.untrained
+
+
 def table_command(options: argparse.Namespace) -> int:
     """Make what is missing, then print and write the comparison."""
-    benchmark = find_benchmark(options.benchmark)
-    asks = list(table_requests(options, benchmark))
-    place = workspace_of(options)
-    gaps: dict[Asked, str] = {}
-    runs: dict[Asked, Run] = {}
-    untrained: dict[str, Run] = {}  # the same without an update, by the name of the trained run
-    try:
-        stores = place.open(benchmark)
-    except UsageError as error:
-        print(f"  {error}", file=sys.stderr)
-        options.dry_run = True  # the published numbers alone are nothing to keep
-        gaps = dict.fromkeys(asks, f"no data: {benchmark.title} is not in {options.data}")
-
-    def plan(ask: Asked, **flags: Any) -> Run:
-        return Run(
-            ask.learner, ask.benchmark, way=ask.way, shot=ask.shot, seed=ask.seed, terms=ask.terms,
-            budget=ask.budget, flags=flags, place=place, stores=stores,
-        )  # fmt: skip
-
-    for ask in asks if not gaps else ():
-        try:
-            run = plan(ask)
-            if options.untrained and (run["updates"] or run.stages):
-                untrained[run.name] = plan(ask, **untrained_settings(run))
-            runs[ask] = run
-        except UsageError as error:
-            gaps[ask] = f"cannot be run: {error}"
-            print(f"  {ask.words} {gaps[ask]}", file=sys.stderr)
-    if not runs and not options.dry_run:
-        raise UsageError("nothing of this table can be run")
-    print(f"{benchmark.title}, terms {options.terms}, budget {options.budget}")
-    status = 0 if not gaps else 2 if not runs else 1
-    if runs:
-        status |= execute([*runs.values(), *untrained.values()], options)
-    if options.part:
-        return status
-    measured, problems = records.load(options.results)
-    names = [run.name for run in [*runs.values(), *untrained.values()]]
-    values, broken = records.values(options.results, measured[measured["run"].isin(names)])
-    measured = measured[measured["run"].isin([run.name for run in runs.values()])]
-    if runs:
-        for problem in [*problems, *broken]:
-            print(f"  {problem}", file=sys.stderr)
-    there = set(measured["run"])
-    gaps |= {
-        ask: reason_missing(run, options) for ask, run in runs.items() if run.name not in there
-    }
-    write_comparison(options, benchmark, with_missing_rows(measured, gaps), values, untrained)
-    if gaps:
-        print("\n".join(["", *commands_for_missing(gaps, runs, options)]))
-    return status
+    asked = table_request(options)
+    campaign = campaign_of(options)
+    output = Output(options.results, asked.name(), options.words, options.dry_run)
+    return make_table(asked, campaign, output)
 
 
-def table_requests(options: argparse.Namespace, benchmark: Benchmark) -> Iterator[Asked]:
-    """Every run that a table asks for, whether it can be had or not.
+def table_request(options: argparse.Namespace) -> TableRequest:
+    """What the command line asks for.
 
     Raises:
         UsageError: an unknown learner, or shots, ways or seeds that are none.
     """
-    names = split_variants(options.learners) or [
-        key for key in learners.names() if not benchmark.regression or learners.get(key).regression
-    ]
+    benchmark = find_benchmark(options.benchmark)
+    names = split_variants(options.learners)
     for name in names:
         learners.check(parse_variant(name)[0])
-    ways: list[int] | list[None] = [None]
-    if options.ways or not benchmark.regression:
-        ways = list(parse_numbers(options.ways or "5", "--ways"))
-    shots = list(parse_numbers(options.shots or benchmark.shots, "--shots"))
-    seeds = list(parse_numbers(options.seeds or "0", "--seeds"))
-    said = TERMS if options.terms == "both" else (options.terms,)
-    for each, name, way, shot, seed in itertools.product(said, names, ways, shots, seeds):
-        yield Asked(name, options.benchmark, way, shot, seed, each, options.budget)
+    ways = [] if benchmark.regression and not options.ways else [options.ways or "5"]
+    return TableRequest(
+        options.benchmark,
+        names,
+        [way for text in ways for way in parse_numbers(text, "--ways")],
+        parse_numbers(options.shots or benchmark.shots, "--shots"),
+        parse_numbers(options.seeds or "0", "--seeds"),
+        options.terms,
+        options.budget,
+        options.untrained,
+        options.differences,
+        options.power,
+        options.figures,
+    )
 
 
-def with_missing_rows(measured: pd.DataFrame, gaps: Mapping[Asked, str]) -> pd.DataFrame:
+def make_table(asked: TableRequest, campaign: Campaign, output: Output) -> int:
+    """Make the runs that are missing, print and write the table; returns the exit status."""
+    benchmark = find_benchmark(asked.benchmark)
+    requests = list(asked.runs())
+    gaps: dict[RunRequest, str] = {}
+    runs: dict[RunRequest, Run] = {}
+    untrained: dict[str, Run] = {}  # the same without an update, by the name of the trained run
+    try:
+        campaign.stores(asked.benchmark)
+    except UsageError as error:
+        print(f"  {error}", file=sys.stderr)
+        where = campaign.workspace.data
+        gaps = dict.fromkeys(requests, f"no data: {benchmark.title} is not in {where}")
+        # The published numbers alone are nothing to keep.
+        output, campaign.how = replace(output, dry_run=True), replace(campaign.how, dry_run=True)
+    for request in requests if not gaps else ():
+        try:
+            run = campaign.plan(request)
+            if asked.untrained and (run["updates"] or run.stages):
+                without = replace(request, flags=untrained_settings(run))
+                untrained[run.name] = campaign.plan(without)
+            runs[request] = run
+        except UsageError as error:
+            gaps[request] = f"cannot be run: {error}"
+            print(f"  {request.words} {gaps[request]}", file=sys.stderr)
+    if not runs and not output.dry_run:
+        raise UsageError("nothing of this table can be run")
+    print(f"{benchmark.title}, terms {asked.terms}, budget {asked.budget}")
+    status = 0 if not gaps else 2 if not runs else 1
+    for run in [*runs.values(), *untrained.values()]:
+        campaign.add(run)
+    if runs:
+        status |= campaign.make()
+    if campaign.how.part:
+        return status
+    measured, values = campaign.read()
+    measured = measured[measured["run"].isin([run.name for run in runs.values()])]
+    there = set(measured["run"])
+    gaps |= {request: reason_missing(run) for request, run in runs.items() if run.name not in there}
+    write_comparison(asked, output, with_missing_rows(measured, gaps), values, untrained)
+    if gaps:
+        print("\n".join(["", *commands_for_missing(gaps, runs)]))
+    return status
+
+
+def with_missing_rows(measured: pd.DataFrame, gaps: Mapping[RunRequest, str]) -> pd.DataFrame:
     """The records, and a row for each run that has none."""
     if not gaps:
         return measured
-    missing = pd.DataFrame([missing_row(ask, why) for ask, why in gaps.items()]).astype(
+    missing = pd.DataFrame([missing_row(request, why) for request, why in gaps.items()]).astype(
         {name: kind for name, kind in measured.dtypes.items() if kind == "Int64"}
     )
     return pd.concat([measured, missing], ignore_index=True) if len(measured) else missing
 
 
 def write_comparison(
-    options: argparse.Namespace,
-    benchmark: Benchmark,
+    asked: TableRequest,
+    output: Output,
     measured: pd.DataFrame,
     values: Mapping[str, pd.DataFrame],
     untrained: Mapping[str, Run],
 ) -> None:
-    """Print the table, and write it in every form."""
-    numbers_published = published.published()
-    order = [parse_variant(name)[0] for name in split_variants(options.learners)]
+    """Print the table, and write it in every form.
+
+    Args:
+        asked: the table.
+        output: where it goes.
+        measured: a row a run, as `records.load` has them; also of runs without a record.
+        values: by run a column a metric, a row a test episode.
+        untrained: by the name of the trained run.
+    """
+    benchmark = find_benchmark(asked.benchmark)
+    printed_numbers = published.published()
+    order = asked.order
     parts = {name: measured[measured["terms"] == name] for name in TERMS}
     parts = {name: part for name, part in parts.items() if len(part)}
     found: dict[str, pd.DataFrame] = {}
@@ -134,49 +202,37 @@ def write_comparison(
     drawn: dict[str, Figure] = {}
     for name, part in parts.items():
         contenders = compared_rows(part, benchmark.variant, order)
-        shown = comparison_numbers(part, numbers_published, benchmark.variant, order, values)
+        shown = comparison_numbers(part, printed_numbers, benchmark.variant, order, values)
         found[name] = row_differences(contenders, part, values)
         texts.append(
             comparison_table(
                 part,
-                numbers_published,
+                printed_numbers,
                 benchmark.variant,
                 title=benchmark.title,
                 order=order,
-                gains=training_gains(values, untrained) if options.untrained else None,
+                gains=training_gains(values, untrained) if asked.untrained else None,
                 values=values,
                 bold=best_rows(found[name], shown),
             )
         )
-        if options.figures:
+        if asked.figures:
             end = f"-{name}" if len(parts) > 1 else ""
-            drawn |= {
-                f"{kind}{end}": figure
-                for kind, figure in table_figures(part, contenders, shown, found[name]).items()
-            }
+            figures = table_figures(part, contenders, shown, found[name])
+            drawn |= {f"{kind}{end}": figure for kind, figure in figures.items()}
     if len(parts) > 1:
         texts.append(ranks(parts, benchmark.variant, benchmark.title, order, values))
     pairs = [
-        differences_table(part, f"{benchmark.title}, {name} terms, differences", options.power)
+        differences_table(part, f"{benchmark.title}, {name} terms, differences", asked.power)
         for name, part in found.items()
         if len(part)
     ]
-    words = ["table", benchmark.variant, *split_variants(options.learners)]
-    if not benchmark.regression:
-        words += [f"{way}w" for way in parse_numbers(options.ways or "5", "--ways")]
-    words += [f"{options.shots or benchmark.shots}s", options.terms, options.budget]
-    words += [f"seeds {options.seeds}"] if options.seeds else []
-    words += ["untrained"] if options.untrained else []
+    data = {"": comparison_csv_frame(measured, printed_numbers)}
     every = pd.concat([part.assign(terms=name) for name, part in found.items()])
-    write_table(
-        options,
-        words,
-        [*texts, *pairs],
-        {"": comparison_csv_frame(measured, numbers_published)}
-        | ({"-differences": every} if len(every) else {}),
-        drawn,
-        len(texts) + len(pairs) * (options.differences or options.power),
-    )
+    if len(every):
+        data["-differences"] = every
+    printed = len(texts) + (len(pairs) if asked.differences or asked.power else 0)
+    write_table(output, [*texts, *pairs], data, drawn, printed)
 
 
 def table_figures(

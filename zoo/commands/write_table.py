@@ -1,10 +1,11 @@
 """Where a table goes: to the terminal, and into files of every form."""
 
-import argparse
 import hashlib
 import itertools
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -20,34 +21,47 @@ FOLDER_FLAGS = ("--data", "--results", "--runs")
 LONGEST_STEM = 100  # characters of a file name
 
 
+@dataclass(frozen=True)
+class Output:
+    """Where a command's table goes.
+
+    Args:
+        folder: of the results.
+        name: words that the files are named by.
+        command: the words after ``python -m zoo``, which the pages name.
+        dry_run: print it, and write nothing.
+    """
+
+    folder: Path
+    name: Sequence[str]
+    command: Sequence[str]
+    dry_run: bool = False
+
+
 def write_table(
-    options: argparse.Namespace,
-    words: Sequence[str],
+    output: Output,
     tables: Sequence[pd.DataFrame],
-    raw: Mapping[str, pd.DataFrame],
+    data: Mapping[str, pd.DataFrame],
     figures: Mapping[str, Figure],
     printed: int = 1,
 ) -> None:
     """Print a table, and write it as Markdown, LaTeX, HTML, CSV and Parquet, and its figures.
 
-    With `--dry-run` it is printed alone.
-
     Args:
-        options: of the command, of which the folder of the results is taken.
-        words: that the files are named by.
+        output: where to.
         tables: of text, as `zoo.reports.formats` takes them: the table, and what goes below it.
-        raw: numbers, one a row, by the end of their files' names.
+        data: numbers, one a row, by the end of their files' names.
         figures: by the end of their files' names; the HTML page shows them too.
         printed: how many of the tables are printed, and stand in the Markdown file.
     """
     texts = [to_markdown(table) for table in tables[:printed]]
     print("\n" + "\n".join(texts))
-    if options.dry_run:
+    if output.dry_run:
         return
-    folder = make_folder(options.results, "--results")
+    folder = make_folder(output.folder, "--results")
     for table in tables:
-        table.attrs["command"] = command_line(options.words)
-    stem = shortened_stem(slug("-".join(words)))
+        table.attrs["command"] = command_line(output.command)
+    stem = shortened_stem(slug("-".join(output.name)))
     write_text(folder / f"{stem}.md", "\n".join(texts))
     ends = [".md", ".html"]
     for number, table in enumerate(tables[:printed], 1):
@@ -62,7 +76,7 @@ def write_table(
         ends += [f"{end}.{kind}" for kind in contents]
         drawn.append((end.strip("-").replace("-", " "), contents["png"]))
     write_text(folder / f"{stem}.html", to_html(tables, drawn))
-    for end, frame in raw.items():
+    for end, frame in data.items():
         write_text(folder / f"{stem}{end}.csv", frame.to_csv(index=False))
         ends.append(f"{end}.csv")
         try:

@@ -12,6 +12,7 @@ from torch import Tensor
 from zoo.conformance import CHECKS, BrokenError, Check, DoesNotApplyError, Maker
 from zoo.conformance.harness import BACKBONE
 from zoo.runs.plan import Workspace
+from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.variants import format_variant
 
@@ -67,9 +68,16 @@ def short_run(make: Maker, folder: Path, stores: Any, dies_after: int | None = N
         flags |= {"backbone": BACKBONE, "train_way": 5}
         benchmark, shot = "glyphs", 1
     run = WatchedRun(
-        format_variant(make.key, dict(make.options)), benchmark, shot=shot, budget="smoke",
-        flags=flags, place=place, stores=stores,
-    )  # fmt: skip
+        RunRequest(
+            format_variant(make.key, dict(make.options)),
+            benchmark,
+            shot=shot,
+            budget="smoke",
+            flags=flags,
+        ),
+        workspace=place,
+        stores=stores,
+    )
     run.watch = Watch(dies_after)
     return run
 

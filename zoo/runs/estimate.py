@@ -1,35 +1,42 @@
 """About how long runs take, and how much disk."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
-from zoo.datasets.benchmarks.base import Benchmark
-from zoo.learner import Learner
-from zoo.runs.plan import SETTINGS
+from zoo.runs.plan import Plan
+from zoo.runs.resolved import ResolvedRequest
 from zoo.runs.run import Run
-from zoo.runs.settings import PRETRAIN, Job, Setting, load_rows, resolve
+from zoo.runs.settings import PRETRAIN, Setting, resolve, settings_rows
 from zoo.runs.stages import read_stage
 
 
 def run_seconds(run: Run) -> float:
-    """About how long a run takes on 2 cores."""
-    settings = run.settings | {"updates": Setting(0, "weights")} if run.weights_of else run.settings
-    return estimated_seconds(run.benchmark, run.cls, run.job, settings)
+    """About how long a run takes on 2 cores; one that tests another's weights trains nothing."""
+    return estimated_seconds(run, trains=run.weights_of is None)
 
 
-def estimated_seconds(
-    benchmark: Benchmark, cls: type[Learner], job: Job, settings: Mapping[str, Setting]
-) -> float:
-    """About how long such a run takes on 2 cores, in seconds; without a pre-training."""
-    get = {name: setting.value for name, setting in settings.items()}
-    quick, _ = resolve(
-        job._replace(budget="quick"), cls, load_rows(SETTINGS), query=benchmark.query
-    )
-    training = get["updates"] / (quick["updates"].value or math.inf) * benchmark.quick_seconds
+def estimated_seconds(run: ResolvedRequest | Plan, trains: bool = True) -> float:
+    """About how long such a run takes on 2 cores, in seconds; without a pre-training.
+
+    Training is scaled by updates from budget `quick`, which takes a known time by definition.
+    """
+    get = {name: setting.value for name, setting in run.settings.items()}
+    benchmark = run.benchmark
+    updates = get["updates"] if trains else 0
+    quick_updates = quick_settings(run)["updates"].value or math.inf
+    training = updates / quick_updates * benchmark.quick_seconds
     pixels = math.prod(benchmark.image[1:])
-    episode = (5e-5 if cls.gradient_based else 5e-6) * pixels
-    validations = get["validations"] if get["updates"] else 0
+    episode = (5e-5 if run.cls.gradient_based else 5e-6) * pixels
+    validations = get["validations"] if updates else 0
     return training + episode * (get["test_episodes"] + validations * get["val_episodes"])
+
+
+def quick_settings(run: ResolvedRequest | Plan) -> dict[str, Setting]:
+    """The settings of budget `quick` for the same learner and benchmark, as the files have them."""
+    request = replace(run.request, budget="quick")
+    settings, _ = resolve(request, run.cls, settings_rows(), query=run.benchmark.query)
+    return settings
 
 
 def stage_seconds(runs: Sequence[Run]) -> float:
@@ -40,13 +47,12 @@ def stage_seconds(runs: Sequence[Run]) -> float:
         for staging in run.stages
         if staging.stage.name == PRETRAIN and read_stage(staging.folder) is None
     }
-    total, rows = 0.0, load_rows(SETTINGS)
+    total = 0.0
     for run in left.values():
-        benchmark, job = run.benchmark, run.job._replace(budget="quick")
-        quick, _ = resolve(job, run.cls, rows, query=benchmark.query)
+        quick = quick_settings(run)
         images = run["pretrain_updates"] * run["pretrain_batch"]
-        quickly = quick["pretrain_updates"].value * quick["pretrain_batch"].value
-        total += images / quickly * benchmark.quick_seconds
+        quick_images = quick["pretrain_updates"].value * quick["pretrain_batch"].value
+        total += images / quick_images * run.benchmark.quick_seconds
     return total
 
 

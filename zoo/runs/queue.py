@@ -1,28 +1,64 @@
-"""Jobs: runs as the command line asks for them, made one after the other."""
+"""Runs made one after the other, or shared by several processes."""
 
-import argparse
 import subprocess
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from zoo.datasets.benchmarks.base import Benchmark
 from zoo.errors import UsageError
 from zoo.files import make_folder
 from zoo.runs.estimate import run_megabytes, run_seconds, stage_seconds
 from zoo.runs.run import Run
-from zoo.runs.settings import (
-    Job,
-)
 
 
-def execute(runs: Sequence[Run], options: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class HowToRun:
+    """How the runs of a command are made.
+
+    Args:
+        dry_run: only say what would be done.
+        jobs: processes that share the runs.
+        part: (k, n) for every n-th run from the k-th on: the share of one such process.
+        command: the words after ``python -m zoo``, for starting those processes.
+    """
+
+    dry_run: bool = False
+    jobs: int = 1
+    part: tuple[int, int] | None = None
+    command: Sequence[str] = ()
+
+
+def execute(runs: Sequence[Run], how: HowToRun | None = None) -> int:
     """Make runs one after the other; returns 1 if one failed, else 0.
 
-    What goes wrong in one does not stop the others. With `--jobs` several processes share them.
+    What goes wrong in one does not stop the others; a single run's error is raised. With
+    `how.jobs` several processes share the runs.
     """
+    how = how or HowToRun()
     left = [run for run in runs if not run.record_path.exists()]
+    _announce(runs, left)
+    if how.dry_run:
+        for run in runs:
+            print(f"  {'to do' if run in left else 'done '} {run_label(run)}")
+        return 0
+    for run in runs:
+        make_folder(run.workspace.results, "--results")
+        make_folder(run.workspace.runs, "--runs")
+    if how.jobs > 1 and len(left) > 1 and not how.part:
+        return run_in_processes(min(how.jobs, len(left)), how.command)
+    mine, parts = how.part or (1, 1)
+    failed = 0
+    for number, run in enumerate(runs, 1):
+        if number % parts == mine % parts:
+            print(f"[{number}/{len(runs)}] {run_label(run)}", flush=True)
+            failed += not _made(run, alone=len(runs) == 1)
+    return int(failed > 0)
+
+
+def _announce(runs: Sequence[Run], left: Sequence[Run]) -> None:
+    """Print how many runs there are, how long they take, and which were made by other files."""
     minutes = (sum(map(run_seconds, left)) + stage_seconds(left)) / 60
     print(
         f"{len(runs)} runs: {len(runs) - len(left)} done, {len(left)} left, "
@@ -32,46 +68,37 @@ def execute(runs: Sequence[Run], options: argparse.Namespace) -> int:
     for run in runs:
         if run not in left and (files := changed_since(run)):
             print(f"  {run.record_path}: made with another {files}; delete it to make it anew")
-    if getattr(options, "dry_run", False):
-        for run in runs:
-            print(f"  {'to do' if run in left else 'done '} {run_label(run)}")
-        return 0
-    for folder, flag in ((options.results, "--results"), (options.runs, "--runs")):
-        make_folder(folder, flag)
-    jobs, part = getattr(options, "jobs", 1), getattr(options, "part", None)
-    if jobs > 1 and len(left) > 1 and not part:
-        return run_in_processes(min(jobs, len(left)), options.words)
-    failed, (own, parts) = 0, part or (1, 1)
-    for number, run in enumerate(runs, 1):
-        if number % parts != own % parts:
-            continue
-        print(f"[{number}/{len(runs)}] {run_label(run)}", flush=True)
-        try:
-            record = run.execute(progress=sys.stdout.isatty())
-        except UsageError as error:
-            if len(runs) == 1:
-                raise
-            print(f"  skipped: {error}", file=sys.stderr)
-            failed += 1
-            continue
-        except Exception:
-            if len(runs) == 1:
-                raise
-            path = options.runs / run.name / "error.txt"
-            path.write_text(traceback.format_exc())
-            print(f"  broke: {path} says why; the other runs go on", file=sys.stderr)
-            failed += 1
-            continue
-        failed += record["status"] == "failed"
-        print(f"  {run_summary(run, record)}", flush=True)
-    return int(failed > 0)
 
 
-def run_in_processes(jobs: int, words: Sequence[str]) -> int:
+def _made(run: Run, alone: bool) -> bool:
+    """Make a run and print what came out; whether it did not fail.
+
+    Raises:
+        Exception: what went wrong, where the run is `alone`; else it is printed.
+    """
+    try:
+        record = run.execute(progress=sys.stdout.isatty())
+    except UsageError as error:
+        if alone:
+            raise
+        print(f"  skipped: {error}", file=sys.stderr)
+        return False
+    except Exception:
+        if alone:
+            raise
+        path = run.error_path
+        path.write_text(traceback.format_exc())
+        print(f"  broke: {path} says why; the other runs go on", file=sys.stderr)
+        return False
+    print(f"  {run_summary(run, record)}", flush=True)
+    return bool(record["status"] != "failed")
+
+
+def run_in_processes(jobs: int, command: Sequence[str]) -> int:
     """The same command in several processes, each with its part of the runs; 1 if one failed."""
-    command = [sys.executable, "-m", "zoo", *words]
+    words = [sys.executable, "-m", "zoo", *command]
     started = [
-        subprocess.Popen([*command, "--part", f"{part}/{jobs}"]) for part in range(1, jobs + 1)
+        subprocess.Popen([*words, "--part", f"{part}/{jobs}"]) for part in range(1, jobs + 1)
     ]
     try:
         return int(any([process.wait() for process in started]))
@@ -95,20 +122,9 @@ def changed_since(run: Run) -> str:
 
 def run_label(run: Run) -> str:
     """A run in words."""
-    job = run.job
-    words = [
-        run.title,
-        job.benchmark,
-        episode_shape(run.benchmark, job),
-        job.budget,
-        f"seed {run.seed}",
-    ]
+    request = run.request
+    words = [run.title, request.benchmark, run.shape, request.budget, f"seed {run.seed}"]
     return " ".join(words)
-
-
-def episode_shape(benchmark: Benchmark, job: Job) -> str:
-    """The test episodes in words."""
-    return f"{job.shot}-shot" if benchmark.regression else f"{job.way}-way {job.shot}-shot"
 
 
 def run_summary(run: Run, record: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 import json
-import math
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -15,11 +14,9 @@ import pytorch_lightning as pl
 import torch
 
 from zoo.errors import UsageError
-from zoo.files import alone_in, write_arrays, write_bytes, write_json, write_text
+from zoo.files import alone_in, write_bytes, write_text
 from zoo.learner import Learner
 from zoo.plugin_files import plugin_of_file
-from zoo.reports.records import checksum
-from zoo.reports.statistics import interval
 from zoo.runs.checkpoints import (
     CheckpointKeeper,
     DivergedError,
@@ -30,6 +27,13 @@ from zoo.runs.checkpoints import (
 )
 from zoo.runs.environment import environment, interruptible, quiet
 from zoo.runs.plan import RUN_SCHEMA, Plan
+from zoo.runs.record import (
+    finite_or_none,
+    summarised,
+    write_record,
+    write_results,
+    write_test_episodes,
+)
 
 
 class Run(Plan):
@@ -41,7 +45,12 @@ class Run(Plan):
     @property
     def record_path(self) -> Path:
         """Where the finished record lies."""
-        return self.place.results / f"{self.name}.json"
+        return self.workspace.results / f"{self.name}.json"
+
+    @property
+    def error_path(self) -> Path:
+        """Where the traceback lies of a run that broke."""
+        return self.workspace.runs / self.name / "error.txt"
 
     @cached_property
     def trajectory(self) -> str:
@@ -80,14 +89,14 @@ class Run(Plan):
         Raises:
             UsageError: another process works on the same run.
         """
-        folder = self.place.runs / self.name
+        folder = self.workspace.runs / self.name
         folder.mkdir(parents=True, exist_ok=True)
-        self.place.results.mkdir(parents=True, exist_ok=True)
+        self.workspace.results.mkdir(parents=True, exist_ok=True)
         with alone_in(folder), quiet():
             if (done := self.record()) is not None:
                 return done
-            torch.set_num_threads(self.place.threads)
-            made_with = environment(self.place.kind)  # before the files can change
+            torch.set_num_threads(self.workspace.threads)
+            made_with = environment(self.workspace.device_kind)  # before the files can change
             keeper = self._keeper(folder, made_with["commit"])
             try:
                 self.train(folder, keeper, progress)
@@ -107,14 +116,14 @@ class Run(Plan):
         Raises:
             UsageError: another process works on the same run.
         """
-        folder = self.place.runs / self.name
+        folder = self.workspace.runs / self.name
         folder.mkdir(parents=True, exist_ok=True)
         best, last = folder / "best.ckpt", folder / "last.ckpt"
         with alone_in(folder), quiet():
             if best.exists() and not last.exists():
                 self.learner.load_state_dict(torch.load(best, weights_only=True))
             else:  # the record came from elsewhere, or this was interrupted
-                torch.set_num_threads(self.place.threads)
+                torch.set_num_threads(self.workspace.threads)
                 self.train(folder, self._keeper(folder, None), progress)
                 self._finish(folder)
         return self.learner.cpu().eval()
@@ -133,7 +142,7 @@ class Run(Plan):
         if last.exists():
             return last
         shorter = {}
-        for path in self.place.runs.glob("*/trajectory"):
+        for path in self.workspace.runs.glob("*/trajectory"):
             trajectory, updates = path.read_text().split()
             whole = path.with_name("end.ckpt").exists()
             if whole and trajectory == self.trajectory and int(updates) < self["updates"]:
@@ -151,7 +160,7 @@ class Run(Plan):
 
     def train(self, folder: Path, keeper: CheckpointKeeper, progress: bool) -> None:
         """Fit, from the last checkpoint if there is one; leave the best weights in the learner."""
-        device, updates, tasks = self.place.kind, self["updates"], self["meta_batch"]
+        device, updates, tasks = self.workspace.device_kind, self["updates"], self["meta_batch"]
         self.staged = [staging.ready(device, progress) for staging in self.stages]
         if updates == 0:
             return
@@ -188,13 +197,13 @@ class Run(Plan):
         if self.benchmark.regression or not self.learner.embeds_alone:
             trainer.test(self.learner, self.data, verbose=False)
             return
-        device = self.place.kind
+        device = self.workspace.device_kind
         with self.learner.embedded() as network:
             features = self.data.embedded(network.to(device), device, progress)
             trainer.test(self.learner, features, verbose=False)
 
     def _trainer(self, progress: bool, **options: Any) -> pl.Trainer:
-        return trainer_for(self.place.kind, progress, **options)
+        return trainer_for(self.workspace.device_kind, progress, **options)
 
     def _write(
         self,
@@ -206,37 +215,27 @@ class Run(Plan):
         test_seconds: float = 0.0,
     ) -> dict[str, Any]:
         """Write the record: the arrays first, so that a JSON file always has its own."""
-        path = self.record_path
         updates = failure["update"] if failure else self["updates"]
-        metrics: dict[str, dict[str, float | None]] = {}
+        metrics: dict[str, dict[str, Any]] = {}
+        way = None if self.benchmark.regression else self.way
         if results is not None:
-            for name, values in results.items():
-                if name == "prediction":
-                    continue
-                mean, ci95 = interval(values)
-                if not math.isfinite(mean):
-                    failure = {"update": updates, "reason": f"in the test, {name} is {mean}"}
-                    mean = ci95 = math.nan
-                metrics[name] = {"mean": finite_or_none(mean), "ci95": finite_or_none(ci95)}
-            small = dict(results)
-            if not self.benchmark.regression:
-                labels = np.min_scalar_type(self.job.way - 1)
-                small["prediction"] = results["prediction"].astype(labels)
-            write_arrays(path.with_suffix(".npz"), small)
-            self._write_episodes()
+            metrics, reason = summarised(results)
+            failure = {"update": updates, "reason": reason} if reason else failure
+            write_results(self.record_path.with_suffix(".npz"), results, way)
+            write_test_episodes(self.workspace.results, self.data, self.benchmark.regression)
         record = {
             "schema": RUN_SCHEMA,
             "run": self.name,
             "status": "failed" if failure else "done",
-            "learner": self.job.learner,
-            "title": self.cls.title or self.job.learner,
+            "learner": self.request.learner,
+            "title": self.cls.title or self.request.learner,
             "variant": self.changed,
             "remark": self.cls.remark or None,
-            "benchmark": self.job.benchmark,
-            "way": None if self.benchmark.regression else self.job.way,
-            "shot": self.job.shot,
-            "terms": self.job.terms,
-            "budget": self.job.budget,
+            "benchmark": self.request.benchmark,
+            "way": way,
+            "shot": self.request.shot,
+            "terms": self.request.terms,
+            "budget": self.request.budget,
             "seed": self.seed,
             **({"weights_of": self.weights_of} if self.weights_of else {}),
             "settings": {name: s._asdict() for name, s in self.settings.items()},
@@ -263,28 +262,10 @@ class Run(Plan):
             "memory": {"updates": keeper.meter.peak},
             "environment": {
                 **made_with,
-                "threads": self.place.threads,
+                "threads": self.workspace.threads,
                 "other_commits": [c for c in keeper.commits if c != made_with["commit"]],
                 **({"plugins": self.plugins} if self.plugins else {}),
                 **({"learner_file": self.learner_file} if made_with["dirty"] else {}),
             },
         }
-        write_json(path, {**record, "checksum": checksum(json.loads(json.dumps(record)))})
-        return json.loads(path.read_text())
-
-    def _write_episodes(self) -> None:
-        """The test episodes' classes and images, once for all runs that share them.
-
-        Or what functions follow from: as `zoo.datasets.benchmarks.regression.Points`.
-        """
-        path = self.place.results / f"episodes-{self.data.test_fingerprint()}.npz"
-        if not path.exists():
-            indices = self.data.test_indices()
-            kind = np.float32 if self.benchmark.regression else np.uint16
-            arrays = {name: part.astype(kind) for name, part in indices._asdict().items()}
-            write_arrays(path, arrays)
-
-
-def finite_or_none(value: float) -> float | None:
-    """JSON has no NaN and no infinity."""
-    return value if math.isfinite(value) else None
+        return write_record(self.record_path, record)

@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import yaml
 from docstring_parser import parse as parse_docstring
 
 from zoo.errors import UsageError
+from zoo.runs.request import RunRequest
 from zoo.variants import hint
 
 
@@ -108,6 +110,7 @@ POSITIVE_SETTINGS = {
 } - {"updates", "pretrain_seed"}
 
 
+SETTINGS_FILE = Path(__file__).parent.parent / "baselines" / "settings.yaml"
 SELECTORS = ("learner", "benchmark", "way", "shot", "terms", "budget")
 
 
@@ -117,32 +120,6 @@ class Setting(NamedTuple):
     value: Any
     origin: str
     source: str = ""
-
-
-class Job(NamedTuple):
-    """What a run is asked to do, before its settings are known."""
-
-    learner: str
-    benchmark: str
-    way: int
-    shot: int
-    terms: str
-    budget: str
-
-    def matches(self, when: Mapping[str, Any], host: str = "") -> bool:
-        """Whether a row's selectors all hold; a selector is a value or a list of values.
-
-        A benchmark with options takes the rows of its key and those of just these options:
-        cifarfs[size=84] those of cifarfs too. A plug-in takes its host's rows.
-        """
-        mine = {name: {value} for name, value in self._asdict().items()}
-        mine["benchmark"].add(self.benchmark.partition("[")[0])
-        if host:
-            mine["learner"] |= {host, f"{self.learner}[host={host}]"}
-        return all(
-            mine[name] & {*(wanted if isinstance(wanted, list) else [wanted])}
-            for name, wanted in when.items()
-        )
 
 
 def settings_layer(when: Mapping[str, Any]) -> str:
@@ -167,9 +144,17 @@ def load_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def paper_tasks(job: Job, rows: Iterable[Mapping[str, Any]]) -> int | None:
+@cache
+def settings_rows() -> list[dict[str, Any]]:
+    """The rows of baselines/settings.yaml, read once."""
+    return load_rows(SETTINGS_FILE)
+
+
+def paper_tasks(request: RunRequest, rows: Iterable[Mapping[str, Any]]) -> int | None:
     """How many training tasks the paper took for this, if it says so."""
-    said = [row["paper_tasks"] for row in rows if "paper_tasks" in row and job.matches(row["when"])]
+    said = [
+        row["paper_tasks"] for row in rows if "paper_tasks" in row and request.matches(row["when"])
+    ]
     return said[-1] if said else None
 
 
@@ -245,7 +230,7 @@ def documentation(learner: type) -> dict[str, str]:
 
 
 def resolve(
-    job: Job,
+    request: RunRequest,
     learner: Any,
     rows: Iterable[Mapping[str, Any]],
     *,
@@ -257,7 +242,8 @@ def resolve(
     """The settings of a run, and which of them the user changed.
 
     Args:
-        job: what is run.
+        request: what is run; its learner a key, its way the test's. Its `config` and `flags` do
+            not count.
         learner: its class.
         rows: of baselines/settings.yaml.
         query: the benchmark's queries per class.
@@ -273,7 +259,7 @@ def resolve(
         UsageError: a value that no run can have.
     """
     settings = constructor_defaults(learner)
-    rows = [row for row in rows if job.matches(row["when"], learner.host_key)]
+    rows = [row for row in rows if request.matches(row["when"], learner.host_key)]
     for name in ("settings", "terms", "budget"):
         for row in rows:
             if settings_layer(row["when"]) == name:
@@ -283,10 +269,10 @@ def resolve(
     rows_here = [row["set"] for row in rows if "benchmark" in row["when"]]
     if backbone and not any("backbone" in values for values in rows_here):
         settings["backbone"] = Setting(backbone, "benchmark")
-    before = _fill(settings, job, query)
+    before = _fill(settings, request, query)
     for origin, values in (("config", config or {}), ("flag", flags or {})):
         settings.update({key: Setting(value, origin) for key, value in values.items()})
-    after = _fill(settings, job, query)
+    after = _fill(settings, request, query)
     _check(after)
     changed = {
         key: after[key].value
@@ -296,10 +282,10 @@ def resolve(
     return after, changed
 
 
-def _fill(settings: Mapping[str, Setting], job: Job, query: int) -> dict[str, Setting]:
+def _fill(settings: Mapping[str, Setting], request: RunRequest, query: int) -> dict[str, Setting]:
     """Put numbers where null stands for the test's."""
     filled = dict(settings)
-    defaults = {"query": query, "train_way": job.way, "train_shot": job.shot}
+    defaults = {"query": query, "train_way": request.way, "train_shot": request.shot}
     for name, value in defaults.items():
         if filled[name].value is None:
             filled[name] = filled[name]._replace(value=value)
@@ -321,3 +307,21 @@ def _check(settings: Mapping[str, Setting]) -> None:
         least = int(name in POSITIVE_SETTINGS)
         if isinstance(setting.value, int | float) and not setting.value >= least:
             raise UsageError(f"--{name} {setting.value}: expected a number of at least {least}")
+
+
+def without_unused_settings(settings: Mapping[str, Setting]) -> dict[str, Setting]:
+    """Without the settings of what is not asked for: a pre-training, or another choice of tasks.
+
+    So runs from before there was such a thing keep their names.
+    """
+    source = settings["pretrained_from"].value
+    return {
+        name: setting
+        for name, setting in settings.items()
+        if (name not in SETTINGS_ADDED_LATER or setting.value != SETTINGS_ADDED_LATER[name])
+        and (
+            not name.startswith(PRETRAIN)
+            or source == PRETRAIN
+            or (source is not None and name == "pretrained_from")
+        )
+    }

@@ -19,7 +19,7 @@ from zoo.networks.backbone import Backbone, build_backbone
 from zoo.runs.checkpoints import CheckpointKeeper, DivergedError, trainer_for, training_options
 from zoo.runs.environment import environment, interruptible
 from zoo.runs.pretraining import Pretrain
-from zoo.runs.settings import PRETRAIN, SETTINGS_ADDED_LATER, Setting
+from zoo.runs.settings import PRETRAIN, Setting
 from zoo.runs.workspace import tasks_together
 from zoo.stage import Stage, seeded, stage_hash
 
@@ -283,21 +283,3 @@ def pretraining_stage(
         net = build_backbone(text, benchmark.image)
         targets = (backbone, *learner.copies)
         return Pretrain(net, targets, len(stores["train"].names), values)
-
-
-def without_unused_settings(settings: Mapping[str, Setting]) -> dict[str, Setting]:
-    """Without the settings of what is not asked for: a pre-training, or another choice of tasks.
-
-    So runs from before there was such a thing keep their names.
-    """
-    source = settings["pretrained_from"].value
-    return {
-        name: setting
-        for name, setting in settings.items()
-        if (name not in SETTINGS_ADDED_LATER or setting.value != SETTINGS_ADDED_LATER[name])
-        and (
-            not name.startswith(PRETRAIN)
-            or source == PRETRAIN
-            or (source is not None and name == "pretrained_from")
-        )
-    }

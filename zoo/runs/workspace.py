@@ -28,7 +28,7 @@ class Workspace:
     yes: bool = False  # without asking, however large it is
 
     @cached_property
-    def kind(self) -> str:
+    def device_kind(self) -> str:
         """The kind of device: cpu or cuda.
 
         Raises:
@@ -40,6 +40,14 @@ class Workspace:
         if self.device == "cuda" and not there:
             raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu")
         return "cuda" if there and self.device != "cpu" else "cpu"
+
+    def check_device(self) -> None:
+        """Refuse a device that is not there, before anything is opened.
+
+        Raises:
+            UsageError: see `device_kind`.
+        """
+        _ = self.device_kind
 
     def open(self, benchmark: Benchmark) -> dict[str, Store]:
         """The stores of a benchmark, its images fetched first if they are missing and may be."""

@@ -1,0 +1,74 @@
+"""The files of a finished run: its record (JSON), its results (npz), and its test episodes."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.datasets.episodes.data_module import EpisodicDataModule
+from zoo.files import write_arrays, write_json
+from zoo.reports.records import checksum
+from zoo.reports.statistics import interval
+
+
+def summarised(results: Mapping[str, np.ndarray]) -> tuple[dict[str, dict[str, Any]], str]:
+    """Mean and half-width of the 95 % interval of each metric; and what is not finite.
+
+    Args:
+        results: by metric one number an episode, (E,); and ``prediction``, which is left out.
+
+    Returns:
+        {metric: {"mean": m, "ci95": c}}, None for what is no finite number; and a reason why the
+        run failed, empty where it did not.
+    """
+    metrics: dict[str, dict[str, Any]] = {}
+    failure = ""
+    for name, values in results.items():
+        if name == "prediction":
+            continue
+        mean, ci95 = interval(values)
+        if not math.isfinite(mean):
+            failure = f"in the test, {name} is {mean}"
+            mean = ci95 = math.nan
+        metrics[name] = {"mean": finite_or_none(mean), "ci95": finite_or_none(ci95)}
+    return metrics, failure
+
+
+def write_results(path: Path, results: Mapping[str, np.ndarray], way: int | None) -> None:
+    """Write what was measured of each episode.
+
+    Args:
+        path: of the .npz.
+        results: as `summarised` takes them.
+        way: N, so that predicted labels take as few bytes as they can; None in regression.
+    """
+    arrays = dict(results)
+    if way is not None:
+        arrays["prediction"] = results["prediction"].astype(np.min_scalar_type(way - 1))
+    write_arrays(path, arrays)
+
+
+def write_test_episodes(folder: Path, data: EpisodicDataModule, regression: bool) -> None:
+    """The test episodes' classes and images, once for all runs that share them.
+
+    In regression what functions follow from: see `Points` in datasets/benchmarks/regression.py.
+    """
+    path = folder / f"episodes-{data.test_fingerprint()}.npz"
+    if not path.exists():
+        kind = np.float32 if regression else np.uint16
+        indices = data.test_indices()._asdict()
+        write_arrays(path, {name: part.astype(kind) for name, part in indices.items()})
+
+
+def write_record(path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Write a record with its checksum; returns it as it is read back."""
+    write_json(path, {**record, "checksum": checksum(json.loads(json.dumps(record)))})
+    return dict(json.loads(path.read_text()))
+
+
+def finite_or_none(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if math.isfinite(value) else None
