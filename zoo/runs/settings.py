@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -223,6 +224,11 @@ def constructor_defaults(learner: type) -> dict[str, Setting]:
 
     The source is what stands in brackets at the end of the argument's documentation.
     """
+    return dict(_defaults(learner))
+
+
+@cache
+def _defaults(learner: type) -> Mapping[str, Setting]:
     defaults, texts = {}, documentation(learner)
     for thing in (learner, *SHARED_SETTINGS):
         for name, parameter in inspect.signature(thing).parameters.items():
