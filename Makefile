@@ -11,13 +11,15 @@ SETTINGS = $(if $(DATA),--data "$(DATA)") $(if $(LEARNERS),--learners "$(LEARNER
   $(if $(FIGURES),--figures) $(if $(JOBS),--jobs $(JOBS)) \
   $(foreach file,$(PLUGINS),--plugin "$(file)")
 
+WORKERS = -n 2 --dist loadfile
+
 KNOWN = PYTHON TORCH_INDEX DATA LEARNERS SHOTS WAYS BUDGET TERMS SEEDS RESULTS DRY_RUN YES \
-  UNTRAINED DIFFERENCES POWER FIGURES JOBS PLUGINS OPTIONS BENCHMARK PAIRS RUN NAME TO OUT TESTS
+  UNTRAINED DIFFERENCES POWER FIGURES JOBS PLUGINS OPTIONS BENCHMARK PAIRS RUN NAME TO OUT TESTS WORKERS
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 $(if $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)),$(error \
   no variable $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)); there are $(KNOWN)))
 
-.PHONY: help setup test lint check format new-learner readme simulation bench bench-quick clean
+.PHONY: help setup test test-all lint check format new-learner readme simulation bench bench-quick clean
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -35,8 +37,11 @@ setup: .venv/ready ## the environment in .venv: Python 3.11-3.13, PyTorch, Light
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: setup ## the tests, about a quarter of an hour; set ZOO_DATA=DIR to test on real images too
-	$(BIN)/python -m pytest $(TESTS)
+test: setup ## the tests of the gate, about six minutes on two cores; set ZOO_DATA=DIR to test on real images too
+	$(BIN)/python -m pytest $(WORKERS) $(TESTS)
+
+test-all: setup ## these and all that repeat them on other sets, forms and learners, or for longer (about a quarter of an hour)
+	$(BIN)/python -m pytest $(WORKERS) -m '' --hypothesis-profile=all $(TESTS)
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

@@ -2,11 +2,14 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from zoo.runs.tune_cpu import tune_cpu
 
 tune_cpu()  # before torch
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of what tests start: others need the cores too
 
 import hypothesis
 import numpy as np
@@ -20,14 +23,31 @@ from zoo.datasets.episodes.sampler import EpisodeSampler
 from zoo.plugin_files import LOADED_PLUGINS
 from zoo.registry import backbones, benchmarks, learners
 
-hypothesis.settings.register_profile("zoo", deadline=None)  # a machine may be busy
-hypothesis.settings.load_profile("zoo")
+# Without deadlines: a machine may be busy. `make test-all` asks for "all".
+hypothesis.settings.register_profile("gate", deadline=None, max_examples=25)
+hypothesis.settings.register_profile("all", deadline=None, max_examples=100)
+hypothesis.settings.load_profile("gate")
+
+
+def in_full(values: Iterable[Any], *kept: Any) -> list[Any]:
+    """Values of a test's parameter, of which the gate tests only those that are kept."""
+    return [
+        value if value in kept else pytest.param(value, marks=pytest.mark.full) for value in values
+    ]
+
+
+def pairs_in_full(pairs: Iterable[tuple[Any, Any]], kept: Iterable[Any]) -> list[Any]:
+    """Values of two parameters, of which the gate tests only pairs with one of the kept."""
+    kept = set(kept)
+    return [
+        pair if kept & {*pair} else pytest.param(*pair, marks=pytest.mark.full) for pair in pairs
+    ]
 
 
 @pytest.fixture(autouse=True)
-def _two_threads():
+def _one_thread():
     """Sums depend on the thread count; tests must not depend on the machine's."""
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

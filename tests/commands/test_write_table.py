@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
@@ -171,7 +171,6 @@ def test_it_compiles(tmp_path):
 
 @needs_latex
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(min_size=1), min_size=4, max_size=4))
 def test_whatever_the_text_it_compiles(tmp_path_factory, texts):
     odd = table(title=texts[0], notes=[("ᵃ", texts[1])], command=texts[2])

@@ -7,6 +7,7 @@ from zoo import learners
 from zoo.commands import main
 from zoo.conformance import Check, Maker, makers
 from zoo.conformance.resuming import BATTERY
+from zoo.runs.settings import constructor_defaults
 
 
 @pytest.fixture
@@ -52,6 +53,14 @@ def test_without_parameters_what_concerns_gradients_does_not_apply(register):
     verdicts = {check.run.__name__: check.verdict(make)[0] for check in BATTERY}
     assert verdicts["gradients_reach"] == verdicts["resumes"] == "n/a"
     assert verdicts["memory_does_not_grow"] == verdicts["weights_survive"] == "holds"
+
+
+def test_a_batch_norm_mode_is_checked_once():
+    """The default is not tried again by its name."""
+    for key in ("maml", "protonet", "trlearner"):
+        default = constructor_defaults(learners.get(key))["batch_norm"].value
+        modes = [m.options.get("batch_norm", default) for m in makers(key) if not m.regression]
+        assert len(modes) == len(set(modes)) > 1, modes
 
 
 def test_an_error_is_one_line_with_its_place(register):

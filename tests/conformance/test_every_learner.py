@@ -9,13 +9,19 @@ from zoo.conformance import CHECKS, Check, DoesNotApplyError, Maker, makers
 from zoo.conformance.resuming import BATTERY
 from zoo.errors import UsageError
 
+# Fewer steps at a test than their papers take, which say as much of these promises.
+FEWER = {"reptile": {"test_steps": 5}, "finetune": {"head_steps": 10}}
+
 
 def trials():
-    """Every check of every learner, in every mode; but runs, which take a second, in few."""
+    """Every check of every learner, in every mode; but runs, which take seconds, in few."""
     for key in learners.names():
-        for make in makers(key):
-            for check in CHECKS if make.options else BATTERY:
-                yield pytest.param(make, check, id=f"{make}-{check.run.__name__}")
+        fewer = FEWER.get(key, {})
+        for make in makers(key, fewer):
+            for check in BATTERY if make.options == fewer else CHECKS:
+                repeats = check not in CHECKS and make.regression and key != "maml"
+                marks = [pytest.mark.full] if repeats else []
+                yield pytest.param(make, check, id=f"{make}-{check.run.__name__}", marks=marks)
 
 
 @pytest.mark.parametrize(("make", "check"), list(trials()))

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.datasets.test_bad_forms import small_benchmark
+from tests.conftest import in_full
+from tests.datasets.test_bad_forms import KINDS, small_benchmark
 from tests.support import pictures
 from tests.support.forms import FORMS
 from tests.support.pictures import Tables
@@ -123,8 +124,7 @@ DAMAGES = st.builds(
 )
 
 
-@pytest.mark.parametrize("name", FUZZED)
-@settings(max_examples=20)
+@pytest.mark.parametrize("name", in_full(FUZZED, *KINDS))
 @given(damage=DAMAGES)
 def test_damage_is_noticed_or_does_no_harm(
     name: str, sample: Callable[[str], Sample], damage: Damage

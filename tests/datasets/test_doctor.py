@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import in_full
 from tests.datasets.test_readers import FEW, MINI, edit, write_cifar, write_mini, write_omniglot
 from zoo.commands import main
 from zoo.datasets import splits
@@ -407,7 +408,9 @@ def test_known_bad_copies_are_named(data: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("key", ["cifarfs", "fc100", "omniglot", "miniimagenet"])
+@pytest.mark.parametrize(
+    "key", in_full(["cifarfs", "fc100", "omniglot", "miniimagenet"], "cifarfs", "omniglot")
+)
 def test_real_sets_are_usable_and_their_equal_images_known(
     key: str,
     data_folder: Path,

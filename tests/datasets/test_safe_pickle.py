@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.pickles import Call, Python2Pickler
@@ -381,7 +381,6 @@ SAMPLES = [
 ]
 
 
-@settings(max_examples=100)
 @given(
     st.sampled_from(SAMPLES),
     st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), max_size=4),
@@ -400,7 +399,6 @@ def test_any_damage_gives_a_value_or_one_line(
         read(bytes(raw[:end]), tmp_path_factory.getbasetemp())
 
 
-@settings(max_examples=100)
 @given(st.binary(max_size=100))
 def test_any_bytes_give_a_value_or_one_line(
     tmp_path_factory: pytest.TempPathFactory, raw: bytes

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import sampler
@@ -42,7 +42,6 @@ def test_a_golden_episode_in_full():
 @given(
     way=st.integers(1, 6), shot=st.integers(1, 4), query=st.integers(1, 4), first=st.integers(0, 99)
 )
-@settings(max_examples=50)
 def test_episodes_are_well_formed(way, shot, query, first):
     counts = np.array([8, 9, 20, 11, 30, 8])
     drawn = sampler(counts, way, shot, query).indices(first, 7)

@@ -14,7 +14,7 @@ import torch
 
 import zoo.runs.checkpoints
 import zoo.runs.environment
-from tests.conftest import blobs
+from tests.conftest import blobs, in_full
 from tests.runs.test_settings import NO_EPISODES
 from zoo import learners
 from zoo.commands.table import untrained_settings
@@ -378,7 +378,13 @@ def test_what_cannot_be_run_is_said_before_it_starts(options, says, stores, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("key", [key for key in learners.names() if key not in NO_EPISODES])
+@pytest.mark.parametrize(
+    "key",
+    in_full(
+        [key for key in learners.names() if key not in NO_EPISODES],
+        *("protonet", "maml", "snail", "cnp"),  # metric, gradient, sequence, conditional
+    ),
+)
 def test_it_learns_on_glyphs(key, tmp_path):
     """At least 10 points over its own untrained network, on the same episodes."""
     place = Workspace(results=tmp_path / "results", runs=tmp_path / "runs")

@@ -1,6 +1,7 @@
 """Settings: which value wins, and that the file says nothing that no learner has."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
@@ -26,6 +27,7 @@ from zoo.runs.settings import (
 ROWS = settings_rows()
 MAML = learners.get("maml")
 NO_EPISODES = ["finetune", "pixelnn", "pretrained"]  # learn in none, nor of equal terms
+TERMS, BUDGETS = ("paper", "equal"), ("smoke", "quick", "paper")
 JOB = RunRequest("maml", "omniglot", 5, 1, "paper", "quick")
 
 
@@ -50,15 +52,18 @@ def test_every_key_of_the_file_is_an_argument(row):
 
 @pytest.mark.parametrize("key", learners.names())
 @pytest.mark.parametrize("benchmark", benchmarks.names())
-@pytest.mark.parametrize("terms", ["paper", "equal"])
-@pytest.mark.parametrize("budget", ["none", "smoke", "quick", "paper"])
-def test_every_combination_resolves(key, benchmark, terms, budget):
-    for shot in (1, 5):
-        settings, changed = solve(RunRequest(key, benchmark, 5, shot, terms, budget))
-        build_backbone(settings["backbone"].value, (3, 84, 84))
-        assert not changed
+def test_every_combination_resolves(key, benchmark):
+    """Whatever the terms, the budget and the shots."""
+    names = set()
+    for terms, budget, shot in product(TERMS, ("none", *BUDGETS), (1, 5)):
+        job = RunRequest(key, benchmark, 5, shot, terms, budget)
+        settings, changed = solve(job)
+        names.add(settings["backbone"].value)
+        assert not changed, job
         untrained = budget == "none" or key in NO_EPISODES
-        assert (settings["updates"].value == 0) == untrained
+        assert (settings["updates"].value == 0) == untrained, job
+    for name in names:
+        build_backbone(name, (3, 84, 84))
 
 
 @pytest.mark.parametrize("key", learners.names())
@@ -77,7 +82,7 @@ HOSTED = [
 
 
 @pytest.mark.parametrize(("host", "benchmark"), HOSTED)
-@pytest.mark.parametrize("budget", ["smoke", "quick", "paper"])
+@pytest.mark.parametrize("budget", BUDGETS)
 def test_a_plug_in_has_its_hosts_settings(host, benchmark, budget):
     """But ProtoNet's one task an update: four; and fewer updates where one takes three times."""
     job = RunRequest(host, benchmark, 5, 1, "paper", budget)
@@ -133,18 +138,17 @@ def test_the_papers_rates_are_for_the_mean_loss():
 
 
 @pytest.mark.parametrize("benchmark", benchmarks.names())
-@pytest.mark.parametrize("budget", ["smoke", "quick", "paper"])
-@pytest.mark.parametrize(("way", "shot"), [(5, 1), (5, 5), (20, 1)])
-def test_equal_terms_are_equal(benchmark, budget, way, shot):
-    resolved = [
-        {
-            name: solve(RunRequest(key, benchmark, way, shot, "equal", budget))[0][name].value
-            for name in Protocol.__dataclass_fields__
-        }
-        for key in learners.names()
-        if key not in NO_EPISODES
-    ]
-    assert all(values == resolved[0] for values in resolved)
+def test_equal_terms_are_equal(benchmark):
+    for budget, (way, shot) in product(BUDGETS, [(5, 1), (5, 5), (20, 1)]):
+        first = None
+        for key in learners.names():
+            if key not in NO_EPISODES:
+                job = RunRequest(key, benchmark, way, shot, "equal", budget)
+                settings, _ = solve(job)
+                values = {name: settings[name].value for name in Protocol.__dataclass_fields__}
+                first = first or values
+                assert values == first, job
+        assert first
 
 
 def test_the_papers_tasks_are_known_or_not():
@@ -164,23 +168,18 @@ def test_train_shape_follows_the_test():
 @pytest.mark.parametrize("key", learners.names())
 def test_the_budgets_of_enlarged_cifar_are_those_of_images_as_large(key, budget):
     names = ("updates", "meta_batch", "val_episodes", "test_episodes", "pretrain_updates")
-    resolved = [
-        {
-            name: solve(RunRequest(key, benchmark, 5, 1, "paper", budget))[0][name].value
-            for name in names
-        }
-        for benchmark in ("miniimagenet", "cifarfs[size=84]", "fc100[size=84]")
-    ]
+    resolved = []
+    for benchmark in ("miniimagenet", "cifarfs[size=84]", "fc100[size=84]"):
+        settings, _ = solve(RunRequest(key, benchmark, 5, 1, "paper", budget))
+        resolved.append({name: settings[name].value for name in names})
     for other in resolved[1:]:
         assert other | {"meta_batch": 0} == resolved[0] | {"meta_batch": 0}
         assert other["meta_batch"] <= resolved[0]["meta_batch"]
 
 
 def test_benchmark_options_take_the_benchmarks_rows():
-    with_option = solve(replace(JOB, benchmark="omniglot[split=1200/423]"))[0]
-    assert {n: s.value for n, s in with_option.items()} == {
-        n: s.value for n, s in solve()[0].items()
-    }
+    with_option, without = solve(replace(JOB, benchmark="omniglot[split=1200/423]"))[0], solve()[0]
+    assert {n: s.value for n, s in with_option.items()} == {n: s.value for n, s in without.items()}
 
 
 @pytest.mark.parametrize(

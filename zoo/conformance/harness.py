@@ -108,8 +108,10 @@ def makers(key: str, options: Mapping[str, Any] | None = None) -> Iterator[Maker
     cls = Maker(key, options).cls
     yield Maker(key, options)
     others = []
-    if "batch_norm" in constructor_defaults(cls) and "batch_norm" not in options:
-        others += [Maker(key, {**options, "batch_norm": mode}) for mode in BATCH_NORM_MODES]
+    mode = constructor_defaults(cls).get("batch_norm")
+    if mode is not None and "batch_norm" not in options:
+        modes = [other for other in BATCH_NORM_MODES if other != mode.value]
+        others += [Maker(key, {**options, "batch_norm": other}) for other in modes]
     if cls.regression:
         others.append(Maker(key, options, regression=True))
     for other in others:

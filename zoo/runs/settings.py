@@ -208,6 +208,11 @@ def constructor_defaults(learner: type) -> dict[str, Setting]:
 
     The source is what stands in brackets at the end of the argument's documentation.
     """
+    return dict(_defaults(learner))
+
+
+@cache
+def _defaults(learner: type) -> Mapping[str, Setting]:
     defaults, texts = {}, documentation(learner)
     for thing in (learner, *SHARED_SETTINGS):
         for name, parameter in inspect.signature(thing).parameters.items():
