@@ -7,7 +7,7 @@ import subprocess
 import pandas as pd
 import pytest
 
-import zoo.commands.ablation
+import zoo.commands.campaign
 from tests.commands.test_command_line import ROOT, folders
 from zoo import learners
 from zoo.commands import main
@@ -266,17 +266,17 @@ def test_from_end_to_end_and_again(small, tmp_path, capsys, monkeypatch):
 def test_npbml_is_planned_with_one_pre_training(tmp_path, capsys, monkeypatch):
     """Fifteen rows, of which the rate of 0.01 is row (1) itself."""
     stages, settings = set(), []
-    execute = zoo.commands.ablation.execute
+    execute = zoo.commands.campaign.execute
 
-    def spy(runs, options):
+    def spy(runs, how):
         for run in runs:
             (stage,) = (s for s in run.stages if s.stage.name == "pretrain")
             stages.add(stage.hash)
             settings.append({n: run.settings[n].value for n in ("updates", "outer_lr")
                              if n in run.settings})  # fmt: skip
-        return execute(runs, options)
+        return execute(runs, how)
 
-    monkeypatch.setattr(zoo.commands.ablation, "execute", spy)
+    monkeypatch.setattr("zoo.commands.campaign.execute", spy)
     words = ["ablation", "npbml", "glyphs", "--budget", "quick", "--dry-run", *folders(tmp_path)]
     assert main([*words, "--outer_lr", "0.002", "--updates", "7"]) == 0
     assert "18 runs: 0 done, 18 left" in capsys.readouterr().out

@@ -28,7 +28,7 @@ def test_the_skeleton_passes_the_battery_as_it_is(skeleton, capsys):
 
 def test_it_says_what_to_fill_in_and_what_comes_next(skeleton, capsys, monkeypatch, tmp_path):
     assert skeleton.read_text().lower().count("fill in") > 5
-    monkeypatch.setattr("zoo.commands.learners.ROOT", tmp_path)
+    monkeypatch.setattr("zoo.commands.new_learner.ROOT", tmp_path)
     (tmp_path / "baselines").mkdir()
     assert main(["new-learner", "other_one"]) == 0
     out = capsys.readouterr().out

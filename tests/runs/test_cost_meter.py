@@ -123,7 +123,7 @@ def test_a_resumed_run_counts_each_update_once(old, stores, tmp_path, monkeypatc
                 self._begun, self.seconds = None, self.seconds + 1
                 self.peak = 7
 
-    monkeypatch.setattr(zoo.runs.checkpoints, "Meter", Ticking)
+    monkeypatch.setattr(zoo.runs.checkpoints, "CostMeter", Ticking)
     flags = {**SMALL, "updates": 6, "validations": 1}
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         kill_at(patch, "on_train_batch_end", 3)
