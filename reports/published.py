@@ -96,18 +96,23 @@ def match(run: RunLike, published: pd.DataFrame, metric: str = "accuracy") -> pd
     return None if best is None else rows.iloc[best]
 
 
+def _transductive_remark(row: pd.Series, run: RunLike | None) -> list[str]:
+    """Whether the published number is transductive, where that needs saying."""
+    if row["transductive"] == "yes":
+        return [TRANSDUCTIVE]
+    if run is None:
+        return []
+    if row["transductive"] == "?":
+        return ["published: not known whether transductive"]
+    return ["published: not transductive, our run is"] if run["transductive"] else []
+
+
 def remarks(row: pd.Series, run: RunLike | None) -> list[str]:
     """What must be said of a published number beside this run: each departure of its protocol.
 
     Without a run, what must be said of the number itself.
     """
-    said = []
-    if row["transductive"] == "yes":
-        said.append(TRANSDUCTIVE)
-    elif row["transductive"] == "?" and run is not None:
-        said.append("published: not known whether transductive")
-    elif run is not None and run["transductive"]:
-        said.append("published: not transductive, our run is")
+    said = _transductive_remark(row, run)
     split = row["split"]
     own = SPLITS.get(row["benchmark_key"]) if run is None else _split(run)
     same = {split, own} == SAME_TEST

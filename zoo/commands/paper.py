@@ -8,9 +8,10 @@ import itertools
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -115,32 +116,22 @@ def missing_cells_text(
         known = find_benchmark(benchmark)
         return not known.forms or next(known.found(workspace.data), None) is not None
 
-    cells = zip(found.to_dict("records"), declared.cells.to_dict("records"), strict=True)
-    for number, cell in cells:
-        there = pd.notna(number["ours"]) or number["marks"]
-        nobody = cell["variant"] is None and cell["published"] is None
-        if there or nobody or cell["benchmark"] is None:
-            continue
-        benchmark = find_benchmark(cell["benchmark"])
+    for cell in empty_cells(declared, found):
         if cell["variant"] is None:
             why["published only"] += 1
         elif cell["why"]:
             why[cell["why"].partition(";")[0]] += 1
         elif not lies_there(cell["benchmark"]):
             why[
-                f"no images of {benchmark.title} below {workspace.data}; name their folder with "
-                f"--data, or fetch them: python -m zoo fetch {cell['benchmark']}"
+                f"no images of {find_benchmark(cell['benchmark']).title} below {workspace.data}; "
+                f"name their folder with --data, or fetch them: "
+                f"python -m zoo fetch {cell['benchmark']}"
             ] += 1
         else:
             resolved = cell["resolved"][budget]
             if "pretrained_from" in resolved.settings:
                 aside = ", and what is pre-trained before"
-            words = [cell["variant"], cell["benchmark"], "--shot", str(cell["shot"])]
-            words += ["--way", str(cell["way"])] if cell["way"] else []
-            words += ["--budget", budget]
-            words += ["--data", str(workspace.data)] if benchmark.forms else []
-            words += results_flag(workspace.results)
-            seconds[shlex.join(words)] = estimated_seconds(resolved)
+            seconds[command_of_cell(cell, budget, workspace)] = estimated_seconds(resolved)
     lines = [f"  {counted(number, 'cell', 'cells')}: {reason}" for reason, number in why.items()]
     if seconds:
         many, minutes = counted(len(seconds), "cell", "cells"), sum(seconds.values()) / 60
@@ -151,3 +142,23 @@ def missing_cells_text(
     if len(seconds) > COMMANDS_SHOWN:
         lines.append(f"    and {len(seconds) - COMMANDS_SHOWN} more; --run --dry-run lists them")
     return ["What keeps cells of ours from being filled:", *lines] if lines else []
+
+
+def empty_cells(declared: Paper, found: pd.DataFrame) -> Iterator[Mapping[Any, Any]]:
+    """The cells of a table that could have a number of ours, and have none."""
+    cells = zip(found.to_dict("records"), declared.cells.to_dict("records"), strict=True)
+    for number, cell in cells:
+        there = pd.notna(number["ours"]) or number["marks"]
+        nobody = cell["variant"] is None and cell["published"] is None
+        if not there and not nobody and cell["benchmark"] is not None:
+            yield cell
+
+
+def command_of_cell(cell: Mapping[Any, Any], budget: str, workspace: Workspace) -> str:
+    """What makes a cell's run, behind ``python -m zoo run``."""
+    words = [cell["variant"], cell["benchmark"], "--shot", str(cell["shot"])]
+    words += ["--way", str(cell["way"])] if cell["way"] else []
+    words += ["--budget", budget]
+    if find_benchmark(cell["benchmark"]).forms:
+        words += ["--data", str(workspace.data)]
+    return shlex.join([*words, *results_flag(workspace.results)])

@@ -63,20 +63,32 @@ def check_paper(content: Mapping[str, Any]) -> None:
         if not content[key]:
             raise UsageError(f"{key}: expected list, not {content[key]!r}")
     for column in content["columns"]:
-        if not isinstance(column, dict) or not column.keys() <= COLUMN_KEYS:
-            raise UsageError(f"columns: {column!r}: expected {', '.join(sorted(COLUMN_KEYS))}")
-        if "benchmark" not in column and not {"head", "published"} <= column.keys():
-            raise UsageError(f"columns: {column!r}: without benchmark, expected head and published")
-        if "benchmark" in column and not isinstance(column.get("shot"), int):
-            raise UsageError(f"columns: {column!r}: expected a shot")
+        _check_column(column)
     for row in content["rows"]:
-        if not isinstance(row, dict) or not {"label"} < row.keys() <= ROW_KEYS:
-            raise UsageError(f"rows: {row!r}: expected label, and of learner, published, note")
-        if not row.keys() & {"learner", "published"}:
-            raise UsageError(f"rows: {row['label']}: expected learner, published or both")
-    for where in (*content["columns"], *content["rows"]):
-        if not isinstance(where.get("published") or {}, dict):
-            raise UsageError(f"{where!r}: published: expected column: value of published.csv")
+        _check_row(row)
+
+
+def _check_column(column: Any) -> None:
+    if not isinstance(column, dict) or not column.keys() <= COLUMN_KEYS:
+        raise UsageError(f"columns: {column!r}: expected {', '.join(sorted(COLUMN_KEYS))}")
+    if "benchmark" not in column and not {"head", "published"} <= column.keys():
+        raise UsageError(f"columns: {column!r}: without benchmark, expected head and published")
+    if "benchmark" in column and not isinstance(column.get("shot"), int):
+        raise UsageError(f"columns: {column!r}: expected a shot")
+    _check_published(column)
+
+
+def _check_row(row: Any) -> None:
+    if not isinstance(row, dict) or not {"label"} < row.keys() <= ROW_KEYS:
+        raise UsageError(f"rows: {row!r}: expected label, and of learner, published, note")
+    if not row.keys() & {"learner", "published"}:
+        raise UsageError(f"rows: {row['label']}: expected learner, published or both")
+    _check_published(row)
+
+
+def _check_published(where: Mapping[str, Any]) -> None:
+    if not isinstance(where.get("published") or {}, dict):
+        raise UsageError(f"{where!r}: published: expected column: value of published.csv")
 
 
 def paper_of(content: dict[str, Any]) -> Paper:
