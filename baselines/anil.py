@@ -7,11 +7,14 @@ Departures from the paper:
 2. As MAML's 4, 5 and 6.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from zoo import Episode, Params, call, register
 from zoo.baselines.maml import MAML
 from zoo.methods.host import embed
+from zoo.methods.inherited_settings import takes_settings_of
 from zoo.methods.inner_loop import expanded_parameters
 from zoo.networks.backbone import Classifier
 
@@ -24,19 +27,8 @@ class ANIL(MAML):
     adapts_encoder = False
     net: Classifier
 
-    def __init__(
-        self,
-        backbone: nn.Module,
-        way: int,
-        *,
-        inner_lr: float = 0.05,
-        inner_steps: int = 5,
-        test_steps: int = 10,
-        first_order: bool = False,
-        batch_norm: str = "batch",
-        clip: float | None = 0.133,
-        outer_lr: float = 1e-3,
-    ) -> None:
+    @takes_settings_of(MAML, without=("preconditioner", "step_rates", "multi_step", "memory"))
+    def __init__(self, backbone: nn.Module, way: int, **maml: Any) -> None:
         """Defaults are for mini-ImageNet, 5-way 1-shot.
 
         Args:
@@ -45,23 +37,12 @@ class ANIL(MAML):
             inner_lr: alpha, on the mean support loss [as MAML].
             inner_steps: gradient steps in training [as MAML].
             test_steps: gradient steps in validation and test [as MAML].
-            first_order: the inner gradients are constants to the outer loop.
-            batch_norm: statistics of the batch at hand; ``support`` is the inductive variant.
             clip: outer gradients are clipped to +-clip, element by element; null for none
                 [as MAML].
             outer_lr: beta, of Adam [as MAML].
+            **maml: as MAML has them.
         """
-        super().__init__(
-            backbone,
-            way,
-            inner_lr=inner_lr,
-            inner_steps=inner_steps,
-            test_steps=test_steps,
-            first_order=first_order,
-            batch_norm=batch_norm,
-            clip=clip,
-            outer_lr=outer_lr,
-        )
+        super().__init__(backbone, way, **maml)
 
     def encode(self, episode: Episode) -> Episode:
         """Features (T, n, D) of every image, each task's batch norm its own."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo import Episode, Examples, Params, adapt, call, register
+from zoo import Episode, Examples, InnerOptimizer, Params, adapt, call, register
 from zoo.errors import UsageError
 from zoo.losses import task_cross_entropy
 from zoo.methods.embedding import EmbeddingLearner, prototypes
@@ -88,10 +88,8 @@ class FineTune(EmbeddingLearner):
             head = HEADS[self.head](support.x.shape[-1], way).to(support.x)
             for p in head.parameters():
                 nn.init.zeros_(p)
-        start = FromMeans(support, way) if self.head == "cosine" else None
+        start = FromMeans(support, way) if self.head == "cosine" else Preconditioner()
+        optimizer = InnerOptimizer(self.head_lr, start)
         with torch.no_grad():  # nothing outside is learned by it
-            theta = adapt(
-                head, support, task_cross_entropy,
-                lr=self.head_lr, steps=self.head_steps, precondition=start,
-            )  # fmt: skip
+            theta = adapt(head, support, task_cross_entropy, optimizer, steps=self.head_steps)
         return head, theta

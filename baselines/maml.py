@@ -14,16 +14,16 @@ Departures from the paper:
    paper; in test, steps behind the last of training take its rates.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from zoo import Episode, Examples, Params, adapt, call, register
+from zoo import Episode, Examples, InnerOptimizer, Params, adapt, call, register
 from zoo.errors import UsageError
 from zoo.losses import task_loss
 from zoo.methods.host import Host
-from zoo.methods.inner_loop import MEMORY
 from zoo.methods.preconditioners import LayerRates, Preconditioner, build_preconditioner
 from zoo.networks.backbone import Classifier, batch_norm_context
 from zoo.networks.layers import Fixed
@@ -80,21 +80,20 @@ class MAML(Host):
         """
         if batch_norm == "running":  # inner steps have no running statistics of their own
             raise UsageError(f"batch_norm running: {self.title} has batch and support")
-        if memory not in MEMORY:
-            raise UsageError(f"memory {memory}: choose from {', '.join(MEMORY)}")
         if multi_step and not inner_steps:
             raise UsageError("multi_step: needs inner_steps of at least 1")
         if step_rates and preconditioner != "none":
             raise UsageError("step_rates: is itself a preconditioner; leave the other out")
         super().__init__(Classifier(backbone, way), way, batch_norm=batch_norm, outer_lr=outer_lr)
-        self.inner_lr = inner_lr
         self.precondition: Preconditioner = build_preconditioner(preconditioner, self.net)
         if step_rates:  # they are the rates themselves, at Adam's pace
-            self.precondition, self.inner_lr = LayerRates(self.net, inner_steps), 1.0
+            self.precondition = LayerRates(self.net, inner_steps)
             nn.init.constant_(self.precondition.rates, inner_lr)
+        self.inner_optimizer = InnerOptimizer(
+            1.0 if step_rates else inner_lr, first_order=first_order, memory=memory
+        )
         self.inner_steps, self.test_steps = inner_steps, test_steps
-        self.first_order, self.multi_step = first_order, multi_step
-        self.memory, self.clip = memory, clip
+        self.multi_step, self.clip = multi_step, clip
         self.transductive = self.batch_norm == "batch"
 
     def models(self, episode: Episode) -> Params:
@@ -103,17 +102,9 @@ class MAML(Host):
 
     def adapt(self, net: nn.Module, support: Examples, after_step: Any = None) -> Params:
         """theta' = theta - alpha grad L_T(f_theta), several times (eq. 1)."""
-        return adapt(
-            net,
-            support,
-            task_loss,
-            lr=self.inner_lr,
-            steps=self.inner_steps if self.training else self.test_steps,
-            precondition=self.precondition,
-            first_order=self.first_order,
-            memory=self.memory,
-            after_step=after_step,
-        )
+        optimizer = replace(self.inner_optimizer, precondition=self.precondition)
+        steps = self.inner_steps if self.training else self.test_steps
+        return adapt(net, support, task_loss, optimizer, steps=steps, after_step=after_step)
 
     def predict(self, models: Params, episode: Episode) -> Tensor:
         """f_theta' of the queries: logits (T, N*Q, N)."""

@@ -7,11 +7,14 @@ Departures from the paper:
 3. As MAML's 4, 5 and 6 (baselines/maml.py).
 """
 
+from typing import Any
+
 from torch import nn
 
 from zoo import register
 from zoo.baselines.maml import MAML
 from zoo.errors import UsageError
+from zoo.methods.inherited_settings import takes_settings_of
 from zoo.methods.preconditioners import Diagonal
 
 
@@ -21,6 +24,13 @@ class MetaSGD(MAML):
 
     title = "Meta-SGD"
 
+    @takes_settings_of(
+        MAML,
+        without=("inner_lr", "preconditioner", "step_rates", "multi_step"),
+        inner_steps=1,
+        test_steps=1,
+        clip=None,
+    )
     def __init__(
         self,
         backbone: nn.Module,
@@ -28,13 +38,7 @@ class MetaSGD(MAML):
         *,
         rate_low: float = 0.005,
         rate_high: float = 0.1,
-        inner_steps: int = 1,
-        test_steps: int = 1,
-        first_order: bool = False,
-        batch_norm: str = "batch",
-        memory: str = "full",
-        clip: float | None = None,
-        outer_lr: float = 1e-3,
+        **maml: Any,
     ) -> None:
         """Defaults are for mini-ImageNet, 5-way 1-shot.
 
@@ -45,26 +49,13 @@ class MetaSGD(MAML):
             rate_high: up to here [section 4].
             inner_steps: gradient steps in training [abstract: one].
             test_steps: gradient steps in validation and test [abstract: one].
-            first_order: the inner gradients are constants to the outer loop.
-            batch_norm: statistics of the batch at hand; ``support`` is the inductive variant.
-            memory: ``low`` takes the same second-order gradient in less memory and more time.
-            clip: outer gradients are clipped to +-clip, element by element; null for none.
             outer_lr: beta, of Adam, for weights and rates alike.
+            **maml: as MAML has them.
         """
         if rate_low > rate_high:
             raise UsageError(f"rate_low {rate_low}: must not be above rate_high {rate_high}")
-        super().__init__(
-            backbone,
-            way,
-            inner_lr=1.0,  # theta' = theta - alpha o grad: the rates are all there is
-            inner_steps=inner_steps,
-            test_steps=test_steps,
-            first_order=first_order,
-            batch_norm=batch_norm,
-            memory=memory,
-            clip=clip,
-            outer_lr=outer_lr,
-        )
+        # theta' = theta - alpha o grad: the rates are all there is
+        super().__init__(backbone, way, inner_lr=1.0, **maml)
         self.precondition = Diagonal(self.net)
         for rate in self.precondition.rates:
             nn.init.uniform_(rate, rate_low, rate_high)

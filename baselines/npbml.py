@@ -21,12 +21,13 @@ Departures from the paper:
 """
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from zoo import Episode, Examples, Learner, Params, adapt, call, register
+from zoo import Episode, Examples, InnerOptimizer, Learner, Params, adapt, call, register
 from zoo.baselines.npbml_losses import LearnedLoss, components_of
 from zoo.baselines.npbml_network import AdaptedTail, SharedRow, Trunk, run_own_weights
 from zoo.baselines.npbml_relation import Relate, Relations
@@ -101,8 +102,10 @@ class NPBML(Learner):
         self.precondition = build_preconditioner(
             preconditioner if warp else "none", net, net.adapted
         )
-        self.inner_lr, self.inner_steps = inner_lr, inner_steps
-        self.momentum, self.weight_decay = momentum, weight_decay
+        self.inner_steps = inner_steps
+        self.inner_optimizer = InnerOptimizer(
+            inner_lr, momentum=momentum, weight_decay=weight_decay
+        )
         self.relations = relations if "query" in components else None
         self.copies = relations.copies if self.relations else ()
         self.relation_updates, self.relation_shot = relation_updates, relation_shot
@@ -128,17 +131,12 @@ class NPBML(Learner):
     def adapt(self, maps: Tensor, relations: Tensor | None, episode: Episode) -> Params:
         """theta <- theta - alpha omega omega^T grad M, with momentum and decay (eq. 10)."""
         y = episode.support.y
-        return adapt(
-            self.net,
-            Examples(maps[:, : y.shape[1]] if self.inductive else maps, y),
-            partial(self.losses, relations=relations),
-            lr=self.inner_lr,
-            steps=self.inner_steps,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            precondition=Chain(SharedRow(self.net.adapted, episode.way), self.precondition),
-            penalty=self.losses.regulariser,
-        )
+        seen = Examples(maps[:, : y.shape[1]] if self.inductive else maps, y)
+        losses = partial(self.losses, relations=relations)
+        p = Chain(SharedRow(self.net.adapted, episode.way), self.precondition)
+        r = self.losses.regulariser
+        optimizer = replace(self.inner_optimizer, precondition=p, penalty=r)
+        return adapt(self.net, seen, losses, optimizer, steps=self.inner_steps)
 
     def stages(self) -> list[Stage]:
         """What gives relation scores is trained before, where a loss asks for them."""

@@ -13,10 +13,13 @@ Departures from the paper:
 6. As MAML's 4, 5 and 6.
 """
 
+from typing import Any
+
 from torch import nn
 
 from zoo import register
 from zoo.baselines.maml import MAML
+from zoo.methods.inherited_settings import takes_settings_of
 from zoo.methods.preconditioners import TNet
 
 
@@ -26,21 +29,8 @@ class TNetLearner(MAML):
 
     title = "T-Net"
 
-    def __init__(
-        self,
-        backbone: nn.Module,
-        way: int,
-        *,
-        mask: bool = False,
-        inner_lr: float = 0.05,
-        inner_steps: int = 5,
-        test_steps: int = 10,
-        first_order: bool = False,
-        batch_norm: str = "batch",
-        memory: str = "full",
-        clip: float | None = 0.133,
-        outer_lr: float = 1e-3,
-    ) -> None:
+    @takes_settings_of(MAML, without=("preconditioner", "step_rates", "multi_step"))
+    def __init__(self, backbone: nn.Module, way: int, *, mask: bool = False, **maml: Any) -> None:
         """Defaults are for mini-ImageNet, 5-way 1-shot.
 
         Args:
@@ -51,24 +41,12 @@ class TNetLearner(MAML):
             inner_lr: alpha, on the mean support loss [authors' code: 0.01 on the summed one].
             inner_steps: gradient steps in training [authors' code].
             test_steps: gradient steps in validation and test [authors' code].
-            first_order: the inner gradients are constants to the outer loop.
             batch_norm: statistics of the batch at hand; ``support`` is the inductive variant
                 [authors' code].
-            memory: ``low`` takes the same second-order gradient in less memory and more time.
             clip: outer gradients are clipped to +-clip, element by element; null for none
                 [authors' code].
             outer_lr: beta, of Adam, for W, T and the masks' odds [authors' code].
+            **maml: as MAML has them.
         """
-        super().__init__(
-            backbone,
-            way,
-            inner_lr=inner_lr,
-            inner_steps=inner_steps,
-            test_steps=test_steps,
-            first_order=first_order,
-            batch_norm=batch_norm,
-            memory=memory,
-            clip=clip,
-            outer_lr=outer_lr,
-        )
+        super().__init__(backbone, way, **maml)
         self.precondition = TNet(self.net, mask)

@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from zoo.episode import Episode, Examples
     from zoo.learner import Learner
     from zoo.methods.inner_loop import adapt, call
+    from zoo.methods.inner_optimizer import InnerOptimizer
     from zoo.methods.preconditioners import Params
     from zoo.registry import learners, register
 
 _HOME = {
     "Episode": "zoo.episode",
     "Examples": "zoo.episode",
+    "InnerOptimizer": "zoo.methods.inner_optimizer",
     "Learner": "zoo.learner",
     "Params": "zoo.methods.preconditioners",
     "adapt": "zoo.methods.inner_loop",
@@ -28,6 +30,7 @@ _HOME = {
 __all__ = [
     "Episode",
     "Examples",
+    "InnerOptimizer",
     "Learner",
     "Params",
     "adapt",

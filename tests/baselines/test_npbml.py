@@ -57,13 +57,14 @@ def maml_by_hand(learner: NPBML, e: Episode) -> Tensor:
     def logits(theta):
         return F.linear(layer(x, theta[0], 3).mean((2, 3)), *theta[1:])
 
+    steps = learner.inner_optimizer
     for _ in range(learner.inner_steps):
         loss = F.cross_entropy(logits(theta)[:rows], e.support.y[0])
         g = torch.autograd.grad(loss, theta, create_graph=True)
-        g = [gi + learner.weight_decay * p for gi, p in zip(g, theta, strict=True)]
-        velocity = [learner.momentum * v + gi for v, gi in zip(velocity, g, strict=True)]
-        g = [gi + learner.momentum * v for v, gi in zip(velocity, g, strict=True)]
-        theta = [p - learner.inner_lr * gi for p, gi in zip(theta, g, strict=True)]
+        g = [gi + steps.weight_decay * p for gi, p in zip(g, theta, strict=True)]
+        velocity = [steps.momentum * v + gi for v, gi in zip(velocity, g, strict=True)]
+        g = [gi + steps.momentum * v for v, gi in zip(velocity, g, strict=True)]
+        theta = [p - steps.lr * gi for p, gi in zip(theta, g, strict=True)]
     return logits(theta)[None, rows:]
 
 

@@ -1,13 +1,14 @@
 """The inner loop: its meta-gradient against finite differences, folding against looping."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from tests.conftest import episode_of
-from zoo import adapt, call
+from zoo import InnerOptimizer, adapt, call
 from zoo.errors import UsageError
 from zoo.losses import task_cross_entropy
 from zoo.networks.backbone import Classifier, build_backbone
@@ -32,8 +33,9 @@ def batch(tasks: int = 2):
     )
 
 
-def outer_loss(net: nn.Module, e, **options) -> torch.Tensor:
-    theta = adapt(net, e.support, task_cross_entropy, **{"lr": 0.3, "steps": 3, **options})
+def outer_loss(net: nn.Module, e, lr: float = 0.3, **options) -> torch.Tensor:
+    optimizer = InnerOptimizer(lr, **options)
+    theta = adapt(net, e.support, task_cross_entropy, optimizer, steps=3)
     return task_cross_entropy(call(net, theta, e.query.x), e.query.y).mean()
 
 
@@ -82,7 +84,8 @@ def test_first_order_equals_second_where_there_is_no_curvature():
     grads = []
     for first_order in (True, False):
         net.zero_grad()
-        theta = adapt(net, (x, y), linear_loss, lr=0.1, steps=2, first_order=first_order)
+        optimizer = InnerOptimizer(0.1, first_order=first_order)
+        theta = adapt(net, (x, y), linear_loss, optimizer, steps=2)
         call(net, theta, x).square().sum().backward()
         grads.append([p.grad.clone() for p in net.parameters()])
     for one, two in zip(*grads, strict=True):
@@ -115,9 +118,11 @@ def test_two_steps_by_hand():
     net = nn.Linear(1, 1, bias=False).double()
     nn.init.constant_(net.weight, 3.0)
     x, y = torch.full((1, 1, 1), 2.0).double(), torch.ones(1, 1).double()
-    theta = adapt(
-        net, (x, y), lambda z, y: (z.squeeze(-1) - y).square().sum(1) / 2, lr=0.1, steps=2
-    )
+
+    def half_square(z, y):
+        return (z.squeeze(-1) - y).square().sum(1) / 2
+
+    theta = adapt(net, (x, y), half_square, InnerOptimizer(0.1), steps=2)
     w = 3.0
     for _ in range(2):
         w -= 0.1 * 2 * (w * 2 - 1)
@@ -132,7 +137,7 @@ def test_running_statistics_do_not_move_in_inner_steps():
     for norm in net.backbone.norms:
         norm.mode = "running"
     before = net.backbone.norms[0].running_mean.clone()
-    theta = adapt(net, e.support, task_cross_entropy, lr=0.1, steps=2)
+    theta = adapt(net, e.support, task_cross_entropy, InnerOptimizer(0.1), steps=2)
     assert torch.equal(net.backbone.norms[0].running_mean, before)
     call(net, theta, e.query.x)
     assert not torch.equal(net.backbone.norms[0].running_mean, before)
@@ -143,7 +148,7 @@ def test_momentum_and_decay_are_those_of_torchs_sgd(momentum, decay):
     net = nn.Linear(4, 3).double()
     x, y = torch.randn(2, 5, 4).double(), torch.randint(3, (2, 5))
     options = {"lr": 0.2, "momentum": momentum, "weight_decay": decay}
-    theta = adapt(net, (x, y), task_cross_entropy, steps=4, **options)
+    theta = adapt(net, (x, y), task_cross_entropy, InnerOptimizer(**options), steps=4)
     for t in range(2):
         one = copy.deepcopy(net)
         optimizer = torch.optim.SGD(one.parameters(), **options, nesterov=bool(momentum))
@@ -184,5 +189,18 @@ def test_the_adjoint_form_has_decay_and_penalty_but_no_momentum():
         grads.append([p.grad.clone() for p in net.parameters()])
     for full, low in zip(*grads, strict=True):
         torch.testing.assert_close(full, low, rtol=1e-9, atol=1e-12)
-    with pytest.raises(UsageError, match="memory low: has no momentum"):
-        outer_loss(net, e, momentum=0.9, memory="low")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"memory": "none"}, "memory none: choose from full, low"),
+        ({"memory": "low", "momentum": 0.9}, "memory low: has no momentum; use memory full"),
+    ],
+)
+def test_an_optimizer_that_cannot_be_is_refused(options, message):
+    """When it is made, and when it is made from another."""
+    with pytest.raises(UsageError, match=message):
+        InnerOptimizer(0.1, **options)
+    with pytest.raises(UsageError, match=message):
+        replace(InnerOptimizer(0.1), **options)

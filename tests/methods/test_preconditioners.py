@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.conftest import episode_of
-from zoo import Episode, adapt, call
+from zoo import Episode, InnerOptimizer, adapt, call
 from zoo.baselines.maml import MAML, multi_step_weights
 from zoo.errors import UsageError
 from zoo.losses import task_cross_entropy
@@ -97,9 +97,9 @@ def batch(tasks: int) -> Episode:
 
 def outer_loss(parts: nn.ModuleDict, e: Episode, **options) -> Tensor:
     net = parts["net"]
-    options = {"lr": RATE, "steps": 2, "precondition": parts["p"], **options}
+    optimizer = InnerOptimizer(RATE, parts["p"], **options)
     torch.manual_seed(1)  # the same masks whenever they are drawn
-    theta = adapt(net, e.support, task_cross_entropy, **options)
+    theta = adapt(net, e.support, task_cross_entropy, optimizer, steps=2)
     return task_cross_entropy(call(net, theta, e.query.x), e.query.y).mean()
 
 
@@ -185,7 +185,7 @@ def test_a_step_under_a_warp_by_plain_layers():
     p = Warp(net, SOME).double()
     nn.init.normal_(p.transforms[0])
     chain = Chain(Only(SOME), p)
-    ours = adapt(net, e.support, task_cross_entropy, lr=RATE, steps=2, precondition=chain)
+    ours = adapt(net, e.support, task_cross_entropy, InnerOptimizer(RATE, chain), steps=2)
     omega, inner = p.transforms[0][..., None, None], dict(net.named_parameters())
     theta = [inner[name] for name in SOME]
     product = nn.functional.conv2d  # of a 1x1 kernel with a bank of kernels
@@ -207,7 +207,8 @@ def test_post_block_convolutions_act_and_do_not_move():
     assert sorted(net.backbone.after) == ["0", "1", "2", "3"]
     for conv in net.backbone.after.values():
         nn.init.normal_(conv.weight)
-    theta = adapt(net, e.support, task_cross_entropy, lr=RATE, steps=2, precondition=parts["p"])
+    optimizer = InnerOptimizer(RATE, parts["p"])
+    theta = adapt(net, e.support, task_cross_entropy, optimizer, steps=2)
     for name, q in net.named_parameters():
         assert torch.equal(theta[name][0], q) == ("after" in name), name
     maps = x
@@ -311,7 +312,7 @@ def test_tnet_steps_by_numpy(odds):
     nn.init.normal_(p.transforms[0])
     if odds is not None:
         p.log_odds[0].data[:] = torch.tensor([odds, 0.0, 2.0])
-    theta = adapt(net, (x, y), squared, lr=0.02, steps=3, precondition=p)
+    theta = adapt(net, (x, y), squared, InnerOptimizer(0.02, p), steps=3)
     t = p.transforms[0].detach().numpy()
     m = 1.0 if odds is None else 1 / (1 + np.exp(-np.array([odds, 0.0, 2.0])))[:, None]
     for task in range(2):
@@ -328,9 +329,8 @@ def test_where_the_mask_is_zero_nothing_moves():
     parts, e = problem("mask", shaken=False), batch(2)
     for zeta in parts["p"].log_odds:
         nn.init.constant_(zeta, -30.0)
-    theta = adapt(
-        parts["net"], e.support, task_cross_entropy, lr=RATE, steps=2, precondition=parts["p"]
-    )
+    optimizer = InnerOptimizer(RATE, parts["p"])
+    theta = adapt(parts["net"], e.support, task_cross_entropy, optimizer, steps=2)
     for name, p in parts["net"].named_parameters():
         still = torch.equal(theta[name], p.expand_as(theta[name]))
         assert still != ("norms" in name), name
@@ -359,7 +359,7 @@ def test_rates_by_hand():
     by_step.rates.data[:] = torch.tensor([[0.5], [0.1]])
     by_element.rates[0].data[:] = 0.2
     for p, factor in ((by_step, 0.95 * 0.99 * 0.99), (by_element, 0.98**3)):
-        theta = adapt(net, example, squared, lr=0.1, steps=3, precondition=p)
+        theta = adapt(net, example, squared, InnerOptimizer(0.1, p), steps=3)
         assert theta["weight"].item() == pytest.approx(2 * factor, rel=1e-7)
 
 
@@ -368,7 +368,7 @@ def test_the_adjoint_form_reaches_the_inputs_too():
     grads = []
     for memory in ("full", "low"):
         x = x.detach().requires_grad_()
-        theta = adapt(net, (x, y), squared, lr=0.02, steps=3, memory=memory)
+        theta = adapt(net, (x, y), squared, InnerOptimizer(0.02, memory=memory), steps=3)
         theta["weight"].square().sum().backward()
         grads.append(x.grad)
     assert grads[0].abs().max() > 1e-3

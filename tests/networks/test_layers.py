@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from zoo import adapt, call
+from zoo import InnerOptimizer, adapt, call
 from zoo.batch_norm import BATCH_NORM_MODES, set_batch_norm
 from zoo.datasets.benchmarks import glyphs
 from zoo.losses import task_cross_entropy
@@ -85,7 +85,7 @@ def meta_gradients(text, mode, tasks, learned, reference, **options):
     loss = LearnedLoss() if learned else task_cross_entropy
     net = network(text, mode, NETS[text])
     with plain() if reference else nullcontext():
-        theta = adapt(net, (x, y), loss, lr=0.1, steps=2, **options)
+        theta = adapt(net, (x, y), loss, InnerOptimizer(0.1, **options), steps=2)
         with batch_norm_context(net, support_rows=6, fixed=Fixed(both)):
             out = call(net, theta, both)[:, 6:]
     wanted = [*net.parameters(), *(loss.parameters() if learned else [])]
@@ -123,7 +123,7 @@ def test_one_bit_images(text, blank):
     for reference in (False, True):
         net = network(text, "batch", (1, 28, 28))
         with plain() if reference else nullcontext():
-            theta = adapt(net, (x, y), task_cross_entropy, lr=0.1, steps=2)
+            theta = adapt(net, (x, y), task_cross_entropy, InnerOptimizer(0.1), steps=2)
             out = call(net, theta, x)
         gradients = torch.autograd.grad(task_cross_entropy(out, y).sum(), list(net.parameters()))
         results.append([out, *gradients])
@@ -137,7 +137,7 @@ def test_float32_on_a_small_case(text):
     for reference in (False, True):
         net = network(text, "batch", NETS[text]).float()
         with plain() if reference else nullcontext():
-            theta = adapt(net, (x.float(), y), task_cross_entropy, lr=0.1, steps=1)
+            theta = adapt(net, (x.float(), y), task_cross_entropy, InnerOptimizer(0.1), steps=1)
             out = call(net, theta, x.float())
         gradients = torch.autograd.grad(task_cross_entropy(out, y).sum(), list(net.parameters()))
         results.append([out, *gradients])

@@ -14,12 +14,10 @@ from torch.autograd import Function
 from torch.func import functional_call
 
 from zoo.episode import Examples
-from zoo.errors import UsageError
-from zoo.methods.preconditioners import Params, Preconditioner
+from zoo.methods.inner_optimizer import InnerOptimizer
+from zoo.methods.preconditioners import Params
 from zoo.networks.backbone import batch_norm_context
 from zoo.networks.layers import Fixed
-
-MEMORY = ("full", "low")
 
 Losses = Callable[[Tensor, Tensor], Tensor]  # logits (T, n, N), labels (T, n) -> (T,)
 
@@ -39,21 +37,12 @@ def adapt(
     net: nn.Module,
     support: Examples,
     losses: Losses,
+    optimizer: InnerOptimizer,
     *,
-    lr: float,
     steps: int,
-    precondition: Preconditioner | None = None,
-    first_order: bool = False,
-    memory: str = "full",
-    momentum: float = 0.0,
-    weight_decay: float = 0.0,
-    penalty: Callable[[Params], Tensor] | None = None,
     after_step: Callable[[Params], None] | None = None,
 ) -> Params:
-    """theta' = theta - lr P(grad L(theta)), `steps` times, from the network's own parameters.
-
-    With momentum mu and decay w it is Nesterov's, v' = mu v + P(g) + w theta and
-    theta' = theta - lr (P(g) + w theta + mu v'), as torch.optim.SGD has it.
+    """`steps` steps of the optimizer on L, from the network's own parameters theta.
 
     Works inside no_grad and inference_mode too, as evaluation needs; running statistics of batch
     norm do not move.
@@ -63,35 +52,23 @@ def adapt(
         support: x (T, n, *image), y (T, n).
         losses: L, one loss a task: logits (T, n, N), y (T, n) -> (T,). One that is learned is an
             nn.Module, and its parameters get their gradient.
-        lr: inner learning rate.
-        steps: number of gradient steps.
-        precondition: P; None for the gradient itself.
-        first_order: whether the inner gradients are constants to the outer loop.
-        memory: ``full`` keeps every step's graph for the outer gradient, ``low`` only every step's
-            parameters: a third to two thirds more time, the same gradient. It has no momentum.
-        momentum: mu, of Nesterov's; 0 for none.
-        weight_decay: w; P does not see it.
-        penalty: added to L, of theta: (T,); it may be an nn.Module as L may.
+        optimizer: what a step is.
+        steps: number of steps.
         after_step: called with theta after each step.
 
     Returns:
         theta', every parameter with a leading T, also what P says does not move; differentiable in
-        theta, in what is learned of L and P, and in x, where grad is enabled.
-
-    Raises:
-        UsageError: `memory` is neither, or has no momentum.
+        theta, in what is learned of L, P and R, and in x, where grad is enabled.
     """
-    if memory not in MEMORY:
-        raise UsageError(f"memory: no mode {memory!r}: choose from {', '.join(MEMORY)}")
-    if momentum and memory == "low":
-        raise UsageError("memory low: has no momentum; use memory full")
+    lr, momentum, penalty = optimizer.lr, optimizer.momentum, optimizer.penalty
+    weight_decay = optimizer.weight_decay
     differentiable = torch.is_grad_enabled()
-    second_order = differentiable and not first_order
-    low = second_order and memory == "low"
+    second_order = differentiable and not optimizer.first_order
+    low = second_order and optimizer.memory == "low"
     with torch.inference_mode(False), torch.enable_grad():
         x, y = differentiable_copies(*support)
         fixed = Fixed(x)
-        p = (precondition or Preconditioner()).drawn(len(x))
+        p = optimizer.precondition.drawn(len(x))
         start = p.start(expanded_parameters(net, len(x)))
         names = [name for name in start if p.moves(name)]
         held = {name: q for name, q in start.items() if name not in names}

@@ -2,12 +2,13 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 from zoo.errors import UsageError
 from zoo.learner import Learner
 from zoo.methods.host import Host
+from zoo.methods.inherited_settings import takes_settings_of
 from zoo.registry import learners
 
 
@@ -29,7 +30,8 @@ class PlugIn(Host):
             cls.title = f"{host.title} + {plugin.title}"  # type: ignore[attr-defined]
             default = inspect.signature(plugin.__init__).parameters["host"].default  # type: ignore
             cls.host_key = cls.__dict__.get("host_key", default)
-            cls.__init__ = _joined(cls, plugin, host)  # type: ignore[method-assign]
+            join = takes_settings_of(host, without=cls.without, sources=True)
+            cls.__init__ = join(_of_one_host(cls, plugin))  # type: ignore[method-assign]
 
     @classmethod
     def as_asked(cls, overrides: Mapping[str, Any]) -> type[Learner]:
@@ -48,19 +50,14 @@ def _on(cls: type[PlugIn], key: str) -> type[Learner]:
     return type(f"{cls.__name__}On{host.__name__}", (cls.__bases__[0], host), body)
 
 
-def _joined(cls: type[PlugIn], plugin: type[PlugIn], host: type) -> Callable[..., None]:
-    """A constructor with the settings of both, each with its documentation."""
-    own, hosts = (inspect.getattr_static(c, "__init__") for c in (plugin, host))
+def _of_one_host(cls: type[PlugIn], plugin: type[PlugIn]) -> Callable[..., None]:
+    """The plug-in's constructor, which refuses any other host than the one of `cls`."""
+    own = inspect.getattr_static(plugin, "__init__")
 
+    @wraps(own)
     def construct(self: Any, *given: Any, **settings: Any) -> None:
         if (asked := settings.get("host", cls.host_key)) != cls.host_key:
             raise UsageError(f"host {asked}: name it in the learner's brackets, [host={asked}]")
         own(self, *given, **settings)
 
-    first, second = (inspect.signature(f).parameters for f in (own, hosts))
-    ours = [p for p in first.values() if p.kind != p.VAR_KEYWORD]
-    theirs = [p for name, p in second.items() if name not in {*first, *plugin.without}]
-    construct.__signature__ = inspect.Signature(ours + theirs)  # type: ignore[attr-defined]
-    text, more = (inspect.getdoc(f) or "" for f in (own, hosts))
-    construct.__doc__ = text.partition("    **settings")[0] + more.partition("Args:\n")[2]
     return construct

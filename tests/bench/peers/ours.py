@@ -11,6 +11,8 @@ from tests.bench.peers.common import load, take_gradient, tasks_of
 from zoo.episode import Examples
 from zoo.losses import task_cross_entropy
 from zoo.methods.inner_loop import adapt, call
+from zoo.methods.inner_optimizer import InnerOptimizer
+from zoo.methods.preconditioners import Params
 from zoo.networks.backbone import Classifier, build_backbone
 
 TITLE = "ours"
@@ -25,28 +27,27 @@ def zoo_name(name: str) -> str:
 
 
 def prepare(problem: Problem, order: str, **options: Any) -> Callable[[], dict[str, Tensor]]:
-    """One task's graph at a time; `options` go to `adapt`."""
+    """One task's graph at a time; `options` go to the inner optimizer."""
     channels, image = len(problem.weights["conv0.weight"]), problem.support_x.shape[2:]
     names = {name: zoo_name(name) for name in problem.weights}
     backbone = build_backbone(f"conv4[channels={channels}]", image)
     net = load(Classifier(backbone, len(problem.weights["head.bias"])), problem, names)
     tasks = [[tensor.unsqueeze(0) for tensor in task] for task in tasks_of(problem)]
-    options |= {"lr": problem.lr, "steps": problem.steps, "first_order": order == "first"}
+    optimizer = InnerOptimizer(problem.lr, first_order=order == "first", **options)
+
+    def adapted(x: Tensor, y: Tensor) -> Params:
+        return adapt(net, Examples(x, y), task_cross_entropy, optimizer, steps=problem.steps)
 
     def train() -> dict[str, Tensor]:
         for x, y, query_x, query_y in tasks:
-            theta = adapt(net, Examples(x, y), task_cross_entropy, **options)
-            loss = task_cross_entropy(call(net, theta, query_x), query_y).mean()
+            loss = task_cross_entropy(call(net, adapted(x, y), query_x), query_y).mean()
             (loss / len(tasks)).backward()
         gradient = take_gradient(net)
         return {name: gradient[ours] for name, ours in names.items()}
 
     @torch.inference_mode()
     def test() -> dict[str, Tensor]:
-        logits = [
-            call(net, adapt(net, Examples(x, y), task_cross_entropy, **options), query_x)
-            for x, y, query_x, _ in tasks
-        ]
+        logits = [call(net, adapted(x, y), query_x) for x, y, query_x, _ in tasks]
         return {"logits": torch.cat(logits)}
 
     return test if order == "test" else train

@@ -1,4 +1,4 @@
-"""The zoo's own inner loop, spending time to save memory: `adapt(..., memory="low")`."""
+"""The zoo's own inner loop, spending time to save memory: `InnerOptimizer(..., memory="low")`."""
 
 from functools import partial
 
