@@ -187,7 +187,7 @@ def of_commit(commit: str) -> dict[str, Any]:
             done = subprocess.run(
                 command, cwd=name, env=environment, check=True, stdout=subprocess.PIPE
             )
-            return dict(json.loads(done.stdout.splitlines()[-1]))  # before it, stages tell of theirs
+            return dict(json.loads(done.stdout.splitlines()[-1]))  # stages print before it
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", name], cwd=ROOT, check=True)
 
