@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from zoo.errors import UsageError
 
+EPS, MOMENTUM = 1e-5, 0.1  # of every batch norm
 BATCH_NORM_MODES = ("batch", "running", "support")
 
 
@@ -85,6 +86,3 @@ def set_batch_norm(net: nn.Module, mode: str) -> bool:
     for norm in norms:
         norm.mode = mode
     return bool(norms)
-
-
-EPS, MOMENTUM = 1e-5, 0.1  # of every batch norm

@@ -10,11 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
-
-
 Floats = NDArray[np.float64]
-
-
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 

@@ -11,38 +11,18 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 
 COLUMN_WIDTH = 3.4  # inches, of a column of two on a page
-
-
 DPI = 300
-
-
 TEXT_SIZE = 7  # points, of all text
-
-
 FEW_ENTRIES = 5  # entries of a legend that may have a line each
-
-
 ROW_HEIGHT = 0.15  # inches that a line of text takes
-
-
 # Okabe and Ito's, without yellow, which is pale on white, and with grey
 COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00", "#888888",
 )  # fmt: skip
-
-
 MARKERS = "os^DvPX*<>phd"
-
-
 LINE_STYLES = ("-", "--", ":", "-.")
-
-
 SMALL_MARKS: dict[str, Any] = {"linewidth": 0.9, "markersize": 3.2, "markeredgewidth": 0.8}
-
-
 MEASURED_STYLE = SMALL_MARKS | {"color": COLOURS[0], "marker": "o"}
-
-
 PUBLISHED_STYLE = SMALL_MARKS | {"color": COLOURS[1], "marker": "D", "markerfacecolor": "white"}
 
 

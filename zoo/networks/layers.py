@@ -17,6 +17,8 @@ from zoo.errors import UsageError
 from zoo.networks import second_derivatives
 from zoo.networks.patch_statistics import PatchMoments, batch_moments
 
+START = 0.01  # standard deviation of what learns to modulate: nearly nothing
+
 
 class Conv(nn.Module):
     """A convolution with an odd kernel, padded by half of it, without bias: a norm follows."""
@@ -179,9 +181,6 @@ class Linear(nn.Module):
         if self.weight.dim() == 2:
             return F.linear(x, self.weight, self.bias)
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
-
-
-START = 0.01  # standard deviation of what learns to modulate: nearly nothing
 
 
 class FiLM(nn.Module):

@@ -20,6 +20,10 @@ from zoo.errors import UsageError
 from zoo.runs.request import RunRequest
 from zoo.variants import hint
 
+PRETRAIN = "pretrain"  # its name, and how the names of its settings begin
+SETTINGS_FILE = Path(__file__).parent.parent / "baselines" / "settings.yaml"
+SELECTORS = ("learner", "benchmark", "way", "shot", "terms", "budget")
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -91,27 +95,14 @@ class Pretraining:
 
 
 SHARED_SETTINGS = (Protocol, Pretraining)
-
-
 SETTINGS_ADDED_LATER = {name: getattr(Protocol, name) for name in ("sampler", "superclasses")}
-
-
 SHARED_SETTING_NAMES = {f.name for kind in SHARED_SETTINGS for f in fields(kind)}
-
-
-PRETRAIN = "pretrain"  # its name, and how the names of its settings begin
-
-
 POSITIVE_SETTINGS = {
     f.name
     for kind in SHARED_SETTINGS
     for f in fields(kind)
     if not isinstance(f.default, float | str)
 } - {"updates", "pretrain_seed"}
-
-
-SETTINGS_FILE = Path(__file__).parent.parent / "baselines" / "settings.yaml"
-SELECTORS = ("learner", "benchmark", "way", "shot", "terms", "budget")
 
 
 class Setting(NamedTuple):

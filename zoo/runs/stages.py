@@ -23,6 +23,7 @@ from zoo.runs.settings import PRETRAIN, Setting
 from zoo.runs.workspace import tasks_together
 from zoo.stage import Stage, seeded, stage_hash
 
+STAGE_SPLITS = ("train", "val")  # the test split is no business of a stage
 STAGE_SCHEMA = 1  # of stage.json
 
 
@@ -88,9 +89,6 @@ def flat_settings(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from ((f"{name} {key}", part) for key, part in value.items())
         else:
             yield name, value
-
-
-STAGE_SPLITS = ("train", "val")  # the test split is no business of a stage
 
 
 class Staging:
