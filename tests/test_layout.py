@@ -42,6 +42,18 @@ MAY_IMPORT = {
     },
 }  # fmt: skip
 
+# Files of which one file of another folder alone makes use, and why they stand where they do.
+USED_ONCE = {
+    "datasets/checking/survey.py": "counts what a reader finds; beside the other checks",
+    "datasets/episodes/adaptive_sampler.py": "a way of sampling, beside the others",
+    "datasets/episodes/superclass_sampler.py": "a way of sampling, beside the others",
+    "datasets/episodes/image_batches.py": "the data module of stages, beside the episodes'",
+    "datasets/readers/any_folders.py": "a form that is read, beside the others",
+    "datasets/readers/torchmeta_hdf5.py": "a form that is read, beside the others",
+    "zoo/methods/learner_plugin.py": "for whoever writes a plug-in on learners",
+    "zoo/networks/conv5.py": "a registered backbone",
+    "zoo/networks/resnet12.py": "a registered backbone",
+}
 FACES = {ROOT / "zoo" / "__init__.py", ROOT / "zoo" / "__main__.py"}  # hand names on, no more
 
 
@@ -130,6 +142,22 @@ def test_no_public_name_stands_in_two_files(package):
             where[name].append(path.relative_to(ROOT).as_posix())
     twice = {name: paths for name, paths in where.items() if len(paths) > 1}
     assert not twice
+
+
+def test_a_file_stands_beside_its_only_user():
+    """But for what a command alone uses: that is for users of Python too."""
+    users = defaultdict(set)
+    for path in every_file():
+        if path not in FACES:
+            for other in imported(path):
+                users[other].add(path)
+    alone = {
+        path.relative_to(ROOT).as_posix()
+        for path, own in users.items()
+        if len(own) == 1
+        and {folder_of(user) for user in own}.isdisjoint({folder_of(path), "zoo/commands"})
+    }
+    assert alone == USED_ONCE.keys()
 
 
 def test_a_part_of_one_learner_is_imported_by_it_alone():
