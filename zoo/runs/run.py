@@ -28,7 +28,7 @@ from zoo.runs.checkpoints import (
     training_options,
     updates_between,
 )
-from zoo.runs.environment import environment, interruptible, quiet
+from zoo.runs.environment import code_of, environment, interruptible, quiet
 from zoo.runs.plan import RUN_SCHEMA, Plan
 
 
@@ -88,7 +88,7 @@ class Run(Plan):
                 return done
             torch.set_num_threads(self.place.threads)
             made_with = environment(self.place.kind)  # before the files can change
-            keeper = self._keeper(folder, made_with["commit"])
+            keeper = self._keeper(folder, code_of(made_with))
             try:
                 self.train(folder, keeper, progress)
                 tested = self.test(folder, progress)
@@ -264,9 +264,9 @@ class Run(Plan):
             "environment": {
                 **made_with,
                 "threads": self.place.threads,
-                "other_commits": [c for c in keeper.commits if c != made_with["commit"]],
+                "other_commits": [c for c in keeper.commits if c != code_of(made_with)],
                 **({"plugins": self.plugins} if self.plugins else {}),
-                **({"learner_file": self.learner_file} if made_with["dirty"] else {}),
+                **({} if made_with["dirty"] is False else {"learner_file": self.learner_file}),
             },
         }
         write_json(path, {**record, "checksum": checksum(json.loads(json.dumps(record)))})
