@@ -85,5 +85,5 @@ bench-quick: setup ## how fast episodes, updates and tests are here, and how muc
 	@$(BIN)/python -m tests.bench --parts ours $(if $(OUT),--out "$(OUT)")
 
 clean: ## remove the environment, caches and runs under way; results stay
-	rm -rf .venv .bench runs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .bench runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -41,7 +41,7 @@ class Request(TypedDict):
 
 def tune() -> None:
     """Our allocator settings, by the file that has them: nothing else of the zoo is loaded."""
-    runpy.run_path(str(ROOT / "zoo" / "cpu.py"))["tune_cpu"]()
+    runpy.run_path(str(ROOT / "zoo" / "runs" / "tune_cpu.py"))["tune_cpu"]()
 
 
 def prepare(request: Request) -> Callable[[], dict[str, Any]]:

@@ -28,13 +28,21 @@ def test_the_skeleton_passes_the_battery_as_it_is(skeleton, capsys):
 
 def test_it_says_what_to_fill_in_and_what_comes_next(skeleton, capsys, monkeypatch, tmp_path):
     assert skeleton.read_text().lower().count("fill in") > 5
-    monkeypatch.setattr("zoo.commands.new_learner.ROOT", tmp_path)
+    monkeypatch.setattr("zoo.commands.new_learner.checkout_root", lambda: tmp_path)
     (tmp_path / "baselines").mkdir()
     assert main(["new-learner", "other_one"]) == 0
     out = capsys.readouterr().out
     assert "python -m zoo check other_one\n" in out
     text = (tmp_path / "baselines" / "other_one.py").read_text()
     assert '@register("other_one")' in text and "class OtherOne(Learner)" in text
+
+
+def test_an_installed_copy_writes_a_plug_in_where_one_stands(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("zoo.commands.new_learner.checkout_root", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    assert main(["new-learner", "other_one"]) == 0
+    assert "python -m zoo check other_one --plugin other_one.py\n" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["other_one.py"]
 
 
 def test_it_is_in_the_houses_form(skeleton):

@@ -194,7 +194,7 @@ SOUND = "from zoo import Learner, register\n"
         ),
         (
             "from zoo.registry import register_backbone\n@register_backbone('mlp')\ndef f(): ...",
-            "backbone 'mlp' of plugin_bad is taken already, by zoo.networks.backbone",
+            "backbone 'mlp' of plugin_bad is taken already, by zoo.networks.mlp",
         ),
         (
             "from zoo.registry import register_benchmark\n@register_benchmark('a')\nclass A: ...",

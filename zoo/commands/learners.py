@@ -18,7 +18,6 @@ from zoo.runs.request import RunRequest
 from zoo.runs.resolved import resolve_request
 from zoo.runs.settings import SHARED_SETTING_NAMES, parse_values
 
-ROOT = Path(__file__).parent.parent
 TABLE_MARKS = ("<!-- learners: make readme -->", "<!-- end of learners -->")
 VERDICTS = {"holds": "holds", "fails": "FAILS", "n/a": "n/a  "}
 
@@ -96,7 +95,8 @@ def learner_row(key: str) -> list[str]:
     cls = learners.get(key)
     path = Path(inspect.getfile(cls))
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    place = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.as_posix()
+    ours = path.resolve().parent == learners.folder.resolve()
+    place = f"baselines/{path.name}" if ours else path.as_posix()
     traits, parameters = "–", "–"
     if (learner := for_miniimagenet(key)) is not None:
         said = [name.replace("_", " ") for name, holds in learner.traits().items() if holds]

@@ -7,9 +7,9 @@ import shlex
 from pathlib import Path
 from string import Template
 
-from zoo.commands.learners import ROOT
 from zoo.errors import UsageError
 from zoo.files import write_text
+from zoo.origin import checkout_root
 from zoo.registry import learners
 
 SKELETON = Template(
@@ -103,10 +103,16 @@ def write_skeleton(key: str, path: Path) -> None:
 
 
 def new_learner_command(options: argparse.Namespace) -> int:
-    """``zoo new-learner``: write a file that runs, and say what comes next."""
-    path: Path = options.to or ROOT / "baselines" / f"{options.name}.py"
+    """``zoo new-learner``: write a file that runs, and say what comes next.
+
+    In a checkout it goes into baselines/ and is registered there. An installed copy writes into
+    the working folder, and the file is a plug-in.
+    """
+    path: Path = options.to or Path(f"{options.name}.py")
+    plugin = f" --plugin {shlex.quote(str(path))}"
+    if options.to is None and (root := checkout_root()) is not None:
+        path, plugin = root / "baselines" / path, ""
     write_skeleton(options.name, path)
-    plugin = f" --plugin {shlex.quote(str(path))}" if options.to else ""
     print(f"{path} is a learner that runs: fill in what it marks with 'fill in'. Then")
     print(f"  python -m zoo check {options.name}{plugin}")
     print(f"  python -m zoo run {options.name} glyphs{plugin}")

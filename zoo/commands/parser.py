@@ -67,7 +67,7 @@ def build_parser() -> Parser:
         "--to",
         type=parse_folder,
         metavar="FILE",
-        help="(default: baselines/NAME.py of the checkout)",
+        help="(default: baselines/NAME.py of the checkout; NAME.py here, if the zoo is installed)",
     )
     command.set_defaults(call=imported_command("new_learner", "new_learner_command"))
 

@@ -8,42 +8,60 @@ import subprocess
 import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from zoo.origin import checkout_root, code_hash, zoo_version
+
 
 def environment(kind: str) -> dict[str, Any]:
-    """Commit, device and versions, for the record; `kind` is cpu or cuda."""
+    """Commit, device and versions, for the record; `kind` is cpu or cuda.
+
+    Where there is no commit, as in an installed copy, ``code`` has the hash of the code instead.
+    """
     head, dirty = commit()
     return {
         "commit": head,
         "dirty": dirty,
+        **({} if head else {"code": code_hash()}),
         "device": kind,
         "device_name": device_name(kind),
         "python": platform.python_version(),
+        "zoo": zoo_version(),
         **{package: version(package) for package in ("torch", "pytorch-lightning", "numpy")},
     }
 
 
-def commit() -> tuple[str | None, bool]:
-    """The checkout's commit, and whether files differ from it; (None, True) without git."""
+def code_of(made_with: dict[str, Any]) -> str:
+    """The one word for the code that an environment names: its commit, or else its hash."""
+    return made_with["commit"] or made_with["code"]
+
+
+def commit() -> tuple[str | None, bool | None]:
+    """The checkout's commit, and whether files differ from it.
+
+    A checkout without git, or without a commit of its own, gives (None, True). An installed copy
+    gives (None, None), also where it lies inside some other repository.
+    """
+    root = checkout_root()
+    if root is None:
+        return None, None
+    this = "zoo/runs/environment.py"
     try:
-        head, status = (
+        tracked_as, head, status = (
             subprocess.run(
-                ["git", *words],
-                cwd=Path(__file__).parent,
-                capture_output=True,
-                text=True,
-                check=True,
+                ["git", *words], cwd=root, capture_output=True, text=True, check=True
             ).stdout.strip()
             for words in (
+                ["ls-files", "--full-name", "--error-unmatch", "--", this],
                 ["rev-parse", "HEAD"],
                 ["status", "--porcelain", "--", ":/*.py", ":/*.yaml"],
             )
         )
     except (OSError, subprocess.CalledProcessError):
+        return None, True
+    if tracked_as != this:  # the checkout lies in a folder of another repository
         return None, True
     return head, bool(status)
 

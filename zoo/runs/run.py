@@ -25,7 +25,7 @@ from zoo.runs.checkpoints import (
     training_options,
     updates_between,
 )
-from zoo.runs.environment import environment, interruptible, quiet
+from zoo.runs.environment import code_of, environment, interruptible, quiet
 from zoo.runs.plan import RUN_SCHEMA, Plan
 from zoo.runs.record import (
     finite_or_none,
@@ -97,7 +97,7 @@ class Run(Plan):
                 return done
             torch.set_num_threads(self.workspace.threads)
             made_with = environment(self.workspace.device_kind)  # before the files can change
-            keeper = self._keeper(folder, made_with["commit"])
+            keeper = self._keeper(folder, code_of(made_with))
             try:
                 self.train(folder, keeper, progress)
                 tested = self.test(folder, progress)
@@ -263,9 +263,9 @@ class Run(Plan):
             "environment": {
                 **made_with,
                 "threads": self.workspace.threads,
-                "other_commits": [c for c in keeper.commits if c != made_with["commit"]],
+                "other_commits": [c for c in keeper.commits if c != code_of(made_with)],
                 **({"plugins": self.plugins} if self.plugins else {}),
-                **({"learner_file": self.learner_file} if made_with["dirty"] else {}),
+                **({} if made_with["dirty"] is False else {"learner_file": self.learner_file}),
             },
         }
         return write_record(self.record_path, record)

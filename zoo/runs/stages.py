@@ -17,7 +17,7 @@ from zoo.files import locked, write_atomically, write_json
 from zoo.learner import Learner
 from zoo.networks.backbone import Backbone, build_backbone
 from zoo.runs.checkpoints import CheckpointKeeper, DivergedError, trainer_for, training_options
-from zoo.runs.environment import environment, interruptible
+from zoo.runs.environment import code_of, environment, interruptible
 from zoo.runs.pretraining import Pretrain
 from zoo.runs.settings import PRETRAIN, Setting
 from zoo.runs.workspace import tasks_together
@@ -164,7 +164,7 @@ class Staging:
         updates = settings["updates"]
         print(f"  stage {stage.name}: {updates} updates on {self.benchmark.key}; {folder}")
         made_with = environment(device)
-        keeper = CheckpointKeeper(folder, "val/accuracy", made_with["commit"])
+        keeper = CheckpointKeeper(folder, "val/accuracy", code_of(made_with))
         last = folder / "last.ckpt"
         parts = settings["meta_batch"] if stage.batches == "episodes" else 1
         trainer = trainer_for(
