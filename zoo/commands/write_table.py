@@ -1,6 +1,7 @@
 """Where a table goes: to the terminal, and into files of every form."""
 
 import argparse
+import dataclasses
 import hashlib
 import itertools
 import shlex
@@ -15,6 +16,7 @@ from zoo.reports.formats.html import to_html
 from zoo.reports.formats.latex import to_latex
 from zoo.reports.formats.markdown import to_markdown
 from zoo.reports.formats.parquet import parquet_bytes
+from zoo.reports.formats.table import Table
 
 FOLDER_FLAGS = ("--data", "--results", "--runs")
 LONGEST_STEM = 100  # characters of a file name
@@ -23,7 +25,7 @@ LONGEST_STEM = 100  # characters of a file name
 def write_table(
     options: argparse.Namespace,
     words: Sequence[str],
-    tables: Sequence[pd.DataFrame],
+    tables: Sequence[Table],
     raw: Mapping[str, pd.DataFrame],
     figures: Mapping[str, Figure],
     printed: int = 1,
@@ -35,7 +37,7 @@ def write_table(
     Args:
         options: of the command, of which the folder of the results is taken.
         words: that the files are named by.
-        tables: of text, as `zoo.reports.formats` takes them: the table, and what goes below it.
+        tables: the table, and what goes below it.
         raw: numbers, one a row, by the end of their files' names.
         figures: by the end of their files' names; the HTML page shows them too.
         printed: how many of the tables are printed, and stand in the Markdown file.
@@ -45,8 +47,8 @@ def write_table(
     if options.dry_run:
         return
     folder = make_folder(options.results, "--results")
-    for table in tables:
-        table.attrs["command"] = command_line(options.words)
+    command = command_line(options.words)
+    tables = [dataclasses.replace(table, command=command) for table in tables]
     stem = shortened_stem(slug("-".join(words)))
     write_text(folder / f"{stem}.md", "\n".join(texts))
     ends = [".md", ".html"]
