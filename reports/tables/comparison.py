@@ -61,7 +61,9 @@ def comparison_table(
     Accuracy in per cent; the mean squared error where the benchmark is regression.
 
     Runs that differ in nothing but the seed share a cell, others get lines of their own. What
-    most cells share stands in the caption, what departs from it in footnotes.
+    most cells share stands in the caption, what departs from it in footnotes. Beside a published
+    number stands ↓ where ours is worse and neither lies in the other's interval, ↑ where it is
+    better.
 
     Args:
         measured: as `records.load` returns it.
@@ -74,10 +76,6 @@ def comparison_table(
         values: as `records.values` returns them; without them, several seeds have no interval.
         bold: which cells stand out: heading of the column and label of the line, as `compared_rows`
             has them.
-
-    Returns:
-        Beside a published number stands ↓ where ours is worse and neither lies in the other's
-        interval, ↑ where it is better.
     """
     table = named_lines(measured, benchmark, order)
     shapes = sorted({shape for line in table.values() for shape in line})
@@ -101,7 +99,8 @@ def comparison_table(
     columns = [Column(NAME)]
     for heading in map(heading_of, shapes):
         columns += [Column(heading, heading, MEASURED), Column(PUBLISHED, heading)]
-        columns += [Column(GAIN, heading)] if gains is not None else []
+        if gains is not None:
+            columns.append(Column(GAIN, heading))
     mixed = any(protocol(run).items() - common.items() for run in firsts)
     aside = "; departures are marked" if mixed else ""
     several = any(len(cell.runs) > 1 for line in table.values() for cell in line.values())

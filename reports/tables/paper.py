@@ -185,7 +185,8 @@ def paper_table(found: pd.DataFrame, title: str, caption: str, notes: Mapping[st
         rows.append(row)
     columns = [Column(NAME)]
     for number, head in enumerate(found["column"].unique()):
-        if all(row[1 + 2 * number].empty for row in rows):
+        printed_at = 1 + 2 * number  # in a row: after the label, and theirs and ours before
+        if all(row[printed_at].empty for row in rows):
             columns += [Column(head), Column(f"{head} {OURS}")]
         else:
             columns += [Column(head, head, MEASURED), Column(OURS, head)]

@@ -26,15 +26,14 @@ def ranks(
 ) -> Table:
     """Each learner's number under each of the terms, and its rank among those that have both.
 
+    A rank is written ``2 → 5``.
+
     Args:
         parts: by terms, the runs made under them, as `records.load` returns them.
         benchmark: a key or variant.
         title: what the caption calls the benchmark.
         order: learner keys, first to last.
         values: as `records.values` returns them.
-
-    Returns:
-        A rank is written ``2 → 5``.
     """
     tables = {name: named_lines(part, benchmark, order) for name, part in parts.items()}
     cells = [cell for table in tables.values() for line in table.values() for cell in line.values()]
@@ -53,8 +52,11 @@ def ranks(
             }
             columns.append(Column(name, heading_of(shape)))
             for label, row in zip(labels, rows, strict=True):
-                text_and_notes = found[label][:2] if label in found else ()
-                row.append(Cell(*text_and_notes))
+                if label in found:
+                    text, remarks, _ = found[label]
+                    row.append(Cell(text, remarks))
+                else:
+                    row.append(Cell())
             means[name] = pd.Series({label: mean for label, (_, _, (mean, _)) in found.items()})
         both = pd.DataFrame(means).dropna()
         rank = both.rank(method="min", ascending=metric_of(metric) is METRICS["mse"]).astype(int)
