@@ -1,16 +1,20 @@
 """Tables and figures in one page of HTML, which needs no other file, no network and no script."""
 
 import base64
-import re
-import unicodedata
 from collections.abc import Sequence
 from html import escape
 from itertools import groupby
 from typing import NamedTuple
 
-import pandas as pd
-
-from zoo.reports.formats.table import NONE, heads
+from zoo.reports.formats.table import (
+    NONE,
+    Cell,
+    Footnote,
+    Table,
+    assigned_marks,
+    lettered_notes,
+    without_empty_columns,
+)
 
 STYLE = """\
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --line: #bbb; --soft: #555;
@@ -55,7 +59,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 IMAGE_KINDS = {b"\x89PNG": "image/png", b"<?xml": "image/svg+xml", b"<svg": "image/svg+xml"}
 
 
-def to_html(tables: Sequence[pd.DataFrame], figures: Sequence[tuple[str, bytes]] = ()) -> str:
+def to_html(tables: Sequence[Table], figures: Sequence[tuple[str, bytes]] = ()) -> str:
     """A whole page: the tables with their footnotes, then the figures.
 
     Args:
@@ -65,7 +69,7 @@ def to_html(tables: Sequence[pd.DataFrame], figures: Sequence[tuple[str, bytes]]
     Raises:
         ValueError: a figure is neither.
     """
-    title = escape(tables[0].attrs["title"]) if tables else "Figures"
+    title = escape(tables[0].title) if tables else "Figures"
     sections = [_section(table, number) for number, table in enumerate(tables, 1)]
     return "\n".join(
         [
@@ -87,70 +91,68 @@ def to_html(tables: Sequence[pd.DataFrame], figures: Sequence[tuple[str, bytes]]
     )
 
 
-class _Marks(NamedTuple):
+class _Links(NamedTuple):
     """The footnotes of the table of this number: a mark leads to its note, a note back to it."""
 
     table: int
-    letters: dict[str, str]  # what stands on the page, by the mark as it stands in a cell
-    led: set[str]  # marks that a note leads back to
+    notes: list[Footnote]
+    led: set[str]  # letters that a note leads back to
 
-    def split(self, text: str) -> tuple[str, list[str]]:
-        """What a cell says, and the marks at its end."""
-        either = "|".join(map(re.escape, self.letters)) or "$"
-        found = re.search(f"(?:{either})*$", text)
-        assert found is not None  # the empty end is always there
-        return text[: found.start()], re.findall(either, found[0]) if found[0] else []
+    def to_notes(self, cell: Cell) -> str:
+        """From a cell to its notes, the sign before the letters."""
+        own = [note for note in self.notes if cell.sign and note.mark == cell.sign]
+        own += lettered_notes(cell, self.notes)
+        return f"<sup>{''.join(map(self._to_note, own))}</sup>" if own else ""
 
-    def link(self, mark: str) -> str:
-        """From a cell to the note."""
-        letter = self.letters[mark]
-        own = "" if mark in self.led else f' id="from-{self.table}-{letter}"'
-        self.led.add(mark)
+    def _to_note(self, note: Footnote) -> str:
+        letter = _letter(note)
+        own = "" if letter in self.led else f' id="from-{self.table}-{letter}"'
+        self.led.add(letter)
         return f'<a href="#note-{self.table}-{letter}"{own}>{letter}</a>'
 
-    def note(self, mark: str, text: str) -> str:
+    def item(self, note: Footnote) -> str:
         """An item of the list of notes."""
-        at = f"{self.table}-{self.letters[mark]}"
+        letter = _letter(note)
+        at = f"{self.table}-{letter}"
         back = f'&nbsp;<a class="back" href="#from-{at}" aria-label="back to the table">↩</a>'
-        item = f'<li id="note-{at}"><sup>{self.letters[mark]}</sup> {_text(text)}'
-        return item + (back if mark in self.led else "") + "</li>"
+        item = f'<li id="note-{at}"><sup>{letter}</sup> {_text(note.text)}'
+        return item + (back if letter in self.led else "") + "</li>"
 
 
-def _section(table: pd.DataFrame, number: int) -> str:
+def _letter(note: Footnote) -> str:
+    return escape(note.letter.strip("()"))
+
+
+def _section(table: Table, number: int) -> str:
     """A table, its notes, and what made it."""
+    table = without_empty_columns(table)
+    links = _Links(number, assigned_marks(table), set())
     rank = "h1" if number == 1 else "h2"
-    letters = {
-        mark: escape(unicodedata.normalize("NFKC", mark).strip("()"))
-        for mark, _ in table.attrs["notes"]
-    }
-    marks = _Marks(number, letters, set())
-    title, caption = _text(table.attrs["title"]), _text(table.attrs["caption"])
+    title, caption = _text(table.title), _text(table.caption)
     lines = [f'<section>\n<{rank} id="title-{number}">{title}</{rank}>']
     lines.append(f'<p id="caption-{number}">{caption}</p>')
-    if len(table):
+    if table.rows:
         named = f'aria-labelledby="title-{number}"'
         lines += [
             f'<div class="wide" role="region" {named} tabindex="0">',
             f'<table {named} aria-describedby="caption-{number}">',
             *_head(table),
-            *_body(table, marks),
+            *_body(table, links),
             "</table>\n</div>",
         ]
-    if table.attrs["notes"]:
-        notes = [marks.note(mark, text) for mark, text in table.attrs["notes"]]
-        lines += ['<ul class="notes">', *notes, "</ul>"]
-    if "command" in table.attrs:
-        lines.append(f"<p>Made by <code>{_text(table.attrs['command'])}</code></p>")
+    if links.notes:
+        lines += ['<ul class="notes">', *map(links.item, links.notes), "</ul>"]
+    if table.command:
+        lines.append(f"<p>Made by <code>{_text(table.command)}</code></p>")
     return "\n".join([*lines, "</section>"])
 
 
-def _head(table: pd.DataFrame) -> list[str]:
+def _head(table: Table) -> list[str]:
     """One line of heads, or two where columns have something above them."""
-    columns = heads(table)
     upper, lower = [], []
-    deep = any(at.group for at in columns)
-    for group, members in groupby(columns, key=lambda at: at.group):
-        names = [f'<th scope="col">{_text(at.head)}</th>' for at in members]
+    deep = any(column.group for column in table.columns)
+    for group, members in groupby(table.columns, key=lambda column: column.group):
+        names = [f'<th scope="col">{_text(column.lower_head)}</th>' for column in members]
         if group:
             upper.append(f'<th scope="colgroup" colspan="{len(names)}">{_text(group)}</th>')
             lower += names
@@ -160,22 +162,19 @@ def _head(table: pd.DataFrame) -> list[str]:
     return ["<thead>", *rows, "</thead>"]
 
 
-def _body(table: pd.DataFrame, marks: _Marks) -> list[str]:
+def _body(table: Table, links: _Links) -> list[str]:
     """The rows; the first column heads them."""
-    names = [at.name for at in heads(table)]
-    bold = table.attrs.get("bold", set())
     lines = ["<tbody>"]
-    for row, line in enumerate(table.to_dict("records")):
-        cells: list[str] = []
-        for name in names:
-            text, own = marks.split(line[name])
-            said = _text(text)
-            said = said if cells else said.replace(",", ",<wbr>")
-            said = f"<strong>{said}</strong>" if (row, name) in bold else said
-            said += f"<sup>{''.join(map(marks.link, own))}</sup>" if own else ""
-            cells.append(f"<td>{said}</td>" if cells else f'<th scope="row">{said}</th>')
+    for first, *others in table.rows:
+        label = _text(first.text).replace(",", ",<wbr>")  # long labels break after a comma
+        cells = [f'<th scope="row">{_strong(label, first)}{links.to_notes(first)}</th>']
+        cells += [f"<td>{_strong(_text(c.text), c)}{links.to_notes(c)}</td>" for c in others]
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return [*lines, "</tbody>"]
+
+
+def _strong(text: str, cell: Cell) -> str:
+    return f"<strong>{text}</strong>" if cell.bold else text
 
 
 def _figure(caption: str, content: bytes) -> str:

@@ -1,12 +1,17 @@
 """A table in LaTeX: a document of ASCII that pdflatex compiles, whatever the table's text is."""
 
-import re
 import unicodedata
 from itertools import groupby, pairwise
 
-import pandas as pd
-
-from zoo.reports.formats.table import Head, heads
+from zoo.reports.formats.table import (
+    Cell,
+    Footnote,
+    Table,
+    assigned_marks,
+    lettered_notes,
+    marked_text,
+    without_empty_columns,
+)
 
 PORTRAIT = 120  # characters of a row that A4 holds upright, if a little smaller
 GREEK = dict(
@@ -50,35 +55,32 @@ RAISED = {"<super>": "textsuperscript", "<sub>": "textsubscript"}
 JOINED = "-`'"  # two of them make another sign
 
 
-def to_latex(table: pd.DataFrame) -> str:
+def to_latex(table: Table) -> str:
     """A whole document, whose tabular can be copied into a paper: it stands between comments.
 
     Columns that say nothing are left out; a table wider or longer than the page is made smaller.
     """
-    columns = heads(table) if len(table) else []
-    wide = sum(max(map(len, [at.head, *table[at.name]])) + 2 for at in columns) > PORTRAIT
+    table, notes = without_empty_columns(table), assigned_marks(table)
     lines = [r"\documentclass{article}"]
-    if "command" in table.attrs:
-        lines.append(f"% made by: {_one_line(table.attrs['command'])}")
+    if table.command:
+        lines.append(f"% made by: {_one_line(table.command)}")
+    landscape = ",landscape" if _width(table, notes) > PORTRAIT else ""
     lines += [
-        rf"\usepackage[a4paper,margin=2cm{',landscape' if wide else ''}]{{geometry}}",
+        rf"\usepackage[a4paper,margin=2cm{landscape}]{{geometry}}",
         r"\usepackage{booktabs,adjustbox}",
         r"\setlength{\parindent}{0pt}",
         r"\pagestyle{empty}",
         r"\begin{document}",
-        rf"\textbf{{{escaped(table.attrs['title'])}}}: {escaped(table.attrs['caption'])}",
+        rf"\textbf{{{escaped(table.title)}}}: {escaped(table.caption)}",
         "",
         r"\medskip",
     ]
-    if columns:
-        lines += ["% --- table: needs booktabs and adjustbox", *_tabular(table, columns)]
+    if table.rows:
+        lines += ["% --- table: needs booktabs and adjustbox", *_tabular(table, notes)]
         lines += ["% --- end of the table", "", r"\medskip"]
-    if table.attrs["notes"]:
+    if notes:
         lines += ["% --- notes", r"{\footnotesize\raggedright"]
-        lines += [
-            rf"{escaped(mark)}~{escaped(text)}\par"  # a note a line
-            for mark, text in table.attrs["notes"]
-        ]
+        lines += [rf"{_note_mark(note)}~{escaped(note.text)}\par" for note in notes]
         lines += ["}", "% --- end of the notes"]
     return "\n".join([*lines, r"\end{document}"]) + "\n"
 
@@ -89,12 +91,7 @@ def escaped(text: str) -> str:
     out = []
     for char, following in pairwise(text + " "):
         out.append(_sign(char) + "{}" * (char in JOINED + "?!" and following in JOINED))
-    return re.sub(r"(\\textsuperscript\{[\w()]\})+", _together, "".join(out))
-
-
-def _together(raised: re.Match[str]) -> str:
-    letters = re.findall(r"\{(.)\}", raised[0])
-    return rf"\textsuperscript{{{''.join(letters)}}}"
+    return "".join(out)
 
 
 def _sign(char: str) -> str:
@@ -113,10 +110,19 @@ def _sign(char: str) -> str:
     return rf"\{raised}{{{inner}}}" if raised else inner
 
 
-def _tabular(table: pd.DataFrame, columns: list[Head]) -> list[str]:
+def _width(table: Table, notes: list[Footnote]) -> int:
+    """How many characters a row has."""
+    if not table.rows:
+        return 0
+    lines = [[column.lower_head for column in table.columns]]
+    lines += [[marked_text(cell, notes) for cell in row] for row in table.rows]
+    return sum(max(map(len, column)) + 2 for column in zip(*lines, strict=True))
+
+
+def _tabular(table: Table, notes: list[Footnote]) -> list[str]:
     """Rules, heads and rows; a group's head spans its columns."""
     rules, spans, first = [], [], 1
-    for group, members in groupby(columns, key=lambda at: at.group):
+    for group, members in groupby(table.columns, key=lambda column: column.group):
         count = len(list(members))
         if group:
             spans.append(rf"\multicolumn{{{count}}}{{c}}{{{escaped(group)}}}")
@@ -124,17 +130,13 @@ def _tabular(table: pd.DataFrame, columns: list[Head]) -> list[str]:
         else:
             spans += [""] * count
         first += count
-    bold = table.attrs.get("bold", set())
-    rows = []
-    for number, line in enumerate(table.to_dict("records")):
-        cells = [(_cell(line[at.name]), (number, at.name) in bold) for at in columns]
-        rows.append(_row([rf"\textbf{{{cell}}}" if stands else cell for cell, stands in cells]))
+    rows = [_row([_cell(cell, notes) for cell in row]) for row in table.rows]
     return [
         r"\begin{adjustbox}{max width=\linewidth,max totalheight=0.8\textheight,center}",
-        rf"\begin{{tabular}}{{{'l' * len(columns)}}}",
+        rf"\begin{{tabular}}{{{'l' * len(table.columns)}}}",
         r"\toprule",
         *([_row(spans), "".join(rules)] if rules else []),
-        _row([_cell(at.head) for at in columns]),
+        _row([_guarded(escaped(column.lower_head)) for column in table.columns]),
         r"\midrule",
         *rows,
         r"\bottomrule",
@@ -147,10 +149,26 @@ def _row(cells: list[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _cell(text: str) -> str:
-    """Escaped; nothing at its beginning is taken for an option of the line before."""
-    text = escaped(text)
+def _cell(cell: Cell, notes: list[Footnote]) -> str:
+    text = _guarded(escaped(cell.text + cell.sign))
+    letters = "".join(note.letter for note in lettered_notes(cell, notes))
+    if letters:
+        text += _raised(letters)
+    return rf"\textbf{{{text}}}" if cell.bold else text
+
+
+def _guarded(text: str) -> str:
+    """Nothing at the beginning of a row is taken for an option of the line before."""
     return "{}" + text if text[:1] in ("[", "*", "(") else text
+
+
+def _note_mark(note: Footnote) -> str:
+    """The mark of a note: raised where it is a letter, not where it is a sign."""
+    return escaped(note.mark) if note.letter == note.mark else _raised(note.letter)
+
+
+def _raised(letters: str) -> str:
+    return rf"\textsuperscript{{{letters}}}"
 
 
 def _one_line(text: str) -> str:

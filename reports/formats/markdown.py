@@ -2,30 +2,34 @@
 
 import re
 
-import pandas as pd
 from tabulate import tabulate
 
-from zoo.reports.formats.table import shown
+from zoo.reports.formats.table import (
+    Cell,
+    Footnote,
+    Table,
+    assigned_marks,
+    marked_text,
+    without_empty_columns,
+)
 
 
-def to_markdown(table: pd.DataFrame) -> str:
+def to_markdown(table: Table) -> str:
     """Title, caption, table and footnotes; columns that say nothing are left out."""
-    parts = [f"**{_escaped(table.attrs['title'])}**: {_escaped(table.attrs['caption'])}"]
-    if len(table):
-        names, titles = shown(table)
-        bold = table.attrs.get("bold", set())
-        cells = [
-            [
-                f"**{_escaped(line[name])}**" if (row, name) in bold else _escaped(line[name])
-                for name in names
-            ]
-            for row, line in enumerate(table.to_dict("records"))
-        ]
-        parts.append(tabulate(cells, titles, tablefmt="github", disable_numparse=True))
-    if table.attrs["notes"]:
-        lines = [f"- {mark} {_escaped(text)}" for mark, text in table.attrs["notes"]]
-        parts.append("\n".join(lines))
+    table, notes = without_empty_columns(table), assigned_marks(table)
+    parts = [f"**{_escaped(table.title)}**: {_escaped(table.caption)}"]
+    if table.rows:
+        cells = [[_cell(cell, notes) for cell in row] for row in table.rows]
+        names = [column.name for column in table.columns]
+        parts.append(tabulate(cells, names, tablefmt="github", disable_numparse=True))
+    if notes:
+        parts.append("\n".join(f"- {note.mark} {_escaped(note.text)}" for note in notes))
     return "\n\n".join(parts) + "\n"
+
+
+def _cell(cell: Cell, notes: list[Footnote]) -> str:
+    text = _escaped(marked_text(cell, notes))
+    return f"**{text}**" if cell.bold else text
 
 
 def _escaped(text: str) -> str:

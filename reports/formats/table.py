@@ -1,50 +1,124 @@
-"""What a table is printed in. A table is a frame of plain text, with three or four attributes.
+"""A table as every format writes it: columns, and rows of cells that may have footnotes.
 
-``attrs`` holds `title` and `caption`, plain text; `notes`, a list of (mark, text), the footnotes,
-whose marks stand at the ends of cells; `bold`, where there is some: a set of (row, column name)
-of cells that are to stand out, a row by its position; and `command`, where it is known: what made
-the table. Markdown is here, LaTeX in latex.py, HTML in html.py.
+Who builds a table gives a cell its footnotes as texts. Which letter refers to which text is found
+when the table is written, by `assigned_marks`, the same for Markdown, LaTeX and HTML.
 """
 
-from typing import NamedTuple
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-import pandas as pd
-
-NONE = "–"
+NONE = "–"  # the text of a cell that says nothing
 LETTERS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ"
 DIGITS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
-GROUP_HEAD = "measured"  # heads a column that gives its group the name
 
 
-class Head(NamedTuple):
-    """How a column is headed in two lines."""
+@dataclass(frozen=True)
+class Column:
+    """How a column is headed, in one line (Markdown) or in two (LaTeX, HTML)."""
 
-    name: str  # of the column
-    group: str  # above it and its neighbours; nothing above a column of its own
-    head: str
+    name: str  # in one line
+    group: str = ""  # in two lines: above it and its neighbours of the same group
+    head: str = ""  # in two lines: below the group, where that is not the name
 
-
-def marked(texts: list[str], marks: dict[str, str]) -> str:
-    """The letters of these footnotes; a new one gets the next letter."""
-    for text in texts:
-        number = len(marks)
-        later = "⁽" + "".join(DIGITS[int(digit)] for digit in str(number + 1)) + "⁾"
-        marks.setdefault(text, LETTERS[number] if number < len(LETTERS) else later)
-    return "".join(mark for text, mark in marks.items() if text in texts)
+    @property
+    def lower_head(self) -> str:
+        """The lower of two lines; the only one of a column without a group."""
+        return self.head or self.name
 
 
-def shown(table: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """The columns that say something, and how each is headed: by what stands after its comma."""
-    names = [name for name in table.columns if (table[name] != NONE).any()]
-    return names, [name.rpartition(", ")[2] for name in names]
+@dataclass(frozen=True)
+class Cell:
+    """What a cell says."""
+
+    text: str = NONE
+    footnotes: Sequence[str] = ()  # their texts; cells with the same text get the same letter
+    sign: str = ""  # right after the text, as ↓; the table's legend says what it means
+    bold: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether it says nothing."""
+        return self.text == NONE and not self.footnotes and not self.sign
 
 
-def heads(table: pd.DataFrame) -> list[Head]:
-    """The columns that say something; what stands before the comma of a name is its group."""
-    names, _ = shown(table)
-    groups = {group for group, comma, _ in (name.rpartition(", ") for name in names) if comma}
-    found = []
-    for name in names:
-        group, _, head = name.rpartition(", ")
-        found.append(Head(name, name, GROUP_HEAD) if name in groups else Head(name, group, head))
-    return found
+@dataclass(frozen=True)
+class Footnote:
+    """A note below a table, and the mark by which cells refer to it: ᵃ, ⁽²⁷⁾, ↓."""
+
+    mark: str
+    text: str
+
+    @property
+    def letter(self) -> str:
+        """The mark as plain text: a, (27), ↓."""
+        return unicodedata.normalize("NFKC", self.mark)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text; the first column says what a row is about.
+
+    Raises:
+        ValueError: a row has not one cell a column, or a cell has a sign without a meaning.
+    """
+
+    title: str
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    legend: Mapping[str, str] = field(default_factory=dict)  # what the signs of cells mean
+    command: str = ""  # what made the table, where that is known
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"{self.title}: {len(row)} cells in a row, {len(self.columns)} columns"
+                )
+            for cell in row:
+                if cell.sign and cell.sign not in self.legend:
+                    raise ValueError(f"{self.title}: the legend does not explain {cell.sign!r}")
+
+
+def without_empty_columns(table: Table) -> Table:
+    """The table without the columns whose cells all say nothing.
+
+    A column that gives its group the name stands without a group where it is the only one left.
+    """
+    kept = [at for at in range(len(table.columns)) if not all(row[at].empty for row in table.rows)]
+    columns = [table.columns[at] for at in kept]
+    members = Counter(column.group for column in columns)
+    columns = [
+        Column(column.name)
+        if column.name == column.group and members[column.group] == 1
+        else column
+        for column in columns
+    ]
+    return replace(table, columns=columns, rows=[[row[at] for at in kept] for row in table.rows])
+
+
+def assigned_marks(table: Table) -> list[Footnote]:
+    """The notes below a table: lettered as they first appear row by row, then the legend."""
+    texts = dict.fromkeys(text for row in table.rows for cell in row for text in cell.footnotes)
+    lettered = [Footnote(_mark(number), text) for number, text in enumerate(texts)]
+    return lettered + [Footnote(sign, meaning) for sign, meaning in table.legend.items()]
+
+
+def lettered_notes(cell: Cell, notes: Sequence[Footnote]) -> list[Footnote]:
+    """Those of a table's notes that a cell has a letter for, in the order of the letters."""
+    return [note for note in notes if note.text in cell.footnotes]
+
+
+def marked_text(cell: Cell, notes: Sequence[Footnote]) -> str:
+    """The text of a cell and its marks, in one line of Unicode: ``98.8↓ᵃᵇ``."""
+    letters = "".join(note.mark for note in lettered_notes(cell, notes))
+    return cell.text + cell.sign + letters
+
+
+def _mark(number: int) -> str:
+    """A letter; after the last one a number in brackets."""
+    if number < len(LETTERS):
+        return LETTERS[number]
+    return "⁽" + "".join(DIGITS[int(digit)] for digit in str(number + 1)) + "⁾"

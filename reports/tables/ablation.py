@@ -1,15 +1,17 @@
 """The table of an ablation: rows that differ in one part, each beside the first of them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 import zoo.reports.published as paper
-from zoo.reports.formats.table import NONE, marked
+from zoo.reports.formats.numbers import with_interval
+from zoo.reports.formats.table import NONE, Cell, Column, Table
 from zoo.reports.statistics import interval, paired_difference
 from zoo.reports.tables.cells import (
-    Cell,
+    CellRuns,
     RecordRow,
     departures,
     failures,
@@ -18,20 +20,17 @@ from zoo.reports.tables.cells import (
     runs_of,
     usual,
 )
-from zoo.reports.tables.comparison import CLAIM, PUBLISHED
+from zoo.reports.tables.comparison import CLAIM, MEASURED, PUBLISHED
 
-ROW, ACCURACY, DIFFERENCE = "row", "accuracy", "ours, difference"
-PUBLISHED_DIFFERENCE = "published, difference"
-LEARNED_PARAMETERS, SECONDS, MEMORY = "learned parameters", "s an update", "MB"
 ABLATION_COLUMNS = [
-    ROW,
-    ACCURACY,
-    DIFFERENCE,
-    PUBLISHED,
-    PUBLISHED_DIFFERENCE,
-    LEARNED_PARAMETERS,
-    SECONDS,
-    MEMORY,
+    Column("row"),
+    Column("accuracy"),
+    Column("difference", group="ours"),
+    Column(PUBLISHED, group=PUBLISHED, head=MEASURED),
+    Column("difference", group=PUBLISHED),
+    Column("learned parameters"),
+    Column("s an update"),
+    Column("MB"),
 ]
 COSTS = ("learned_parameters", "update_seconds", "update_memory")
 SAME_IN_ALL_ROWS = ["benchmark", "way", "shot", "terms", "budget"]
@@ -88,8 +87,8 @@ def ablation_numbers(
     return pd.DataFrame(lines, columns=columns)
 
 
-def ablation_table(found: pd.DataFrame, title: str, source: str) -> pd.DataFrame:
-    """The `ablation_numbers` as text: a frame for `zoo.reports.formats.table`.
+def ablation_table(found: pd.DataFrame, title: str, source: str) -> Table:
+    """The `ablation_numbers` as a table.
 
     Args:
         found: as `ablation_numbers` returns it.
@@ -99,27 +98,26 @@ def ablation_table(found: pd.DataFrame, title: str, source: str) -> pd.DataFrame
     firsts = [runs[0] for runs in found["runs"] if runs]
     common = usual(firsts)
     on = _hardware(firsts)
-    notes: dict[str, str] = {}
-    rows: list[list[str]] = []
+    rows: list[list[Cell]] = []
     for line in runs_of(found):
         marks = list(line["marks"])
         if line["runs"]:
             run = line["runs"][0]
-            marks += departures(Cell(line["runs"], ""), common)
+            marks += departures(CellRuns(line["runs"], ""), common)
             marks += [f"measured on {own}" for own in [_hardware([run])] if own != on]
-        theirs = NONE
+        theirs = Cell()
         if not pd.isna(line["printed"]):
-            theirs = line["printed"] + marked(line["remarks"], notes)
+            theirs = Cell(line["printed"], line["remarks"])
         rows.append(
             [
-                line["row"] + marked(marks, notes),
-                _points(line["accuracy"], line["accuracy_ci95"]),
-                _points(line["difference"], line["difference_ci95"], sign="+"),
+                Cell(line["row"], marks),
+                Cell(_points(line["accuracy"], line["accuracy_ci95"])),
+                Cell(_points(line["difference"], line["difference_ci95"], sign="+")),
                 theirs,
-                _points(line["published_difference"], sign="+"),
-                _count(line["learned_parameters"], ","),
-                _count(line["update_seconds"], ".3g"),
-                _count(line["update_memory"] / 1e6, ",.0f"),
+                Cell(_points(line["published_difference"], sign="+")),
+                Cell(_count(line["learned_parameters"], ",")),
+                Cell(_count(line["update_seconds"], ".3g")),
+                Cell(_count(line["update_memory"] / 1e6, ",.0f")),
             ]
         )
     mixed = any(protocol(run).items() - common.items() for run in firsts)
@@ -129,13 +127,8 @@ def ablation_table(found: pd.DataFrame, title: str, source: str) -> pd.DataFrame
         f"Seconds are of an update and its episodes, MB what updates take at most, on {on}.",
         CLAIM,
     ]
-    frame = pd.DataFrame(rows, columns=ABLATION_COLUMNS)
-    frame.attrs = {
-        "title": f"{title} ({source})",
-        "caption": " ".join(words) if firsts else "no runs.",
-        "notes": [(mark, text) for text, mark in notes.items()],
-    }
-    return frame
+    caption = " ".join(words) if firsts else "no runs."
+    return Table(f"{title} ({source})", caption, ABLATION_COLUMNS, rows)
 
 
 def ablation_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
@@ -271,11 +264,8 @@ def _hardware(runs: list[RecordRow]) -> str:
     return max(said, key=said.count) if said else ""
 
 
-def _points(value: float, ci95: float = float("nan"), sign: str = "-") -> str:
-    if pd.isna(value):
-        return NONE
-    text = format(100 * value, f"{sign}.2f")
-    return text if pd.isna(ci95) else f"{text} ± {100 * ci95:.2f}"
+def _points(value: float, ci95: float = math.nan, sign: str = "-") -> str:
+    return with_interval(100 * value, 100 * ci95, sign=sign)
 
 
 def _count(value: float, form: str) -> str:

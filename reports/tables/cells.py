@@ -22,22 +22,22 @@ INSTANCES = (1, 2, 3, 4, 5, 10)  # of each class, whose accuracies are published
 RecordRow = dict[str, Any]  # a row of records.load
 
 
-class Cell(NamedTuple):
+class CellRuns(NamedTuple):
     """The runs behind one measured number: alike in all but their seed, the finished first."""
 
     runs: list[RecordRow]
     unlike: str  # what sets them apart from other runs with an equal claim to the cell, or ""
 
 
-class Column(NamedTuple):
-    """What a table has a column for; 0 for none."""
+class Shape(NamedTuple):
+    """The shape of episodes that a table has a column for; 0 for none."""
 
     way: int
     instance: int  # K of the accuracy at a class's K-th instance, which has no shots
     shot: int
 
 
-Line = dict[Column, Cell]  # where one was run
+Line = dict[Shape, CellRuns]  # where one was run
 
 
 def runs_of(frame: pd.DataFrame) -> list[RecordRow]:
@@ -50,14 +50,14 @@ def table_lines(runs: list[RecordRow], order: Sequence[str] = ()) -> Iterator[Li
 
     Runs of one cell that differ in more than their seed are spread over several lines.
     """
-    found: dict[tuple[Any, ...], dict[Column, list[list[RecordRow]]]] = {}
+    found: dict[tuple[Any, ...], dict[Shape, list[list[RecordRow]]]] = {}
     for run in sorted(runs, key=lambda run: (run["status"] != "done", run["seed"], run["run"])):
         place = order.index(run["learner"]) if run["learner"] in order else len(order)
         name = (run["title"].casefold(), run["learner"], format_overrides(run["variant"]))
         terms = (str(run[part]) for part in ("benchmark", "terms", "budget", "backbone_family"))
         cells = found.setdefault((place, *name, *terms), {})
-        for column in columns_of(run):
-            groups = cells.setdefault(column, [])
+        for shape in shapes_of(run):
+            groups = cells.setdefault(shape, [])
             group = next((group for group in groups if alike(group[0], run)), None)
             if group is None:
                 groups.append([run])
@@ -66,18 +66,18 @@ def table_lines(runs: list[RecordRow], order: Sequence[str] = ()) -> Iterator[Li
     for _, cells in sorted(found.items()):
         for rank in range(max(len(groups) for groups in cells.values())):
             yield {
-                column: Cell(groups[rank], _unlike(rank, groups))
-                for column, groups in sorted(cells.items())
+                shape: CellRuns(groups[rank], _unlike(rank, groups))
+                for shape, groups in sorted(cells.items())
                 if rank < len(groups)
             }
 
 
-def columns_of(run: RecordRow) -> list[Column]:
+def shapes_of(run: RecordRow) -> list[Shape]:
     """Where a run stands: at its way and shot, or once for each instance."""
     way = _count(run["way"])
     if run["settings"].get("protocol") == "instances":
-        return [Column(way, instance, 0) for instance in INSTANCES]
-    return [Column(way, 0, _count(run["shot"]))]
+        return [Shape(way, instance, 0) for instance in INSTANCES]
+    return [Shape(way, 0, _count(run["shot"]))]
 
 
 def alike(a: RecordRow, b: RecordRow) -> bool:
@@ -124,7 +124,7 @@ def usual(runs: list[RecordRow]) -> dict[str, str]:
     return {part: common[part] for run in runs for part in protocol(run)}
 
 
-def departures(cell: Cell, common: dict[str, str]) -> list[str]:
+def departures(cell: CellRuns, common: dict[str, str]) -> list[str]:
     """The footnotes that a cell needs: what is not as usual, transductive, unlike its rivals."""
     run = cell.runs[0]
     texts = [text for part, text in protocol(run).items() if text != common[part]]

@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 
 import zoo.reports.published as paper
-from zoo.reports.formats.table import NONE, marked
+from zoo.reports.formats.numbers import with_interval
+from zoo.reports.formats.table import NONE, Cell, Column, Table
 from zoo.reports.metrics import METRICS, metric_of
 from zoo.reports.statistics import crossed_interval
 from zoo.reports.tables.cells import (
-    Column,
+    CellRuns,
     Line,
     RecordRow,
+    Shape,
     departures,
     failures,
     phrases,
@@ -26,7 +28,8 @@ from zoo.reports.tables.cells import (
 
 GAIN = "over untrained"
 LEARNED = 10  # points of accuracy over the untrained network
-NAME, PUBLISHED, SHARE = "learner", "published", "share of the paper's tasks"
+NAME, MEASURED, PUBLISHED = "learner", "measured", "published"
+SHARE = "share of the paper's tasks"
 CLAIM = (
     "± is the 95 % interval over test episodes: a claim about these trained weights. "
     "Published numbers are as printed."
@@ -52,13 +55,15 @@ def comparison_table(
     gains: Mapping[tuple[str, str], tuple[float, float]] | None = None,
     values: EpisodeValues | None = None,
     bold: Set[tuple[str, str]] = frozenset(),
-) -> pd.DataFrame:
+) -> Table:
     """Each learner variant's number on a benchmark, beside the published one.
 
     Accuracy in per cent; the mean squared error where the benchmark is regression.
 
     Runs that differ in nothing but the seed share a cell, others get lines of their own. What
-    most cells share stands in the caption, what departs from it in footnotes.
+    most cells share stands in the caption, what departs from it in footnotes. Beside a published
+    number stands ↓ where ours is worse and neither lies in the other's interval, ↑ where it is
+    better.
 
     Args:
         measured: as `records.load` returns it.
@@ -71,63 +76,45 @@ def comparison_table(
         values: as `records.values` returns them; without them, several seeds have no interval.
         bold: which cells stand out: heading of the column and label of the line, as `compared_rows`
             has them.
-
-    Returns:
-        A frame of text for `zoo.reports.formats`. Beside a published number stands ↓ where ours is
-        worse and neither lies in the other's interval, ↑ where it is better.
     """
     table = named_lines(measured, benchmark, order)
-    columns = sorted({column for line in table.values() for column in line})
+    shapes = sorted({shape for line in table.values() for shape in line})
     firsts = [cell.runs[0] for line in table.values() for cell in line.values()]
     common, plain = usual(firsts), judged_by(firsts)
-    arrows: set[str] = set()
-    marks: dict[str, str] = {}  # text of a footnote -> its letter, in order of appearance
-    rows: list[dict[str, str]] = []
-    standing_out = set()
+    rows: list[list[Cell]] = []
     for label, line in table.items():
-        said = {column: departures(cell, common) for column, cell in line.items()}
+        said = {shape: departures(cell, common) for shape, cell in line.items()}
         first, *others = said.values()
         of_all = [text for text in first if all(text in other for other in others)]
-        row = {NAME: label + marked(of_all, marks)}
-        for column in columns:
-            ours, theirs = NONE, NONE
-            metric, heading = metric_in(column, plain), heading_of(column)
-            if (heading, label) in bold:
-                standing_out.add((len(rows), heading))
-            if column in line:
-                runs = line[column].runs
-                ours, remarks, (mean, ci95) = measured_cell(runs, metric, values)
-                own = [text for text in said[column] if text not in of_all]
-                ours += marked(own + remarks, marks)
-                if (found := paper.match(runs[0], published, metric)) is not None:
-                    less = metric_of(metric) is METRICS["mse"]
-                    arrow = paper.agreement(mean, ci95, found["value"], found["ci95"], less)
-                    arrows.add(arrow)
-                    theirs = found["printed"] + arrow
-                    theirs += marked(paper.remarks(found, runs[0]), marks)
-            row |= {heading: ours, f"{heading}, {PUBLISHED}": theirs}
+        row = [Cell(label, of_all)]
+        for shape in shapes:
+            own = [text for text in said.get(shape, []) if text not in of_all]
+            stands_out = (heading_of(shape), label) in bold
+            metric, cell = metric_in(shape, plain), line.get(shape)
+            row += _pair(cell, own, metric, published, values, stands_out)
             if gains is not None:
-                runs = line[column].runs if column in line else []
-                gain, remarks = _gain(runs, gains, metric)
-                row[f"{heading}, {GAIN}"] = gain + marked(remarks, marks)
-        row[SHARE] = shares([line[at].runs[0] if at in line else None for at in columns])
+                row.append(_gain([] if cell is None else cell.runs, gains, metric))
+        row.append(Cell(shares([line[at].runs[0] if at in line else None for at in shapes])))
         rows.append(row)
-    ends = ["", f", {PUBLISHED}", *([f", {GAIN}"] if gains is not None else [])]
-    headings = [heading_of(column) + end for column in columns for end in ends]
-    frame = pd.DataFrame(rows, columns=[NAME, *headings, SHARE])
+    columns = [Column(NAME)]
+    for heading in map(heading_of, shapes):
+        columns += [Column(heading, heading, MEASURED), Column(PUBLISHED, heading)]
+        if gains is not None:
+            columns.append(Column(GAIN, heading))
     mixed = any(protocol(run).items() - common.items() for run in firsts)
     aside = "; departures are marked" if mixed else ""
     several = any(len(cell.runs) > 1 for line in table.values() for cell in line.values())
-    claim = (SEEDS_CLAIM if several else CLAIM) + f" {BOLD}" * bool(standing_out)
-    caption = f"{METRICS[plain].name}, {phrases(common)}{aside}. {claim}"
-    frame.attrs = {
-        "title": title or paper.benchmark_key(benchmark),
-        "caption": caption if rows else "no runs.",
-        "notes": [(mark, text) for text, mark in marks.items()]
-        + [(arrow, text) for arrow, text in paper.AGREEMENT.items() if arrow in arrows],
-        "bold": standing_out,
-    }
-    return frame
+    claim = SEEDS_CLAIM if several else CLAIM
+    if any(cell.bold for row in rows for cell in row):
+        claim += f" {BOLD}"
+    arrows = {cell.sign for row in rows for cell in row}
+    return Table(
+        title=title or paper.benchmark_key(benchmark),
+        caption=f"{METRICS[plain].name}, {phrases(common)}{aside}. {claim}" if rows else "no runs.",
+        columns=[*columns, Column(SHARE)],
+        rows=rows,
+        legend={arrow: text for arrow, text in paper.AGREEMENT.items() if arrow in arrows},
+    )
 
 
 def named_lines(
@@ -157,9 +144,9 @@ def compared_rows(
     table = named_lines(measured, benchmark, order)
     plain = judged_by([cell.runs[0] for line in table.values() for cell in line.values()])
     found = [
-        (heading_of(column), label, run["seed"], run["run"], metric_in(column, plain))
+        (heading_of(shape), label, run["seed"], run["run"], metric_in(shape, plain))
         for label, line in table.items()
-        for column, cell in line.items()
+        for shape, cell in line.items()
         for run in cell.runs
         if run["status"] == "done"
     ]
@@ -183,15 +170,15 @@ def comparison_numbers(
     plain = judged_by([cell.runs[0] for line in table.values() for cell in line.values()])
     found = []
     for label, line in table.items():
-        for column, cell in line.items():
-            metric = metric_in(column, plain)
+        for shape, cell in line.items():
+            metric = metric_in(shape, plain)
             unit = metric_of(metric).unit
             _, _, (mean, ci95) = measured_cell(cell.runs, metric, values)
             theirs = paper.match(cell.runs[0], published, metric)
             bounds = (math.nan,) * 2 if theirs is None else (theirs["value"], theirs["ci95"])
             ours = [number / unit for number in (mean, ci95, *bounds)]
             if not math.isnan(mean):
-                found.append((label, heading_of(column), metric, *ours))
+                found.append((label, heading_of(shape), metric, *ours))
     names = ["label", "column", "metric", "mean", "ci95", "published", "published_ci95"]
     return pd.DataFrame(found, columns=names)
 
@@ -201,9 +188,9 @@ def judged_by(runs: list[RecordRow]) -> str:
     return next((m for m in METRICS if any(pd.notna(run.get(m)) for run in runs)), "accuracy")
 
 
-def metric_in(column: Column, plain: str) -> str:
-    """The metric that a column shows."""
-    return f"accuracy@instance{column.instance}" if column.instance else plain
+def metric_in(shape: Shape, plain: str) -> str:
+    """The metric that the column of a shape shows."""
+    return f"accuracy@instance{shape.instance}" if shape.instance else plain
 
 
 def measured_cell(
@@ -227,16 +214,37 @@ def measured_cell(
         seeds = ", ".join(str(run["seed"]) for run in done)
         without = ", no interval" if math.isnan(ci95) else ""
         remarks = [f"mean of {len(done)} runs (seeds {seeds}){without}", *remarks]
-    text = format(mean, form) + ("" if pd.isna(ci95) else f" ± {ci95:{form}}")
-    return text, remarks, (mean, ci95)
+    return with_interval(mean, ci95, form), remarks, (mean, ci95)
+
+
+def _pair(
+    cell: CellRuns | None,
+    own: list[str],
+    metric: str,
+    published: pd.DataFrame,
+    values: EpisodeValues | None,
+    bold: bool,
+) -> tuple[Cell, Cell]:
+    """What was measured, with these footnotes of its own, and what is published of it."""
+    if cell is None:
+        return Cell(bold=bold), Cell()
+    run = cell.runs[0]
+    text, remarks, (mean, ci95) = measured_cell(cell.runs, metric, values)
+    ours = Cell(text, own + remarks, bold=bold)
+    found = paper.match(run, published, metric)
+    if found is None:
+        return ours, Cell()
+    less = metric_of(metric) is METRICS["mse"]
+    arrow = paper.agreement(mean, ci95, found["value"], found["ci95"], less)
+    return ours, Cell(found["printed"], paper.remarks(found, run), sign=arrow)
 
 
 def _gain(
     runs: list[RecordRow], gains: Mapping[tuple[str, str], tuple[float, float]], metric: str
-) -> tuple[str, list[str]]:
+) -> Cell:
     """What training gave the first of the runs, and whether that is less than learning."""
     if not runs or (runs[0]["run"], metric) not in gains:
-        return NONE, []
+        return Cell()
     run = runs[0]
     _, unit, form = metric_of(metric)
     gain, ci95 = (unit * value for value in gains[run["run"], metric])
@@ -244,7 +252,7 @@ def _gain(
     least = "no" if metric == "mse" else f"less than {LEARNED} points"
     remarks = [] if learned else [f"not learned: {least} better than its own untrained network"]
     remarks += [f"over untrained: of seed {run['seed']} alone"] * (len(runs) > 1)
-    return f"{gain:+{form}} ± {ci95:{form}}", remarks
+    return Cell(f"{gain:+{form}} ± {ci95:{form}}", remarks)
 
 
 def share(run: RecordRow) -> float:
@@ -269,7 +277,7 @@ def _per_cent(run: RecordRow) -> str:
     return "<1" if 0 < seen < 0.01 else str(100 * int(run["tasks_seen"]) // int(run["tasks_paper"]))
 
 
-def heading_of(at: Column) -> str:
+def heading_of(at: Shape) -> str:
     """What stands above a column."""
     if at.instance:
         return f"{at.way}-way instance {at.instance}"

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from zoo.reports.formats.table import NONE, marked
+from zoo.reports.formats.numbers import with_interval
+from zoo.reports.formats.table import NONE, Cell, Column, Table
 from zoo.reports.metrics import metric_of
 from zoo.reports.published import counted
 from zoo.reports.statistics import episodes_needed, holm, paired_test
@@ -122,8 +123,8 @@ def best_rows(found: pd.DataFrame, shown: pd.DataFrame) -> set[tuple[str, str]]:
     return chosen
 
 
-def differences_table(found: pd.DataFrame, title: str, power: bool = True) -> pd.DataFrame:
-    """The `row_differences` as text: a frame for `zoo.reports.formats`; those told from 0 are bold.
+def differences_table(found: pd.DataFrame, title: str, power: bool = True) -> Table:
+    """The `row_differences` as a table; those told from 0 are bold.
 
     Args:
         found: as `row_differences` returns it.
@@ -132,29 +133,23 @@ def differences_table(found: pd.DataFrame, title: str, power: bool = True) -> pd
     """
     if not power:
         found = found.assign(needed=np.nan)
-    notes: dict[str, str] = {}
-    rows = [
-        [
-            line["column"],
-            line["first"],
-            line["second"],
-            _difference(line) + marked([line["why"]] if line["why"] else [], notes),
-            _p(line["p"]),
-            _p(line["p_holm"]),
-            _p(line["wilcoxon_holm"]),
-            NONE if line["why"] else f"{len(line['seeds'])} x {line['episodes']}",
-            _needed(line["needed"]),
-        ]
-        for line in runs_of(found)
-    ]
-    frame = pd.DataFrame(rows, columns=HEADS)
-    frame.attrs = {
-        "title": title,
-        "caption": _caption(found),
-        "notes": [(mark, text) for text, mark in notes.items()],
-        "bold": {(int(row), "difference") for row in np.flatnonzero(found["p_holm"] < LEVEL)},
-    }
-    return frame
+    rows = []
+    for line in runs_of(found):
+        why = [line["why"]] if line["why"] else []
+        rows.append(
+            [
+                Cell(line["column"]),
+                Cell(line["first"]),
+                Cell(line["second"]),
+                Cell(_difference(line), why, bold=line["p_holm"] < LEVEL),
+                Cell(_p(line["p"])),
+                Cell(_p(line["p_holm"])),
+                Cell(_p(line["wilcoxon_holm"])),
+                Cell(NONE if why else f"{len(line['seeds'])} x {line['episodes']}"),
+                Cell(_needed(line["needed"])),
+            ]
+        )
+    return Table(title, _caption(found), [Column(head) for head in HEADS], rows)
 
 
 class _Run(NamedTuple):
@@ -223,11 +218,8 @@ def _caption(found: pd.DataFrame) -> str:
 
 
 def _difference(line: RecordRow) -> str:
-    if pd.isna(line["difference"]):
-        return NONE
     _, unit, form = metric_of(line["metric"])
-    text = format(unit * line["difference"], f"+{form}")
-    return text if pd.isna(line["ci95"]) else f"{text} ± {unit * line['ci95']:{form}}"
+    return with_interval(unit * line["difference"], unit * line["ci95"], form, "+")
 
 
 def _p(value: float) -> str:

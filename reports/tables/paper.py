@@ -5,12 +5,13 @@ from typing import Any
 
 import pandas as pd
 
-from zoo.reports.formats.table import NONE, marked
+from zoo.reports.formats.numbers import with_interval
+from zoo.reports.formats.table import NONE, Cell, Column, Table
 from zoo.reports.metrics import metric_of
 from zoo.reports.published import LENGTH, remarks
 from zoo.reports.statistics import crossed_interval
 from zoo.reports.tables.cells import (
-    Cell,
+    CellRuns,
     RecordRow,
     alike,
     departures,
@@ -19,7 +20,7 @@ from zoo.reports.tables.cells import (
     runs_of,
     usual,
 )
-from zoo.reports.tables.comparison import CLAIM, NAME, SHARE, shares
+from zoo.reports.tables.comparison import CLAIM, MEASURED, NAME, SHARE, shares
 
 AXES = ("benchmark_key", "way", "shot", "metric")  # columns of published.csv that a column names
 BUDGETS = ("paper", "quick", "smoke")  # whose runs are shown, the first that there is
@@ -152,10 +153,8 @@ def paper_numbers(
     return pd.DataFrame(lines, columns=[*columns, "printed", "source", "marks", "remarks"])
 
 
-def paper_table(
-    found: pd.DataFrame, title: str, caption: str, notes: Mapping[str, str]
-) -> pd.DataFrame:
-    """The `paper_numbers` as text: a frame for `zoo.reports.formats.table`.
+def paper_table(found: pd.DataFrame, title: str, caption: str, notes: Mapping[str, str]) -> Table:
+    """The `paper_numbers` as a table; ours has the whole head where nobody printed a number.
 
     Args:
         found: as `paper_numbers` returns it.
@@ -167,8 +166,7 @@ def paper_table(
     for line in runs_of(found):
         on.setdefault(line["benchmark"], []).extend(line["runs"][:1])
     common = {benchmark: usual(runs) for benchmark, runs in on.items() if runs}
-    marks: dict[str, str] = {}
-    rows = []
+    rows: list[list[Cell]] = []
     for key, cells in found.groupby("row", sort=False):
         label, lines = str(key), runs_of(cells)
         printed = [line["remarks"] for line in lines if line["printed"]]
@@ -176,26 +174,26 @@ def paper_table(
         of_all = of_all if len(printed) > 1 else []
         alone = [ONLY] if cells["learner"].isna().all() else []
         own = [notes[label]] if label in notes else alone
-        row = {NAME: label + marked([*own, *of_all], marks)}
+        row = [Cell(label, [*own, *of_all])]
         for line in lines:
             theirs = [text for text in line["remarks"] if text not in of_all]
-            row[line["column"]] = (line["printed"] or NONE) + marked(theirs, marks)
             ours = list(line["marks"])
             if line["runs"]:
-                ours = departures(Cell(line["runs"], ""), common[line["benchmark"]]) + ours
-            row[f"{line['column']}, {OURS}"] = _text(line) + marked(ours, marks)
-        row[SHARE] = shares([run for line in lines for run in line["runs"][:1]] or [None])
+                ours = departures(CellRuns(line["runs"], ""), common[line["benchmark"]]) + ours
+            row += [Cell(line["printed"] or NONE, theirs), Cell(_text(line), ours)]
+        row.append(Cell(shares([run for line in lines for run in line["runs"][:1]] or [None])))
         rows.append(row)
-    frame = pd.DataFrame(rows).pipe(_alone)
+    columns = [Column(NAME)]
+    for number, head in enumerate(found["column"].unique()):
+        printed_at = 1 + 2 * number  # in a row: after the label, and theirs and ours before
+        if all(row[printed_at].empty for row in rows):
+            columns += [Column(head), Column(f"{head} {OURS}")]
+        else:
+            columns += [Column(head, head, MEASURED), Column(OURS, head)]
     words = [f"on {name}: {phrases(said)}" for name, said in common.items()]
     text = f"Ours {'; '.join(words)}. {CLAIM}" if words else "Nothing of ours was run yet."
     several = [SEVERAL] if any(len(runs) > 1 for runs in found["runs"]) else []
-    frame.attrs = {
-        "title": title,
-        "caption": " ".join([caption, text, *several]),
-        "notes": [(mark, text) for text, mark in marks.items()],
-    }
-    return frame
+    return Table(title, " ".join([caption, text, *several]), [*columns, Column(SHARE)], rows)
 
 
 def paper_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
@@ -275,12 +273,4 @@ def _text(line: RecordRow) -> str:
     if pd.isna(line[OURS]):
         return "failed" if line["marks"] and not line["runs"] else NONE
     _, unit, form = metric_of(line["metric"])
-    text, ci95 = format(unit * line[OURS], form), line[f"{OURS}_ci95"]
-    return text if pd.isna(ci95) else f"{text} ± {unit * ci95:{form}}"
-
-
-def _alone(frame: pd.DataFrame) -> pd.DataFrame:
-    """A column that nobody printed is left out, and ours beside it gets the whole head."""
-    empty = [name for name in frame if f"{name}, {OURS}" in frame and (frame[name] == NONE).all()]
-    heads = {f"{name}, {OURS}": f"{name} {OURS}" for name in empty}
-    return frame.drop(columns=empty).rename(columns=heads)
+    return with_interval(unit * line[OURS], unit * line[f"{OURS}_ci95"], form)

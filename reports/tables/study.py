@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from zoo.reports.formats.table import NONE, marked
+from zoo.reports.formats.numbers import with_interval
+from zoo.reports.formats.table import NONE, Cell, Column, Table
 from zoo.reports.metrics import METRICS
 from zoo.reports.published import counted
 from zoo.reports.statistics import crossed_interval
@@ -71,22 +72,21 @@ def study_numbers(
     return pd.DataFrame(lines, columns=["tasks", "pair", "metric", *ours, "seeds", "marks", "runs"])
 
 
-def study_table(found: pd.DataFrame, title: str, heads: Sequence[str]) -> pd.DataFrame:
-    """The `study_numbers` as text: a frame for `zoo.reports.formats.table`.
+def study_table(found: pd.DataFrame, title: str, heads: Sequence[str]) -> Table:
+    """The `study_numbers` as a table.
 
     Args:
         found: as `study_numbers` returns it.
         title: what the caption begins with.
         heads: how the first and the second of a pair are called.
     """
-    notes: dict[str, str] = {}
     rows = [
         [
-            line["tasks"],
-            line["pair"] + marked(line["marks"], notes),
-            _cell(line, "first"),
-            _cell(line, "second"),
-            _cell(line, "difference", "+"),
+            Cell(line["tasks"]),
+            Cell(line["pair"], line["marks"]),
+            Cell(_number(line, "first")),
+            Cell(_number(line, "second")),
+            Cell(_number(line, "difference", "+")),
         ]
         for line in runs_of(found)
     ]
@@ -102,13 +102,8 @@ def study_table(found: pd.DataFrame, title: str, heads: Sequence[str]) -> pd.Dat
         )
         words.append(f"{each[0].upper()}{each[1:]}; {INTERVAL[seeds > 1]}")
         words.append("Differences are paired over seeds and test episodes.")
-    frame = pd.DataFrame(rows, columns=["tasks", "learner", *heads, "difference"])
-    frame.attrs = {
-        "title": title,
-        "caption": " ".join(words),
-        "notes": [(mark, text) for text, mark in notes.items()],
-    }
-    return frame
+    columns = [Column(name) for name in ("tasks", "learner", *heads, "difference")]
+    return Table(title, " ".join(words), columns, rows)
 
 
 def study_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
@@ -126,11 +121,9 @@ def study_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns)
 
 
-def _cell(line: RecordRow, name: str, sign: str = "-") -> str:
+def _number(line: RecordRow, name: str, sign: str = "-") -> str:
     if pd.isna(line[name]):
         return NONE
     _, unit, form = METRICS[line["metric"]]
     form = form if unit * abs(line[name]) < HUGE else ".1e"
-    text = format(unit * line[name], sign + form)
-    ci95 = line[f"{name}_ci95"]
-    return text if pd.isna(ci95) else f"{text} ± {unit * ci95:{form}}"
+    return with_interval(unit * line[name], unit * line[f"{name}_ci95"], form, sign)

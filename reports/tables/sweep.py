@@ -5,12 +5,13 @@ from typing import Any
 
 import pandas as pd
 
-from zoo.reports.formats.table import NONE, marked
+from zoo.reports.formats.numbers import with_interval
+from zoo.reports.formats.table import Cell, Column, Table
 from zoo.reports.metrics import METRICS
 from zoo.reports.published import counted
 from zoo.reports.statistics import crossed_interval
 from zoo.reports.tables.cells import (
-    Cell,
+    CellRuns,
     RecordRow,
     departures,
     failures,
@@ -66,8 +67,8 @@ def sweep_numbers(
     return pd.DataFrame(lines, columns=columns)
 
 
-def sweep_table(found: pd.DataFrame, title: str, way: int, shot: int) -> pd.DataFrame:
-    """The `sweep_numbers` as text: a frame for `zoo.reports.formats.table`.
+def sweep_table(found: pd.DataFrame, title: str, way: int, shot: int) -> Table:
+    """The `sweep_numbers` as a table.
 
     Args:
         found: as `sweep_numbers` returns it.
@@ -75,7 +76,6 @@ def sweep_table(found: pd.DataFrame, title: str, way: int, shot: int) -> pd.Data
         way: that the learners were validated at.
         shot: likewise.
     """
-    notes: dict[str, str] = {}
     shapes = sorted(
         set(zip(found["way"], found["shot"], strict=True)), key=lambda at: (at[0] != way, *at)
     )
@@ -84,40 +84,35 @@ def sweep_table(found: pd.DataFrame, title: str, way: int, shot: int) -> pd.Data
         if line["runs"]:
             firsts.setdefault(line["learner"], line["runs"][0])
     common = usual(list(firsts.values()))
-    metric = METRICS["accuracy"]
+    name, unit, form = METRICS["accuracy"]
     rows = []
-    for name, lines in found.groupby("learner", sort=False):
-        learner = str(name)
+    for key, lines in found.groupby("learner", sort=False):
+        learner = str(key)
         about: list[str] = []
         if learner in firsts:
-            about = departures(Cell([firsts[learner]], ""), common)
+            about = departures(CellRuns([firsts[learner]], ""), common)
             about += _trained(firsts[learner], way, shot)
-        row = {"learner": learner + marked(about, notes)}
+        row = [Cell(learner, about)]
         cells = {(line["way"], line["shot"]): line for line in runs_of(lines)}
-        for n, k in shapes:
-            line, text = cells[n, k], NONE
-            if not pd.isna(line["accuracy"]):
-                text = format(metric.unit * line["accuracy"], metric.form)
-                if not pd.isna(line["accuracy_ci95"]):
-                    text += f" ± {metric.unit * line['accuracy_ci95']:{metric.form}}"
-            row[f"{n}-way {k}-shot"] = text + marked(line["marks"], notes)
+        for line in (cells[shape] for shape in shapes):
+            text = with_interval(unit * line["accuracy"], unit * line["accuracy_ci95"], form)
+            row.append(Cell(text, line["marks"]))
         rows.append(row)
-    frame = pd.DataFrame(rows)
     mixed = any(protocol(run).items() - common.items() for run in firsts.values())
     seeds = max((len(runs) for runs in found["runs"]), default=0)
     words = [
-        f"{metric.name}, {phrases(common)}" + ("; departures are marked." if mixed else "."),
+        f"{name}, {phrases(common)}" + ("; departures are marked." if mixed else "."),
         f"Each learner was trained {'once' if seeds == 1 else f'with {seeds} seeds'}, its weights "
         f"chosen by {way}-way {shot}-shot validation, and tested as they are at every way and "
         "shot; chance is 100/N % at N ways.",
         INTERVAL[seeds > 1],
     ]
-    frame.attrs = {
-        "title": f"{title} over shots and ways",
-        "caption": " ".join(words) if firsts else "no runs.",
-        "notes": [(mark, text) for text, mark in notes.items()],
-    }
-    return frame
+    return Table(
+        title=f"{title} over shots and ways",
+        caption=" ".join(words) if firsts else "no runs.",
+        columns=[Column("learner"), *(Column(f"{n}-way {k}-shot") for n, k in shapes)],
+        rows=rows,
+    )
 
 
 def sweep_csv_frame(found: pd.DataFrame) -> pd.DataFrame:

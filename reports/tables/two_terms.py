@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from zoo.reports.formats.table import NONE, marked
+from zoo.reports.formats.table import Cell, Column, Table
 from zoo.reports.metrics import METRICS, metric_of
 from zoo.reports.tables.comparison import (
     NAME,
@@ -23,8 +23,10 @@ def ranks(
     title: str,
     order: Sequence[str] = (),
     values: EpisodeValues | None = None,
-) -> pd.DataFrame:
+) -> Table:
     """Each learner's number under each of the terms, and its rank among those that have both.
+
+    A rank is written ``2 → 5``.
 
     Args:
         parts: by terms, the runs made under them, as `records.load` returns them.
@@ -32,46 +34,41 @@ def ranks(
         title: what the caption calls the benchmark.
         order: learner keys, first to last.
         values: as `records.values` returns them.
-
-    Returns:
-        A frame of text for `zoo.reports.formats.table`; a rank is written ``2 → 5``.
     """
     tables = {name: named_lines(part, benchmark, order) for name, part in parts.items()}
     cells = [cell for table in tables.values() for line in table.values() for cell in line.values()]
     plain = judged_by([cell.runs[0] for cell in cells])
-    columns = sorted(
-        {column for table in tables.values() for line in table.values() for column in line}
-    )
+    shapes = sorted({at for table in tables.values() for line in table.values() for at in line})
     labels = list(dict.fromkeys(label for table in tables.values() for label in table))
-    marks: dict[str, str] = {}
-    rows: list[dict[str, str]] = [{NAME: label} for label in labels]
-    for column in columns:
-        metric = metric_in(column, plain)
-        texts, means = {}, {}
+    columns, rows = [Column(NAME)], [[Cell(label)] for label in labels]
+    for shape in shapes:
+        metric = metric_in(shape, plain)
+        means = {}
         for name, table in tables.items():
             found = {
-                label: measured_cell(table[label][column].runs, metric, values)
+                label: measured_cell(table[label][shape].runs, metric, values)
                 for label in labels
-                if column in table.get(label, {})
+                if shape in table.get(label, {})
             }
-            texts[name] = {
-                label: text + marked(said, marks) for label, (text, said, _) in found.items()
-            }
+            columns.append(Column(name, heading_of(shape)))
+            for label, row in zip(labels, rows, strict=True):
+                if label in found:
+                    text, remarks, _ = found[label]
+                    row.append(Cell(text, remarks))
+                else:
+                    row.append(Cell())
             means[name] = pd.Series({label: mean for label, (_, _, (mean, _)) in found.items()})
         both = pd.DataFrame(means).dropna()
         rank = both.rank(method="min", ascending=metric_of(metric) is METRICS["mse"]).astype(int)
+        columns.append(Column("rank", heading_of(shape)))
         for label, row in zip(labels, rows, strict=True):
-            for name in tables:
-                row[f"{heading_of(column)}, {name}"] = texts[name].get(label, NONE)
             known = label in rank.index
-            text = " → ".join(map(str, rank.loc[label])) if known else NONE
-            row[f"{heading_of(column)}, rank"] = text
-    frame = pd.DataFrame(rows)
+            row.append(Cell(" → ".join(map(str, rank.loc[label]))) if known else Cell())
     names = " and ".join(tables)
-    frame.attrs = {
-        "title": f"{title}, terms {names}",
-        "caption": f"{metric_of(plain).name}; each learner under {names} terms, and its rank among "
+    return Table(
+        title=f"{title}, terms {names}",
+        caption=f"{metric_of(plain).name}; each learner under {names} terms, and its rank among "
         "those measured under both. Intervals as in the tables of each.",
-        "notes": [(mark, text) for text, mark in marks.items()],
-    }
-    return frame
+        columns=columns,
+        rows=rows,
+    )

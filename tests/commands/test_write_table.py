@@ -4,6 +4,7 @@ import io
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -15,26 +16,51 @@ from matplotlib.figure import Figure
 from zoo.commands.picture_files import figure_bytes
 from zoo.reports.formats.html import to_html
 from zoo.reports.formats.latex import ACCENTS, KNOWN, escaped, to_latex
+from zoo.reports.formats.markdown import to_markdown
 from zoo.reports.formats.parquet import parquet_bytes
-from zoo.reports.formats.table import LETTERS, heads
+from zoo.reports.formats.table import (
+    LETTERS,
+    Cell,
+    Column,
+    Footnote,
+    Table,
+    assigned_marks,
+    without_empty_columns,
+)
+
+COLUMNS = [
+    Column("learner"),
+    Column("1-shot", "1-shot", "measured"),
+    Column("published", "1-shot"),
+    Column("5-shot", "5-shot", "measured"),
+    Column("published", "5-shot"),
+    Column("share"),
+]
+SPLIT, FEW = "split 1200/423", "<1 query"
 
 
 def table(**changes):
-    """Two columns with published ones, a mark, a bold cell, a missing one, an empty column."""
-    frame = pd.DataFrame(
-        [
-            ["ProtoNetᵃ", "97.01 ± 0.12", "98.8ᵇ⁽²⁷⁾", "–", "–", "12 %"],
-            ["New [a_b=1,c=2]", "–", "–", "50.00", "–", "<1 %"],
-        ],
-        columns=["learner", "1-shot", "1-shot, published", "5-shot", "5-shot, published", "share"],
-    )
-    frame.attrs = {
-        "title": "Omniglot & more",
-        "caption": "accuracy in %.",
-        "notes": [("ᵃ", "norm"), ("ᵇ", "split 1200/423"), ("⁽²⁷⁾", "<1 query")],
-        "bold": {(0, "1-shot")},
-    } | changes
-    return frame
+    """Two columns with published ones, footnotes, a sign, a bold cell, an empty column."""
+    first = [
+        Cell("ProtoNet", ["norm"]), Cell("97.01 ± 0.12", bold=True),
+        Cell("98.8", [SPLIT, FEW], sign="↓"), Cell(), Cell(), Cell("12 %"),
+    ]  # fmt: skip
+    second = [Cell("New [a_b=1,c=2]"), Cell(), Cell(), Cell("50.00"), Cell(), Cell("<1 %")]
+    plain = Table("Omniglot & more", "accuracy in %.", COLUMNS, [first, second], {"↓": "worse"})
+    return replace(plain, **changes)
+
+
+def with_cell(found, row, column, cell):
+    """The table with another cell there."""
+    rows = [list(cells) for cells in found.rows]
+    rows[row][column] = cell
+    return replace(found, rows=rows)
+
+
+def with_column(found, column, *cells):
+    """The table with one column more."""
+    rows = [[*row, cell] for row, cell in zip(found.rows, cells, strict=True)]
+    return replace(found, columns=[*found.columns, column], rows=rows)
 
 
 LATEX = r"""\documentclass{article}
@@ -55,7 +81,7 @@ LATEX = r"""\documentclass{article}
 \cmidrule(lr){2-3}
 learner & measured & published & 5-shot & share \\
 \midrule
-ProtoNet\textsuperscript{a} & \textbf{97.01 \ensuremath{\pm} 0.12} & 98.8\textsuperscript{b(27)} & \textendash{} & 12 \% \\
+ProtoNet\textsuperscript{a} & \textbf{97.01 \ensuremath{\pm} 0.12} & 98.8\ensuremath{\downarrow}\textsuperscript{bc} & \textendash{} & 12 \% \\
 New [a\_b=1,c=2] & \textendash{} & \textendash{} & 50.00 & \ensuremath{<}1 \% \\
 \bottomrule
 \end{tabular}
@@ -67,7 +93,8 @@ New [a\_b=1,c=2] & \textendash{} & \textendash{} & 50.00 & \ensuremath{<}1 \% \\
 {\footnotesize\raggedright
 \textsuperscript{a}~norm\par
 \textsuperscript{b}~split 1200/423\par
-\textsuperscript{(27)}~\ensuremath{<}1 query\par
+\textsuperscript{c}~\ensuremath{<}1 query\par
+\ensuremath{\downarrow}~worse\par
 }
 % --- end of the notes
 \end{document}
@@ -78,33 +105,63 @@ def test_golden_latex():
     assert to_latex(table(command="make\n table-omniglot")) == LATEX
 
 
-def test_columns_are_grouped_by_what_stands_before_the_comma():
-    own, measured, published, alone, _ = heads(table())
-    assert own == ("learner", "", "learner") and alone == ("5-shot", "", "5-shot")
-    assert measured == ("1-shot", "1-shot", "measured")
-    assert published == ("1-shot, published", "1-shot", "published")
-    only = table()[["learner", "1-shot, published"]]
-    assert heads(only)[1] == ("1-shot, published", "1-shot", "published")
+def test_empty_columns_are_left_out_and_a_column_left_alone_has_no_group():
+    own, measured, published, alone, share = without_empty_columns(table()).columns
+    assert (own, measured, published, share) == (*COLUMNS[:3], COLUMNS[5])
+    assert alone == Column("5-shot")
+    bare = with_cell(table(), 0, 1, Cell())
+    assert without_empty_columns(bare).columns[1] == Column("published", "1-shot")
+    noted = with_cell(table(), 0, 4, Cell(footnotes=["why not"]))
+    assert without_empty_columns(noted).columns == COLUMNS
+
+
+def test_letters_go_row_by_row_and_the_legend_comes_last():
+    shared = with_cell(table(), 1, 3, Cell("50.00", [FEW, "new", "norm"]))
+    notes = assigned_marks(shared)
+    marks = [("ᵃ", "norm"), ("ᵇ", SPLIT), ("ᶜ", FEW), ("ᵈ", "new"), ("↓", "worse")]
+    assert notes == [Footnote(*pair) for pair in marks]
+    text = to_markdown(shared)
+    assert "| ProtoNetᵃ " in text and "| 98.8↓ᵇᶜ " in text
+    assert "| 50.00ᵃᶜᵈ " in text and text.endswith("- ᵈ new\n- ↓ worse\n")
+
+
+def test_after_the_last_letter_there_are_numbers():
+    many = with_cell(table(), 1, 3, Cell("50.00", [f"note {n}" for n in range(30)]))
+    assert [note.mark for note in assigned_marks(many)[24:27]] == ["ᶻ", "⁽²⁶⁾", "⁽²⁷⁾"]
+    assert r"xyz(26)(27)" in to_latex(many) and r"\textsuperscript{(27)}~note 23\par" in to_latex(
+        many
+    )
+    assert 'href="#note-1-27" id="from-1-27">27</a>' in to_html([many])
+
+
+def test_a_table_is_whole():
+    with pytest.raises(ValueError, match="6 cells in a row, 5 columns"):
+        table(columns=COLUMNS[:5])
+    with pytest.raises(ValueError, match="legend does not explain '↓'"):
+        table(legend={})
+
+
+def test_letters_that_a_text_ends_in_are_no_marks():
+    odd = with_cell(table(), 1, 0, Cell("xᵃ"))
+    assert '<th scope="row">xᵃ</th>' in to_html([odd])
 
 
 def test_a_wide_table_lies_across():
     wide = table()
     assert "landscape" not in to_latex(wide)
     for number in range(8):
-        wide[f"{number}-shot"] = "97.01 ± 0.12"
+        wide = with_column(wide, Column(f"{number}-shot"), *[Cell("97.01 ± 0.12")] * 2)
     assert "landscape" in to_latex(wide)
 
 
 @pytest.mark.parametrize("text", ["[2cm] odd", "*", "(lr)"])
 def test_no_cell_is_taken_for_an_option_of_the_line_before(text):
-    odd = table()
-    odd.iloc[0, 0] = odd.iloc[1, 0] = text
+    odd = with_cell(with_cell(table(), 0, 0, Cell(text)), 1, 0, Cell(text))
     assert to_latex(odd).count(f"\n{{}}{text} & ") == 2
 
 
 def test_a_table_without_rows_is_its_caption():
-    empty = table()[:0]
-    empty.attrs = {"title": "None", "caption": "no runs.", "notes": []}
+    empty = table(title="None", caption="no runs.", rows=[], legend={})
     latex, page = to_latex(empty), to_html([empty])
     assert "tabular" not in latex and "no runs." in latex
     assert "<table" not in page and "no runs." in page
@@ -162,10 +219,10 @@ def test_it_compiles(tmp_path):
     accented = "".join(f"a{mark}i{mark} " for mark in ACCENTS)
     signs = " ".join(KNOWN) + " " + accented + " ".join(LETTERS)
     odd = table(title=signs, caption=" ".join(map(chr, range(0x20, 0x600))), command="a\x00é%\n}")
-    odd.iloc[0, 0] = "[2cm] odd"
-    odd.iloc[1, 0] = "*"
+    odd = with_cell(with_cell(odd, 0, 0, Cell("[2cm] odd")), 1, 0, Cell("*"))
     for number in range(20):
-        odd[f"{number}-way, [x]"] = ["97.01 ± 0.12ᵃ", "(lr) --- ?`"]
+        cells = Cell("97.01 ± 0.12", ["norm"]), Cell("(lr) --- ?`")
+        odd = with_column(odd, Column("[x]", f"{number}-way"), *cells)
     assert "Overfull" not in compiled(tmp_path, to_latex(odd))
 
 
@@ -173,8 +230,9 @@ def test_it_compiles(tmp_path):
 @pytest.mark.slow
 @given(st.lists(st.text(min_size=1), min_size=4, max_size=4))
 def test_whatever_the_text_it_compiles(tmp_path_factory, texts):
-    odd = table(title=texts[0], notes=[("ᵃ", texts[1])], command=texts[2])
-    odd["x, " + texts[2]] = odd.iloc[:, 0] = texts[3]
+    odd = table(title=texts[0], command=texts[2])
+    odd = with_cell(odd, 0, 0, Cell(texts[3], [texts[1]]))
+    odd = with_column(odd, Column(texts[2], "x"), *[Cell(texts[3])] * 2)
     compiled(tmp_path_factory.mktemp("latex"), to_latex(odd))
 
 
@@ -187,8 +245,9 @@ HTML = """\
 <tbody>
 <tr><th scope="row">ProtoNet<sup><a href="#note-1-a" id="from-1-a">a</a></sup></th>\
 <td><strong>97.01 ± 0.12</strong></td>\
-<td>98.8<sup><a href="#note-1-b" id="from-1-b">b</a>\
-<a href="#note-1-27" id="from-1-27">27</a></sup></td><td>–</td><td>12 %</td></tr>
+<td>98.8<sup><a href="#note-1-↓" id="from-1-↓">↓</a>\
+<a href="#note-1-b" id="from-1-b">b</a><a href="#note-1-c" id="from-1-c">c</a>\
+</sup></td><td>–</td><td>12 %</td></tr>
 <tr><th scope="row">New [a_b=1,<wbr>c=2]</th><td>–</td><td>–</td><td>50.00</td>\
 <td>&lt;1 %</td></tr>
 </tbody>
@@ -235,7 +294,7 @@ class Page(HTMLParser):
 
 def test_every_link_leads_somewhere_and_nothing_is_loaded():
     one, two = table(), table(command="make it")
-    two.iloc[1, 3] = "50.00ᵃ"  # a second mark that leads to the same note
+    two = with_cell(two, 1, 3, Cell("50.00", ["norm"]))  # leads to the same note
     page = Page(to_html([one, two], [("a figure", figure_bytes(Figure((1, 1)), "svg"))]))
     assert len(set(page.ids)) == len(page.ids)
     assert page.links and {link.removeprefix("#") for link in page.links} <= set(page.ids)
@@ -245,8 +304,8 @@ def test_every_link_leads_somewhere_and_nothing_is_loaded():
 
 
 def test_a_note_that_no_cell_leads_to_leads_nowhere():
-    page = Page(to_html([table(notes=[("ᶻ", "alone")])]))
-    assert page.links == [] and "alone" in page.text and "ProtoNetᵃ" in page.text
+    page = Page(to_html([table(rows=[table().rows[1]], legend={"↑": "alone"})]))
+    assert page.links == [] and "alone" in page.text
 
 
 @given(st.text())
@@ -254,9 +313,9 @@ def test_a_note_that_no_cell_leads_to_leads_nowhere():
 @example('" onload="x')
 @example("&lt;")
 def test_any_text_stays_text(text):
-    odd = table(title=text, caption=text, command=text, notes=[("ᵃ", text)])
-    odd["x, " + text] = text + "ᵃ"
-    odd.iloc[0, 0] = text
+    odd = table(title=text, caption=text, command=f"make {text}")
+    odd = with_column(odd, Column(text, "x"), Cell(text, [text]), Cell(text))
+    odd = with_cell(odd, 0, 0, Cell(text, ["norm"]))
     page = Page(to_html([odd], [(text, b"\x89PNG\r\n")]))
     plain = Page(to_html([table(command="x")], [("x", b"\x89PNG\r\n")]))
     assert set(page.tags) == set(plain.tags)
@@ -288,7 +347,7 @@ def test_parquet_keeps_numbers_and_types():
     frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in mixed.items()})
     frame["seen"] = pd.array([12000, None], dtype="Int64")
     frame["share"] = [0.1, float("nan")]
-    frame.attrs = table().attrs  # a set is no JSON
+    frame.attrs = {"a set": {1}}  # is no JSON
     read = pd.read_parquet(io.BytesIO(parquet_bytes(frame)))
     kinds = {name: str(kind) for name, kind in read.dtypes.items()}
     assert list(kinds) == list(frame) and kinds["seen"] == kinds["way"] == "Int64"
@@ -302,4 +361,4 @@ def test_parquet_keeps_numbers_and_types():
 def test_parquet_says_what_it_needs(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ModuleNotFoundError, match=r"needs pyarrow.*pip install pyarrow"):
-        parquet_bytes(table())
+        parquet_bytes(pd.DataFrame())

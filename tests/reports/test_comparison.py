@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.table_cells import cells_under, note_texts, texts_under
 from zoo.reports.formats.markdown import to_markdown
+from zoo.reports.formats.table import Cell, Column, assigned_marks
 from zoo.reports.published import published
 from zoo.reports.records import checksum, load
 from zoo.reports.tables.comparison import comparison_table
@@ -108,12 +110,12 @@ def test_golden(frame):
     table = comparison_table(measured, PUBLISHED, "omniglot", title="Omniglot", order=["protonet"])
     assert to_markdown(table) == GOLDEN
     assert list(table.columns) == [
-        "learner",
-        "5-way 1-shot",
-        "5-way 1-shot, published",
-        "5-way 5-shot",
-        "5-way 5-shot, published",
-        "share of the paper's tasks",
+        Column("learner"),
+        Column("5-way 1-shot", "5-way 1-shot", "measured"),
+        Column("published", "5-way 1-shot"),
+        Column("5-way 5-shot", "5-way 5-shot", "measured"),
+        Column("published", "5-way 5-shot"),
+        Column("share of the paper's tasks"),
     ]
 
 
@@ -125,9 +127,9 @@ def test_the_order_of_the_runs_does_not_matter(frame):
 
 
 def rows(measured, benchmark="omniglot"):
-    """The table's rows without the marks, and its footnotes."""
+    """The table, and its footnotes."""
     table = comparison_table(measured, PUBLISHED, benchmark)
-    return table, [text for _, text in table.attrs["notes"]]
+    return table, note_texts(table)
 
 
 OTHER = {"settings": {"train_way": 60}, "run": "other"}
@@ -150,9 +152,10 @@ def test_runs_that_differ_in_more_than_the_seed_are_never_pooled(frame, change, 
     first = record("protonet", 1, 0.97, settings={"train_way": 60})
     other = record("protonet", 1, 0.9, seed=1, **OTHER | change)
     table, notes = rows(frame(first, other, record("a", 1, 0.5)))  # the third: what is usual
-    ours = table[table["learner"].str.startswith("ProtoNet")]
-    assert sorted(cell[:12] for cell in ours["5-way 1-shot"]) == ["90.00 ± 0.12", "97.00 ± 0.12"]
-    assert note in notes and ours["learner"].is_unique
+    labels, numbers = texts_under(table, "learner"), texts_under(table, "5-way 1-shot")
+    ours = {at: x for at, x in zip(labels, numbers, strict=True) if at.startswith("ProtoNet")}
+    assert sorted(ours.values()) == ["90.00 ± 0.12", "97.00 ± 0.12"]
+    assert note in notes and len(set(labels)) == len(labels)
     assert not any("query=" in text for text in notes)  # said once, in words
 
 
@@ -165,15 +168,17 @@ def test_a_departure_of_one_cell_is_marked_in_that_cell(frame):
             record("newer", 1, 0.5),
         )
     )
-    assert list(table.iloc[0]) == ["New", "50.00 ± 0.12", "–", "60.00 ± 0.12ᵃ", "–", "12 %"]
-    assert notes == ["300 test episodes"]
-    assert "1000 test episodes" in table.attrs["caption"]
-    assert "departures are marked" in table.attrs["caption"]
+    texts = ["New", "50.00 ± 0.12", "–", "60.00 ± 0.12", "–", "12 %"]
+    assert [cell.text for cell in table.rows[0]] == texts
+    marked = [cell.text for row in table.rows for cell in row if cell.footnotes]
+    assert marked == ["60.00 ± 0.12"] and notes == ["300 test episodes"]
+    assert "1000 test episodes" in table.caption
+    assert "departures are marked" in table.caption
 
 
 def test_an_even_table_has_no_marks(frame):
     table, notes = rows(frame(record("new", 1, 0.5), record("newer", 1, 0.6)))
-    assert notes == [] and "marked" not in table.attrs["caption"]
+    assert notes == [] and "marked" not in table.caption
     assert "published" not in to_markdown(table)  # a column without a number
 
 
@@ -181,7 +186,8 @@ def test_a_failed_seed_is_said_and_left_out_of_the_mean(frame):
     failed = record("new", 1, seed=0, failure={"update": 7, "reason": "a | b\nc <d>"}, episodes={})
     done = [record("new", 1, 0.5, seed=1), record("new", 1, 0.7, seed=2)]
     table, notes = rows(frame(failed, *done))
-    assert list(table["5-way 1-shot"]) == ["60.00ᵃᵇ"]
+    (cell,) = cells_under(table, "5-way 1-shot")
+    assert cell.text == "60.00" and cell.footnotes == notes[:2]
     assert notes[0] == "mean of 2 runs (seeds 1, 2), no interval"
     assert notes[1] == "seed 0 failed at update 7: a | b c <d>"
     assert "7: a \\| b c \\<d>" in to_markdown(table)
@@ -195,7 +201,8 @@ def test_one_test_episode_has_no_interval(frame):
 def test_other_metrics_are_not_called_accuracy(frame):
     other = record("new", 1, 0.5, metrics={"error": {"mean": 0.5, "ci95": 0.1}})
     table, notes = rows(frame(other))
-    assert list(table["5-way 1-shot"]) == ["–ᵃ"] and notes == ["measured without accuracy"]
+    assert cells_under(table, "5-way 1-shot") == [Cell("–", ["measured without accuracy"])]
+    assert notes == ["measured without accuracy"]
 
 
 def test_regression_shows_its_error_beside_the_published_one(frame):
@@ -203,10 +210,10 @@ def test_regression_shows_its_error_beside_the_published_one(frame):
     facts = {"benchmark": "sinusoid", "way": None, "backbone_family": "mlp"}
     run = record("maml", 5, 0, metrics={"mse": {"mean": 0.41234, "ci95": 0.02}}, **facts)
     table = comparison_table(frame(run), PUBLISHED, "sinusoid")
-    assert list(table["5-shot"]) == ["0.412 ± 0.020"]
-    assert table["5-shot, published"][0].startswith("0.35")
-    assert "mean squared error" in table.attrs["caption"]
-    assert "queries a task" in table.attrs["caption"]
+    assert texts_under(table, "5-shot") == ["0.412 ± 0.020"]
+    assert texts_under(table, "published")[0].startswith("0.35")
+    assert "mean squared error" in table.caption
+    assert "queries a task" in table.caption
 
 
 def test_what_training_gave_stands_beside_the_number(frame):
@@ -216,16 +223,16 @@ def test_what_training_gave_stands_beside_the_number(frame):
     told = {learned: (0.4, 0.02), little: (0.09, 0.01), chance: (0.2, 0.21)}
     gains = {(name, "accuracy"): gain for name, gain in told.items()}
     table = comparison_table(frame(*runs), PUBLISHED, "omniglot", order=["maml"], gains=gains)
-    names = table["learner"].str.rstrip("ᵃᵇᶜᵈ")
-    column = dict(zip(names, table["5-way 1-shot, over untrained"], strict=True))
-    assert column["MAML"] == "+40.00 ± 2.00" and column["New"] == "–"
-    (mark,) = (mark for mark, text in table.attrs["notes"] if text.startswith("not learned"))
-    assert (
-        column["ProtoNet"] == f"+9.00 ± 1.00{mark}" and column["Reptile"] == f"+20.00 ± 21.00{mark}"
-    )
+    names = texts_under(table, "learner")
+    column = dict(zip(names, cells_under(table, "over untrained"), strict=True))
+    assert column["MAML"] == Cell("+40.00 ± 2.00", []) and column["New"] == Cell("–")
+    not_learned = [text for text in note_texts(table) if text.startswith("not learned")]
+    assert len(not_learned) == 1
+    assert column["ProtoNet"] == Cell("+9.00 ± 1.00", not_learned)
+    assert column["Reptile"] == Cell("+20.00 ± 21.00", not_learned)
     assert "over untrained" in to_markdown(table) and unknown not in told
     without = comparison_table(frame(*runs), PUBLISHED, "omniglot")
-    assert not any(name.endswith("untrained") for name in without.columns)
+    assert not any(column.name.endswith("untrained") for column in without.columns)
 
 
 def test_a_smaller_error_is_what_training_gives_in_regression(frame):
@@ -236,8 +243,9 @@ def test_a_smaller_error_is_what_training_gives_in_regression(frame):
     ]
     gains = {(runs[0]["run"], "mse"): (-2.0, 0.3), (runs[1]["run"], "mse"): (-0.2, 0.3)}
     table = comparison_table(frame(*runs), PUBLISHED, "sinusoid", order=["maml"], gains=gains)
-    assert table["5-shot, over untrained"][0] == "-2.000 ± 0.300"
-    assert "not learned: no better" in str(table.attrs["notes"])
+    learned, not_learned = cells_under(table, "over untrained")
+    assert learned == Cell("-2.000 ± 0.300", [])
+    assert "not learned: no better" in not_learned.footnotes[0]
 
 
 def test_accuracies_by_instance_stand_in_columns_of_their_own(frame):
@@ -254,24 +262,24 @@ def test_accuracies_by_instance_stand_in_columns_of_their_own(frame):
     gains = {(sequence["run"], "accuracy@instance2"): (0.05, 0.01)}
     measured = frame(sequence, standard, record("protonet", 1, 0.9))
     table = comparison_table(measured, PUBLISHED, "omniglot", order=["mann"], gains=gains)
-    shots, *by_instance = [n for n in table.columns if n.startswith("5-way") and "," not in n]
+    shots, *by_instance = [at.name for at in table.columns if at.name.startswith("5-way")]
     assert shots == "5-way 1-shot"
     assert by_instance == [f"5-way instance {k}" for k in (1, 2, 3, 4, 5, 10)]
-    assert list(table["5-way 1-shot"].str[:5]) == ["70.00", "90.00"]
-    assert [table[name][0][:5] for name in by_instance] == [
+    assert [text[:5] for text in texts_under(table, "5-way 1-shot")] == ["70.00", "90.00"]
+    assert [texts_under(table, name)[0][:5] for name in by_instance] == [
         "5.00 ", "10.00", "15.00", "20.00", "25.00", "50.00",
     ]  # fmt: skip
-    theirs = [table[f"{name}, published"][0][:4] for name in by_instance]
+    theirs = [texts_under(table, "published", name)[0][:4] for name in by_instance]
     assert theirs == ["36.4", "82.8", "91.0", "92.6", "94.9", "98.1"]
-    assert all(table[name][1] == "–" for name in by_instance)
-    assert table["5-way instance 2, over untrained"][0].startswith("+5.00 ± 1.00")
+    assert all(texts_under(table, name)[1] == "–" for name in by_instance)
+    assert texts_under(table, "over untrained", "5-way instance 2")[0] == "+5.00 ± 1.00"
     assert "instance 10" in to_markdown(table)
 
 
 def test_a_failed_run_by_instance_stands_in_its_columns(frame):
     failed = record("mann", 9, settings={"protocol": "instances"})
     table = comparison_table(frame(failed), PUBLISHED, "omniglot")
-    assert table["5-way instance 1"][0].startswith("failed")
+    assert texts_under(table, "5-way instance 1") == ["failed"]
 
 
 def test_benchmarks_are_not_mixed(frame):
@@ -279,10 +287,10 @@ def test_benchmarks_are_not_mixed(frame):
     measured = frame(
         record("new", 1, 0.5), split, record("new", 1, 0.7, benchmark="fc100", run="f")
     )
-    assert len(rows(measured)[0]) == 2
+    assert len(rows(measured)[0].rows) == 2
     table, notes = rows(measured, "omniglot[split=lake]")
-    assert list(table["5-way 1-shot"]) == ["60.00 ± 0.12"] and notes == []
-    assert "split=lake" in table.attrs["caption"]
+    assert texts_under(table, "5-way 1-shot") == ["60.00 ± 0.12"] and notes == []
+    assert "split=lake" in table.caption
     empty = comparison_table(measured, PUBLISHED, "glyphs")
     assert to_markdown(empty) == "**glyphs**: no runs.\n"
 
@@ -298,14 +306,15 @@ def test_more_footnotes_than_letters(frame):
         record("new", 1, seed=seed, failure={"update": seed, "reason": "nan"}) for seed in range(30)
     ]
     table, notes = rows(frame(*many))
-    marks = [mark for mark, _ in table.attrs["notes"]]
+    marks = [note.mark for note in assigned_marks(table)]
     assert len(set(marks)) == len(notes) == 30 and marks[-1] == "⁽³⁰⁾"
 
 
 @given(st.integers(0, 10**9), st.integers(1, 10**7))
 def test_the_share_never_rounds_up_to_all(seen, whole):
     measured = pd.DataFrame([flat(tasks_seen=seen, tasks_paper=whole)])
-    text = comparison_table(measured, PUBLISHED, "omniglot")["share of the paper's tasks"][0]
+    table = comparison_table(measured, PUBLISHED, "omniglot")
+    (text,) = texts_under(table, "share of the paper's tasks")
     number = text.removesuffix(" %")
     if number == "<1":
         assert 0 < seen / whole < 0.01
@@ -318,8 +327,8 @@ def test_the_share_never_rounds_up_to_all(seen, whole):
 def test_seeds_are_pooled_by_the_mean_of_their_means(means):
     runs = [flat(seed=seed, run=str(seed), accuracy=mean) for seed, mean in enumerate(means)]
     table = comparison_table(pd.DataFrame(runs), PUBLISHED, "omniglot")
-    (cell,) = table["5-way 1-shot"]
-    assert float(cell[:5].rstrip("ᵃ ±")) == pytest.approx(100 * sum(means) / len(means), abs=0.06)
+    (cell,) = texts_under(table, "5-way 1-shot")
+    assert float(cell[:5].rstrip(" ±")) == pytest.approx(100 * sum(means) / len(means), abs=0.06)
     assert ("±" in cell) == (len(means) == 1)
 
 

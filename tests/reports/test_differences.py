@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from tests.support.table_cells import texts_under
 from zoo.reports.figures.difference_matrix import difference_matrix
 from zoo.reports.formats.markdown import to_markdown
 from zoo.reports.statistics import holm, paired_test
@@ -176,8 +177,8 @@ def test_errors_are_in_their_own_unit_and_need_no_number_of_episodes():
     assert found["needed"].isna().all()
     text = differences_table(found, "Sine waves")
     mean, ci95 = found.loc[0, ["difference", "ci95"]]
-    assert text.loc[0, "difference"] == f"{mean:+.3f} ± {ci95:.3f}"
-    assert "0.5 points" not in text.attrs["caption"]
+    assert texts_under(text, "difference") == [f"{mean:+.3f} ± {ci95:.3f}"]
+    assert "0.5 points" not in text.caption
 
 
 @pytest.mark.parametrize("count", [2, 5, 16, 30])

@@ -3,12 +3,12 @@
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.reports.test_comparison import record
+from tests.support.table_cells import cells_under, note_texts, texts_under
 from zoo.reports.published import AGREEMENT, BELOW, REACHED, agreement, published, remarks
 from zoo.reports.records import checksum, load, values
 from zoo.reports.statistics import crossed_interval
@@ -74,9 +74,10 @@ def test_several_seeds_have_the_interval_for_a_new_one(tmp_path):
     measured, episodes = whole(tmp_path, *runs)
     table = comparison_table(measured, PUBLISHED, "omniglot", values=episodes)
     mean, half = crossed_interval(every)
-    assert table["5-way 1-shot"][0] == f"{100 * mean:.2f} ± {100 * half:.2f}ᵃ"
-    assert table.attrs["notes"][0] == ("ᵃ", "mean of 3 runs (seeds 0, 1, 2)")
-    assert "for a new seed and new episodes" in table.attrs["caption"]
+    (cell,) = cells_under(table, "5-way 1-shot")
+    assert cell.text == f"{100 * mean:.2f} ± {100 * half:.2f}"
+    assert cell.footnotes == ["mean of 3 runs (seeds 0, 1, 2)"]
+    assert "for a new seed and new episodes" in table.caption
     (line,) = comparison_numbers(measured, PUBLISHED, "omniglot", (), episodes).to_dict("records")
     assert (line["mean"], line["ci95"]) == pytest.approx((mean, half))
     found = compared_rows(measured, "omniglot")
@@ -93,12 +94,15 @@ def test_bold_and_arrows_are_where_they_should_be(tmp_path):
         measured.loc[measured["learner"] == learner, "accuracy_ci95"] = 0.002
     bold = {("5-way 1-shot", "Reptile"), ("another column", "MAML")}
     table = comparison_table(measured, PUBLISHED, "omniglot", values=episodes, bold=bold)
-    theirs = dict(zip(table["learner"].str[:4], table["5-way 1-shot, published"], strict=True))
-    assert BELOW in theirs["Prot"] and REACHED in theirs["Rept"]
-    assert not {BELOW, REACHED} & set(theirs["MAML"])
-    assert dict(table.attrs["notes"]).items() >= AGREEMENT.items()
-    row = table["learner"].str.startswith("Reptile").to_numpy().nonzero()[0][0]
-    assert table.attrs["bold"] == {(row, "5-way 1-shot")} and "In bold" in table.attrs["caption"]
+    learners = texts_under(table, "learner")
+    theirs = dict(zip(learners, cells_under(table, "published"), strict=True))
+    assert {name: cell.sign for name, cell in theirs.items()} == {
+        "ProtoNet": BELOW, "Reptile": REACHED, "MAML": "",
+    }  # fmt: skip
+    assert table.legend == AGREEMENT and list(table.legend) == [BELOW, REACHED]
+    assert [cell.bold for row in table.rows for cell in row].count(True) == 1
+    assert dict(zip(learners, cells_under(table, "5-way 1-shot"), strict=True))["Reptile"].bold
+    assert "In bold" in table.caption
 
 
 @pytest.mark.parametrize(
@@ -119,7 +123,7 @@ def test_a_record_that_is_less_than_whole_is_marked(tmp_path, changes, says):
     (tmp_path / f"{each['run']}.json").write_text(json.dumps(each), encoding="utf-8")
     measured, problems = load(tmp_path)
     assert not problems
-    notes = [text for _, text in comparison_table(measured, PUBLISHED, "omniglot").attrs["notes"]]
+    notes = note_texts(comparison_table(measured, PUBLISHED, "omniglot"))
     assert notes == ([says] if says else [])
     assert doubts(measured.iloc[0].to_dict()) == notes
 
@@ -170,9 +174,7 @@ def test_ranks_under_two_terms(tmp_path):
     measured, episodes = whole(tmp_path, *runs)
     parts = {terms: measured[measured["terms"] == terms] for terms in means}
     table = ranks(parts, "omniglot", "Omniglot", (), episodes)
-    assert table["5-way 1-shot, rank"].tolist() == ["1 → 2", "2 → 1", "–"]
-    assert table["5-way 1-shot, equal"].str[:5].tolist() == ["60.00", "80.00", "–"]
-    assert (
-        isinstance(table, pd.DataFrame)
-        and table.attrs["title"] == "Omniglot, terms paper and equal"
-    )
+    assert texts_under(table, "rank", "5-way 1-shot") == ["1 → 2", "2 → 1", "–"]
+    equal = texts_under(table, "equal", "5-way 1-shot")
+    assert [text[:5] for text in equal] == ["60.00", "80.00", "–"]
+    assert table.title == "Omniglot, terms paper and equal"

@@ -21,6 +21,7 @@ from zoo.registry import learners
 from zoo.reports import published
 from zoo.reports.figures.comparison import accuracy_figure, cost_figure, curves_figure
 from zoo.reports.figures.difference_matrix import difference_matrix
+from zoo.reports.formats.table import Table
 from zoo.reports.statistics import paired_difference
 from zoo.reports.tables.comparison import compared_rows, comparison_numbers, comparison_table
 from zoo.reports.tables.comparison_csv import comparison_csv_frame
@@ -198,7 +199,7 @@ def write_comparison(
     parts = {name: measured[measured["terms"] == name] for name in TERMS}
     parts = {name: part for name, part in parts.items() if len(part)}
     found: dict[str, pd.DataFrame] = {}
-    texts: list[pd.DataFrame] = []
+    texts: list[Table] = []
     drawn: dict[str, Figure] = {}
     for name, part in parts.items():
         contenders = compared_rows(part, benchmark.variant, order)

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +16,7 @@ from zoo.reports.formats.html import to_html
 from zoo.reports.formats.latex import to_latex
 from zoo.reports.formats.markdown import to_markdown
 from zoo.reports.formats.parquet import parquet_bytes
+from zoo.reports.formats.table import Table
 
 FOLDER_FLAGS = ("--data", "--results", "--runs")
 LONGEST_STEM = 100  # characters of a file name
@@ -40,7 +41,7 @@ class Output:
 
 def write_table(
     output: Output,
-    tables: Sequence[pd.DataFrame],
+    tables: Sequence[Table],
     data: Mapping[str, pd.DataFrame],
     figures: Mapping[str, Figure],
     printed: int = 1,
@@ -49,7 +50,7 @@ def write_table(
 
     Args:
         output: where to.
-        tables: of text, as `zoo.reports.formats` takes them: the table, and what goes below it.
+        tables: the table, and what goes below it.
         data: numbers, one a row, by the end of their files' names.
         figures: by the end of their files' names; the HTML page shows them too.
         printed: how many of the tables are printed, and stand in the Markdown file.
@@ -59,8 +60,8 @@ def write_table(
     if output.dry_run:
         return
     folder = make_folder(output.folder, "--results")
-    for table in tables:
-        table.attrs["command"] = command_line(output.command)
+    command = command_line(output.command)
+    tables = [replace(table, command=command) for table in tables]
     stem = shortened_stem(slug("-".join(output.name)))
     write_text(folder / f"{stem}.md", "\n".join(texts))
     ends = [".md", ".html"]
