@@ -20,7 +20,7 @@ from zoo.reports.tables.cells import (
     runs_of,
     usual,
 )
-from zoo.reports.tables.comparison import CLAIM, MEASURED, NAME, SHARE, shares
+from zoo.reports.tables.comparison import CLAIM, NAME, PUBLISHED, SHARE, shares
 
 AXES = ("benchmark_key", "way", "shot", "metric")  # columns of published.csv that a column names
 BUDGETS = ("paper", "quick", "smoke")  # whose runs are shown, the first that there is
@@ -189,7 +189,7 @@ def paper_table(found: pd.DataFrame, title: str, caption: str, notes: Mapping[st
         if all(row[printed_at].empty for row in rows):
             columns += [Column(head), Column(f"{head} {OURS}")]
         else:
-            columns += [Column(head, head, MEASURED), Column(OURS, head)]
+            columns += [Column(head, head, PUBLISHED), Column(OURS, head)]
     words = [f"on {name}: {phrases(said)}" for name, said in common.items()]
     text = f"Ours {'; '.join(words)}. {CLAIM}" if words else "Nothing of ours was run yet."
     several = [SEVERAL] if any(len(runs) > 1 for runs in found["runs"]) else []
