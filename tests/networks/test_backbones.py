@@ -59,7 +59,7 @@ def test_support_mode_uses_the_support_alone():
     torch.testing.assert_close(norm(x), F.batch_norm(x, None, None, norm.weight, norm.bias, True))
 
 
-def test_normalising_is_undone_by_an_error():
+def test_the_batch_norm_context_is_undone_by_an_error():
     norm = BatchNorm(3)
     with pytest.raises(ZeroDivisionError), batch_norm_context(norm, track=False, support_rows=2):
         1 / 0  # noqa: B018

@@ -41,7 +41,7 @@ class Watch(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Die, if it is time; called behind the Keeper."""
+        """Die, if it is time; called behind the `CheckpointKeeper`."""
         if trainer.global_step == self.dies_after:
             raise KilledError
 
