@@ -8,14 +8,11 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 
 from zoo.errors import UsageError
-
-if TYPE_CHECKING:  # torch takes longer than a look at what is kept
-    pass
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
@@ -112,10 +109,13 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def slug(text: str) -> str:
-    """The text as a file name."""
+    """The text as the name of a run's or a table's file: other signs become underscores."""
     return "".join(c if c.isalnum() or c in "-._=" else "_" for c in text)
 
 
 def store_slug(text: str) -> str:
-    """Text as part of a file's name."""
+    """The text as part of the name of a store or of what is kept beside it.
+
+    Another form than `slug`'s, and fixed: caches on users' disks have these names.
+    """
     return re.sub(r"\W+", "-", text).strip("-")

@@ -63,7 +63,7 @@ class Learner(pl.LightningModule):
         Args:
             net: what the outer loop learns: the backbone, with a head where there is one.
             way: N of the test episodes; in regression the number of outputs.
-            batch_norm: ``batch``, ``running`` or ``support`` (see zoo.networks.backbone.BatchNorm).
+            batch_norm: ``batch``, ``running`` or ``support`` (see zoo.batch_norm.BatchNorm).
             outer_lr: learning rate of the outer loop's optimiser.
         """
         super().__init__()

@@ -29,8 +29,6 @@ LOADED_PLUGINS: dict[str, Plugin] = {}  # module -> what it was made from
 def load_plugin_file(path: Path) -> None:
     """Run a file that registers what it defines.
 
-    Everything of ours must be registered before, so that a key that is taken is noticed.
-
     Raises:
         UsageError: there is no such file, it does not run, or registers nothing or wrongly.
     """

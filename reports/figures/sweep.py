@@ -10,7 +10,8 @@ from matplotlib.ticker import NullLocator
 
 from zoo.reports.figures.style import style
 from zoo.reports.metrics import METRICS
-from zoo.reports.tables.sweep import APART, SPREAD
+
+APART, SPREAD = 1.025, 1.12  # factors between places: of neighbours, of first and last at most
 
 
 def sweep_figure(found: pd.DataFrame, title: str, way: int, shot: int) -> Figure:

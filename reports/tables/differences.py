@@ -1,4 +1,4 @@
-"""Every row of a comparison against every other: which differences are real. Drawn: matrix.py."""
+"""Every row of a comparison against every other: which differences are real."""
 
 import itertools
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The table and the figure of a study: learners beside others, pair by pair."""
+"""The table of a study: learners beside others, pair by pair."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,6 @@ from zoo.reports.statistics import crossed_interval
 from zoo.reports.tables.cells import RecordRow, doubts, failures, runs_of
 
 SIDES = ("first", "second")
-FAR = 50  # times what three in four intervals are below, from where one is off a figure's scale
 HUGE = 1e5  # an error from where it is written with its power of ten
 INTERVAL = {
     False: "± is the 95 % interval over test episodes: a claim about these trained weights.",

@@ -1,4 +1,4 @@
-"""The table and the figure of a sweep: accuracy over shots and over ways, from one training."""
+"""The table of a sweep: accuracy over shots and over ways, from one training."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +23,6 @@ from zoo.reports.tables.cells import (
 from zoo.reports.tables.study import INTERVAL
 
 STALE = "of other weights than its run has now: delete the record, and it is tested anew"
-APART, SPREAD = 1.025, 1.12  # factors between places: of neighbours, of first and last at most
 
 
 def sweep_numbers(

@@ -53,8 +53,8 @@ def test_every_published_row_is_one_of_them():
     found = {}
     for label, variants in load_ablation("npbml").rows.items():
         key, own = parse_variant(variants[0])
-        job = RunRequest(key, "miniimagenet", 5, 5, "paper", "paper")
-        settings, _ = resolve(job, learners.get(key), settings_rows(), query=15, flags=own)
+        job = RunRequest(key, "miniimagenet", 5, 5, "paper", "paper", flags=own)
+        settings, _ = resolve(job, learners.get(key), settings_rows(), query=15)
         run = {"learner": key, "benchmark": "miniimagenet", "backbone_family": "conv4",
                "way": 5, "shot": 5, "variant": own,
                "settings": {name: s.value for name, s in settings.items()}}  # fmt: skip

@@ -32,7 +32,7 @@ JOB = RunRequest("maml", "omniglot", 5, 1, "paper", "quick")
 
 
 def solve(job=JOB, rows=ROWS, **options):
-    return resolve(job, learners.get(job.learner), rows, query=5, **options)
+    return resolve(replace(job, **options), learners.get(job.learner), rows, query=5)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: str(row["when"]))

@@ -4,9 +4,9 @@ What the rows are is declared in reports/ablations/.
 """
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,6 @@ import pandas as pd
 
 from zoo.commands.campaign import Campaign, campaign_of, parse_numbers
 from zoo.commands.declared_files import read_declared
-from zoo.commands.write_table import Output, write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of
@@ -78,12 +77,7 @@ def ablation_command(options: argparse.Namespace) -> int:
     name = ["ablation", Path(options.ablation).stem, benchmark.variant, f"{way}w", f"{shot}s"]
     name += [options.terms, options.budget]
     name += [f"{setting}={value}" for setting, value in next(iter(given.values())).items()]
-    write_table(
-        Output(options.results, name, options.words),
-        [ablation_table(found, title, declared.source)],
-        {"": ablation_csv_frame(found)},
-        {},
-    )
+    campaign.report(name, ablation_table(found, title, declared.source), ablation_csv_frame(found))
     return status
 
 
@@ -119,39 +113,36 @@ def ablation_runs(
                 settings = {**declared.settings, **given[variant]}
                 flags = {name: value for name, value in settings.items() if name not in own}
                 request = replace(common, learner=variant, seed=seed, flags=flags)
+                run: Run | None
+                if first is None:
+                    run, note = campaign.add(campaign.plan(request)), None
+                    first = run
+                else:
+                    plan = partial(run_like_first, campaign, request, first)
+                    run, note = campaign.try_to_add(plan, f"{label}, {variant}")
                 line = {"row": label, "learner": variant, "own": own, "seed": seed}
-                lines.append({**line, "run": None, "note": None})
-                try:
-                    run = campaign.add(run_like_first(campaign, request, first))
-                except UsageError as error:
-                    if first is None:
-                        raise
-                    lines[-1]["note"] = f"cannot be run: {error}"
-                    print(f"  {label}, {variant} cannot be run: {error}", file=sys.stderr)
-                    continue
-                first = first or run
-                lines[-1]["run"] = run.name
+                lines.append({**line, "run": run and run.name, "note": note})
     return pd.DataFrame(lines)
 
 
-def run_like_first(campaign: Campaign, request: RunRequest, first: Run | None) -> Run:
+def run_like_first(campaign: Campaign, request: RunRequest, first: Run) -> Run:
     """A run from the network and the pre-training of the first row's.
 
     Raises:
         UsageError: it cannot be run.
     """
     run = campaign.plan(request)
+    own = parse_variant(request.learner)[1]
     shared = {
         name: setting.value
-        for name, setting in (first or run).settings.items()
+        for name, setting in first.settings.items()
         if name.startswith(("backbone", PRETRAIN))
+        and name not in own
         and (name not in run.settings or run[name] != setting.value)
     }
     if not shared:
         return run
-    own = parse_variant(request.learner)[1]
-    more = {name: value for name, value in shared.items() if name not in own}
-    return campaign.plan(replace(request, flags={**request.flags, **more}))
+    return campaign.plan(replace(request, flags={**request.flags, **shared}))
 
 
 def load_ablation(name: str) -> Ablation:

@@ -3,16 +3,19 @@
 import argparse
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
+from zoo.commands.write_table import Output, write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
 from zoo.reports import records
+from zoo.reports.formats.table import Table
 from zoo.runs.queue import HowToRun, execute
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
@@ -56,6 +59,23 @@ class Campaign:
         """
         return Run(request, self.workspace, self.stores(request.benchmark))
 
+    def try_to_add(self, plan: Callable[[], Run], label: str) -> tuple[Run | None, str | None]:
+        """Plan a run and add it; or say on stderr, and return, why it cannot be run.
+
+        Args:
+            plan: makes the run, or raises a UsageError.
+            label: what it is, for the line on stderr.
+
+        Returns:
+            The run and None, or None and the reason.
+        """
+        try:
+            return self.add(plan()), None
+        except UsageError as error:
+            note = f"cannot be run: {error}"
+            print(f"  {label} {note}", file=sys.stderr)
+            return None, note
+
     def add(self, run: Run) -> Run:
         """Make it one of the campaign's runs; of two of one name the first stays."""
         return self.runs.setdefault(run.name, run)
@@ -64,30 +84,56 @@ class Campaign:
         """Make the runs that have no record; returns 1 if one failed, else 0."""
         return execute(list(self.runs.values()), self.how)
 
+    def report(
+        self, name: Sequence[str], table: Table, data: pd.DataFrame, figure: Figure | None = None
+    ) -> None:
+        """Print the one table of a command, and write it with its numbers and its figure.
+
+        Args:
+            name: words that the files are named by.
+            table: of text.
+            data: its numbers, one a row.
+            figure: of it.
+        """
+        output = Output(self.workspace.results, name, self.how.command, self.how.dry_run)
+        write_table(output, [table], {"": data}, {} if figure is None else {"": figure})
+
     def read(self) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
         """The records of the runs, and what each measured, as `read_records` has them."""
         return read_records(self.workspace.results, self.runs)
 
 
+def load_records(folder: Path) -> pd.DataFrame:
+    """All records of a folder, as `records.load` has them; prints which could not be used."""
+    measured, problems = records.load(folder)
+    for problem in problems:
+        print(f"  {problem}", file=sys.stderr)
+    return measured
+
+
 def read_records(
-    folder: Path, names: Collection[str], quiet: bool = False
+    folder: Path, names: Collection[str]
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """The records of runs; prints which files could not be used.
+    """The records of runs, and what each measured; prints which files could not be used.
 
     Args:
         folder: of the results.
         names: of the runs.
-        quiet: say nothing of records that cannot be read, only of what these runs measured.
 
     Returns:
         A frame as `records.load` has it; and by run a column a metric, a row a test episode.
     """
-    measured, problems = records.load(folder)
+    measured = load_records(folder)
     measured = measured[measured["run"].isin(names)]
+    return measured, measured_values(folder, measured)
+
+
+def measured_values(folder: Path, measured: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """By run a column a metric, a row a test episode; prints which files could not be used."""
     values, left_out = records.values(folder, measured)
-    for problem in [*([] if quiet else problems), *left_out]:
+    for problem in left_out:
         print(f"  {problem}", file=sys.stderr)
-    return measured, values
+    return values
 
 
 def workspace_of(options: argparse.Namespace) -> Workspace:
@@ -113,13 +159,8 @@ def workspace_of(options: argparse.Namespace) -> Workspace:
 
 
 def how_to_run(options: argparse.Namespace) -> HowToRun:
-    """How the command line says to make its runs; `zoo run` and `zoo plot` lack the flags."""
-    return HowToRun(
-        getattr(options, "dry_run", False),
-        getattr(options, "jobs", 1),
-        getattr(options, "part", None),
-        options.words,
-    )
+    """How the command line says to make its runs."""
+    return HowToRun(options.dry_run, options.jobs, options.part, options.words)
 
 
 def campaign_of(options: argparse.Namespace) -> Campaign:

@@ -1,4 +1,4 @@
-"""The commands of learners: check, new-learner and the table of list."""
+"""The command ``zoo check``, and the table of learners that ``zoo list --table`` writes."""
 
 import argparse
 import inspect
@@ -62,23 +62,27 @@ def conforms(name: str) -> bool:
     return not counts["fails"]
 
 
-def list_table_command(options: argparse.Namespace) -> int:
-    """``zoo list --table``: print the learners as Markdown, or put them into a file."""
-    if options.kind != "learners":
-        raise UsageError(f"list {options.kind}: only learners come as a table")
+def write_learner_table(kind: str, page: Path | None) -> int:
+    """``zoo list --table``: print the learners as Markdown, or put them into a page.
+
+    Raises:
+        UsageError: `kind` is not learners, or the page lacks the marks between which they go.
+    """
+    if kind != "learners":
+        raise UsageError(f"list {kind}: only learners come as a table")
     text = learner_table()
-    if options.into is None:
+    if page is None:
         print(text)
         return 0
     try:
-        page = options.into.read_text(encoding="utf-8")
+        before = page.read_text(encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"--into {options.into}: {error.strerror}") from None
+        raise UsageError(f"--into {page}: {error.strerror}") from None
     start, end = TABLE_MARKS
-    if page.count(start) != 1 or end not in page.partition(start)[2]:
-        raise UsageError(f"--into {options.into}: expected the lines {start} and {end}")
-    head, _, rest = page.partition(start)
-    write_text(options.into, f"{head}{start}\n{text}\n{end}{rest.partition(end)[2]}")
+    if before.count(start) != 1 or end not in before.partition(start)[2]:
+        raise UsageError(f"--into {page}: expected the lines {start} and {end}")
+    head, _, rest = before.partition(start)
+    write_text(page, f"{head}{start}\n{text}\n{end}{rest.partition(end)[2]}")
     return 0
 
 

@@ -14,9 +14,9 @@ REGISTERS: dict[str, Registry] = {
 def list_command(options: argparse.Namespace) -> int:
     """Print keys, one a line, each with what it is; or learners as a table."""
     if options.table or options.into:
-        from zoo.commands.learners import list_table_command
+        from zoo.commands.learners import write_learner_table
 
-        return list_table_command(options)
+        return write_learner_table(options.kind, options.into)
     register = REGISTERS[options.kind]
     width = max(map(len, register.names()), default=0)
     for key in register.names():

@@ -15,10 +15,15 @@ from typing import Any
 
 import pandas as pd
 
-from zoo.commands.campaign import Campaign, campaign_of, parse_numbers, read_records
+from zoo.commands.campaign import (
+    Campaign,
+    campaign_of,
+    load_records,
+    measured_values,
+    parse_numbers,
+)
 from zoo.commands.missing_cells import results_flag
 from zoo.commands.paper_file import Paper, load_paper
-from zoo.commands.write_table import Output, write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.reports import published, records
@@ -47,20 +52,16 @@ def paper_command(options: argparse.Namespace) -> int:
     if options.run or options.dry_run:
         seeds = parse_numbers(options.seeds or "0", "--seeds")
         status = make_missing_runs(declared, options.budget, seeds, campaign)
-    measured, problems = records.load(options.results)
-    for problem in problems:
-        print(f"  {problem}", file=sys.stderr)
+    measured = load_records(options.results)
     runs = fitting_runs(declared.cells, measured)
     several = [run for chosen, _ in map(best_runs, runs) if len(chosen) > 1 for run in chosen]
-    _, values = read_records(options.results, [run["run"] for run in several], quiet=True)
+    names = [run["run"] for run in several]
+    values = measured_values(options.results, measured[measured["run"].isin(names)])
     found = paper_numbers(declared.cells, runs, values, published.published())
-    write_table(
-        Output(
-            options.results, ["paper", Path(options.paper).stem], options.words, options.dry_run
-        ),
-        [paper_table(found, declared.title, declared.caption, declared.notes)],
-        {"": paper_csv_frame(found)},
-        {},
+    campaign.report(
+        ["paper", Path(options.paper).stem],
+        paper_table(found, declared.title, declared.caption, declared.notes),
+        paper_csv_frame(found),
     )
     for line in missing_cells_text(declared, found, options.budget, campaign.workspace):
         print(line)

@@ -2,15 +2,15 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 from zoo.errors import UsageError
+from zoo.runs.request import BUDGETS, TERMS
 
-BUDGETS = ("none", "smoke", "quick", "paper")
-TERMS = ("paper", "equal")
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -135,7 +135,7 @@ def build_parser() -> Parser:
     command.add_argument("learner", nargs="?", help="a key or variant: maml[first_order=true]")
     command.add_argument("benchmark", nargs="?", help="a key or variant: omniglot[split=1200/423]")
     command.add_argument("-h", "--help", action="store_true", help="this, with the settings")
-    command.set_defaults(call=imported_command("run", "run_command"), parser=command)
+    command.set_defaults(call=run_or_help, parser=command)
 
     command = commands.add_parser(
         "plot",
@@ -252,6 +252,14 @@ def build_parser() -> Parser:
     )
     command.set_defaults(call=imported_command("data", "convert_command"))
     return parser
+
+
+def run_or_help(options: argparse.Namespace) -> int:
+    """``zoo run``; without a learner and a benchmark its help, for which nothing is imported."""
+    if options.learner is None or options.benchmark is None:
+        options.parser.print_help(sys.stdout if options.help else sys.stderr)
+        return 0 if options.help else 2
+    return imported_command("run", "run_command")(options)
 
 
 def add_terms_flag(parser: "argparse.ArgumentParser | argparse._ArgumentGroup", *more: str) -> None:

@@ -1,7 +1,6 @@
 """The command ``zoo run``: one run, or the settings that it would have."""
 
 import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,7 @@ def explain(resolved: ResolvedRequest) -> str:
     """The settings of a run: flag, value, what it is, where it comes from."""
     request, texts = resolved.request, documentation(resolved.cls)
     lines = [
-        f"settings of {request.learner} on {request.benchmark}, {resolved.shape}, "
+        f"settings of {request.learner} on {request.benchmark}, {request.shape}, "
         f"terms {request.terms}, budget {request.budget}:"
     ]
     for name, setting in resolved.every_setting.items():
@@ -80,9 +79,6 @@ def explain(resolved: ResolvedRequest) -> str:
 
 def run_command(options: argparse.Namespace) -> int:
     """Train, test and record one run; print what came out."""
-    if options.learner is None or options.benchmark is None:
-        options.parser.print_help(sys.stdout if options.help else sys.stderr)
-        return 0 if options.help else 2
     if options.help:
         options.parser.print_help()
         print(explain(resolve_request(run_request(options))))

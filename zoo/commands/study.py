@@ -16,7 +16,6 @@ import pandas as pd
 
 from zoo.commands.campaign import Campaign, campaign_of, parse_numbers
 from zoo.commands.declared_files import read_declared
-from zoo.commands.write_table import Output, write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of
@@ -53,10 +52,11 @@ def study_command(options: argparse.Namespace) -> int:
     if unknown := [label for label in wanted if label not in declared.pairs]:
         known = ", ".join(declared.pairs)
         raise UsageError(f"--pairs: {unknown[0]!r} is not of this study; choose from {known}")
-    if declared.threads and options.threads is None:
-        options.threads = declared.threads
-        options.jobs = max(options.jobs, (os.cpu_count() or 1) // declared.threads)
     campaign = campaign_of(options)
+    if declared.threads and options.threads is None:
+        jobs = max(options.jobs, (os.cpu_count() or 1) // declared.threads)
+        campaign.how = replace(campaign.how, jobs=jobs)
+        campaign.workspace = replace(campaign.workspace, threads=declared.threads)
     for task in declared.tasks.values():
         campaign.stores(task["benchmark"])
     seeds = parse_numbers(options.seeds or declared.seeds, "--seeds")
@@ -74,11 +74,11 @@ def study_command(options: argparse.Namespace) -> int:
     name = ["study", Path(options.study).stem, *split_variants(options.pairs)]
     name += [options.terms, options.budget]
     name += [f"seeds {options.seeds}"] if options.seeds else []
-    write_table(
-        Output(options.results, name, options.words),
-        [study_table(found, declared.title, declared.heads)],
-        {"": study_csv_frame(found)},
-        {"": study_figure(found, declared.title)},
+    campaign.report(
+        name,
+        study_table(found, declared.title, declared.heads),
+        study_csv_frame(found),
+        study_figure(found, declared.title),
     )
     return status
 
@@ -104,20 +104,20 @@ def study_runs(
     """
     lines: list[dict[str, Any]] = []
     for (label, task), pair, seed in itertools.product(declared.tasks.items(), pairs, seeds):
-        line = {"tasks": label, "pair": pair, "seed": seed, "run": None, "note": None}
+        line = {"tasks": label, "pair": pair, "seed": seed}
         try:
             first, second = (
                 request_on(task, variant, declared, replace(common, seed=seed))
                 for variant in declared.pairs[pair]
             )
-            both = pair_of_runs(campaign, first, second)
+            runs: Sequence[Run | None] = pair_of_runs(campaign, first, second)
+            note = None
         except UsageError as error:
-            note = f"cannot be run: {error}"
+            runs, note = (None, None), f"cannot be run: {error}"
             print(f"  {label}, {pair} {note}", file=sys.stderr)
-            lines += [{**line, "side": side, "note": note} for side in SIDES]
-            continue
-        for side, run in zip(SIDES, both, strict=True):
-            lines.append({**line, "side": side, "run": campaign.add(run).name})
+        for side, run in zip(SIDES, runs, strict=True):
+            name = run and campaign.add(run).name
+            lines.append({**line, "side": side, "run": name, "note": note})
     return lines
 
 

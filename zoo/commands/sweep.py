@@ -3,16 +3,15 @@
 import argparse
 import itertools
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from zoo.commands.campaign import Campaign, campaign_of, parse_numbers, read_records
-from zoo.commands.write_table import Output, write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of, learners
@@ -45,7 +44,7 @@ class RunAtShape(Run):
         self.name = f"{run.name}-at-{way}w{shot}s"
         self.identity = {**run.identity, "way": way, "shot": shot, "weights_of": run.name}
         self.request = replace(run.request, way=way, shot=shot)
-        self.way, self.shape = way, self.request.shape
+        self.way = way
         self.stages = []
         results = run.workspace.results / SWEEP_FOLDER
         self.workspace = replace(run.workspace, results=results)
@@ -100,11 +99,11 @@ def sweep_command(options: argparse.Namespace) -> int:
     found = sweep_numbers(pd.DataFrame(lines), measured, accuracies)
     name = ["sweep", benchmark.variant, *variants, f"{way}w{shot}s", options.terms, options.budget]
     name += [f"seeds {options.seeds}"] if options.seeds else []
-    write_table(
-        Output(options.results, name, options.words),
-        [sweep_table(found, benchmark.title, way, shot)],
-        {"": sweep_csv_frame(found)},
-        {"": sweep_figure(found, benchmark.title, way, shot)},
+    campaign.report(
+        name,
+        sweep_table(found, benchmark.title, way, shot),
+        sweep_csv_frame(found),
+        sweep_figure(found, benchmark.title, way, shot),
     )
     return status
 
@@ -131,24 +130,30 @@ def sweep_runs(
     """
     lines: list[dict[str, Any]] = []
     for (learner, title), seed in itertools.product(titles.items(), seeds):
-        line: dict[str, Any] = {"learner": title, "seed": seed, "run": None, "trained": None}
-        try:
-            trained = campaign.add(campaign.plan(replace(common, learner=learner, seed=seed)))
-        except UsageError as error:
-            note = f"cannot be run: {error}"
-            print(f"  {learner} {note}", file=sys.stderr)
-            lines += [{**line, "way": way, "shot": shot, "note": note} for way, shot in shapes]
-            continue
+        request = replace(common, learner=learner, seed=seed)
+        trained, refusal = campaign.try_to_add(partial(campaign.plan, request), learner)
         for way, shot in shapes:
-            line = {**line, "way": way, "shot": shot, "trained": trained.name, "note": None}
-            try:
-                same = (way, shot) == (common.way, common.shot)
-                run = trained if same else campaign.add(RunAtShape(trained, way, shot))
-                lines.append({**line, "run": run.name})
-            except UsageError as error:
-                note = str(error).partition("; ")[0]  # the rest is advice for runs
-                lines.append({**line, "note": note})
+            if trained is None:
+                run, note = None, refusal
+            elif (way, shot) == (common.way, common.shot):
+                run, note = trained, None
+            else:
+                run, note = run_at_shape(campaign, trained, way, shot)
+            line = {"learner": title, "seed": seed, "way": way, "shot": shot, "note": note}
+            lines.append(
+                {**line, "trained": trained and trained.name, "run": run and run.name}
+            )
     return lines
+
+
+def run_at_shape(
+    campaign: Campaign, trained: Run, way: int, shot: int
+) -> tuple[Run | None, str | None]:
+    """The test of a run's weights at another shape, added; or None, and why it cannot be."""
+    try:
+        return campaign.add(RunAtShape(trained, way, shot)), None
+    except UsageError as error:
+        return None, str(error).partition("; ")[0]  # the rest is advice for runs
 
 
 def read_points(

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from zoo.commands.campaign import Campaign, campaign_of, parse_numbers
 from zoo.commands.missing_cells import commands_for_missing, missing_row, reason_missing
-from zoo.commands.parser import TERMS
 from zoo.commands.write_table import Output, write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
@@ -27,7 +26,7 @@ from zoo.reports.tables.comparison import compared_rows, comparison_numbers, com
 from zoo.reports.tables.comparison_csv import comparison_csv_frame
 from zoo.reports.tables.differences import best_rows, differences_table, row_differences
 from zoo.reports.tables.two_terms import ranks
-from zoo.runs.request import RunRequest
+from zoo.runs.request import TERMS, RunRequest
 from zoo.runs.run import Run
 from zoo.runs.settings import PRETRAIN
 from zoo.variants import parse_variant, split_variants
@@ -136,7 +135,7 @@ def make_table(asked: TableRequest, campaign: Campaign, output: Output) -> int:
         where = campaign.workspace.data
         gaps = dict.fromkeys(requests, f"no data: {benchmark.title} is not in {where}")
         # The published numbers alone are nothing to keep.
-        output, campaign.how = replace(output, dry_run=True), replace(campaign.how, dry_run=True)
+        output = replace(output, dry_run=True)
     for request in requests if not gaps else ():
         try:
             run = campaign.plan(request)

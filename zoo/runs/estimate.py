@@ -34,7 +34,7 @@ def estimated_seconds(run: ResolvedRequest | Plan, trains: bool = True) -> float
 
 def quick_settings(run: ResolvedRequest | Plan) -> dict[str, Setting]:
     """The settings of budget `quick` for the same learner and benchmark, as the files have them."""
-    request = replace(run.request, budget="quick")
+    request = replace(run.request, way=run.way, budget="quick", config={}, flags={})
     settings, _ = resolve(request, run.cls, settings_rows(), query=run.benchmark.query)
     return settings
 

@@ -53,7 +53,7 @@ class Plan:
             resolved.changed,
             resolved.title,
         )
-        self.way, self.shape, self.seed = resolved.way, resolved.shape, request.seed
+        self.way, self.seed = resolved.way, request.seed
         self.paper_tasks = resolved.paper_tasks
         self.workspace = workspace or Workspace()
         self.stores = stores or self.workspace.open(self.benchmark)
@@ -153,6 +153,7 @@ class Plan:
         return {
             "schema": RUN_SCHEMA,
             **{name: getattr(self.request, name) for name in SELECTORS},
+            "way": self.way,
             "seed": self.seed,
             "settings": {name: s.value for name, s in sorted(self.settings.items())},
             "tasks_at_once": [self.micro_batch, self.eval_batch],

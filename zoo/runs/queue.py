@@ -43,9 +43,9 @@ def execute(runs: Sequence[Run], how: HowToRun | None = None) -> int:
         for run in runs:
             print(f"  {'to do' if run in left else 'done '} {run_label(run)}")
         return 0
-    for run in runs:
-        make_folder(run.workspace.results, "--results")
-        make_folder(run.workspace.runs, "--runs")
+    for workspace in {run.workspace for run in runs}:
+        make_folder(workspace.results, "--results")
+        make_folder(workspace.runs, "--runs")
     if how.jobs > 1 and len(left) > 1 and not how.part:
         return run_in_processes(min(how.jobs, len(left)), how.command)
     mine, parts = how.part or (1, 1)
@@ -123,7 +123,7 @@ def changed_since(run: Run) -> str:
 def run_label(run: Run) -> str:
     """A run in words."""
     request = run.request
-    words = [run.title, request.benchmark, run.shape, request.budget, f"seed {run.seed}"]
+    words = [run.title, request.benchmark, request.shape, request.budget, f"seed {run.seed}"]
     return " ".join(words)
 
 

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+TERMS = ("paper", "equal")
+BUDGETS = ("none", "smoke", "quick", "paper")
+
 
 @dataclass(frozen=True)
 class RunRequest:
@@ -12,7 +15,7 @@ class RunRequest:
     Args:
         learner: a key or variant, such as ``maml[first_order=true]``.
         benchmark: likewise.
-        way: N of the test episodes; None for 5. Regression has none.
+        way: N of the test episodes; None for 5, and in regression, which has none.
         shot: K of the test episodes.
         terms: ``paper``, each learner as its paper has it, or ``equal``.
         budget: ``none``, ``smoke``, ``quick`` or ``paper``: how long to train.

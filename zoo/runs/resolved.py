@@ -28,9 +28,10 @@ from zoo.variants import format_variant, parse_variant
 class ResolvedRequest:
     """What can be known of a run without its data and without building its networks.
 
-    `request` has the learner's key without its brackets, the benchmark's variant and the number of
-    ways filled in. `every_setting` holds each setting with its origin; `changed` those that the
-    user moved away from what they would have been.
+    `request` has the learner's key without its brackets, which are among its `flags`, the
+    benchmark's variant and, but in regression, the number of ways filled in. `every_setting` holds
+    each setting with its origin; `changed` those that the user moved away from what they would
+    have been.
     """
 
     request: RunRequest
@@ -49,12 +50,6 @@ class ResolvedRequest:
     def values(self) -> dict[str, Any]:
         """The values of `settings`."""
         return {name: setting.value for name, setting in self.settings.items()}
-
-    @property
-    def shape(self) -> str:
-        """The test episodes in words."""
-        ways = None if self.benchmark.regression else self.request.way
-        return replace(self.request, way=ways).shape
 
     @property
     def title(self) -> str:
@@ -101,14 +96,9 @@ def resolve_request(request: RunRequest) -> ResolvedRequest:
     flags = {**parse_values(cls, overrides, request.learner), **request.flags}
     known = replace(request, learner=key, benchmark=benchmark.variant, way=way, flags=flags)
     settings, changed = resolve(
-        known,
-        cls,
-        settings_rows(),
-        query=benchmark.query,
-        backbone=benchmark.backbone,
-        config=request.config,
-        flags=flags,
+        known, cls, settings_rows(), query=benchmark.query, backbone=benchmark.backbone
     )
+    known = replace(known, way=None if benchmark.regression else way)
     return ResolvedRequest(known, cls, benchmark, way, settings, changed)
 
 

@@ -20,7 +20,7 @@ from zoo.errors import UsageError
 from zoo.runs.request import RunRequest
 from zoo.variants import hint
 
-PRETRAIN = "pretrain"  # its name, and how the names of its settings begin
+PRETRAIN = "pretrain"  # the pre-training stage, and how the names of its settings begin
 SETTINGS_FILE = Path(__file__).parent.parent / "baselines" / "settings.yaml"
 SELECTORS = ("learner", "benchmark", "way", "shot", "terms", "budget")
 
@@ -232,20 +232,16 @@ def resolve(
     *,
     query: int,
     backbone: str = "",
-    config: Mapping[str, Any] | None = None,
-    flags: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Setting], dict[str, Any]]:
     """The settings of a run, and which of them the user changed.
 
     Args:
-        request: what is run; its learner a key, its way the test's. Its `config` and `flags` do
-            not count.
+        request: what is run; its learner a key, its way the test's or, in regression, the number
+            of outputs.
         learner: its class.
         rows: of baselines/settings.yaml.
         query: the benchmark's queries per class.
         backbone: the benchmark's own, where no row for this benchmark names one.
-        config: values of a ``--config`` file.
-        flags: values of flags and of the variant's brackets.
 
     Returns:
         Every setting by name; and {name: value} of those that config or flags moved away from
@@ -266,13 +262,13 @@ def resolve(
     if backbone and not any("backbone" in values for values in rows_here):
         settings["backbone"] = Setting(backbone, "benchmark")
     before = _fill(settings, request, query)
-    for origin, values in (("config", config or {}), ("flag", flags or {})):
+    for origin, values in (("config", request.config), ("flag", request.flags)):
         settings.update({key: Setting(value, origin) for key, value in values.items()})
     after = _fill(settings, request, query)
     _check(after)
     changed = {
         key: after[key].value
-        for key in sorted({**(config or {}), **(flags or {})})
+        for key in sorted({**request.config, **request.flags})
         if after[key].value != before[key].value
     }
     return after, changed
