@@ -26,7 +26,7 @@ from zoo.losses import task_loss
 from zoo.methods.host import Host
 from zoo.methods.preconditioners import LayerRates, Preconditioner, build_preconditioner
 from zoo.networks.backbone import Classifier, batch_norm_context
-from zoo.networks.layers import Fixed
+from zoo.networks.layers import FixedImages
 
 MULTI_STEP = 0.15  # of the updates have a query loss after every step: 15 of 100 epochs
 
@@ -112,7 +112,7 @@ class MAML(Host):
         if self.batch_norm != "support":
             return call(self.net, models, query)
         x, rows = torch.cat([support, query], 1), support.shape[1]
-        with batch_norm_context(self.net, support_rows=rows, fixed=Fixed(x)):
+        with batch_norm_context(self.net, support_rows=rows, fixed=FixedImages(x)):
             return call(self.net, models, x)[:, rows:]
 
     def meta_loss(self, episode: Episode) -> Tensor:

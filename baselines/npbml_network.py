@@ -25,7 +25,7 @@ class Trunk(nn.Module):
         return unfold(self.backbone.run(fold(x), None, slice(-1)), x)
 
 
-class Last(nn.Module):
+class LastBlock(nn.Module):
     """The last block of a backbone, and a mean over pixels."""
 
     folds = True
@@ -58,7 +58,7 @@ def checked_blocks(backbone: nn.Module) -> BlockNet:
     return backbone
 
 
-class AdaptedTail(Last):
+class AdaptedTail(LastBlock):
     """The last block of a backbone, a mean over pixels, and a head of one row for all ways."""
 
     def __init__(self, backbone: nn.Module, film: bool, frozen: bool) -> None:

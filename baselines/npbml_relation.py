@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.baselines.npbml_network import Last, Trunk, checked_blocks, run_own_weights
+from zoo.baselines.npbml_network import LastBlock, Trunk, checked_blocks, run_own_weights
 from zoo.batch_norm import set_batch_norm
 from zoo.episode import Episode
 from zoo.errors import UsageError
@@ -122,7 +122,7 @@ class Relations(nn.Module):
             return net(x, y, way)
         rows = y.shape[1]
         maps = run_own_weights(Trunk(self.encoder), x, rows) if maps is None else maps
-        z = run_own_weights(Last(self.encoder), maps, rows)
+        z = run_own_weights(LastBlock(self.encoder), maps, rows)
         return net(z[:, rows:], prototypes(z[:, :rows], y, way))
 
 

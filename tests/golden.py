@@ -103,7 +103,7 @@ def stand_in(image: tuple[int, ...], seed: int) -> Store:
 
 def planned(folder: Path) -> dict[str, Any]:
     """Of each of `JOBS`: settings, run name, hashes of its stages, fingerprints of its data."""
-    place = Workspace(None, folder / "results", folder / "runs", "cpu", threads=1)
+    workspace = Workspace(None, folder / "results", folder / "runs", "cpu", threads=1)
     stand_ins = {
         name: {split: stand_in(image, seed) for seed, split in enumerate(("train", "val", "test"))}
         for name, image in SHAPES.items()
@@ -111,7 +111,9 @@ def planned(folder: Path) -> dict[str, Any]:
     found = {}
     for learner, benchmark, how in JOBS:
         run = Run(
-            RunRequest(learner, benchmark, **how), workspace=place, stores=stand_ins.get(benchmark)
+            RunRequest(learner, benchmark, **how),
+            workspace=workspace,
+            stores=stand_ins.get(benchmark),
         )
         found[" ".join([learner, benchmark, *(f"{k}={v}" for k, v in how.items())])] = {
             "name": run.name,
@@ -140,7 +142,7 @@ def trained(learner: str, benchmark: str, folder: Path) -> dict[str, Any]:
         flags |= {"pretrained_from": "pretrain", **short}
     if "relation_updates" in constructor_defaults(cls):
         flags["relation_updates"] = 3
-    place = Workspace(None, folder / "results", folder / "runs", "cpu", threads=1)
+    workspace = Workspace(None, folder / "results", folder / "runs", "cpu", threads=1)
     try:
         run = Run(
             RunRequest(
@@ -150,7 +152,7 @@ def trained(learner: str, benchmark: str, folder: Path) -> dict[str, Any]:
                 budget="smoke",
                 flags=flags,
             ),
-            workspace=place,
+            workspace=workspace,
         )
     except UsageError as error:
         raise AssertionError(f"{learner} on {benchmark}: {error}") from None

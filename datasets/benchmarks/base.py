@@ -1,4 +1,4 @@
-"""The image benchmarks: what each one is, and how to open its images; others have their own files.
+"""What a benchmark is, and how to open its images; the benchmarks are in the files beside this.
 
 Nothing heavy is imported until images are opened, so that listing benchmarks costs nothing.
 """

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from zoo import Episode, Examples
-from zoo.datasets.episodes import test_features
+from zoo.datasets.episodes import embedded_images
 from zoo.datasets.episodes.hash_random import Integers, key_of
 from zoo.datasets.episodes.image_store import Store
 from zoo.datasets.episodes.resize import enlarged
@@ -199,7 +199,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         data = copy.copy(self)  # its samplers and episodes stay
         used = rows_of(store, self.test_indices())
         data.stores = {
-            "test": test_features.embed(
+            "test": embedded_images.embed(
                 store, used, lambda x: network(self.normalise(x.to(device))), progress
             )
         }

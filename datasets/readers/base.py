@@ -30,6 +30,7 @@ TIERED_HOMES = ("tieredimagenet", "tiered-imagenet", "tieredImageNet", "tiered_i
 
 Item = TypeVar("Item")
 _Result = TypeVar("_Result")
+FILTER = Image.Resampling.BILINEAR
 
 # What Pillow raises on damaged files, by format and by where the damage lies.
 _DAMAGE = (
@@ -276,7 +277,6 @@ def image_size(path: Path) -> tuple[int, int]:
 
 # Squashing to the size wanted is what the common caches of mini- and tiered-ImageNet do
 # (renmengye/few-shot-ssl-public); Pillow's bilinear filter averages when it shrinks.
-FILTER = Image.Resampling.BILINEAR
 
 
 def colour_pixels(image: Image.Image, side: int, name: object, convert: bool = False) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What runs gave, drawn as wide as a paper's column, in colours that the colour-blind tell apart.
+"""The figures of a comparison: accuracies with their intervals, learning curves, costs.
 
 Every figure takes a frame whose column `label` says what a learner is called, and is drawn where
 there is nothing to draw, too: it then says so.

@@ -23,7 +23,7 @@ from zoo.reports.tables.cells import (
 from zoo.reports.tables.comparison import CLAIM, NAME, PUBLISHED, SHARE, shares
 
 AXES = ("benchmark_key", "way", "shot", "metric")  # columns of published.csv that a column names
-BUDGETS = ("paper", "quick", "smoke")  # whose runs are shown, the first that there is
+TRAINED_BUDGETS = ("paper", "quick", "smoke")  # whose runs are shown, the first that there is
 OURS, ONLY = "ours", "published only: we have no such learner"
 SEVERAL = "± of several seeds is for a new seed and new test episodes."
 
@@ -226,7 +226,7 @@ def _rank(run: RecordRow) -> tuple[Any, ...]:
     """Where a run stands: by budget and length, then the finished ones, by seed."""
     longest = -(run["settings"].get("updates") or 0)
     rest = (run["status"] != "done", run["seed"], run["run"])
-    return (BUDGETS.index(run["budget"]), longest, *rest)
+    return (TRAINED_BUDGETS.index(run["budget"]), longest, *rest)
 
 
 def _published(row: pd.Series, runs: list[RecordRow]) -> dict[str, Any]:

@@ -216,11 +216,11 @@ SMALL = {"controller": 12, "rows": 8, "width": 5}
 
 
 def planned(tmp_path, name, stores, flags, **options):
-    place = Workspace(results=tmp_path / "results", runs=tmp_path / "runs", threads=1)
+    workspace = Workspace(results=tmp_path / "results", runs=tmp_path / "runs", threads=1)
     flags = {**SMALL, **flags}
     return Run(
         RunRequest(name, "glyphs", budget="smoke", flags=flags, **options),
-        workspace=place,
+        workspace=workspace,
         stores=stores,
     )
 

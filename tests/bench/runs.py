@@ -52,7 +52,9 @@ def set_up() -> str:
     words = ("-m", "zoo", "run", "protonet", "glyphs", *ONE)
     where = ("--results", "FOLDER/results", "--runs", "FOLDER/runs")
     whole = process_seconds(*words, *where, repeats=3)
-    imports = process_seconds("-c", "import zoo.runs.queue, pytorch_lightning.loggers", repeats=3)
+    imports = process_seconds(
+        "-c", "import zoo.runs.make_runs, pytorch_lightning.loggers", repeats=3
+    )
     return f"{whole - imports:.1f} s (imports {imports:.1f} s)"
 
 

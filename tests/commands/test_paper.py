@@ -11,7 +11,7 @@ import yaml
 
 from tests.support.table_cells import cells_under
 from zoo.commands import main
-from zoo.commands.declared_files import REPORTS
+from zoo.commands.definition_files import REPORTS
 from zoo.commands.paper_file import column_head, load_paper
 from zoo.errors import UsageError
 from zoo.registry import learner_of, learners

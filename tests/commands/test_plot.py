@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.datasets.test_completion import batch
+from tests.datasets.benchmarks.test_completion import batch
 from zoo.commands import main, plot
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.reports.figures.episodes import draw_completions
@@ -40,11 +40,9 @@ def test_it_trains_once_and_draws(learner, benchmark, tmp_path, capsys):
 
 
 def run_of(folder: Path, **options) -> Run:
-    place = Workspace(results=folder / "results", runs=folder / "runs", threads=1)
+    workspace = Workspace(results=folder / "results", runs=folder / "runs", threads=1)
     flags = {"meta_batch": 2, "test_episodes": 4}
-    return Run(
-        RunRequest("cnp", "gp", budget="smoke", shot=5, flags=flags, **options), workspace=place
-    )
+    return Run(RunRequest("cnp", "gp", budget="smoke", shot=5, flags=flags, **options), workspace)
 
 
 def test_weights_that_are_gone_are_trained_again(tmp_path):
@@ -81,8 +79,8 @@ def test_what_is_drawn_is_what_the_learner_predicts(tmp_path, monkeypatch):
 def test_pixels_are_drawn_where_they_were_seen(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(plot.pictures, "completed", lambda *parts: drawn.extend(parts))
-    place = Workspace(results=tmp_path / "results", runs=tmp_path / "runs", threads=1)
-    run = Run(RunRequest("cnp", "completion", budget="none", shot=5), workspace=place)
+    workspace = Workspace(results=tmp_path / "results", runs=tmp_path / "runs", threads=1)
+    run = Run(RunRequest("cnp", "completion", budget="none", shot=5), workspace)
     with torch.no_grad():
         plot.draw_images(run, run.learner.eval(), 2)
     seen, mean, variance, shots, _ = drawn

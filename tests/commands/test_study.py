@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from zoo.commands import main
-from zoo.commands.declared_files import REPORTS
+from zoo.commands.definition_files import REPORTS
 from zoo.commands.study import load_study
 from zoo.errors import UsageError
 from zoo.reports import records

@@ -15,7 +15,14 @@ import pytest
 from PIL import Image
 
 from tests.conftest import in_full
-from tests.datasets.test_readers import FEW, MINI, edit, write_cifar, write_mini, write_omniglot
+from tests.datasets.readers.test_readers import (
+    FEW,
+    MINI,
+    edit,
+    write_cifar,
+    write_mini,
+    write_omniglot,
+)
 from zoo.commands import main
 from zoo.datasets import splits
 from zoo.datasets.benchmarks.base import Benchmark, find_benchmark

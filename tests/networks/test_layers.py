@@ -12,7 +12,7 @@ from zoo.batch_norm import BATCH_NORM_MODES, set_batch_norm
 from zoo.datasets.benchmarks import glyphs
 from zoo.losses import task_cross_entropy
 from zoo.networks.backbone import Classifier, batch_norm_context, build_backbone
-from zoo.networks.layers import Fixed, plain
+from zoo.networks.layers import FixedImages, plain
 
 NETS = {
     "conv4[channels=3]": (2, 20, 21),
@@ -86,7 +86,7 @@ def meta_gradients(text, mode, tasks, learned, reference, **options):
     net = network(text, mode, NETS[text])
     with plain() if reference else nullcontext():
         theta = adapt(net, (x, y), loss, InnerOptimizer(0.1, **options), steps=2)
-        with batch_norm_context(net, support_rows=6, fixed=Fixed(both)):
+        with batch_norm_context(net, support_rows=6, fixed=FixedImages(both)):
             out = call(net, theta, both)[:, 6:]
     wanted = [*net.parameters(), *(loss.parameters() if learned else [])]
     return [out, *torch.autograd.grad(task_cross_entropy(out, labels).sum(), wanted)]
@@ -146,6 +146,6 @@ def test_float32_on_a_small_case(text):
 
 def test_fixed_images_are_known_by_their_memory():
     x = torch.randn(1, 4, 2, 5, 5)
-    fixed = Fixed(x)
+    fixed = FixedImages(x)
     assert fixed.are(x) and fixed.are(x[0])
     assert not fixed.are(x.clone()) and not fixed.are(x[:, :2]) and not fixed.are(x.mT)

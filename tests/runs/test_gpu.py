@@ -33,8 +33,8 @@ def test_the_loss_is_the_cpus(key):
 
 
 def test_a_run_keeps_its_images_on_the_device(stores, tmp_path):
-    place = Workspace(results=tmp_path / "results", runs=tmp_path / "runs")
-    run = Run(RunRequest("maml", "glyphs", flags=SMALL), workspace=place, stores=stores)
+    workspace = Workspace(results=tmp_path / "results", runs=tmp_path / "runs")
+    run = Run(RunRequest("maml", "glyphs", flags=SMALL), workspace, stores=stores)
     record = run.execute(progress=False)
     assert record["environment"]["device"] == "cuda"
     assert run.data.stores["train"].images.is_cuda and not stores["train"].images.is_cuda

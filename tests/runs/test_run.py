@@ -34,10 +34,8 @@ SMALL = {
 
 
 def plan(folder: Path, stores, learner="maml", flags=SMALL, **options) -> Run:
-    place = Workspace(results=folder / "results", runs=folder / "runs", threads=1)
-    return Run(
-        RunRequest(learner, "glyphs", flags=flags, **options), workspace=place, stores=stores
-    )
+    workspace = Workspace(results=folder / "results", runs=folder / "runs", threads=1)
+    return Run(RunRequest(learner, "glyphs", flags=flags, **options), workspace, stores=stores)
 
 
 def numbers_of(run: Run) -> dict[str, np.ndarray]:
@@ -387,17 +385,18 @@ def test_what_cannot_be_run_is_said_before_it_starts(options, says, stores, tmp_
 )
 def test_it_learns_on_glyphs(key, tmp_path):
     """At least 10 points over its own untrained network, on the same episodes."""
-    place = Workspace(results=tmp_path / "results", runs=tmp_path / "runs")
+    workspace = Workspace(results=tmp_path / "results", runs=tmp_path / "runs")
     flags = {"updates": {"mann": 700, "snail": 500}.get(key, 120)}
     flags |= {"validations": 2, "val_episodes": 20, "test_episodes": 100}
-    trained = Run(RunRequest(key, "glyphs", flags=flags), workspace=place)
+    trained = Run(RunRequest(key, "glyphs", flags=flags), workspace)
     untrained = Run(
-        RunRequest(key, "glyphs", flags={**flags, **untrained_settings(trained)}), workspace=place
+        RunRequest(key, "glyphs", flags={**flags, **untrained_settings(trained)}),
+        workspace=workspace,
     )
     for run in (untrained, trained):
         run.execute(progress=False)
     before, after = (
-        records.episodes(place.results, run.name)["accuracy"] for run in (untrained, trained)
+        records.episodes(workspace.results, run.name)["accuracy"] for run in (untrained, trained)
     )
     gain, ci95 = paired_difference(after, before)
     assert gain >= 0.10 and gain - ci95 > 0

@@ -142,22 +142,17 @@ def test_a_backbone_of_its_own(theirs, tmp_path):
 
 def test_the_backbone_suits_the_benchmark(mine, theirs):
     assert main(["list", "--plugin", str(mine), "--plugin", str(theirs)]) == 0
-    place = Workspace()
-    assert Plan(RunRequest("my_learner", "glyphs"), workspace=place)["backbone"] == "conv4_strided"
+    workspace = Workspace()
+    assert Plan(RunRequest("my_learner", "glyphs"), workspace)["backbone"] == "conv4_strided"
     for terms in ("paper", "equal"):
-        spots = Plan(RunRequest("maml", "spots", terms=terms), workspace=place)
+        spots = Plan(RunRequest("maml", "spots", terms=terms), workspace)
         assert spots.settings["backbone"][:2] == ("conv4_strided[channels=4]", "benchmark")
-        assert (
-            Plan(RunRequest("maml", "lines", shot=5, terms=terms), workspace=place).family == "mlp"
-        )
+        assert Plan(RunRequest("maml", "lines", shot=5, terms=terms), workspace).family == "mlp"
         assert Plan(RunRequest("maml", "sinusoid", shot=5, terms=terms)).settings[
             "backbone"
         ].origin != ("benchmark")
     flags = {"backbone": "conv4_strided"}
-    assert (
-        Plan(RunRequest("maml", "spots", flags=flags), workspace=place)["backbone"]
-        == "conv4_strided"
-    )
+    assert Plan(RunRequest("maml", "spots", flags=flags), workspace)["backbone"] == "conv4_strided"
 
 
 def test_a_learner_that_inherits_its_constructor(tmp_path, capsys):

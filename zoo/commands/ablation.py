@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from zoo.commands.campaign import Campaign, campaign_of, parse_numbers
-from zoo.commands.declared_files import read_declared
+from zoo.commands.definition_files import read_definition
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of
@@ -36,7 +36,7 @@ ABLATION_KEYS = {
 
 
 class Ablation(NamedTuple):
-    """What is declared of one."""
+    """What an ablation's file holds."""
 
     title: str
     source: str
@@ -48,19 +48,19 @@ class Ablation(NamedTuple):
 
 def ablation_command(options: argparse.Namespace) -> int:
     """Make what is missing, then print and write the table."""
-    declared, benchmark = load_ablation(options.ablation), find_benchmark(options.benchmark)
+    definition, benchmark = load_ablation(options.ablation), find_benchmark(options.benchmark)
     if benchmark.regression:
         raise UsageError(f"{benchmark.variant} is regression: ablations are of classification")
     if options.budget == "none":
         raise UsageError("--budget none: an ablation trains; choose from smoke, quick, paper")
-    way = check_way(benchmark, declared.way if options.way is None else options.way)
-    shot = declared.shot if options.shot is None else options.shot
-    given = flags_by_variant(declared, options.flags)
+    way = check_way(benchmark, definition.way if options.way is None else options.way)
+    shot = definition.shot if options.shot is None else options.shot
+    given = flags_by_variant(definition, options.flags)
     campaign = campaign_of(options)
     common = RunRequest("", options.benchmark, way, shot, options.terms, options.budget)
     seeds = parse_numbers(options.seeds or "0", "--seeds")
-    planned = ablation_runs(declared, given, common, seeds, campaign)
-    print(f"{declared.title}: {benchmark.title}, terms {options.terms}, budget {options.budget}")
+    planned = ablation_runs(definition, given, common, seeds, campaign)
+    print(f"{definition.title}: {benchmark.title}, terms {options.terms}, budget {options.budget}")
     status = campaign.make() | int(planned["note"].notna().any())
     if options.dry_run or options.part:
         return status
@@ -73,16 +73,18 @@ def ablation_command(options: argparse.Namespace) -> int:
     measured, values = campaign.read()
     accuracies = {name: frame["accuracy"] for name, frame in values.items()}
     found = ablation_numbers(planned, measured, accuracies, published.published())
-    title = f"{declared.title}, {benchmark.title}, {common.shape}"
+    title = f"{definition.title}, {benchmark.title}, {common.shape}"
     name = ["ablation", Path(options.ablation).stem, benchmark.variant, f"{way}w", f"{shot}s"]
     name += [options.terms, options.budget]
     name += [f"{setting}={value}" for setting, value in next(iter(given.values())).items()]
-    campaign.report(name, ablation_table(found, title, declared.source), ablation_csv_frame(found))
+    campaign.report(
+        name, ablation_table(found, title, definition.source), ablation_csv_frame(found)
+    )
     return status
 
 
 def ablation_runs(
-    declared: Ablation,
+    definition: Ablation,
     given: Mapping[str, Mapping[str, Any]],
     common: RunRequest,
     seeds: Sequence[int],
@@ -91,7 +93,7 @@ def ablation_runs(
     """Plan every run of every row, of one network and one pre-training: those of the first row.
 
     Args:
-        declared: the rows.
+        definition: the rows.
         given: settings from the command line by variant.
         common: what all runs share; its learner, seed and settings do not count.
         seeds: of each row.
@@ -107,10 +109,10 @@ def ablation_runs(
     lines: list[dict[str, Any]] = []
     for seed in seeds:
         first: Run | None = None
-        for label, variants in declared.rows.items():
+        for label, variants in definition.rows.items():
             for variant in variants:
                 own = parse_variant(variant)[1]
-                settings = {**declared.settings, **given[variant]}
+                settings = {**definition.settings, **given[variant]}
                 flags = {name: value for name, value in settings.items() if name not in own}
                 request = replace(common, learner=variant, seed=seed, flags=flags)
                 run: Run | None
@@ -152,7 +154,7 @@ def load_ablation(name: str) -> Ablation:
         UsageError: there is none; or the file is not as it should be, or names a learner or an
             option that there is not.
     """
-    path, content = read_declared("ablations", name, "ablation", ABLATION_KEYS)
+    path, content = read_definition("ablations", name, "ablation", ABLATION_KEYS)
     rows: dict[str, list[str]] = {}
     for row in content["rows"]:
         match row:
@@ -173,7 +175,7 @@ def load_ablation(name: str) -> Ablation:
     return Ablation(**{**content, "rows": rows})
 
 
-def flags_by_variant(declared: Ablation, flags: list[str]) -> dict[str, dict[str, Any]]:
+def flags_by_variant(definition: Ablation, flags: list[str]) -> dict[str, dict[str, Any]]:
     """Flags such as ``--outer_lr 0.001``, typed: for each variant those that it has.
 
     Updates are for those that learn: a reference does not.
@@ -186,7 +188,7 @@ def flags_by_variant(declared: Ablation, flags: list[str]) -> dict[str, dict[str
         if word.startswith("--") or not groups:
             groups.append([])
         groups[-1].append(word)
-    variants = [variant for variants in declared.rows.values() for variant in variants]
+    variants = [variant for variants in definition.rows.values() for variant in variants]
     classes = {variant: learner_of(variant)[1] for variant in variants}
     known = {v: {f"--{name}" for name in constructor_defaults(c)} for v, c in classes.items()}
     for group in groups:

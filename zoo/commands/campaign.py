@@ -16,7 +16,7 @@ from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
 from zoo.reports import records
 from zoo.reports.formats.table import Table
-from zoo.runs.queue import HowToRun, execute
+from zoo.runs.make_runs import HowToRun, execute
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.workspace import Workspace

@@ -1,4 +1,4 @@
-"""The file that a new learner starts from: it runs, and says what to fill in."""
+"""The command ``zoo new-learner``: a file that runs, and says what to fill in."""
 
 import argparse
 import keyword

@@ -29,7 +29,7 @@ from zoo.errors import UsageError
 from zoo.reports import published, records
 from zoo.reports.published import counted
 from zoo.reports.tables.paper import (
-    BUDGETS,
+    TRAINED_BUDGETS,
     best_runs,
     fitting_runs,
     paper_csv_frame,
@@ -47,36 +47,36 @@ def paper_command(options: argparse.Namespace) -> int:
     """Print and write the table; with ``--run`` make first what is missing."""
     if options.budget == "none":
         raise UsageError("--budget none: these are trained; choose from smoke, quick, paper")
-    declared, status = load_paper(options.paper), 0
+    definition, status = load_paper(options.paper), 0
     campaign = campaign_of(options)
     if options.run or options.dry_run:
         seeds = parse_numbers(options.seeds or "0", "--seeds")
-        status = make_missing_runs(declared, options.budget, seeds, campaign)
+        status = make_missing_runs(definition, options.budget, seeds, campaign)
     measured = load_records(options.results)
-    runs = fitting_runs(declared.cells, measured)
+    runs = fitting_runs(definition.cells, measured)
     several = [run for chosen, _ in map(best_runs, runs) if len(chosen) > 1 for run in chosen]
     names = [run["run"] for run in several]
     values = measured_values(options.results, measured[measured["run"].isin(names)])
-    found = paper_numbers(declared.cells, runs, values, published.published())
+    found = paper_numbers(definition.cells, runs, values, published.published())
     campaign.report(
         ["paper", Path(options.paper).stem],
-        paper_table(found, declared.title, declared.caption, declared.notes),
+        paper_table(found, definition.title, definition.caption, definition.notes),
         paper_csv_frame(found),
     )
-    for line in missing_cells_text(declared, found, options.budget, campaign.workspace):
+    for line in missing_cells_text(definition, found, options.budget, campaign.workspace):
         print(line)
     return status
 
 
 def make_missing_runs(
-    declared: Paper, budget: str, seeds: Sequence[int], campaign: Campaign
+    definition: Paper, budget: str, seeds: Sequence[int], campaign: Campaign
 ) -> int:
     """Make the runs of this budget that are missing; returns 1 if one could not be, else 0."""
     measured, _ = records.load(campaign.workspace.results)
-    enough = BUDGETS[: BUDGETS.index(budget) + 1]
+    enough = TRAINED_BUDGETS[: TRAINED_BUDGETS.index(budget) + 1]
     refused: dict[str, None] = {}  # in order, each once
-    fits = fitting_runs(declared.cells, measured)
-    cells = zip(declared.cells.to_dict("records"), fits, strict=True)
+    fits = fitting_runs(definition.cells, measured)
+    cells = zip(definition.cells.to_dict("records"), fits, strict=True)
     for (cell, fit), seed in itertools.product(cells, seeds):
         there = [run for run in fit if run["budget"] in enough and run["seed"] == seed]
         if there or cell["variant"] is None or cell["benchmark"] is None:
@@ -98,12 +98,12 @@ def make_missing_runs(
 
 
 def missing_cells_text(
-    declared: Paper, found: pd.DataFrame, budget: str, workspace: Workspace
+    definition: Paper, found: pd.DataFrame, budget: str, workspace: Workspace
 ) -> list[str]:
     """Why cells of ours are empty, by reason, and the commands that fill them.
 
     Args:
-        declared: the table.
+        definition: the table.
         found: its `paper_numbers`.
         budget: that the commands have.
         workspace: whose data and results the commands name.
@@ -117,7 +117,7 @@ def missing_cells_text(
         known = find_benchmark(benchmark)
         return not known.forms or next(known.found(workspace.data), None) is not None
 
-    for cell in empty_cells(declared, found):
+    for cell in empty_cells(definition, found):
         if cell["variant"] is None:
             why["published only"] += 1
         elif cell["why"]:
@@ -145,9 +145,9 @@ def missing_cells_text(
     return ["What keeps cells of ours from being filled:", *lines] if lines else []
 
 
-def empty_cells(declared: Paper, found: pd.DataFrame) -> Iterator[Mapping[Any, Any]]:
+def empty_cells(definition: Paper, found: pd.DataFrame) -> Iterator[Mapping[Any, Any]]:
     """The cells of a table that could have a number of ours, and have none."""
-    cells = zip(found.to_dict("records"), declared.cells.to_dict("records"), strict=True)
+    cells = zip(found.to_dict("records"), definition.cells.to_dict("records"), strict=True)
     for number, cell in cells:
         there = pd.notna(number["ours"]) or number["marks"]
         nobody = cell["variant"] is None and cell["published"] is None

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from zoo.commands.declared_files import read_declared
+from zoo.commands.definition_files import read_definition
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of
 from zoo.reports import published
-from zoo.reports.tables.paper import BUDGETS, pick_published, selectors
+from zoo.reports.tables.paper import TRAINED_BUDGETS, pick_published, selectors
 from zoo.runs.request import RunRequest
 from zoo.runs.resolved import check_tasks, check_way, resolve_request
 from zoo.runs.settings import parse_values
@@ -28,7 +28,7 @@ ROW_KEYS = {"label", "learner", "published", "note"}
 
 
 class Paper(NamedTuple):
-    """What is declared of a table."""
+    """What the file of a paper's table holds."""
 
     title: str
     caption: str
@@ -45,7 +45,7 @@ def load_paper(name: str) -> Paper:
         UsageError: there is none; or the file is not as it should be, names a learner or a
             benchmark that there is not, or a cell of it is not one row of published.csv.
     """
-    path, content = read_declared("papers", name, "table", PAPER_KEYS)
+    path, content = read_definition("papers", name, "table", PAPER_KEYS)
     try:
         check_paper(content)
         return paper_of(content)
@@ -180,7 +180,7 @@ def our_cell(variant: str | None, column: Mapping[str, Any]) -> dict[str, Any]:
         check_tasks(cls, cell["learner"], benchmark)
     except UsageError as error:
         return cell | {"why": str(error)}
-    for budget in BUDGETS:
+    for budget in TRAINED_BUDGETS:
         request = RunRequest(variant, benchmark.variant, cell["way"], cell["shot"], "paper", budget)
         cell["resolved"][budget] = resolve_request(request)
         cell["settings"][budget] = cell["resolved"][budget].values

@@ -19,7 +19,7 @@ from zoo.errors import UsageError
 from zoo.learner import Learner
 from zoo.registry import benchmarks
 from zoo.reports.figures.episodes import Fit, draw_completions, draw_fits
-from zoo.runs.queue import execute
+from zoo.runs.make_runs import execute
 from zoo.runs.run import Run
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import yaml
 from zoo.commands.campaign import workspace_of
 from zoo.errors import UsageError
 from zoo.registry import learner_of
-from zoo.runs.queue import execute
+from zoo.runs.make_runs import execute
 from zoo.runs.request import RunRequest
 from zoo.runs.resolved import ResolvedRequest, resolve_request
 from zoo.runs.run import Run

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from zoo.commands.campaign import Campaign, campaign_of, parse_numbers
-from zoo.commands.declared_files import read_declared
+from zoo.commands.definition_files import read_definition
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of
@@ -34,7 +34,7 @@ TASK_KEYS = {"benchmark", "way", "shot", "settings"}
 
 
 class Study(NamedTuple):
-    """What is declared of one."""
+    """What a study's file holds."""
 
     title: str
     heads: tuple[str, str]
@@ -47,24 +47,24 @@ class Study(NamedTuple):
 
 def study_command(options: argparse.Namespace) -> int:
     """Make what is missing, then print the table, and write it, its numbers and its figure."""
-    declared = load_study(options.study)
-    wanted = split_variants(options.pairs) or list(declared.pairs)
-    if unknown := [label for label in wanted if label not in declared.pairs]:
-        known = ", ".join(declared.pairs)
+    definition = load_study(options.study)
+    wanted = split_variants(options.pairs) or list(definition.pairs)
+    if unknown := [label for label in wanted if label not in definition.pairs]:
+        known = ", ".join(definition.pairs)
         raise UsageError(f"--pairs: {unknown[0]!r} is not of this study; choose from {known}")
     campaign = campaign_of(options)
-    if declared.threads and options.threads is None:
-        jobs = max(options.jobs, (os.cpu_count() or 1) // declared.threads)
+    if definition.threads and options.threads is None:
+        jobs = max(options.jobs, (os.cpu_count() or 1) // definition.threads)
         campaign.how = replace(campaign.how, jobs=jobs)
-        campaign.workspace = replace(campaign.workspace, threads=declared.threads)
-    for task in declared.tasks.values():
+        campaign.workspace = replace(campaign.workspace, threads=definition.threads)
+    for task in definition.tasks.values():
         campaign.stores(task["benchmark"])
-    seeds = parse_numbers(options.seeds or declared.seeds, "--seeds")
+    seeds = parse_numbers(options.seeds or definition.seeds, "--seeds")
     common = RunRequest("", "", terms=options.terms, budget=options.budget)
-    lines = study_runs(declared, wanted, seeds, common, campaign)
+    lines = study_runs(definition, wanted, seeds, common, campaign)
     if not campaign.runs:
         raise UsageError("nothing of this study can be run")
-    print(f"{declared.title}: terms {options.terms}, budget {options.budget}")
+    print(f"{definition.title}: terms {options.terms}, budget {options.budget}")
     status = campaign.make() | int(any(line["note"] for line in lines))
     if options.dry_run or options.part:
         return status
@@ -76,15 +76,15 @@ def study_command(options: argparse.Namespace) -> int:
     name += [f"seeds {options.seeds}"] if options.seeds else []
     campaign.report(
         name,
-        study_table(found, declared.title, declared.heads),
+        study_table(found, definition.title, definition.heads),
         study_csv_frame(found),
-        study_figure(found, declared.title),
+        study_figure(found, definition.title),
     )
     return status
 
 
 def study_runs(
-    declared: Study,
+    definition: Study,
     pairs: Sequence[str],
     seeds: Sequence[int],
     common: RunRequest,
@@ -93,7 +93,7 @@ def study_runs(
     """Plan both runs of every pair on all tasks.
 
     Args:
-        declared: the study.
+        definition: the study.
         pairs: labels of those that are asked for.
         seeds: of each pair.
         common: terms and budget of all runs.
@@ -103,12 +103,12 @@ def study_runs(
         One line a run, as `study_numbers` takes them; `note` says why one cannot be made.
     """
     lines: list[dict[str, Any]] = []
-    for (label, task), pair, seed in itertools.product(declared.tasks.items(), pairs, seeds):
+    for (label, task), pair, seed in itertools.product(definition.tasks.items(), pairs, seeds):
         line = {"tasks": label, "pair": pair, "seed": seed}
         try:
             first, second = (
-                request_on(task, variant, declared, replace(common, seed=seed))
-                for variant in declared.pairs[pair]
+                request_on(task, variant, definition, replace(common, seed=seed))
+                for variant in definition.pairs[pair]
             )
             runs: Sequence[Run | None] = pair_of_runs(campaign, first, second)
             note = None
@@ -122,12 +122,12 @@ def study_runs(
 
 
 def request_on(
-    task: Mapping[str, Any], variant: str, declared: Study, common: RunRequest
+    task: Mapping[str, Any], variant: str, definition: Study, common: RunRequest
 ) -> RunRequest:
-    """A learner on the tasks of a study, with the settings that are declared for both."""
+    """A learner on the tasks of a study, with the settings that are definition for both."""
     settings = {**(task.get("settings") or {})}
     if common.budget == "quick":
-        settings = {**declared.quick, **settings}
+        settings = {**definition.quick, **settings}
     flags = settings_of_variant(variant, settings)
     return replace(
         common, learner=variant, benchmark=task["benchmark"], way=task.get("way"),
@@ -166,7 +166,7 @@ def load_study(name: str) -> Study:
         UsageError: there is none; or the file is not as it should be, or names a learner or a
             benchmark that there is not.
     """
-    path, content = read_declared("studies", name, "study", STUDY_KEYS, threads=0)
+    path, content = read_definition("studies", name, "study", STUDY_KEYS, threads=0)
     if not is_pair(content["heads"]):
         raise UsageError(f"{path}: heads: expected two, not {content['heads']!r}")
     for label, pair in content["pairs"].items():

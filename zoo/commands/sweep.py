@@ -18,7 +18,7 @@ from zoo.registry import learner_of, learners
 from zoo.reports.figures.sweep import sweep_figure
 from zoo.reports.tables.sweep import sweep_csv_frame, sweep_numbers, sweep_table
 from zoo.runs.checkpoints import CheckpointKeeper
-from zoo.runs.queue import execute
+from zoo.runs.make_runs import execute
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.settings import parse_values
@@ -140,9 +140,7 @@ def sweep_runs(
             else:
                 run, note = run_at_shape(campaign, trained, way, shot)
             line = {"learner": title, "seed": seed, "way": way, "shot": shot, "note": note}
-            lines.append(
-                {**line, "trained": trained and trained.name, "run": run and run.name}
-            )
+            lines.append({**line, "trained": trained and trained.name, "run": run and run.name})
     return lines
 
 

@@ -26,7 +26,7 @@ class KilledError(Exception):
     """Stands for kill -9: what is on disk stays, nothing else does."""
 
 
-class Watch(pl.Callback):
+class RunWatcher(pl.Callback):
     """Dies after an update; or keeps the weights that training ends with."""
 
     def __init__(self, dies_after: int | None) -> None:
@@ -53,7 +53,7 @@ class Watch(pl.Callback):
 class WatchedRun(Run):
     """A run that can die."""
 
-    watch: Watch
+    watch: RunWatcher
 
     def _trainer(self, progress: bool, **options: Any) -> pl.Trainer:
         options["callbacks"] = [*options["callbacks"], self.watch]
@@ -62,7 +62,7 @@ class WatchedRun(Run):
 
 def short_run(make: Maker, folder: Path, stores: Any, dies_after: int | None = None) -> WatchedRun:
     """A run of a few updates, validated after every other."""
-    place = Workspace(None, folder / "results", folder / "runs", "cpu", torch.get_num_threads())
+    workspace = Workspace(None, folder / "results", folder / "runs", "cpu", torch.get_num_threads())
     flags, benchmark, shot = dict[str, Any](SHORT_RUN), "sinusoid", 5
     if not make.regression:
         flags |= {"backbone": BACKBONE, "train_way": 5}
@@ -75,10 +75,10 @@ def short_run(make: Maker, folder: Path, stores: Any, dies_after: int | None = N
             budget="smoke",
             flags=flags,
         ),
-        workspace=place,
+        workspace=workspace,
         stores=stores,
     )
-    run.watch = Watch(dies_after)
+    run.watch = RunWatcher(dies_after)
     return run
 
 

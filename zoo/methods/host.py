@@ -1,4 +1,4 @@
-"""Learners whose forward has three parts, and plug-ins that ask for each of them."""
+"""Hosts: learners whose forward has three parts, which a plug-in may ask for one by one."""
 
 from typing import Any
 

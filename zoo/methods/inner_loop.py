@@ -17,7 +17,7 @@ from zoo.episode import Examples
 from zoo.methods.inner_optimizer import InnerOptimizer
 from zoo.methods.preconditioners import Params
 from zoo.networks.backbone import batch_norm_context
-from zoo.networks.layers import Fixed
+from zoo.networks.layers import FixedImages
 
 Losses = Callable[[Tensor, Tensor], Tensor]  # logits (T, n, N), labels (T, n) -> (T,)
 
@@ -67,7 +67,7 @@ def adapt(
     low = second_order and optimizer.memory == "low"
     with torch.inference_mode(False), torch.enable_grad():
         x, y = differentiable_copies(*support)
-        fixed = Fixed(x)
+        fixed = FixedImages(x)
         p = optimizer.precondition.drawn(len(x))
         start = p.start(expanded_parameters(net, len(x)))
         names = [name for name in start if p.moves(name)]

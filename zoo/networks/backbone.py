@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from zoo.batch_norm import BatchNorm
 from zoo.errors import UsageError
-from zoo.networks.layers import Conv, Fixed, Linear, fold, unfold
+from zoo.networks.layers import Conv, FixedImages, Linear, fold, unfold
 from zoo.registry import backbones
 from zoo.variants import parse_variant
 
@@ -19,7 +19,7 @@ class Backbone(nn.Module):
     features: int  # D
     family: str  # backbone_key of reports/published.csv
     folds = False  # whether it also runs with per-task parameters, all tasks at once
-    fixed: Fixed | None = None  # set by `batch_norm_context`
+    fixed: FixedImages | None = None  # set by `batch_norm_context`
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, *image) -> (n, D); with per-task parameters (T, n, *image) -> (T, n, D)."""
@@ -27,7 +27,7 @@ class Backbone(nn.Module):
         maps = self.maps(fixed.pixels if fixed else fold(x), fixed)
         return unfold(maps, x).flatten(-3)
 
-    def maps(self, x: Tensor, fixed: Fixed | None) -> Tensor:
+    def maps(self, x: Tensor, fixed: FixedImages | None) -> Tensor:
         """(n, T*C, H, W) -> (n, T*O, H', W'); `fixed` is x where it is known as fixed data."""
         raise NotImplementedError
 
@@ -38,7 +38,7 @@ def batch_norm_context(
     *,
     track: bool = True,
     support_rows: int | None = None,
-    fixed: Fixed | None = None,
+    fixed: FixedImages | None = None,
 ) -> Iterator[None]:
     """Say what a forward pass inside this block is, to our layers in `net`.
 
@@ -83,11 +83,13 @@ class BlockNet(Backbone):
         """The convolutions of a block, each with its norm."""
         raise NotImplementedError
 
-    def block(self, number: int, x: Tensor, fixed: Fixed | None) -> Tensor:
+    def block(self, number: int, x: Tensor, fixed: FixedImages | None) -> Tensor:
         """One block by itself."""
         raise NotImplementedError
 
-    def run(self, x: Tensor, fixed: Fixed | None = None, blocks: slice = slice(None)) -> Tensor:
+    def run(
+        self, x: Tensor, fixed: FixedImages | None = None, blocks: slice = slice(None)
+    ) -> Tensor:
         """The asked blocks, one upon the other: (n, T*C, H, W) -> (n, T*O, H', W')."""
         for number in range(self.depth)[blocks]:
             x = self.block(number, x, fixed)

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from zoo.batch_norm import BatchNorm
 from zoo.networks.backbone import Backbone, BlockNet, checked_image_shape
-from zoo.networks.layers import Conv, Fixed, block
+from zoo.networks.layers import Conv, FixedImages, block
 from zoo.registry import register_backbone
 
 
@@ -29,11 +29,11 @@ class ConvNet(BlockNet):
         """The one convolution, and its norm."""
         return [(self.convs[number], self.norms[number])]  # type: ignore[list-item]
 
-    def block(self, number: int, x: Tensor, fixed: Fixed | None) -> Tensor:
+    def block(self, number: int, x: Tensor, fixed: FixedImages | None) -> Tensor:
         """Convolution, batch norm, ReLU; a pool where no stride halves the image."""
         return block(x, *self.layers(number)[0], pool=self.pooled, fixed=fixed)
 
-    def maps(self, x: Tensor, fixed: Fixed | None) -> Tensor:
+    def maps(self, x: Tensor, fixed: FixedImages | None) -> Tensor:
         """Four blocks; a mean over pixels where one was asked for."""
         x = self.run(x, fixed)
         return x.mean((2, 3), keepdim=True) if self.mean else x

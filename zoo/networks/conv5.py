@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.networks.backbone import Backbone, checked_image_shape
-from zoo.networks.layers import Conv, Fixed
+from zoo.networks.layers import Conv, FixedImages
 from zoo.registry import register_backbone
 
 DEPTH = 5
@@ -25,7 +25,7 @@ class PlainConvNet(Backbone):
         self.shape = sizes[-1], height, width  # of the last maps
         self.features = sizes[-1] * height * width
 
-    def maps(self, x: Tensor, fixed: Fixed | None) -> Tensor:
+    def maps(self, x: Tensor, fixed: FixedImages | None) -> Tensor:
         """All blocks; an odd row or column is pooled by itself."""
         for conv in self.convs:
             x = F.max_pool2d(F.relu(conv(x)), 2, ceil_mode=True)

@@ -40,7 +40,7 @@ class Conv(nn.Module):
         return F.conv2d(x, weight, None, self.stride, weight.shape[-1] // 2, groups=tasks)
 
 
-class Fixed:
+class FixedImages:
     """Images that enter a network more than once, and what need be computed of them only once."""
 
     def __init__(self, x: Tensor) -> None:
@@ -101,7 +101,7 @@ def block(
     *,
     relu: bool = True,
     pool: bool = False,
-    fixed: Fixed | None = None,
+    fixed: FixedImages | None = None,
 ) -> Tensor:
     """relu(max_pool(norm(conv(x)))): (n, T*C, H, W) -> (n, T*O, H', W').
 
@@ -123,7 +123,7 @@ def block(
 
 
 def _normalised(
-    x: Tensor, conv: Conv, norm: BatchNorm, relu: bool, pool: bool, fixed: Fixed | None
+    x: Tensor, conv: Conv, norm: BatchNorm, relu: bool, pool: bool, fixed: FixedImages | None
 ) -> Tensor:
     """A block without FiLM."""
     if _plain:

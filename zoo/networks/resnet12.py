@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from zoo.batch_norm import BatchNorm
 from zoo.networks import second_derivatives
 from zoo.networks.backbone import Backbone, BlockNet, checked_image_shape
-from zoo.networks.layers import Conv, Fixed, block
+from zoo.networks.layers import Conv, FixedImages, block
 from zoo.registry import register_backbone
 
 
@@ -26,7 +26,7 @@ class ResidualBlock(nn.Module):
         """Each convolution with its norm."""
         return list(zip(self.convs, self.norms, strict=True))  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, fixed: Fixed | None = None) -> Tensor:
+    def forward(self, x: Tensor, fixed: FixedImages | None = None) -> Tensor:
         """(n, T*C, H, W) -> (n, T*O, H/2, W/2); (n, T*O, H, W) without a pool."""
         layers = self.layers()
         residual = block(x, *layers[3], relu=False, fixed=fixed)
@@ -52,11 +52,11 @@ class ResNet12(BlockNet):
         """The three on the path, and the shortcut's."""
         return self.blocks[number].layers()
 
-    def block(self, number: int, x: Tensor, fixed: Fixed | None) -> Tensor:
+    def block(self, number: int, x: Tensor, fixed: FixedImages | None) -> Tensor:
         """One residual block."""
         return self.blocks[number](x, fixed)
 
-    def maps(self, x: Tensor, fixed: Fixed | None) -> Tensor:
+    def maps(self, x: Tensor, fixed: FixedImages | None) -> Tensor:
         """Four residual blocks, then a mean over pixels."""
         return self.run(x, fixed).mean((2, 3), keepdim=True)
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
 from zoo.files import write_arrays, write_atomically
@@ -231,41 +230,3 @@ class TestRecorder(pl.Callback):
     def results(self) -> dict[str, np.ndarray]:
         """Everything recorded: metrics (E,) and ``prediction`` (E, N*Q)."""
         return {name: np.concatenate([p[name] for p in self.parts]) for name in self.parts[0]}
-
-
-def trainer_for(device: str, progress: bool, **options: Any) -> pl.Trainer:
-    """A trainer on a kind of device that makes nothing by itself: no checkpoint, no summary."""
-    return pl.Trainer(
-        accelerator={"cpu": "cpu", "cuda": "gpu"}[device],
-        devices=1,
-        num_sanity_val_steps=0,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=progress,
-        inference_mode=False,
-        **options,
-    )
-
-
-def updates_between(updates: int, validations: int) -> int:
-    """Updates from one validation to the next: as many as asked, or less, at equal distances."""
-    asked = min(validations, updates)
-    return updates // next(n for n in range(asked, 0, -1) if updates % n == 0)
-
-
-def training_options(
-    keeper: CheckpointKeeper, updates: int, validations: int, parts: int, folder: Path
-) -> dict[str, Any]:
-    """What `trainer_for` is told to make so many updates, each of so many batches.
-
-    Logs go below `folder`.
-    """
-    return {
-        "logger": CSVLogger(folder, name="log"),
-        "callbacks": [keeper],
-        "max_steps": updates,
-        "max_epochs": 1,
-        "accumulate_grad_batches": parts,
-        "val_check_interval": parts * updates_between(updates, validations),
-        "log_every_n_steps": max(1, min(50, updates // 10)),
-    }

@@ -17,14 +17,7 @@ from zoo.errors import UsageError
 from zoo.files import alone_in, write_bytes, write_text
 from zoo.learner import Learner
 from zoo.plugin_files import plugin_of_file
-from zoo.runs.checkpoints import (
-    CheckpointKeeper,
-    DivergedError,
-    TestRecorder,
-    trainer_for,
-    training_options,
-    updates_between,
-)
+from zoo.runs.checkpoints import CheckpointKeeper, DivergedError, TestRecorder
 from zoo.runs.environment import code_of, environment, interruptible, quiet
 from zoo.runs.plan import RUN_SCHEMA, Plan
 from zoo.runs.record import (
@@ -34,6 +27,7 @@ from zoo.runs.record import (
     write_results,
     write_test_episodes,
 )
+from zoo.runs.trainer import trainer_for, training_options, updates_between
 
 
 class Run(Plan):

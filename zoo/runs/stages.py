@@ -16,10 +16,11 @@ from zoo.errors import UsageError
 from zoo.files import locked, write_atomically, write_json
 from zoo.learner import Learner
 from zoo.networks.backbone import Backbone, build_backbone
-from zoo.runs.checkpoints import CheckpointKeeper, DivergedError, trainer_for, training_options
+from zoo.runs.checkpoints import CheckpointKeeper, DivergedError
 from zoo.runs.environment import code_of, environment, interruptible
 from zoo.runs.pretraining import Pretrain
 from zoo.runs.settings import PRETRAIN, Setting
+from zoo.runs.trainer import trainer_for, training_options
 from zoo.runs.workspace import tasks_together
 from zoo.stage import Stage, seeded, stage_hash
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.reports.test_comparison import record
+from tests.reports.tables.test_comparison import record
 from tests.support.table_cells import cells_under, note_texts, texts_under
 from zoo.reports.published import AGREEMENT, BELOW, REACHED, agreement, published, remarks
 from zoo.reports.records import checksum, load, values

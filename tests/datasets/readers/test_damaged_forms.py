@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import in_full
-from tests.datasets.test_bad_forms import KINDS, small_benchmark
+from tests.datasets.readers.test_bad_forms import KINDS, small_benchmark
 from tests.support import pictures
 from tests.support.forms import FORMS
 from tests.support.pictures import Tables

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import zoo.runs.checkpoints
-from tests.datasets.test_data_module import SETTINGS, coded, module
+from tests.datasets.episodes.test_data_module import SETTINGS, coded, module
 from tests.runs.test_run import SMALL, KilledError, kill_at, numbers_of, plan
 from tests.runs.test_settings import NO_EPISODES
 from zoo import learners

@@ -134,9 +134,9 @@ def test_more_pixels_than_there_are(flags, says):
 @pytest.mark.parametrize("learner", ["cnp", "maml"])
 @pytest.mark.parametrize("benchmark", ["gp", "completion"])
 def test_a_run(learner, benchmark, tmp_path):
-    place = Workspace(results=tmp_path / "results", runs=tmp_path / "runs", threads=1)
+    workspace = Workspace(results=tmp_path / "results", runs=tmp_path / "runs", threads=1)
     flags = {"meta_batch": 2, "train_shot": 4, "train_query": 3, "test_episodes": 4}
-    run = Run(RunRequest(learner, benchmark, budget="smoke", shot=5, flags=flags), workspace=place)
+    run = Run(RunRequest(learner, benchmark, budget="smoke", shot=5, flags=flags), workspace)
     record = run.execute(progress=False)
     assert record["status"] == "done"
     assert record["metrics"].keys() == ({"mse", "nll"} if learner == "cnp" else {"mse"})

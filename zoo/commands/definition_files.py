@@ -11,7 +11,7 @@ from zoo.errors import UsageError
 REPORTS = Path(__file__).parent.parent / "reports"
 
 
-def read_declared(
+def read_definition(
     folder: str, name: str, what: str, keys: Mapping[str, type], **defaults: Any
 ) -> tuple[Path, dict[str, Any]]:
     """The file of that name, or one of one's own, and what it holds.

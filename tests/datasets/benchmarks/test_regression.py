@@ -18,7 +18,7 @@ from zoo.runs.run import Run
 from zoo.runs.workspace import Workspace
 
 FUNCTIONS = ["sinusoid", "sinusoid_metasgd", "sinusoid_reptile", "harmonic"]
-OTHERS = ["gp", "completion"]  # tests/datasets/test_completion.py
+OTHERS = ["gp", "completion"]  # tests/datasets/benchmarks/test_completion.py
 
 
 def batch(key: str, shot: int = 5, tasks: int = 2000, query: int = 20):
@@ -29,8 +29,8 @@ def batch(key: str, shot: int = 5, tasks: int = 2000, query: int = 20):
 
 
 def run_of(folder, learner: str, benchmark: str, **options) -> Run:
-    place = Workspace(results=folder / "results", runs=folder / "runs", threads=1)
-    return Run(RunRequest(learner, benchmark, budget="smoke", shot=5, **options), workspace=place)
+    workspace = Workspace(results=folder / "results", runs=folder / "runs", threads=1)
+    return Run(RunRequest(learner, benchmark, budget="smoke", shot=5, **options), workspace)
 
 
 def fitted(x, y, waves):

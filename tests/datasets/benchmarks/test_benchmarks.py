@@ -18,7 +18,7 @@ from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
 from zoo.registry import benchmarks
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 IMAGES = ["miniimagenet", "cifarfs", "fc100", "omniglot", "omniglot[split=1200/423]"]  # at hand
 PUBLISHED = [*IMAGES, "tieredimagenet", "cub"]
 # Classes of train, val and test: formats as published, rotations counted.

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.conftest import blobs
-from tests.datasets.test_data_module import SETTINGS, module
+from tests.datasets.episodes.test_data_module import SETTINGS, module
 from tests.support import pictures
 from tests.support.forms import cifar100_python
 from zoo.commands import main

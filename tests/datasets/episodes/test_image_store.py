@@ -19,7 +19,7 @@ from zoo.datasets.episodes import image_store
 from zoo.datasets.episodes.image_store import Store, open_store
 from zoo.errors import UsageError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NAMES = ["a", "b", "ü"]
 ARRAYS = [np.random.default_rng(i).integers(0, 256, (4 + i, 3, 8, 8), np.uint8) for i in range(3)]
 

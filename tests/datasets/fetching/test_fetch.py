@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.datasets.test_readers import FEW, FINE, repickle, write_cifar, write_omniglot
+from tests.datasets.readers.test_readers import FEW, FINE, repickle, write_cifar, write_omniglot
 from tests.support.fileserver import FileServer, serving
 from zoo.commands import main
 from zoo.commands.data import doctor_command
@@ -179,7 +179,7 @@ def test_glyphs_need_no_fetching(world: World, capsys) -> None:
 
 
 def test_two_archives_make_one_set(world: World, tmp_path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("tests.datasets.test_readers.FEW", 1)
+    monkeypatch.setattr("tests.datasets.readers.test_readers.FEW", 1)
     monkeypatch.setattr(Omniglot, "per_class", 1)
     write_omniglot(tmp_path / "drawn")
     for part in ("images_background", "images_evaluation"):
@@ -431,7 +431,7 @@ def test_a_read_only_disk_is_one_line(world: World, capsys, monkeypatch) -> None
 
 
 def test_runs_fetch_what_they_need(world: World, tmp_path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("tests.datasets.test_readers.FEW", 20)
+    monkeypatch.setattr("tests.datasets.readers.test_readers.FEW", 20)
     monkeypatch.setattr(CifarFs, "per_class", 20)
     write_cifar(tmp_path / "cifar-100-python")
     world.serve_cifar(tarred(tmp_path / "cifar-100-python"))
