@@ -59,7 +59,7 @@ def test_weights_that_are_gone_are_trained_again(tmp_path):
 
 def test_what_is_drawn_is_what_the_learner_predicts(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(plot.pictures, "functions", lambda fits, title: seen.extend(fits))
+    monkeypatch.setattr(plot, "draw_fits", lambda fits, title: seen.extend(fits))
     run = run_of(tmp_path)
     learner = run.learner.eval()
     with torch.no_grad():
@@ -78,7 +78,7 @@ def test_what_is_drawn_is_what_the_learner_predicts(tmp_path, monkeypatch):
 
 def test_pixels_are_drawn_where_they_were_seen(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(plot.pictures, "completed", lambda *parts: drawn.extend(parts))
+    monkeypatch.setattr(plot, "draw_completions", lambda *parts: drawn.extend(parts))
     workspace = Workspace(results=tmp_path / "results", runs=tmp_path / "runs", threads=1)
     run = Run(RunRequest("cnp", "completion", budget="none", shot=5), workspace)
     with torch.no_grad():

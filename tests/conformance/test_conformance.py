@@ -73,7 +73,7 @@ def test_an_error_is_one_line_with_its_place(register):
 
 def test_check_prints_what_holds_and_what_does_not(register, capsys, monkeypatch):
     few = [c for c in BATTERY if c.run.__name__ in ("shapes", "gradients_reach", "relabelled_ways")]
-    monkeypatch.setattr("zoo.conformance.resuming.BATTERY", few)
+    monkeypatch.setattr("zoo.commands.learners.BATTERY", few)
     assert main(["check", "maml[inner_steps=1,first_order=true]"]) == 0
     out = capsys.readouterr().out
     assert "holds gradients reach" in out and "n/a   relabelled ways" in out

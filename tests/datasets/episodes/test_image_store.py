@@ -198,7 +198,8 @@ def test_a_disk_that_cannot_be_mapped_is_named(path: Path, monkeypatch: pytest.M
 
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
-    lines = "import sys; from pathlib import Path; from tests import test_store"
+    lines = "import sys; from pathlib import Path; "
+    lines += "from tests.datasets.episodes import test_image_store as test_store"
     command = [sys.executable, "-c", f"{lines}\n{code}", *map(str, arguments)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)

@@ -20,7 +20,7 @@ import pytest
 from tests.datasets.readers.test_readers import FEW, FINE, repickle, write_cifar, write_omniglot
 from tests.support.fileserver import FileServer, serving
 from zoo.commands import main
-from zoo.commands.data import doctor_command
+from zoo.commands.data import print_report
 from zoo.commands.parser import build_parser
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.benchmarks.image_sets import CifarFs, Fc100, MiniImageNet, Omniglot
@@ -28,6 +28,7 @@ from zoo.datasets.fetching import addresses, not_found
 from zoo.datasets.fetching import download as downloading
 from zoo.datasets.fetching import fetch as module
 from zoo.datasets.fetching.fetch import fetch, find
+from zoo.datasets.fetching.unpack import ARCHIVE_ENDINGS
 from zoo.datasets.readers.base import Reader
 from zoo.datasets.readers.cifar100_python import Cifar100Python
 from zoo.runs.workspace import Workspace
@@ -144,9 +145,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr("zoo.datasets.fetching.addresses.ADDRESSES", tmp_path / "addresses.csv")
     monkeypatch.setattr("zoo.datasets.fetching.download.PAUSE", 0)
     monkeypatch.setenv("ZOO_STORE", str(tmp_path / "stores"))
-    monkeypatch.setattr(
-        "zoo.commands.data.doctor_command", lambda options: 0
-    )  # it would open the images
+    # It would open the images.
+    monkeypatch.setattr("zoo.commands.data.print_report", lambda data, benchmark: 0)
     with serving() as server:
         yield World(server, tmp_path / "addresses.csv", tmp_path / "meine Bilder é")
 
@@ -154,7 +154,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 def test_a_set_is_fetched_checked_and_found(
     world: World, cifar: bytes, capsys, monkeypatch
 ) -> None:
-    monkeypatch.setattr("zoo.commands.data.doctor_command", doctor_command)
+    monkeypatch.setattr("zoo.commands.data.print_report", print_report)
     world.serve_cifar(cifar, md5=hashlib.md5(cifar).hexdigest(), unpacked_mb=1, store_mb=2)
     assert world.zoo("fetch", "cifarfs") == 0
     out = capsys.readouterr().out.splitlines()
@@ -477,7 +477,7 @@ def test_the_data_folder_has_a_default(monkeypatch) -> None:
 
 
 def test_a_damaged_set_that_is_there_is_said_so(world: World, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("zoo.commands.data.doctor_command", doctor_command)
+    monkeypatch.setattr("zoo.commands.data.print_report", print_report)
     write_cifar(world.data / "cifar-100-python")
     (world.data / "cifar-100-python" / "test").write_bytes(b"")
     assert world.zoo("fetch", "cifarfs") == 1
@@ -501,7 +501,7 @@ def test_the_table_of_addresses_is_sound() -> None:
         found = addresses.known_addresses(key)
         assert found
         for form in {source.form for source in found}:  # all archives, or all plain files
-            archives = {s.file.endswith(module.ENDINGS) for s in found if s.form == form}
+            archives = {s.file.endswith(ARCHIVE_ENDINGS) for s in found if s.form == form}
             assert len(archives) == 1
     assert addresses.known_addresses("cifarfs")[0].form == Cifar100Python.form
     assert addresses.known_addresses("cub")[0].size == 1_151_000_000
