@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import in_full
 from zoo import learners
 from zoo.commands import main
 from zoo.commands.write_table import shortened_stem
@@ -185,9 +186,11 @@ def test_the_cpu_is_tuned_where_it_can_be():
     assert os.environ["GOMP_SPINCOUNT"]
 
 
-def test_real_images_end_to_end(data_folder, tmp_path, capsys):
+@pytest.mark.parametrize("names", in_full(["protonet maml", ""], "protonet maml"))
+def test_real_images_end_to_end(names, data_folder, tmp_path, capsys):
     """From the publisher's files to a row of the table."""
     words = ["table", "omniglot", "--budget", "smoke", "--data", str(data_folder)]
+    words += ["--learners", names]
     assert main([*words, "--shots", "1", *folders(tmp_path)]) == 0
     out = capsys.readouterr().out
     row = next(line for line in out.splitlines() if line.startswith("| ProtoNet"))

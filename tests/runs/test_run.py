@@ -14,14 +14,12 @@ import torch
 
 import zoo.runs.checkpoints
 import zoo.runs.environment
-from tests.conftest import blobs, in_full
+from tests.conftest import blobs
 from tests.runs.test_settings import NO_EPISODES
 from zoo import learners
-from zoo.commands.table import untrained_settings
 from zoo.errors import UsageError
 from zoo.files import alone_in
 from zoo.reports import records
-from zoo.reports.statistics import paired_difference
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.workspace import Workspace
@@ -373,33 +371,6 @@ def test_what_cannot_be_run_is_said_before_it_starts(options, says, stores, tmp_
         plan(tmp_path, stores, **options)
     assert says in str(error.value) and "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "key",
-    in_full(
-        [key for key in learners.names() if key not in NO_EPISODES],
-        *("protonet", "maml", "snail", "cnp"),  # metric, gradient, sequence, conditional
-    ),
-)
-def test_it_learns_on_glyphs(key, tmp_path):
-    """At least 10 points over its own untrained network, on the same episodes."""
-    workspace = Workspace(results=tmp_path / "results", runs=tmp_path / "runs")
-    flags = {"updates": {"mann": 700, "snail": 500}.get(key, 120)}
-    flags |= {"validations": 2, "val_episodes": 20, "test_episodes": 100}
-    trained = Run(RunRequest(key, "glyphs", flags=flags), workspace)
-    untrained = Run(
-        RunRequest(key, "glyphs", flags={**flags, **untrained_settings(trained)}),
-        workspace=workspace,
-    )
-    for run in (untrained, trained):
-        run.execute(progress=False)
-    before, after = (
-        records.episodes(workspace.results, run.name)["accuracy"] for run in (untrained, trained)
-    )
-    gain, ci95 = paired_difference(after, before)
-    assert gain >= 0.10 and gain - ci95 > 0
 
 
 @pytest.mark.slow
