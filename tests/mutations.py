@@ -271,6 +271,17 @@ def noticed(change: Change, folder: Path, tests: list[str], seconds: float) -> t
         path.write_bytes(whole)
 
 
+def copy_checkout(checkout: Path, folder: Path) -> None:
+    """Copy what tests need: with its repository and its links, without what a checkout collects."""
+    at_the_top = {".venv", ".bench", "runs", "data", "build", "dist"}
+
+    def left_out(inside: str, names: list[str]) -> set[str]:
+        here = at_the_top if Path(inside) == checkout else set()
+        return {name for name in names if name in {"__pycache__", ".hypothesis"} | here}
+
+    shutil.copytree(checkout, folder, symlinks=True, ignore=left_out)
+
+
 def known(folder: Path) -> set[str]:
     """The tests that there are."""
     words = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
@@ -297,12 +308,11 @@ def main(words: Sequence[str] | None = None) -> int:
     changes = list(enumerate(picked(options.checkout, options.count, options.seed)))
     if options.only:
         changes = [(number, change) for number, change in changes if number in options.only]
-    left_out = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".hypothesis", "runs")
     with tempfile.TemporaryDirectory() as temporary:
         folders: queue.SimpleQueue[Path] = queue.SimpleQueue()
         for job in range(options.jobs):
             folder = Path(temporary) / str(job)
-            shutil.copytree(options.checkout, folder, ignore=left_out)
+            copy_checkout(options.checkout, folder)
             folders.put(folder)
         tests = known(folder)
 
