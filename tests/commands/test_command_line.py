@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -179,6 +180,17 @@ def test_make_knows_its_variables():
     words = ["make", "-n", "table-glyphs", "LEARNER=protonet"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode and "no variable LEARNER; there are" in done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_is_no_error(unbuffered):
+    """As `zoo list | head -1` is."""
+    command = f"set -o pipefail; {sys.executable} -m zoo list | true"
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 128 + signal.SIGPIPE and not done.stderr
 
 
 def test_the_cpu_is_tuned_where_it_can_be():

@@ -5,6 +5,8 @@ Nothing else of the zoo imports this folder.
 """
 
 import errno
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         load_plugins(getattr(options, "plugin", None) or [])
         if rest and options.command not in ("run", "plot", "ablation"):
             raise UsageError(f"{rest[0]} is not known; see python -m zoo {options.command} --help")
-        return int(options.call(options))
+        status = int(options.call(options))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # who read our output has gone, as in `zoo list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except UsageError as error:
         print(f"zoo: {error}", file=sys.stderr)
         return 2
