@@ -4,6 +4,7 @@ import contextlib
 import copyreg
 import gc
 import io
+import itertools
 import mmap
 import os
 import pickle
@@ -318,6 +319,7 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
         "latin",
     ),
     "scalar of two": (pickle.dumps(Call(np.int8(1).__reduce__()[0], U1, b"ab"), 3), "2 bytes"),
+    "global of no text": (b"\x80\x04NN\x93.", "no text"),
     "wrong arguments": (b"cnumpy\ndtype\n)R.", "argument"),
 }
 
@@ -407,6 +409,11 @@ def test_any_bytes_give_a_value_or_one_line(
         read(raw, tmp_path_factory.getbasetemp())
 
 
+@pytest.mark.parametrize("raw", [b"(0N.", b"Nq\0q\0."], ids=["a mark dropped", "kept twice"])
+def test_what_picklers_seldom_write_is_read_as_python_does(raw: bytes, tmp_path: Path) -> None:
+    assert read(raw, tmp_path) is pickle.loads(raw) is None
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none: cannot be read \(No such file.*fetch"):
         unpickle(tmp_path / "none")
@@ -430,11 +437,13 @@ def test_an_array_shorter_than_its_member_is_refused(tmp_path):
     """As where one bit of the header's length is wrong: spaces are taken for pixels."""
     file = io.BytesIO()
     np.lib.format.write_array(file, np.arange(100, dtype=np.uint8))
-    content = bytearray(file.getvalue())
-    content[8] -= 8
+    shorter_header = bytearray(file.getvalue())
+    shorter_header[8] -= 8
+    longer = file.getvalue() + b"x"
     path = tmp_path / "a.npz"
-    for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    for content, kind in itertools.product((bytes(shorter_header), longer), kinds):
         with zipfile.ZipFile(path, "w", kind) as archive:
-            archive.writestr("a.npy", bytes(content))
+            archive.writestr("a.npy", content)
         with pytest.raises(UsageError, match="npz: expected a whole npz file of plain arrays"):
             mapped_npz.member(path, "a")
