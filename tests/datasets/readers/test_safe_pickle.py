@@ -447,3 +447,9 @@ def test_an_array_shorter_than_its_member_is_refused(tmp_path):
             archive.writestr("a.npy", content)
         with pytest.raises(UsageError, match="npz: expected a whole npz file of plain arrays"):
             mapped_npz.member(path, "a")
+
+
+def test_an_array_that_is_not_there_is_named(tmp_path):
+    np.savez(tmp_path / "a.npz", images=np.zeros(3))
+    with pytest.raises(UsageError, match="expected an array 'labels' in it"):
+        mapped_npz.member(tmp_path / "a.npz", "labels")
