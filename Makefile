@@ -11,7 +11,7 @@ SETTINGS = $(if $(DATA),--data "$(DATA)") $(if $(LEARNERS),--learners "$(LEARNER
   $(if $(FIGURES),--figures) $(if $(JOBS),--jobs $(JOBS)) \
   $(foreach file,$(PLUGINS),--plugin "$(file)")
 
-WORKERS = -n 2 --dist loadfile
+WORKERS = -n 2 --dist worksteal
 
 KNOWN = PYTHON TORCH_INDEX DATA LEARNERS SHOTS WAYS BUDGET TERMS SEEDS RESULTS DRY_RUN YES \
   UNTRAINED DIFFERENCES POWER FIGURES JOBS PLUGINS OPTIONS BENCHMARK PAIRS RUN NAME TO OUT TESTS WORKERS
