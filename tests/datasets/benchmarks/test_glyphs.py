@@ -83,3 +83,12 @@ def test_no_val_or_test_class_has_a_twin(splits):
 def test_the_measure_of_twins_knows_twins():
     assert glyph_rendering.twins("Aoѱcẃ", "АօѰϲẁ").diagonal().all()
     assert not glyph_rendering.twins("AoжΓ+", "Δxшҕ→").diagonal().any()
+
+
+@pytest.mark.parametrize(
+    ("char", "script"),
+    [("a", "basic"), ("7", "basic"), ("ß", "other"), ("Ж", "cyrillic"), ("β", "greek"),
+     ("Ա", "armenian"), ("ა", "georgian"), ("א", None), ("ﬁ", None), ("é", "other")],
+)  # fmt: skip
+def test_characters_belong_to_their_scripts(char, script):
+    assert glyph_rendering.source(char) == script
