@@ -37,10 +37,10 @@ setup: .venv/ready ## the environment in .venv: Python 3.11-3.13, PyTorch, Light
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: setup ## the tests of the gate, about six minutes on two cores; set ZOO_DATA=DIR to test on real images too
+test: setup ## the tests of the gate, 7 to 8 minutes on two cores; set ZOO_DATA=DIR to test on real images too
 	$(BIN)/python -m pytest $(WORKERS) $(TESTS)
 
-test-all: setup ## these and all that repeat them on other sets, forms and learners, or for longer (about a quarter of an hour)
+test-all: setup ## these and all that repeat them on other sets, forms and learners, or for longer (20 minutes)
 	$(BIN)/python -m pytest $(WORKERS) -m '' --hypothesis-profile=all $(TESTS)
 
 lint: setup ## ruff and mypy
