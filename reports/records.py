@@ -26,6 +26,7 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "terms": ("terms", str),
     "budget": ("budget", str),
     "seed": ("seed", int),
+    "version": ("version", int | None),
     "settings": ("settings", dict),
     "backbone_family": ("backbone_family", str | None),
     "transductive": ("traits.transductive", bool),
@@ -37,6 +38,8 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "updates": ("updates.total", int | None),
     "train_seconds": ("seconds.train", int | float | None),
     "update_seconds": ("seconds.updates", int | float | None),
+    "update_cpu_seconds": ("seconds.updates_cpu", int | float | None),
+    "others_busy": ("busy.others", int | float | None),
     "update_memory": ("memory.updates", int | None),
     "validation": ("validation", list | None),
     "tested_update": ("tested_update", int | None),
@@ -49,10 +52,12 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "commit": ("environment.commit", str | None),
     "dirty": ("environment.dirty", bool | None),
     "other_commits": ("environment.other_commits", list | None),
+    "other_machines": ("environment.other_machines", list | None),
     "device": ("environment.device", str | None),
     "device_name": ("environment.device_name", str | None),
     "threads": ("environment.threads", int | None),
     "test_passes_begun": ("test_passes_begun", int | None),
+    "weights": ("weights", dict | None),
     "checksum": ("checksum", str | None),  # in the frame: holds, or what is wrong with it
 }
 HOLDS, BROKEN, NO_CHECKSUM = "holds", "broken", "none"
@@ -94,6 +99,14 @@ def checksum(record: dict[str, Any]) -> str:
     rest = {key: value for key, value in record.items() if key != "checksum"}
     text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def checksum_state(record: dict[str, Any]) -> str:
+    """Whether a record's checksum holds, is broken, or is not there."""
+    known = record.get("checksum")
+    if known is None:
+        return NO_CHECKSUM
+    return HOLDS if known == checksum(record) else BROKEN
 
 
 def values(folder: str | Path, measured: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[str]]:
@@ -163,9 +176,7 @@ def _row(record: Any, stem: str) -> dict[str, Any]:
     if record["schema"] != SCHEMA:
         raise ValueError(f"schema {record['schema']!r}, this code reads {SCHEMA}")
     row = {name: _value(record, path, kind) for name, (path, kind) in FIELDS.items()}
-    known = row["checksum"]
-    right = known is not None and known == checksum(record)
-    row["checksum"] = HOLDS if right else BROKEN if known is not None else NO_CHECKSUM
+    row["checksum"] = checksum_state(record)
     if row["run"] != stem:
         raise ValueError(f"a duplicate or renamed: it holds run {row['run']!r}")
     if row["status"] not in ("done", "failed"):

@@ -41,7 +41,7 @@ class AdaptiveBatches(MetaBatches):
             scores: of the candidates' support sets, x (C*T, N*K, *image) and their way -> (C*T,).
             normalise: pixels as stored to what a network sees.
         """
-        super().__init__(plain.store, plain.drawn, plain.episodes, plain.tasks, plain.start)
+        super().__init__(plain.store, plain.drawn, plain.episodes, plain.tasks)
         self.meta_batch, self.key = meta_batch, key_of("adaptive", seed)
         self.scores, self.normalise = scores, normalise
 

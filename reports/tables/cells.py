@@ -83,9 +83,17 @@ def shapes_of(run: RecordRow) -> list[Shape]:
 def alike(a: RecordRow, b: RecordRow) -> bool:
     """Whether two runs of a variant differ in seed alone; a failed one may lack its proofs."""
     proofs = ("data_fingerprint", "episodes", "episodes_fingerprint")
-    return a["settings"] == b["settings"] and all(
-        pd.isna(a[name]) or pd.isna(b[name]) or a[name] == b[name] for name in proofs
+    return (
+        same_version(a, b)
+        and a["settings"] == b["settings"]
+        and all(pd.isna(a[name]) or pd.isna(b[name]) or a[name] == b[name] for name in proofs)
     )
+
+
+def same_version(a: RecordRow, b: RecordRow) -> bool:
+    """Whether two runs are of the same version of their learner; the first is not written down."""
+    first, second = (1 if pd.isna(run.get("version")) else run["version"] for run in (a, b))
+    return bool(first == second)
 
 
 def phrases(common: dict[str, str]) -> str:
@@ -141,6 +149,7 @@ def doubts(run: RecordRow) -> list[str]:
         "record without a checksum": run.get("checksum") == NO_CHECKSUM,
         "made from uncommitted code": run.get("dirty") is True,
         "begun under another commit": bool(run.get("other_commits")),
+        "begun on another machine or with other threads": bool(run.get("other_machines")),
         f"the test split was opened {passes} times": not pd.isna(passes) and int(passes) > 1,
     }
     return [text for text, holds in said.items() if holds]

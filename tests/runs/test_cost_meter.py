@@ -139,3 +139,32 @@ def test_a_resumed_run_counts_each_update_once(old, stores, tmp_path, monkeypatc
     assert record["seconds"]["updates"] == (None if old else 7)  # the end is a stretch of its own
     assert record["memory"]["updates"] == 7
     assert json.loads(run.record_path.read_text()) == record
+
+
+def test_cpu_seconds_are_of_this_process_and_others_of_the_rest(monkeypatch):
+    own = iter([1.0, 4.0])
+    machine = iter([(10.0, 100.0), (18.0, 120.0)])  # busy, and all cores
+    monkeypatch.setattr(zoo.runs.cost_meter.time, "process_time", lambda: next(own))
+    monkeypatch.setattr(zoo.runs.cost_meter, "machine_seconds", lambda: next(machine))
+    meter = CostMeter()
+    meter.start()
+    meter.stop()
+    assert meter.cpu == 3.0
+    assert meter.others == pytest.approx((8 - 3) / 20)
+    later = CostMeter()
+    later.load(meter.state())
+    assert (later.cpu, later.others) == (meter.cpu, meter.others)
+
+
+def test_a_checkpoint_from_before_there_were_cpu_seconds():
+    meter = CostMeter()
+    meter.load({"seconds": 3.0, "peak": None})
+    assert meter.others is None and np.isnan(meter.cpu)
+
+
+def test_the_machine_says_how_busy_it_is():
+    before = zoo.runs.cost_meter.machine_seconds()
+    if before is None:
+        pytest.skip("the system does not say")
+    busy, every = before
+    assert 0 < busy < every

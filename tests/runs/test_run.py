@@ -240,9 +240,6 @@ def test_identities_differ(stores, tmp_path):
         plan(tmp_path, stores, shot=2),
         plan(tmp_path, stores, flags={**SMALL, "inner_lr": 0.3}),
         plan(tmp_path, {**stores, "train": blobs(30, seed=9)}),
-        Run(
-            RunRequest("maml", "glyphs", flags=SMALL), workspace=Workspace(threads=2), stores=stores
-        ),
     ]
     assert len({run.name for run in runs}) == len(runs)
 
@@ -294,7 +291,7 @@ def test_micro_batches_add_up_to_the_meta_batch(stores, tmp_path, monkeypatch):
 
         monkeypatch.setattr(cls, "configure_gradient_clipping", clip)
         flags = {**SMALL, "micro_batch": micro, "updates": 3, "validations": 1}
-        plan(tmp_path, stores, flags=flags).execute(progress=False)
+        plan(tmp_path / str(micro), stores, flags=flags).execute(progress=False)
     assert [len(gradients) for gradients in seen.values()] == [3, 3, 3]
     for gradients in (seen[1], seen[2]):
         torch.testing.assert_close(gradients[0], seen[4][0], rtol=1e-3, atol=1e-5)

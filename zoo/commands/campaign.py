@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -14,12 +15,16 @@ from zoo.commands.write_table import Output, write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
+from zoo.learner import Learner
+from zoo.registry import learner_of
 from zoo.reports import records
 from zoo.reports.formats.table import Table
+from zoo.runs.identity import later_settings
 from zoo.runs.make_runs import HowToRun, execute
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.workspace import Workspace
+from zoo.variants import format_variant
 
 
 class Campaign:
@@ -103,12 +108,31 @@ class Campaign:
         return read_records(self.workspace.results, self.runs)
 
 
-def load_records(folder: Path) -> pd.DataFrame:
-    """All records of a folder, as `records.load` has them; prints which could not be used."""
+def load_records(folder: Path, announce: bool = True) -> pd.DataFrame:
+    """All records of a folder, as `records.load` has them; prints which could not be used.
+
+    Settings that are newer than a record stand in it at the value that it was made with.
+
+    Args:
+        folder: of the results.
+        announce: whether to print.
+    """
     measured, problems = records.load(folder)
-    for problem in problems:
+    for problem in problems if announce else ():
         print(f"  {problem}", file=sys.stderr)
-    return measured
+    rows = measured.to_dict("records")
+    return measured.assign(
+        settings=pd.Series([with_later_settings(row) for row in rows], dtype=object)
+    )
+
+
+def with_later_settings(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """The settings of a record, and those that came later."""
+    try:
+        _, cls, _ = learner_of(format_variant(row["learner"], row["variant"]))
+    except UsageError:  # of a plug-in that is not loaded
+        cls = Learner
+    return {**later_settings(cls), **row["settings"]}
 
 
 def read_records(

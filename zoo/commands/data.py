@@ -153,7 +153,7 @@ def draw_benchmark_episode(
         way=way, shot=shot, seed=0, micro_batch=1, eval_batch=1, size=benchmark.image[1:],
     )  # fmt: skip
     store = data.stores[split]
-    batches = MetaBatches(store, data.samplers[split], number + 1, 1, start=number)
+    batches = MetaBatches(store, data.samplers[split], number + 1, 1, first=number)
     served = next(iter(batches))
     assert isinstance(served, Gathered)
     order = served.y[0, : served.support].argsort(stable=True)  # the support comes shuffled

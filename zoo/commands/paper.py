@@ -26,7 +26,7 @@ from zoo.commands.missing_cells import results_flag
 from zoo.commands.paper_file import Paper, load_paper
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
-from zoo.reports import published, records
+from zoo.reports import published
 from zoo.reports.published import counted
 from zoo.reports.tables.paper import (
     TRAINED_BUDGETS,
@@ -72,7 +72,7 @@ def make_missing_runs(
     definition: Paper, budget: str, seeds: Sequence[int], campaign: Campaign
 ) -> int:
     """Make the runs of this budget that are missing; returns 1 if one could not be, else 0."""
-    measured, _ = records.load(campaign.workspace.results)
+    measured = load_records(campaign.workspace.results, announce=False)
     enough = TRAINED_BUDGETS[: TRAINED_BUDGETS.index(budget) + 1]
     refused: dict[str, None] = {}  # in order, each once
     fits = fitting_runs(definition.cells, measured)

@@ -230,6 +230,14 @@ def build_parser() -> Parser:
     command.add_argument("--json", action="store_true", help="the same facts as JSON")
     command.set_defaults(call=imported_command("data", "doctor_command"))
 
+    command = commands.add_parser(
+        "rename-records",
+        parents=[plugged],
+        help="give records that were made by an earlier version of the zoo today's names",
+    )
+    command.add_argument("results", type=parse_folder, metavar="DIR", help="folder of the records")
+    command.set_defaults(call=imported_command("rename_records", "rename_command"))
+
     command = commands.add_parser("show", parents=[images], help="draw an episode into a file")
     command.add_argument("benchmark", help="a key or variant")
     command.add_argument("--split", default="test", help="train, val or test (default: test)")

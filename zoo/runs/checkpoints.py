@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,26 @@ class CheckpointKeeper(pl.Callback):
     """
 
     def __init__(
-        self, folder: Path, metric: str, commit: str | None, *, maximise: bool = True
+        self,
+        folder: Path,
+        metric: str,
+        commit: str | None,
+        *,
+        maximise: bool = True,
+        machine: Mapping[str, Any] | None = None,
     ) -> None:
-        """Save into `folder`; `metric` names what validation judges by, such as val/accuracy."""
+        """Start with nothing saved.
+
+        Args:
+            folder: to save into.
+            metric: what validation judges by, such as val/accuracy.
+            commit: of the code.
+            maximise: whether more of the metric is better.
+            machine: what computes: device, threads and tasks at once.
+        """
         self.folder, self.metric, self.maximise = folder, metric, maximise
+        self.machine = dict(machine or {})
+        self.other_machines: list[dict[str, Any]] = []  # that computed earlier parts
         self.curve: list[tuple[int, float]] = []  # (updates, validation metric)
         self.best: tuple[int, float] | None = None
         self.commits = [commit]
@@ -60,17 +77,22 @@ class CheckpointKeeper(pl.Callback):
             "curve": self.curve,
             "best": self.best,
             "commits": self.commits,
+            "machines": [*self.other_machines, self.machine],
             "seconds": self.seconds + time.monotonic() - self._started,
             "meter": self.meter.state(),
         }
 
     @property
     def spent(self) -> dict[str, float | None]:
-        """Seconds of training, and of its updates alone; None where not all were measured."""
-        updates = self.meter.seconds
+        """Seconds of training, and of its updates alone; None where not all were measured.
+
+        `updates_cpu` are CPU seconds, of all threads together.
+        """
+        updates, cpu = self.meter.seconds, self.meter.cpu
         return {
             "train": round(self.seconds, 2),
             "updates": None if math.isnan(updates) else round(updates, 4),
+            "updates_cpu": None if math.isnan(cpu) else round(cpu, 4),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -80,6 +102,8 @@ class CheckpointKeeper(pl.Callback):
         self.meter.load(state.get("meter", {"seconds": math.nan, "peak": None}))
         if self._commit not in self.commits:
             self.commits = [*self.commits, self._commit]
+        before = state.get("machines", [])
+        self.other_machines = [each for each in before if each != self.machine]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Measure from here: the images are where they will be, on a GPU the weights not yet."""
@@ -192,6 +216,13 @@ class CheckpointKeeper(pl.Callback):
         write_atomically(
             self.folder / "best.ckpt", lambda file: torch.save(learner.state_dict(), file)
         )
+
+
+def micro_batch_of(checkpoint: Path) -> int | None:
+    """With how many tasks at once a run was begun; None where its checkpoint does not say."""
+    state = torch.load(checkpoint, "cpu", weights_only=False)["callbacks"]
+    machines = state[CheckpointKeeper.__qualname__].get("machines", [])
+    return machines[-1]["tasks_at_once"]["training"] if machines else None
 
 
 class TestRecorder(pl.Callback):

@@ -1,7 +1,5 @@
 """A run, planned: every setting resolved, its data opened, its learner built, nothing trained."""
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from functools import cached_property
@@ -12,9 +10,9 @@ import pytorch_lightning as pl
 from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
-from zoo.files import slug
 from zoo.plugin_files import LOADED_PLUGINS
 from zoo.registry import backbones, benchmarks, learners
+from zoo.runs.identity import name_in_use, run_identity, run_name
 from zoo.runs.request import RunRequest
 from zoo.runs.resolved import resolve_request
 from zoo.runs.settings import SELECTORS
@@ -23,7 +21,6 @@ from zoo.runs.training_tasks import choose_tasks
 from zoo.runs.workspace import Workspace, tasks_together
 from zoo.variants import parse_variant
 
-RUN_SCHEMA = 1
 FUNCTIONS_AT_ONCE = 100  # tasks of a regression evaluated at once
 
 
@@ -148,34 +145,20 @@ class Plan:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """All that the run's numbers follow from, but the code."""
-        stages = {staging.stage.name: staging.hash for staging in self.stages}
-        return {
-            "schema": RUN_SCHEMA,
-            **{name: getattr(self.request, name) for name in SELECTORS},
-            "way": self.way,
-            "seed": self.seed,
-            "settings": {name: s.value for name, s in sorted(self.settings.items())},
-            "tasks_at_once": [self.micro_batch, self.eval_batch],
-            "device": self.workspace.device_kind,
-            "threads": self.workspace.threads,
-            "data": {split: store.fingerprint for split, store in sorted(self.stores.items())},
-            **({"stages": stages} if stages else {}),
-        }
+        """All that the run's numbers follow from, but the code and the machine."""
+        request = self.request
+        asked = {name: getattr(request, name) for name in (*SELECTORS, "seed")}
+        return run_identity(
+            asked,
+            {name: setting.value for name, setting in self.settings.items()},
+            {split: store.fingerprint for split, store in self.stores.items()},
+            {staging.stage.name: staging.hash for staging in self.stages},
+            self.cls,
+            self.cls.version,
+        )
 
     @cached_property
     def name(self) -> str:
         """File name of the run: readable, and different for every identity."""
-        text = json.dumps(self.identity, sort_keys=True).encode()
-        request = self.request
-        way = "" if self.benchmark.regression else f"{self.way}w"
-        words = [
-            request.learner,
-            request.benchmark,
-            f"{way}{request.shot}s",
-            request.terms,
-            request.budget,
-            f"s{self.seed}",
-            hashlib.blake2b(text, digest_size=4).hexdigest(),
-        ]
-        return slug("-".join(words))
+        name = run_name(self.identity, self.changed)
+        return name_in_use(name, self.workspace.results, self.workspace.runs)

@@ -17,9 +17,15 @@ from zoo.errors import UsageError
 from zoo.files import alone_in, write_bytes, write_text
 from zoo.learner import Learner
 from zoo.plugin_files import plugin_of_file
-from zoo.runs.checkpoints import CheckpointKeeper, DivergedError, TestRecorder
-from zoo.runs.environment import code_of, environment, interruptible, quiet
-from zoo.runs.plan import RUN_SCHEMA, Plan
+from zoo.runs.checkpoints import (
+    CheckpointKeeper,
+    DivergedError,
+    TestRecorder,
+    micro_batch_of,
+)
+from zoo.runs.environment import code_of, device_name, environment, interruptible, quiet
+from zoo.runs.identity import check_same_run, identity_of_record
+from zoo.runs.plan import Plan
 from zoo.runs.record import (
     finite_or_none,
     summarised,
@@ -28,6 +34,9 @@ from zoo.runs.record import (
     write_test_episodes,
 )
 from zoo.runs.trainer import trainer_for, training_options, updates_between
+from zoo.runs.weights import load_weights, save_weights, weights_path
+
+RUN_SCHEMA = 1  # of the record
 
 
 class Run(Plan):
@@ -67,15 +76,22 @@ class Run(Plan):
         return plugin_of_file(path, path.read_bytes())._asdict()
 
     def record(self) -> dict[str, Any] | None:
-        """The finished record, if there is one."""
+        """The finished record, if there is one.
+
+        Raises:
+            UsageError: the file is damaged, or the record of another run.
+        """
         try:
-            return json.loads(self.record_path.read_text())
+            found = json.loads(self.record_path.read_text())
+            identity = identity_of_record(found, self.cls)
         except FileNotFoundError:
             return None
-        except ValueError:
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise UsageError(
                 f"{self.record_path} is not a whole record: delete it, and the run is made again"
             ) from None
+        check_same_run(self.record_path, identity, self.identity)
+        return dict(found)
 
     def execute(self, progress: bool = True) -> dict[str, Any]:
         """Train, test once and record; whatever was done before is not done again.
@@ -108,8 +124,12 @@ class Run(Plan):
         """The learner as it was tested by `execute`; trained again where its weights are gone.
 
         Raises:
-            UsageError: another process works on the same run.
+            UsageError: another process works on the same run, or its weights are damaged.
         """
+        kept = weights_path(self.record_path)
+        if kept.exists():
+            load_weights(kept, self.learner, self.name)
+            return self.learner.cpu().eval()
         folder = self.workspace.runs / self.name
         folder.mkdir(parents=True, exist_ok=True)
         best, last = folder / "best.ckpt", folder / "last.ckpt"
@@ -150,7 +170,20 @@ class Run(Plan):
 
     def _keeper(self, folder: Path, commit: str | None) -> CheckpointKeeper:
         metric = self.judged_by
-        return CheckpointKeeper(folder, f"val/{metric}", commit, maximise=metric != "mse")
+        return CheckpointKeeper(
+            folder, f"val/{metric}", commit, maximise=metric != "mse", machine=self.machine
+        )
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """What computes this run; its numbers follow from it only by rounding."""
+        kind = self.workspace.device_kind
+        return {
+            "device": kind,
+            "device_name": device_name(kind),
+            "threads": self.workspace.threads,
+            "tasks_at_once": {"training": self.micro_batch, "evaluation": self.eval_batch},
+        }
 
     def train(self, folder: Path, keeper: CheckpointKeeper, progress: bool) -> None:
         """Fit, from the last checkpoint if there is one; leave the best weights in the learner."""
@@ -158,13 +191,17 @@ class Run(Plan):
         self.staged = [staging.ready(device, progress) for staging in self.stages]
         if updates == 0:
             return
+        start = self._start(folder)
+        if start is not None:  # a checkpoint counts micro-batches
+            self.micro_batch = self.data.micro_batch = micro_batch_of(start) or self.micro_batch
+            keeper.machine = self.machine
         parts = tasks // self.micro_batch
         trainer = self._trainer(
             progress, **training_options(keeper, updates, self["validations"], parts, folder)
         )
         pl.seed_everything(self.seed, verbose=False)
         with interruptible():
-            trainer.fit(self.learner, self.data, ckpt_path=self._start(folder))
+            trainer.fit(self.learner, self.data, ckpt_path=start)
         if trainer.global_step != updates:
             raise RuntimeError(f"{trainer.global_step} updates were made instead of {updates}")
         self.learner.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True))
@@ -208,7 +245,7 @@ class Run(Plan):
         passes: int = 0,
         test_seconds: float = 0.0,
     ) -> dict[str, Any]:
-        """Write the record: the arrays first, so that a JSON file always has its own."""
+        """Write the record: arrays and weights first, so that a JSON file always has its own."""
         updates = failure["update"] if failure else self["updates"]
         metrics: dict[str, dict[str, Any]] = {}
         way = None if self.benchmark.regression else self.way
@@ -217,6 +254,7 @@ class Run(Plan):
             failure = {"update": updates, "reason": reason} if reason else failure
             write_results(self.record_path.with_suffix(".npz"), results, way)
             write_test_episodes(self.workspace.results, self.data, self.benchmark.regression)
+        weights = None if failure or self.weights_of else self._save_weights()
         record = {
             "schema": RUN_SCHEMA,
             "run": self.name,
@@ -231,6 +269,7 @@ class Run(Plan):
             "terms": self.request.terms,
             "budget": self.request.budget,
             "seed": self.seed,
+            **({"version": self.cls.version} if self.cls.version != 1 else {}),
             **({"weights_of": self.weights_of} if self.weights_of else {}),
             "settings": {name: s._asdict() for name, s in self.settings.items()},
             "backbone_family": self.family,
@@ -248,18 +287,38 @@ class Run(Plan):
             },
             "metrics": metrics,
             "failure": failure,
+            "weights": weights,
             "data": {"fingerprint": self.data.fingerprint(), "splits": self.identity["data"]},
             "tasks_at_once": {"training": self.micro_batch, "evaluation": self.eval_batch},
             "test_passes_begun": passes,
             "stages": self.staged,
             "seconds": {**keeper.spent, "test": round(test_seconds, 2)},
+            "busy": {"others": keeper.meter.others},
             "memory": {"updates": keeper.meter.peak},
             "environment": {
                 **made_with,
                 "threads": self.workspace.threads,
                 "other_commits": [c for c in keeper.commits if c != code_of(made_with)],
+                "other_machines": keeper.other_machines,
                 **({"plugins": self.plugins} if self.plugins else {}),
                 **({} if made_with["dirty"] is False else {"learner_file": self.learner_file}),
             },
         }
         return write_record(self.record_path, record)
+
+    def _save_weights(self) -> dict[str, Any] | None:
+        """Keep the tested weights; what the record says of them."""
+        benchmark = self.benchmark
+        about = {
+            "run": self.name,
+            "learner": self.request.learner,
+            "title": self.title,
+            "benchmark": self.request.benchmark,
+            "settings": {name: setting.value for name, setting in self.settings.items()},
+            "way": self.way,
+            "image": list(benchmark.image),
+            "mean": list(benchmark.mean),
+            "std": list(benchmark.std),
+            "data": self.data.fingerprint(),
+        }
+        return save_weights(weights_path(self.record_path), self.learner, about)

@@ -95,7 +95,8 @@ class Pretraining:
 
 
 SHARED_SETTINGS = (Protocol, Pretraining)
-SETTINGS_ADDED_LATER = {name: getattr(Protocol, name) for name in ("sampler", "superclasses")}
+# Settings of every run that are newer than some records: the value that those records had.
+SETTINGS_ADDED_LATER: dict[str, Any] = {"sampler": "plain", "superclasses": None}
 SHARED_SETTING_NAMES = {f.name for kind in SHARED_SETTINGS for f in fields(kind)}
 POSITIVE_SETTINGS = {
     f.name
@@ -302,18 +303,12 @@ def _check(settings: Mapping[str, Setting]) -> None:
 
 
 def without_unused_settings(settings: Mapping[str, Setting]) -> dict[str, Setting]:
-    """Without the settings of what is not asked for: a pre-training, or another choice of tasks.
-
-    So runs from before there was such a thing keep their names.
-    """
+    """Without the settings of a pre-training that is not asked for."""
     source = settings["pretrained_from"].value
     return {
         name: setting
         for name, setting in settings.items()
-        if (name not in SETTINGS_ADDED_LATER or setting.value != SETTINGS_ADDED_LATER[name])
-        and (
-            not name.startswith(PRETRAIN)
-            or source == PRETRAIN
-            or (source is not None and name == "pretrained_from")
-        )
+        if not name.startswith(PRETRAIN)
+        or source == PRETRAIN
+        or (source is not None and name == "pretrained_from")
     }

@@ -11,7 +11,7 @@ from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.datasets.episodes.superclass_sampler import PooledSampler
 from zoo.errors import UsageError
 from zoo.methods.task_scores import task_scores
-from zoo.runs.settings import SETTINGS_ADDED_LATER, Setting
+from zoo.runs.settings import Setting
 
 SAMPLERS = ("plain", "adaptive")
 
@@ -28,8 +28,7 @@ def choose_tasks(
     Raises:
         UsageError: they ask for what there is not, or not here.
     """
-    asked = {name: settings[name].value for name in SETTINGS_ADDED_LATER if name in settings}
-    sampler, pool = asked.get("sampler", "plain"), asked.get("superclasses")
+    sampler, pool = settings["sampler"].value, settings["superclasses"].value
     meta_batch: Any = settings["meta_batch"].value
     if sampler not in SAMPLERS:
         raise UsageError(f"--sampler {sampler}: choose from {', '.join(SAMPLERS)}")

@@ -69,7 +69,8 @@ def test_fc100_has_superclasses(tmp_path):
     pools = [{of[stores["train"].names[c]] for c in update} for update in classes]
     assert all(len(pool) == 1 for pool in pools) and len(set(map(frozenset, pools))) > 4
     assert run["superclasses"] == 1
-    assert "superclasses" not in Run(RunRequest("protonet", "fc100"), stores=stores).settings
+    plain = Run(RunRequest("protonet", "fc100"), stores=stores)
+    assert plain["superclasses"] is None and "superclasses" not in plain.identity["settings"]
 
 
 def test_settings_say_it_and_refuse_it(stores):

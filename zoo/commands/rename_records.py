@@ -1,0 +1,98 @@
+"""The command ``zoo rename-records``: gives records that earlier code made today's names."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import UsageError
+from zoo.files import write_bytes
+from zoo.registry import learner_of
+from zoo.reports.records import BROKEN, checksum_state
+from zoo.runs.identity import identity_of_record, run_name
+from zoo.runs.record import write_record
+from zoo.variants import format_variant
+
+SUBFOLDER = "sweep"  # of the results: tests of weights that another run trained
+
+
+def rename_command(options: argparse.Namespace) -> int:
+    """Rename the records of a folder; returns 1 if one had to stay as it is, else 0."""
+    folder: Path = options.results
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder of records")
+    renamed, kept = rename_records(folder)
+    print(f"{len(renamed)} records renamed, {len(kept)} left as they are")
+    for name, why in kept.items():
+        print(f"  {name}: {why}")
+    return int(bool(kept))
+
+
+def rename_records(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Give every record of a folder of results the name that its run has today.
+
+    A record keeps all that it holds but its name and its checksum. A kill in the middle loses
+    nothing: the same again goes on.
+
+    Returns:
+        New names by old; and by the name of a record that stays why it does.
+    """
+    renamed: dict[str, str] = {}
+    kept: dict[str, str] = {}
+    for path in [*sorted(folder.glob("*.json")), *sorted((folder / SUBFOLDER).glob("*.json"))]:
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            old, new = record["run"], name_today(record, renamed)
+            if checksum_state(record) == BROKEN:
+                raise UsageError("was edited since it was made: its checksum does not hold")
+            if old != new:
+                rename_record(path, record, new, renamed)
+                renamed[old] = new
+        except UsageError as error:
+            kept[path.name] = str(error)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            kept[path.name] = "is no record of a run"
+    return renamed, kept
+
+
+def name_today(record: Mapping[str, Any], renamed: Mapping[str, str]) -> str:
+    """The name of the run that a record is of.
+
+    Args:
+        record: as it was read.
+        renamed: new names by old, of the records that may be named as its `weights_of`.
+
+    Raises:
+        UsageError: its learner is not known here.
+    """
+    if "weights_of" in record:
+        trained = renamed.get(record["weights_of"], record["weights_of"])
+        return f"{trained}-at-{record['way']}w{record['shot']}s"
+    _, cls, _ = learner_of(format_variant(record["learner"], record["variant"]))
+    return run_name(identity_of_record(record, cls), record["variant"])
+
+
+def rename_record(
+    path: Path, record: Mapping[str, Any], new: str, renamed: Mapping[str, str]
+) -> None:
+    """Write a record and what it measured under another name, then remove the old files.
+
+    Raises:
+        UsageError: another record has that name; the first of two stays.
+    """
+    content = {key: value for key, value in record.items() if key != "checksum"}
+    content["run"] = new
+    if "weights_of" in record:
+        content["weights_of"] = renamed.get(record["weights_of"], record["weights_of"])
+    target = path.with_name(f"{new}.json")
+    if target.exists():
+        there = json.loads(target.read_text(encoding="utf-8"))
+        if {**there, "checksum": None} != {**content, "checksum": None}:
+            raise UsageError(f"{target.name} is of the same run, and was there first")
+    old_arrays = path.with_suffix(".npz")
+    if old_arrays.exists():
+        write_bytes(path.with_name(f"{new}.npz"), old_arrays.read_bytes())
+    write_record(target, content)
+    path.unlink()
+    old_arrays.unlink(missing_ok=True)

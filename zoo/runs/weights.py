@@ -1,0 +1,96 @@
+"""The weights that a finished run tested, kept beside its record as safetensors."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from zoo.errors import UsageError
+from zoo.files import write_bytes
+
+
+def weights_path(record: Path) -> Path:
+    """Where the weights of a run lie, by the path of its record."""
+    return record.with_suffix(".safetensors")
+
+
+def file_hash(content: bytes) -> str:
+    """What a record keeps of its weights, to know them again."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
+    """A hash of names, shapes, types and values."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_weights(path: Path, learner: nn.Module, about: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Write what a learner has learned.
+
+    Args:
+        path: of the file.
+        learner: with the weights that were tested.
+        about: what they are of; each value as JSON in the file's metadata, beside `checksum`, the
+            hash of the tensors.
+
+    Returns:
+        What the record says of the file: name, bytes, hash. None where the learner has no weights,
+        and no file is written.
+    """
+    # Copies: safetensors refuses tensors that share memory.
+    tensors = {name: value.detach().cpu().clone() for name, value in learner.state_dict().items()}
+    if not tensors:
+        return None
+    metadata = {name: json.dumps(value) for name, value in about.items()}
+    metadata["checksum"] = json.dumps(tensors_hash(tensors))
+    content = save(tensors, metadata)
+    write_bytes(path, content)
+    return {"file": path.name, "bytes": len(content), "hash": file_hash(content)}
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a file and what it says of them.
+
+    Raises:
+        UsageError: the file is no safetensors file of ours, or damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read as weights: {error}") from None
+    if metadata.get("checksum") != tensors_hash(tensors):
+        raise UsageError(f"{path} is damaged or not ours: its checksum does not hold; delete it")
+    return tensors, metadata
+
+
+def load_weights(path: Path, learner: nn.Module, run: str) -> None:
+    """Give a learner the weights of a run.
+
+    Args:
+        path: of the file.
+        learner: as configured for that run.
+        run: the run's name.
+
+    Raises:
+        UsageError: the file is damaged, or of another run.
+    """
+    tensors, metadata = read_weights(path)
+    if metadata.get("run") != run:
+        raise UsageError(f"{path} holds the weights of {metadata.get('run')}, not of {run}")
+    try:
+        learner.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UsageError(f"{path} does not fit its learner: {error}") from None
