@@ -37,6 +37,8 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "tasks_paper": ("training_tasks.paper", int | None),
     "updates": ("updates.total", int | None),
     "train_seconds": ("seconds.train", int | float | None),
+    "test_seconds": ("seconds.test", int | float | None),
+    "stages": ("stages", list | None),
     "update_seconds": ("seconds.updates", int | float | None),
     "update_cpu_seconds": ("seconds.updates_cpu", int | float | None),
     "others_busy": ("busy.others", int | float | None),

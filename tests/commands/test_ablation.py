@@ -7,7 +7,7 @@ import subprocess
 import pandas as pd
 import pytest
 
-import zoo.commands.campaign
+import zoo.commands.run_set
 from tests.commands.test_command_line import ROOT, folders
 from zoo import learners
 from zoo.commands import main
@@ -266,7 +266,7 @@ def test_from_end_to_end_and_again(small, tmp_path, capsys, monkeypatch):
 def test_npbml_is_planned_with_one_pre_training(tmp_path, capsys, monkeypatch):
     """Fifteen rows, of which the rate of 0.01 is row (1) itself."""
     stages, settings = set(), []
-    execute = zoo.commands.campaign.execute
+    execute = zoo.commands.run_set.execute
 
     def spy(runs, how):
         for run in runs:
@@ -276,7 +276,7 @@ def test_npbml_is_planned_with_one_pre_training(tmp_path, capsys, monkeypatch):
                              if n in run.settings})  # fmt: skip
         return execute(runs, how)
 
-    monkeypatch.setattr("zoo.commands.campaign.execute", spy)
+    monkeypatch.setattr("zoo.commands.run_set.execute", spy)
     words = ["ablation", "npbml", "glyphs", "--budget", "quick", "--dry-run", *folders(tmp_path)]
     assert main([*words, "--outer_lr", "0.002", "--updates", "7"]) == 0
     assert "18 runs: 0 done, 18 left" in capsys.readouterr().out

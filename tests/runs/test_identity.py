@@ -12,8 +12,8 @@ import zoo.runs.checkpoints
 import zoo.runs.identity
 from tests.runs.test_run import SMALL, KilledError, kill_at, plan
 from zoo import learners
-from zoo.commands.campaign import load_records
 from zoo.commands.rename_records import rename_records
+from zoo.commands.run_set import load_records
 from zoo.errors import UsageError
 from zoo.registry import learner_of
 from zoo.runs.identity import (

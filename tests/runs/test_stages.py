@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from zoo import Learner, learners, register
 from zoo.errors import UsageError
 from zoo.files import locked
 from zoo.networks.backbone import build_backbone
-from zoo.runs.estimate import stage_seconds
+from zoo.runs.estimate import Estimator
 from zoo.runs.plan import Plan
 from zoo.runs.pretraining import Pretrain
 from zoo.runs.request import RunRequest
@@ -265,12 +266,12 @@ def test_without_validation_classes_the_last_weights_are_kept(stores, tmp_path):
 
 def test_a_table_counts_a_stage_once(stores, tmp_path):
     runs = [pre(tmp_path, stores, seed=seed) for seed in (0, 1)]
-    assert stage_seconds(runs) == stage_seconds(runs[:1]) > 0
-    assert stage_seconds([pre(tmp_path, stores, flags={"pretrain_updates": 24})]) == pytest.approx(
-        2 * stage_seconds(runs)
-    )
+    seconds = Estimator([Path(__file__).parents[2] / "results"]).pretrainings
+    assert seconds(runs) == seconds(runs[:1]) > 0
+    longer = pre(tmp_path, stores, flags={"pretrain_updates": 24})
+    assert seconds([longer]) == pytest.approx(2 * seconds(runs))
     runs[0].execute(progress=False)
-    assert stage_seconds(runs) == 0
+    assert seconds(runs) == 0
 
 
 # --- a stage of a learner's own, on episodes, behind the pre-training

@@ -1,4 +1,4 @@
-"""The tested weights are kept beside the record, and believed only if nothing is wrong with them."""
+"""The tested weights lie beside the record, and are believed only if nothing is wrong with them."""
 
 import json
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from zoo.commands.campaign import Campaign, campaign_of, parse_numbers
 from zoo.commands.definition_files import read_definition
+from zoo.commands.run_set import RunSet, parse_numbers, run_set_of
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of
@@ -56,30 +56,28 @@ def ablation_command(options: argparse.Namespace) -> int:
     way = check_way(benchmark, definition.way if options.way is None else options.way)
     shot = definition.shot if options.shot is None else options.shot
     given = flags_by_variant(definition, options.flags)
-    campaign = campaign_of(options)
+    run_set = run_set_of(options)
     common = RunRequest("", options.benchmark, way, shot, options.terms, options.budget)
     seeds = parse_numbers(options.seeds or "0", "--seeds")
-    planned = ablation_runs(definition, given, common, seeds, campaign)
+    planned = ablation_runs(definition, given, common, seeds, run_set)
     print(f"{definition.title}: {benchmark.title}, terms {options.terms}, budget {options.budget}")
-    status = campaign.make() | int(planned["note"].notna().any())
+    status = run_set.make() | int(planned["note"].notna().any())
     if options.dry_run or options.part:
         return status
     broke = {
         name: f"broke: {run.error_path} says why"
-        for name, run in campaign.runs.items()
+        for name, run in run_set.runs.items()
         if run.error_path.exists()
     }
     planned["note"] = planned["note"].fillna(planned["run"].map(broke)).fillna("not measured")
-    measured, values = campaign.read()
+    measured, values = run_set.read()
     accuracies = {name: frame["accuracy"] for name, frame in values.items()}
     found = ablation_numbers(planned, measured, accuracies, published.published())
     title = f"{definition.title}, {benchmark.title}, {common.shape}"
     name = ["ablation", Path(options.ablation).stem, benchmark.variant, f"{way}w", f"{shot}s"]
     name += [options.terms, options.budget]
     name += [f"{setting}={value}" for setting, value in next(iter(given.values())).items()]
-    campaign.report(
-        name, ablation_table(found, title, definition.source), ablation_csv_frame(found)
-    )
+    run_set.report(name, ablation_table(found, title, definition.source), ablation_csv_frame(found))
     return status
 
 
@@ -88,7 +86,7 @@ def ablation_runs(
     given: Mapping[str, Mapping[str, Any]],
     common: RunRequest,
     seeds: Sequence[int],
-    campaign: Campaign,
+    run_set: RunSet,
 ) -> pd.DataFrame:
     """Plan every run of every row, of one network and one pre-training: those of the first row.
 
@@ -97,7 +95,7 @@ def ablation_runs(
         given: settings from the command line by variant.
         common: what all runs share; its learner, seed and settings do not count.
         seeds: of each row.
-        campaign: takes the runs.
+        run_set: takes the runs.
 
     Returns:
         One line a row, variant and seed, as `ablation_numbers` takes them; `note` says why a run
@@ -117,23 +115,23 @@ def ablation_runs(
                 request = replace(common, learner=variant, seed=seed, flags=flags)
                 run: Run | None
                 if first is None:
-                    run, note = campaign.add(campaign.plan(request)), None
+                    run, note = run_set.add(run_set.plan(request)), None
                     first = run
                 else:
-                    plan = partial(run_like_first, campaign, request, first)
-                    run, note = campaign.try_to_add(plan, f"{label}, {variant}")
+                    plan = partial(run_like_first, run_set, request, first)
+                    run, note = run_set.try_to_add(plan, f"{label}, {variant}")
                 line = {"row": label, "learner": variant, "own": own, "seed": seed}
                 lines.append({**line, "run": run and run.name, "note": note})
     return pd.DataFrame(lines)
 
 
-def run_like_first(campaign: Campaign, request: RunRequest, first: Run) -> Run:
+def run_like_first(run_set: RunSet, request: RunRequest, first: Run) -> Run:
     """A run from the network and the pre-training of the first row's.
 
     Raises:
         UsageError: it cannot be run.
     """
-    run = campaign.plan(request)
+    run = run_set.plan(request)
     own = parse_variant(request.learner)[1]
     shared = {
         name: setting.value
@@ -144,7 +142,7 @@ def run_like_first(campaign: Campaign, request: RunRequest, first: Run) -> Run:
     }
     if not shared:
         return run
-    return campaign.plan(replace(request, flags={**request.flags, **shared}))
+    return run_set.plan(replace(request, flags={**request.flags, **shared}))
 
 
 def load_ablation(name: str) -> Ablation:

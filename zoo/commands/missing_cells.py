@@ -10,7 +10,7 @@ from zoo.errors import UsageError
 from zoo.registry import learner_of
 from zoo.reports.records import FIELDS
 from zoo.reports.tables.cells import MISSING
-from zoo.runs.estimate import run_seconds, stage_seconds
+from zoo.runs.estimate import Estimator
 from zoo.runs.request import RunRequest
 from zoo.runs.resolved import resolve_request
 from zoo.runs.run import Run
@@ -47,11 +47,12 @@ def missing_row(request: RunRequest, why: str) -> dict[str, Any]:
     }
 
 
-def reason_missing(run: Run) -> str:
+def reason_missing(run: Run, estimator: Estimator) -> str:
     """Why a run that could be planned has no record."""
     if run.error_path.exists():
         return f"broke: {run.error_path} says why"
-    if run.workspace.device_kind == "cpu" and run_seconds(run) > LONG_RUN_SECONDS:
+    on_cpu = run.workspace.device_kind == "cpu"
+    if on_cpu and estimator.run(run).seconds > LONG_RUN_SECONDS:
         return "not run: no GPU, and long on a CPU"
     return "not run"
 
@@ -62,19 +63,21 @@ def results_flag(results: Path) -> list[str]:
 
 
 def commands_for_missing(
-    gaps: Mapping[RunRequest, str], runs: Mapping[RunRequest, Run]
+    gaps: Mapping[RunRequest, str], runs: Mapping[RunRequest, Run], estimator: Estimator
 ) -> Iterable[str]:
     """What fills each gap, a line each; those that have one reason and no command share a line.
 
     Args:
         gaps: why each run has no record.
         runs: those of them that could be planned.
+        estimator: says how long they take.
     """
     by_reason: dict[str, list[str]] = {}
     for request, why in gaps.items():
         if request in runs and not why.startswith("broke"):
             run = runs[request]
-            hours, minutes = divmod(round((run_seconds(run) + stage_seconds([run])) / 60), 60)
+            seconds = estimator.run(run).seconds + estimator.pretrainings([run])
+            hours, minutes = divmod(round(seconds / 60), 60)
             time = f"{hours} h {minutes} min" if hours else f"{max(minutes, 1)} min"
             data = ["--data", str(run.workspace.data)] if run.benchmark.forms else []
             command = shlex.join([*request.command, *data, *results_flag(run.workspace.results)])

@@ -15,15 +15,15 @@ from typing import Any
 
 import pandas as pd
 
-from zoo.commands.campaign import (
-    Campaign,
-    campaign_of,
+from zoo.commands.missing_cells import results_flag
+from zoo.commands.paper_file import Paper, load_paper
+from zoo.commands.run_set import (
+    RunSet,
     load_records,
     measured_values,
     parse_numbers,
+    run_set_of,
 )
-from zoo.commands.missing_cells import results_flag
-from zoo.commands.paper_file import Paper, load_paper
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.reports import published
@@ -36,7 +36,7 @@ from zoo.reports.tables.paper import (
     paper_numbers,
     paper_table,
 )
-from zoo.runs.estimate import estimated_seconds
+from zoo.runs.estimate import Estimator
 from zoo.runs.request import RunRequest
 from zoo.runs.workspace import Workspace
 
@@ -48,31 +48,29 @@ def paper_command(options: argparse.Namespace) -> int:
     if options.budget == "none":
         raise UsageError("--budget none: these are trained; choose from smoke, quick, paper")
     definition, status = load_paper(options.paper), 0
-    campaign = campaign_of(options)
+    run_set = run_set_of(options)
     if options.run or options.dry_run:
         seeds = parse_numbers(options.seeds or "0", "--seeds")
-        status = make_missing_runs(definition, options.budget, seeds, campaign)
+        status = make_missing_runs(definition, options.budget, seeds, run_set)
     measured = load_records(options.results)
     runs = fitting_runs(definition.cells, measured)
     several = [run for chosen, _ in map(best_runs, runs) if len(chosen) > 1 for run in chosen]
     names = [run["run"] for run in several]
     values = measured_values(options.results, measured[measured["run"].isin(names)])
     found = paper_numbers(definition.cells, runs, values, published.published())
-    campaign.report(
+    run_set.report(
         ["paper", Path(options.paper).stem],
         paper_table(found, definition.title, definition.caption, definition.notes),
         paper_csv_frame(found),
     )
-    for line in missing_cells_text(definition, found, options.budget, campaign.workspace):
+    for line in missing_cells_text(definition, found, options.budget, run_set.workspace):
         print(line)
     return status
 
 
-def make_missing_runs(
-    definition: Paper, budget: str, seeds: Sequence[int], campaign: Campaign
-) -> int:
+def make_missing_runs(definition: Paper, budget: str, seeds: Sequence[int], run_set: RunSet) -> int:
     """Make the runs of this budget that are missing; returns 1 if one could not be, else 0."""
-    measured = load_records(campaign.workspace.results, announce=False)
+    measured = load_records(run_set.workspace.results, announce=False)
     enough = TRAINED_BUDGETS[: TRAINED_BUDGETS.index(budget) + 1]
     refused: dict[str, None] = {}  # in order, each once
     fits = fitting_runs(definition.cells, measured)
@@ -85,16 +83,16 @@ def make_missing_runs(
             cell["variant"], cell["benchmark"], cell["way"], cell["shot"], "paper", budget, seed
         )
         try:
-            campaign.add(campaign.plan(request))
+            run_set.add(run_set.plan(request))
         except UsageError as error:
             reason = str(error).splitlines()[0]
             refused[f"{request.learner} on {request.benchmark}: {reason}"] = None
     for text in refused:
         print(f"  cannot be run: {text}", file=sys.stderr)
-    if not campaign.runs:
+    if not run_set.runs:
         print("Nothing is missing that can be run.")
         return int(bool(refused))
-    return campaign.make() | int(bool(refused))
+    return run_set.make() | int(bool(refused))
 
 
 def missing_cells_text(
@@ -110,6 +108,7 @@ def missing_cells_text(
     """
     why: Counter[str] = Counter()
     seconds: dict[str, float] = {}  # by command
+    estimator = Estimator.beside(workspace.results)
     aside = ""
 
     @cache  # a folder of many files takes long to look through
@@ -132,7 +131,8 @@ def missing_cells_text(
             resolved = cell["resolved"][budget]
             if "pretrained_from" in resolved.settings:
                 aside = ", and what is pre-trained before"
-            seconds[command_of_cell(cell, budget, workspace)] = estimated_seconds(resolved)
+            command = command_of_cell(cell, budget, workspace)
+            seconds[command] = estimator.request(resolved).seconds
     lines = [f"  {counted(number, 'cell', 'cells')}: {reason}" for reason, number in why.items()]
     if seconds:
         many, minutes = counted(len(seconds), "cell", "cells"), sum(seconds.values()) / 60

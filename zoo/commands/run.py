@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from zoo.commands.campaign import workspace_of
+from zoo.commands.run_set import workspace_of
 from zoo.errors import UsageError
 from zoo.registry import learner_of
 from zoo.runs.make_runs import execute

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from zoo.commands.campaign import Campaign, campaign_of, parse_numbers
 from zoo.commands.definition_files import read_definition
+from zoo.commands.run_set import RunSet, parse_numbers, run_set_of
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of
@@ -52,29 +52,29 @@ def study_command(options: argparse.Namespace) -> int:
     if unknown := [label for label in wanted if label not in definition.pairs]:
         known = ", ".join(definition.pairs)
         raise UsageError(f"--pairs: {unknown[0]!r} is not of this study; choose from {known}")
-    campaign = campaign_of(options)
+    run_set = run_set_of(options)
     if definition.threads and options.threads is None:
         jobs = max(options.jobs, (os.cpu_count() or 1) // definition.threads)
-        campaign.how = replace(campaign.how, jobs=jobs)
-        campaign.workspace = replace(campaign.workspace, threads=definition.threads)
+        run_set.how = replace(run_set.how, jobs=jobs)
+        run_set.workspace = replace(run_set.workspace, threads=definition.threads)
     for task in definition.tasks.values():
-        campaign.stores(task["benchmark"])
+        run_set.stores(task["benchmark"])
     seeds = parse_numbers(options.seeds or definition.seeds, "--seeds")
     common = RunRequest("", "", terms=options.terms, budget=options.budget)
-    lines = study_runs(definition, wanted, seeds, common, campaign)
-    if not campaign.runs:
+    lines = study_runs(definition, wanted, seeds, common, run_set)
+    if not run_set.runs:
         raise UsageError("nothing of this study can be run")
     print(f"{definition.title}: terms {options.terms}, budget {options.budget}")
-    status = campaign.make() | int(any(line["note"] for line in lines))
+    status = run_set.make() | int(any(line["note"] for line in lines))
     if options.dry_run or options.part:
         return status
-    measured, every = campaign.read()
-    values = {name: frame[campaign.runs[name].judged_by] for name, frame in every.items()}
+    measured, every = run_set.read()
+    values = {name: frame[run_set.runs[name].judged_by] for name, frame in every.items()}
     found = study_numbers(pd.DataFrame(lines), measured, values)
     name = ["study", Path(options.study).stem, *split_variants(options.pairs)]
     name += [options.terms, options.budget]
     name += [f"seeds {options.seeds}"] if options.seeds else []
-    campaign.report(
+    run_set.report(
         name,
         study_table(found, definition.title, definition.heads),
         study_csv_frame(found),
@@ -88,7 +88,7 @@ def study_runs(
     pairs: Sequence[str],
     seeds: Sequence[int],
     common: RunRequest,
-    campaign: Campaign,
+    run_set: RunSet,
 ) -> list[dict[str, Any]]:
     """Plan both runs of every pair on all tasks.
 
@@ -97,7 +97,7 @@ def study_runs(
         pairs: labels of those that are asked for.
         seeds: of each pair.
         common: terms and budget of all runs.
-        campaign: takes the runs.
+        run_set: takes the runs.
 
     Returns:
         One line a run, as `study_numbers` takes them; `note` says why one cannot be made.
@@ -110,13 +110,13 @@ def study_runs(
                 request_on(task, variant, definition, replace(common, seed=seed))
                 for variant in definition.pairs[pair]
             )
-            runs: Sequence[Run | None] = pair_of_runs(campaign, first, second)
+            runs: Sequence[Run | None] = pair_of_runs(run_set, first, second)
             note = None
         except UsageError as error:
             runs, note = (None, None), f"cannot be run: {error}"
             print(f"  {label}, {pair} {note}", file=sys.stderr)
         for side, run in zip(SIDES, runs, strict=True):
-            name = run and campaign.add(run).name
+            name = run and run_set.add(run).name
             lines.append({**line, "side": side, "run": name, "note": note})
     return lines
 
@@ -135,20 +135,20 @@ def request_on(
     )  # fmt: skip
 
 
-def pair_of_runs(campaign: Campaign, first: RunRequest, second: RunRequest) -> tuple[Run, Run]:
+def pair_of_runs(run_set: RunSet, first: RunRequest, second: RunRequest) -> tuple[Run, Run]:
     """Both runs, the first on the training episodes of the second.
 
     Raises:
         UsageError: one of them cannot be run.
     """
-    one, two = campaign.plan(first), campaign.plan(second)
+    one, two = run_set.plan(first), run_set.plan(second)
     shared = {
         name: setting.value
         for name, setting in two.settings.items()
         if name in SHARED_SETTING_NAMES & one.settings.keys() and one[name] != setting.value
     }
     if shared:
-        one = campaign.plan(replace(first, flags={**first.flags, **shared}))
+        one = run_set.plan(replace(first, flags={**first.flags, **shared}))
     return one, two
 
 

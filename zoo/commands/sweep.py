@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from zoo.commands.campaign import Campaign, campaign_of, parse_numbers, read_records
+from zoo.commands.run_set import RunSet, parse_numbers, read_records, run_set_of
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of, learners
@@ -79,27 +79,27 @@ def sweep_command(options: argparse.Namespace) -> int:
     shapes = [(way, k) for k in at_least(1, options.shots, "--shots")]
     shapes += [(n, shot) for n in at_least(2, options.ways, "--ways") if (n, shot) not in shapes]
     seeds = at_least(0, options.seeds or "0", "--seeds")
-    campaign = campaign_of(options)
-    campaign.stores(options.benchmark)
+    run_set = run_set_of(options)
+    run_set.stores(options.benchmark)
     common = RunRequest("", options.benchmark, way, shot, options.terms, options.budget)
-    lines = sweep_runs(titles, seeds, shapes, common, campaign)
-    if not campaign.runs:
+    lines = sweep_runs(titles, seeds, shapes, common, run_set)
+    if not run_set.runs:
         raise UsageError("nothing of this sweep can be run")
     print(f"{benchmark.title}, terms {options.terms}, budget {options.budget}")
     refused = any(line["trained"] is None for line in lines)
-    trained = [run for run in campaign.runs.values() if not run.weights_of]
-    status = execute(trained, campaign.how) | int(refused)
+    trained = [run for run in run_set.runs.values() if not run.weights_of]
+    status = execute(trained, run_set.how) | int(refused)
     if options.part:
         return status
-    points = [run for run in campaign.runs.values() if run.weights_of]
-    status |= execute(points, replace(campaign.how, jobs=1))  # points of a run share its weights
+    points = [run for run in run_set.runs.values() if run.weights_of]
+    status |= execute(points, replace(run_set.how, jobs=1))  # points of a run share its weights
     if options.dry_run:
         return status
-    measured, accuracies = read_points(options.results, campaign.runs)
+    measured, accuracies = read_points(options.results, run_set.runs)
     found = sweep_numbers(pd.DataFrame(lines), measured, accuracies)
     name = ["sweep", benchmark.variant, *variants, f"{way}w{shot}s", options.terms, options.budget]
     name += [f"seeds {options.seeds}"] if options.seeds else []
-    campaign.report(
+    run_set.report(
         name,
         sweep_table(found, benchmark.title, way, shot),
         sweep_csv_frame(found),
@@ -113,7 +113,7 @@ def sweep_runs(
     seeds: Sequence[int],
     shapes: Sequence[tuple[int, int]],
     common: RunRequest,
-    campaign: Campaign,
+    run_set: RunSet,
 ) -> list[dict[str, Any]]:
     """Plan one training of each learner and seed, and a test at every shape.
 
@@ -122,7 +122,7 @@ def sweep_runs(
         seeds: of each learner.
         shapes: way and shot of each test.
         common: way and shot of the training runs, and what else all share.
-        campaign: takes the runs.
+        run_set: takes the runs.
 
     Returns:
         One line a learner, seed and shape, as `sweep_numbers` takes them. `trained` is None where
@@ -131,25 +131,25 @@ def sweep_runs(
     lines: list[dict[str, Any]] = []
     for (learner, title), seed in itertools.product(titles.items(), seeds):
         request = replace(common, learner=learner, seed=seed)
-        trained, refusal = campaign.try_to_add(partial(campaign.plan, request), learner)
+        trained, refusal = run_set.try_to_add(partial(run_set.plan, request), learner)
         for way, shot in shapes:
             if trained is None:
                 run, note = None, refusal
             elif (way, shot) == (common.way, common.shot):
                 run, note = trained, None
             else:
-                run, note = run_at_shape(campaign, trained, way, shot)
+                run, note = run_at_shape(run_set, trained, way, shot)
             line = {"learner": title, "seed": seed, "way": way, "shot": shot, "note": note}
             lines.append({**line, "trained": trained and trained.name, "run": run and run.name})
     return lines
 
 
 def run_at_shape(
-    campaign: Campaign, trained: Run, way: int, shot: int
+    run_set: RunSet, trained: Run, way: int, shot: int
 ) -> tuple[Run | None, str | None]:
     """The test of a run's weights at another shape, added; or None, and why it cannot be."""
     try:
-        return campaign.add(RunAtShape(trained, way, shot)), None
+        return run_set.add(RunAtShape(trained, way, shot)), None
     except UsageError as error:
         return None, str(error).partition("; ")[0]  # the rest is advice for runs
 

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from zoo.commands.campaign import Campaign, campaign_of, parse_numbers
 from zoo.commands.missing_cells import commands_for_missing, missing_row, reason_missing
+from zoo.commands.run_set import RunSet, parse_numbers, run_set_of
 from zoo.commands.write_table import Output, write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
@@ -26,6 +26,7 @@ from zoo.reports.tables.comparison import compared_rows, comparison_numbers, com
 from zoo.reports.tables.comparison_csv import comparison_csv_frame
 from zoo.reports.tables.differences import best_rows, differences_table, row_differences
 from zoo.reports.tables.two_terms import ranks
+from zoo.runs.estimate import Estimator
 from zoo.runs.request import TERMS, RunRequest
 from zoo.runs.run import Run
 from zoo.runs.settings import PRETRAIN
@@ -90,9 +91,9 @@ class TableRequest:
 def table_command(options: argparse.Namespace) -> int:
     """Make what is missing, then print and write the comparison."""
     asked = table_request(options)
-    campaign = campaign_of(options)
+    run_set = run_set_of(options)
     output = Output(options.results, asked.name(), options.words, options.dry_run)
-    return make_table(asked, campaign, output)
+    return make_table(asked, run_set, output)
 
 
 def table_request(options: argparse.Namespace) -> TableRequest:
@@ -121,7 +122,7 @@ def table_request(options: argparse.Namespace) -> TableRequest:
     )
 
 
-def make_table(asked: TableRequest, campaign: Campaign, output: Output) -> int:
+def make_table(asked: TableRequest, run_set: RunSet, output: Output) -> int:
     """Make the runs that are missing, print and write the table; returns the exit status."""
     benchmark = find_benchmark(asked.benchmark)
     requests = list(asked.runs())
@@ -129,19 +130,19 @@ def make_table(asked: TableRequest, campaign: Campaign, output: Output) -> int:
     runs: dict[RunRequest, Run] = {}
     untrained: dict[str, Run] = {}  # the same without an update, by the name of the trained run
     try:
-        campaign.stores(asked.benchmark)
+        run_set.stores(asked.benchmark)
     except UsageError as error:
         print(f"  {error}", file=sys.stderr)
-        where = campaign.workspace.data
+        where = run_set.workspace.data
         gaps = dict.fromkeys(requests, f"no data: {benchmark.title} is not in {where}")
         # The published numbers alone are nothing to keep.
         output = replace(output, dry_run=True)
     for request in requests if not gaps else ():
         try:
-            run = campaign.plan(request)
+            run = run_set.plan(request)
             if asked.untrained and (run["updates"] or run.stages):
                 without = replace(request, flags=untrained_settings(run))
-                untrained[run.name] = campaign.plan(without)
+                untrained[run.name] = run_set.plan(without)
             runs[request] = run
         except UsageError as error:
             gaps[request] = f"cannot be run: {error}"
@@ -151,18 +152,20 @@ def make_table(asked: TableRequest, campaign: Campaign, output: Output) -> int:
     print(f"{benchmark.title}, terms {asked.terms}, budget {asked.budget}")
     status = 0 if not gaps else 2 if not runs else 1
     for run in [*runs.values(), *untrained.values()]:
-        campaign.add(run)
+        run_set.add(run)
     if runs:
-        status |= campaign.make()
-    if campaign.how.part:
+        status |= run_set.make()
+    if run_set.how.part:
         return status
-    measured, values = campaign.read()
+    measured, values = run_set.read()
     measured = measured[measured["run"].isin([run.name for run in runs.values()])]
     there = set(measured["run"])
-    gaps |= {request: reason_missing(run) for request, run in runs.items() if run.name not in there}
+    estimator = Estimator.beside(output.folder)
+    not_made = {request: run for request, run in runs.items() if run.name not in there}
+    gaps |= {request: reason_missing(run, estimator) for request, run in not_made.items()}
     write_comparison(asked, output, with_missing_rows(measured, gaps), values, untrained)
     if gaps:
-        print("\n".join(["", *commands_for_missing(gaps, runs)]))
+        print("\n".join(["", *commands_for_missing(gaps, runs, estimator)]))
     return status
 
 

@@ -250,7 +250,7 @@ class _BatchNorm(Function):
             out=zhat, save_mean=mean, save_invstd=istd,
         )  # fmt: skip
         p, where = zhat, None
-        if pool and (z.is_cuda or bool((gamma <= 0).any())):  # asking would stall a GPU
+        if pool and (not z.is_cpu or bool((gamma <= 0).any())):  # asking would stall a GPU
             _, where = _pool(zhat * wide(gamma.sign()))  # the minima, where gamma < 0
             p = _take(zhat, where)
         elif pool:

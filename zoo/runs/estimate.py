@@ -1,59 +1,287 @@
-"""About how long runs take, and how much disk."""
+"""About how long runs take, and how much disk.
 
+Seconds are scaled from records of the same learner by operations: images of an update, times the
+multiplications of the backbone for one image, times inner steps. A learner without a record is
+timed over a few updates. Estimates are for a machine as that of the records.
+"""
+
+import copy
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
+from zoo.errors import UsageError
+from zoo.networks.backbone import build_backbone
+from zoo.origin import checkout_root
+from zoo.reports import records
 from zoo.runs.plan import Plan
 from zoo.runs.resolved import ResolvedRequest
 from zoo.runs.run import Run
-from zoo.runs.settings import PRETRAIN, Setting, resolve, settings_rows
+from zoo.runs.settings import PRETRAIN
 from zoo.runs.stages import read_stage
 
+TIMED_UPDATES = 3
+TIMED_AHEAD = 100  # updates from which on it is worth timing some of them
+OVERHEAD = 2e7  # operations: about what surrounds the step of a network of three linear layers
+SAME_BENCHMARK = "records of the same learner and benchmark"
+SAME_LEARNER = "records of the same learner"
+TIMED = f"{TIMED_UPDATES} timed updates"
+GUESS = "a guess"
 
-def run_seconds(run: Run) -> float:
-    """About how long a run takes on 2 cores; one that tests another's weights trains nothing."""
-    return estimated_seconds(run, trains=run.weights_of is None)
 
+@cache
+def operations_per_image(backbone: str, image: tuple[int, ...]) -> float:
+    """Floating-point operations of a backbone on one image; at least one a number of the image.
 
-def estimated_seconds(run: ResolvedRequest | Plan, trains: bool = True) -> float:
-    """About how long such a run takes on 2 cores, in seconds; without a pre-training.
-
-    Training is scaled by updates from budget `quick`, which takes a known time by definition.
+    Nothing is computed: shapes alone go through it.
     """
-    get = {name: setting.value for name, setting in run.settings.items()}
-    benchmark = run.benchmark
-    updates = get["updates"] if trains else 0
-    quick_updates = quick_settings(run)["updates"].value or math.inf
-    training = updates / quick_updates * benchmark.quick_seconds
-    pixels = math.prod(benchmark.image[1:])
-    episode = (5e-5 if run.cls.gradient_based else 5e-6) * pixels
-    validations = get["validations"] if updates else 0
-    return training + episode * (get["test_episodes"] + validations * get["val_episodes"])
+    with torch.device("meta"), torch.random.fork_rng([]):
+        net = build_backbone(backbone, image).eval()
+        count = FlopCounterMode(display=False)
+        with count, torch.no_grad():
+            net(torch.empty(1, *image))
+    return float(max(count.get_total_flops(), math.prod(image)))
 
 
-def quick_settings(run: ResolvedRequest | Plan) -> dict[str, Setting]:
-    """The settings of budget `quick` for the same learner and benchmark, as the files have them."""
-    request = replace(run.request, way=run.way, budget="quick", config={}, flags={})
-    settings, _ = resolve(request, run.cls, settings_rows(), query=run.benchmark.query)
-    return settings
+@dataclass(frozen=True)
+class Size:
+    """How much a run computes, in operations of its backbone's forward pass.
+
+    Args:
+        update: of one update.
+        episode: of one test episode.
+        pretraining: of its whole pre-training; 0 where it has none.
+    """
+
+    update: float
+    episode: float
+    pretraining: float
 
 
-def stage_seconds(runs: Sequence[Run]) -> float:
-    """About how long their pre-trainings take, as far as they are not there, each once."""
-    left = {
-        staging.folder: run
-        for run in runs
-        for staging in run.stages
-        if staging.stage.name == PRETRAIN and read_stage(staging.folder) is None
-    }
-    total = 0.0
-    for run in left.values():
-        quick = quick_settings(run)
-        images = run["pretrain_updates"] * run["pretrain_batch"]
-        quick_images = quick["pretrain_updates"].value * quick["pretrain_batch"].value
-        total += images / quick_images * run.benchmark.quick_seconds
-    return total
+def size_of(settings: Mapping[str, Any], benchmark: Benchmark, way: int | None, shot: int) -> Size:
+    """How much a run of these settings computes.
+
+    Args:
+        settings: resolved, name to value.
+        benchmark: whose images it takes.
+        way: N of the test episodes; None in regression.
+        shot: K of the test episodes.
+    """
+    image = operations_per_image(settings["backbone"], tuple(benchmark.image))
+    ways = (settings["train_way"] or 1, way or 1)
+    if benchmark.regression:
+        ways = (1, 1)
+    steps, test_steps = (1 + (settings.get(name) or 0) for name in ("inner_steps", "test_steps"))
+    trained = ways[0] * (settings["train_shot"] + settings["train_query"])
+    tested = ways[1] * (shot + settings["query"])
+    images = 0
+    if settings.get("pretrained_from") == PRETRAIN:
+        images = settings["pretrain_updates"] * settings["pretrain_batch"]
+    return Size(
+        (settings["meta_batch"] * trained * image + OVERHEAD) * steps,
+        tested * image * max(steps, test_steps),
+        images * image,
+    )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a record says of the cost of a learner."""
+
+    learner: str
+    benchmark: str
+    backbone: str
+    image: tuple[int, ...]
+    rates: Mapping[str, float]  # seconds an operation: of updates, test, pre-training
+
+
+def measurements(folders: Iterable[Path]) -> list[Measured]:
+    """The cost of every finished run of some folders of records."""
+    found = []
+    for folder in folders:
+        frame, _ = records.load(folder)
+        for row in frame[frame["status"] == "done"].to_dict("records"):
+            try:
+                found.append(_measured(row))
+            except (UsageError, KeyError, TypeError):  # of a plug-in, or of old settings
+                continue
+    return found
+
+
+def _measured(row: Mapping[Any, Any]) -> Measured:
+    settings, benchmark = row["settings"], find_benchmark(row["benchmark"])
+    way = None if benchmark.regression else int(row["way"])
+    size = size_of(settings, benchmark, way, int(row["shot"]))
+    rates = {}
+    seconds = row["update_seconds"] or row["train_seconds"]
+    if not row["updates"] or not math.isfinite(seconds or math.nan):
+        seconds = row["train_seconds"]
+    if row["updates"] and seconds:
+        rates["update"] = seconds / (row["updates"] * size.update)
+    if row["test_seconds"]:
+        rates["episode"] = row["test_seconds"] / (row["episodes"] * size.episode)
+    for stage in row["stages"] or ():
+        if stage["name"] == PRETRAIN and size.pretraining:
+            rates["pretraining"] = stage["seconds"] / size.pretraining
+    kind = learner_key(row["learner"], settings)
+    image = tuple(benchmark.image)
+    return Measured(kind, row["benchmark"], settings["backbone"], image, rates)
+
+
+def learner_key(key: str, settings: Mapping[str, Any]) -> str:
+    """A learner, and of a plug-in the learner it is put on: their costs are not alike."""
+    return f"{key}[host={settings['host']}]" if "host" in settings else key
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """About how long something takes, and how that is known."""
+
+    seconds: float
+    basis: str
+
+
+class Estimator:
+    """Estimates from the records of some folders, read when first asked."""
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        """Say where records are."""
+        self._folders = list(folders)
+        self._measured: list[Measured] | None = None
+        self._timed: dict[tuple[str, str], float] = {}
+
+    @classmethod
+    def beside(cls, results: Path) -> "Estimator":
+        """From the records of a folder of results, and those of the checkout."""
+        root = checkout_root()
+        folders = [results, *([root / "results"] if root else [])]
+        return cls(dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir()))
+
+    @property
+    def measured(self) -> list[Measured]:
+        """What the records say."""
+        if self._measured is None:
+            self._measured = measurements(self._folders)
+        return self._measured
+
+    def run(self, run: Run) -> Estimate:
+        """Training, validation and test of a run, without its pre-training."""
+        return self.request(run, trains=run.weights_of is None)
+
+    def request(self, asked: ResolvedRequest | Plan, trains: bool = True) -> Estimate:
+        """The same of a run that may be only resolved; `trains` is False for another's weights."""
+        get = {name: setting.value for name, setting in asked.settings.items()}
+        benchmark, request = asked.benchmark, asked.request
+        size = size_of(get, benchmark, request.way, request.shot)
+        key = learner_key(request.learner, get)
+        updates = get["updates"] if trains else 0
+        rate, basis = self.rate("update", key, request.benchmark, get["backbone"], benchmark.image)
+        if rate is None and updates >= TIMED_AHEAD and isinstance(asked, Run):
+            rate, basis = self.timed(asked) / size.update, TIMED
+        test_rate, _ = self.rate(
+            "episode", key, request.benchmark, get["backbone"], benchmark.image
+        )
+        update_seconds = self.default_update(benchmark) if rate is None else rate * size.update
+        episode = (
+            update_seconds / max(get["meta_batch"], 1)
+            if test_rate is None
+            else test_rate * size.episode
+        )
+        validations = get["validations"] if updates else 0
+        episodes = get["test_episodes"] + validations * get["val_episodes"]
+        return Estimate(updates * update_seconds + episodes * episode, basis)
+
+    def rate(
+        self, part: str, key: str, benchmark: str, backbone: str, image: Sequence[int]
+    ) -> tuple[float | None, str]:
+        """Seconds an operation, the median of the records that are most alike, and which they are.
+
+        Args:
+            part: update, episode or pretraining.
+            key: of the learner; empty for any.
+            benchmark: of the run.
+            backbone: of the run.
+            image: its shape.
+        """
+        mine = [
+            m
+            for m in self.measured
+            if part in m.rates and key in ("", m.learner) and len(m.image) == len(image)
+        ]
+        same = [m for m in mine if (m.benchmark, m.backbone) == (benchmark, backbone)]
+        near = [m for m in mine if m.image == tuple(image)]
+        nearest = same or near or mine
+        if not nearest:
+            return None, GUESS
+        rate = statistics.median(m.rates[part] for m in nearest)
+        return rate, SAME_BENCHMARK if same else SAME_LEARNER
+
+    def default_update(self, benchmark: Benchmark) -> float:
+        """Seconds of an update of which nothing is known: budget `quick` has 1,200."""
+        return benchmark.quick_seconds / 1200
+
+    def timed(self, run: Run) -> float:
+        """Seconds of an update, from a few that are made and thrown away."""
+        known = (run.name, run.request.benchmark)
+        if known not in self._timed:
+            self._timed[known] = timed_update(run)
+        return self._timed[known]
+
+    def pretraining(self, run: Run) -> Estimate:
+        """Of the pre-training that a run asks for."""
+        get = {name: setting.value for name, setting in run.settings.items()}
+        size = size_of(get, run.benchmark, run.request.way, run.request.shot).pretraining
+        rate, basis = self.rate(
+            "pretraining", "", run.request.benchmark, get["backbone"], run.benchmark.image
+        )
+        return Estimate(run.benchmark.quick_seconds if rate is None else rate * size, basis)
+
+    def pretrainings(self, runs: Sequence[Run]) -> float:
+        """Seconds of all pre-trainings that are not there yet, each once."""
+        left = {
+            staging.folder: run
+            for run in runs
+            for staging in run.stages
+            if staging.stage.name == PRETRAIN and read_stage(staging.folder) is None
+        }
+        return sum(self.pretraining(run).seconds for run in left.values())
+
+    def in_words(self, runs: Sequence[Run]) -> str:
+        """Minutes of all of them and their pre-trainings, and how that is known."""
+        estimates = [self.run(run) for run in runs]
+        seconds = sum(estimate.seconds for estimate in estimates) + self.pretrainings(runs)
+        ways = Counter(estimate.basis for estimate in estimates)
+        known = ", ".join(f"{count} by {basis}" for basis, count in ways.most_common())
+        return f"about {seconds / 60:.0f} min on 2 cores" + (f" ({known})" if known else "")
+
+
+def timed_update(run: Run) -> float:
+    """Seconds of one update of a run, the fastest of a few after one that warms up.
+
+    The run's learner and random numbers stay as they are.
+    """
+    learner = copy.deepcopy(run.learner).train()
+    parts = run["meta_batch"] // run.micro_batch
+    batches = iter(run.data.train_dataloader())
+    found = []
+    with torch.random.fork_rng([]):
+        for _ in range(1 + TIMED_UPDATES):
+            started = time.monotonic()
+            batch = run.data.on_after_batch_transfer(next(batches), 0)
+            learner.meta_loss(batch).backward()
+            learner.zero_grad()
+            found.append((time.monotonic() - started) * parts)
+    return min(found[1:])
 
 
 def run_megabytes(run: Run) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 from zoo.errors import UsageError
 from zoo.files import make_folder
-from zoo.runs.estimate import run_megabytes, run_seconds, stage_seconds
+from zoo.runs.estimate import Estimator, run_megabytes
 from zoo.runs.run import Run
 
 
@@ -59,12 +59,11 @@ def execute(runs: Sequence[Run], how: HowToRun | None = None) -> int:
 
 def _announce(runs: Sequence[Run], left: Sequence[Run]) -> None:
     """Print how many runs there are, how long they take, and which were made by other files."""
-    minutes = (sum(map(run_seconds, left)) + stage_seconds(left)) / 60
-    print(
-        f"{len(runs)} runs: {len(runs) - len(left)} done, {len(left)} left, "
-        f"about {minutes:.0f} min on 2 cores and {sum(map(run_megabytes, left)):.0f} MB",
-        flush=True,
-    )
+    text = f"{len(runs)} runs: {len(runs) - len(left)} done, {len(left)} left"
+    if left:
+        time = Estimator.beside(left[0].workspace.results).in_words(left)
+        text += f", {time} and {sum(map(run_megabytes, left)):.0f} MB"
+    print(text, flush=True)
     for run in runs:
         if run not in left and (files := changed_since(run)):
             print(f"  {run.record_path}: made with another {files}; delete it to make it anew")

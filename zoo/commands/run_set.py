@@ -27,7 +27,7 @@ from zoo.runs.workspace import Workspace
 from zoo.variants import format_variant
 
 
-class Campaign:
+class RunSet:
     """The runs of one command.
 
     `runs` holds those that were planned, by name. The images of a benchmark are looked for once,
@@ -82,7 +82,7 @@ class Campaign:
             return None, note
 
     def add(self, run: Run) -> Run:
-        """Make it one of the campaign's runs; of two of one name the first stays."""
+        """Make it one of the set's runs; of two of one name the first stays."""
         return self.runs.setdefault(run.name, run)
 
     def make(self) -> int:
@@ -187,9 +187,9 @@ def how_to_run(options: argparse.Namespace) -> HowToRun:
     return HowToRun(options.dry_run, options.jobs, options.part, options.words)
 
 
-def campaign_of(options: argparse.Namespace) -> Campaign:
-    """An empty campaign, as the command line has it."""
-    return Campaign(workspace_of(options), how_to_run(options))
+def run_set_of(options: argparse.Namespace) -> RunSet:
+    """An empty run_set, as the command line has it."""
+    return RunSet(workspace_of(options), how_to_run(options))
 
 
 def parse_numbers(text: str, flag: str) -> list[int]:
