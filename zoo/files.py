@@ -93,16 +93,32 @@ def locked(path: Path, taken: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
+class InUseError(UsageError):
+    """Another process works on it."""
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds a lock file."""
+    try:
+        with open(path) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Hold a folder against other processes.
 
     Raises:
-        UsageError: another process works in it; says which.
+        InUseError: another process works in it; says which.
     """
 
     def refuse(holder: str) -> None:
-        raise UsageError(f"{folder} is in use by {holder}: wait for it, or stop it")
+        raise InUseError(f"{folder} is in use by {holder}: wait for it, or stop it")
 
     with locked(folder / "lock", refuse):
         yield

@@ -106,14 +106,9 @@ def build_parser() -> Parser:
     )
     group.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     group.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    group.add_argument(
-        "--budget",
-        choices=BUDGETS,
-        default="quick",
-        help="how long to train (default: quick, about 10 minutes on 2 cores)",
-    )
 
     one = Parser(add_help=False, parents=[where])
+    add_budget_flag(one)
     group = one.add_argument_group("which run")
     group.add_argument(
         "--way", type=int, help="classes of a test episode (default: 5; regression has none)"
@@ -151,6 +146,7 @@ def build_parser() -> Parser:
     command.set_defaults(call=imported_command("plot", "plot_command"))
 
     several = Parser(add_help=False, parents=[where])
+    add_budget_flag(several)
     several.add_argument("--seeds", default="", help="(default: 0, or the study's)")
     several.add_argument("--dry-run", action="store_true", help="say what would be done")
     several.add_argument(
@@ -223,6 +219,29 @@ def build_parser() -> Parser:
     command.set_defaults(call=imported_command("sweep", "sweep_command"))
 
     command = commands.add_parser(
+        "campaign",
+        parents=[where],
+        help="a list of long runs, one after the other in the background of other work",
+    )
+    command.add_argument(
+        "campaign",
+        nargs="?",
+        default="published-levels",
+        help="one of reports/campaigns, or a file like those (default: %(default)s)",
+    )
+    command.add_argument(
+        "--status", action="store_true", help="what is done and under way, and the hours left"
+    )
+    command.add_argument(
+        "--jobs", type=int, help="runs at a time, each on one thread (default: one a core)"
+    )
+    command.add_argument(
+        "--budget", choices=BUDGETS, help="in place of each stage's own, to try the list out"
+    )
+    command.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    command.set_defaults(call=imported_command("campaign", "campaign_command"))
+
+    command = commands.add_parser(
         "doctor", parents=[plugged], help="what image sets lie in a folder, and their state"
     )
     command.add_argument("data", type=Path, metavar="DIR", help="folder that holds the images")
@@ -268,6 +287,16 @@ def run_or_help(options: argparse.Namespace) -> int:
         options.parser.print_help(sys.stdout if options.help else sys.stderr)
         return 0 if options.help else 2
     return imported_command("run", "run_command")(options)
+
+
+def add_budget_flag(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
+    """The flag of how long runs are trained."""
+    parser.add_argument(
+        "--budget",
+        choices=BUDGETS,
+        default="quick",
+        help="how long to train (default: quick, about 10 minutes on 2 cores)",
+    )
 
 
 def add_terms_flag(parser: "argparse.ArgumentParser | argparse._ArgumentGroup", *more: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo.errors import UsageError
-from zoo.files import make_folder
+from zoo.files import InUseError, make_folder
 from zoo.runs.estimate import Estimator, run_megabytes
 from zoo.runs.run import Run
 
@@ -53,7 +53,13 @@ def execute(runs: Sequence[Run], how: HowToRun | None = None) -> int:
     for number, run in enumerate(runs, 1):
         if number % parts == mine % parts:
             print(f"[{number}/{len(runs)}] {run_label(run)}", flush=True)
-            failed += not _made(run, alone=len(runs) == 1)
+            try:
+                failed += not make_run(run, alone=len(runs) == 1)
+            except InUseError as error:
+                if len(runs) == 1:
+                    raise
+                print(f"  skipped: {error}", file=sys.stderr)
+                failed += 1
     return int(failed > 0)
 
 
@@ -69,14 +75,17 @@ def _announce(runs: Sequence[Run], left: Sequence[Run]) -> None:
             print(f"  {run.record_path}: made with another {files}; delete it to make it anew")
 
 
-def _made(run: Run, alone: bool) -> bool:
+def make_run(run: Run, alone: bool = False) -> bool:
     """Make a run and print what came out; whether it did not fail.
 
     Raises:
+        InUseError: another process makes it.
         Exception: what went wrong, where the run is `alone`; else it is printed.
     """
     try:
         record = run.execute(progress=sys.stdout.isatty())
+    except InUseError:
+        raise
     except UsageError as error:
         if alone:
             raise

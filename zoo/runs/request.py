@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 TERMS = ("paper", "equal")
-BUDGETS = ("none", "smoke", "quick", "paper")
+BUDGETS = ("none", "smoke", "quick", "hour", "paper")
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class RunRequest:
         way: N of the test episodes; None for 5, and in regression, which has none.
         shot: K of the test episodes.
         terms: ``paper``, each learner as its paper has it, or ``equal``.
-        budget: ``none``, ``smoke``, ``quick`` or ``paper``: how long to train.
+        budget: ``none``, ``smoke``, ``quick``, ``hour`` or ``paper``: how long to train.
         seed: of the initial weights and the training episodes.
         config: settings from a file, typed.
         flags: settings from the command line, typed; they win over `config`.

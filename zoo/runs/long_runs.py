@@ -1,0 +1,118 @@
+"""A list of long runs, carried out in its order by several processes and taken up again."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from zoo.files import InUseError, is_locked
+from zoo.runs.run import Run
+from zoo.runs.stages import read_stage
+
+LOWEST_PRIORITY = 19  # of nice
+
+
+def next_run(runs: Sequence[Run], tried: set[str]) -> Run | None:
+    """The first run of the list that nobody works on; None where there is none.
+
+    A run that waits for a pre-training in another process comes last.
+
+    Args:
+        runs: in their order.
+        tried: names of those that are not to be tried again.
+    """
+    waiting = None
+    for run in runs:
+        folder = run.workspace.runs / run.name
+        if run.name in tried or run.record_path.exists() or is_locked(folder / "lock"):
+            continue
+        if not waits(run):
+            return run
+        waiting = waiting or run
+    return waiting
+
+
+def waits(run: Run) -> bool:
+    """Whether a stage of a run is being made by another process."""
+    return any(
+        is_locked(staging.folder / "lock") and read_stage(staging.folder) is None
+        for staging in run.stages
+    )
+
+
+def work_through(runs: Sequence[Run], make: Callable[[Run], bool]) -> int:
+    """Make every run of a list that has no record and that no other process makes.
+
+    What a finished run kept for being resumed is removed.
+
+    Args:
+        runs: in their order.
+        make: makes a run; whether it did not fail.
+
+    Returns:
+        1 if one failed, else 0.
+    """
+    tried: set[str] = set()
+    failed = False
+    while (run := next_run(runs, tried)) is not None:
+        try:
+            failed |= not make(run)
+        except InUseError:  # another process was faster
+            continue
+        tried.add(run.name)
+        if run.record_path.exists():
+            shutil.rmtree(run.workspace.runs / run.name, ignore_errors=True)
+    return int(failed)
+
+
+def progress_of(run: Run) -> int:
+    """Updates that a run has made as far as its last checkpoint knows."""
+    last = run.workspace.runs / run.name / "last.ckpt"
+    if not last.exists():
+        return 0
+    return int(torch.load(last, "cpu", weights_only=False)["global_step"])
+
+
+def lowest_priority() -> None:
+    """Leave the processor to whatever else wants it, where the system knows how.
+
+    Linux shares it between sessions before it looks at nice values, so the session has one too.
+    """
+    with contextlib.suppress(OSError):
+        os.nice(LOWEST_PRIORITY)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(LOWEST_PRIORITY))
+
+
+def in_workers(jobs: int, words: Sequence[str]) -> int:
+    """Run a command of the zoo in several processes of one thread each; 1 if one failed, else 0.
+
+    Each has a session of its own, so that its priority is its own. A signal to stop goes to all.
+
+    Args:
+        jobs: how many.
+        words: behind ``python -m zoo``.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "zoo", *words]
+    workers = [
+        subprocess.Popen(command, env=environment, start_new_session=True) for _ in range(jobs)
+    ]
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for worker in workers:
+            worker.terminate()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return int(any([worker.wait() for worker in workers]))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
