@@ -52,7 +52,8 @@ class Run(Plan):
 
         Empty where the length matters from the first update on.
         """
-        if type(self.learner).anneal is not Learner.anneal or not self["updates"]:
+        falls = self.learner.outer_decay != "paper"
+        if falls or type(self.learner).anneal is not Learner.anneal or not self["updates"]:
             return ""
         free = ("updates", "validations", "test_episodes")
         settings = {k: v for k, v in self.identity["settings"].items() if k not in free}

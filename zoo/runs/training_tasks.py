@@ -31,6 +31,11 @@ def choose_tasks(
     asked = {name: settings[name].value for name in SETTINGS_ADDED_LATER if name in settings}
     sampler, pool = asked.get("sampler", "plain"), asked.get("superclasses")
     meta_batch: Any = settings["meta_batch"].value
+    if "augment" in asked and benchmark.regression:
+        raise UsageError(
+            f"--augment {asked['augment']!r}: of images, and {benchmark.key} is regression; "
+            "leave it out"
+        )
     if sampler not in SAMPLERS:
         raise UsageError(f"--sampler {sampler}: choose from {', '.join(SAMPLERS)}")
     if pool is not None:
