@@ -24,8 +24,8 @@ from zoo.errors import UsageError
 
 AUGMENTATIONS = ("crop", "shift", "jitter", "flip")
 NUMBERS = 10  # uniform ones for each image: four of the crop, three jitters, a flip, two shifts
-SHIFT, LARGE_SHIFT = 4, 8  # pixels, of images of 32 and of 84
-LARGE = 64  # pixels of the shorter side, from which on the second holds
+SMALL_SHIFT, LARGE_SHIFT = 4, 8  # pixels, of images of 32 and of 84
+LARGE_SIDE = 64  # pixels of the shorter side, from which on the second holds
 AREA = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
 STRENGTH = 0.4
@@ -111,9 +111,10 @@ def resized(x: Tensor, corner: Tensor, extent: Tensor, size: Sequence[int]) -> T
 
 
 def shifted(x: Tensor, u: Tensor) -> Tensor:
-    """Each image moved by 0 to `SHIFT` pixels up or down, and left or right.
+    """Each image moved by 0 to `SMALL_SHIFT` pixels up or down, and left or right.
 
-    What comes in at an edge is mirrored there. Of images of `LARGE` pixels or more: `LARGE_SHIFT`.
+    By up to `LARGE_SHIFT`, where the shorter side has `LARGE_SIDE` or more. What comes in at an
+    edge is mirrored there.
 
     Args:
         x: (n, C, H, W).
@@ -121,7 +122,7 @@ def shifted(x: Tensor, u: Tensor) -> Tensor:
     """
     height, width = x.shape[-2:]
     side = min(height, width)
-    most = min(SHIFT if side < LARGE else LARGE_SHIFT, side - 1)
+    most = min(SMALL_SHIFT if side < LARGE_SIDE else LARGE_SHIFT, side - 1)
     by = (u * (2 * most + 1)).long().clamp(max=2 * most) - most  # (n, 2)
     rows = mirrored(torch.arange(height, device=x.device) + by[:, :1], height)
     columns = mirrored(torch.arange(width, device=x.device) + by[:, 1:], width)
