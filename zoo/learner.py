@@ -1,5 +1,6 @@
 """The contract every learner keeps: a meta-batch of episodes in, query logits out."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,7 @@ TRAITS = {
     "wrappable": "TRLearner may host it",
     "embeds_alone": "in evaluation, `net` embeds an image whatever the other images are",
 }
+OUTER_DECAYS = ("paper", "cosine")
 
 
 class Learner(pl.LightningModule):
@@ -40,6 +42,7 @@ class Learner(pl.LightningModule):
 
     title = ""  # how tables call it
     outer_optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
+    outer_decay = "paper"  # of OUTER_DECAYS: how the outer learning rate falls
     family = ""  # metric, gradient, memory, ...: what kind of learner it is
     judged_by = "accuracy"  # the metric that validation chooses by; in regression mse
     transductive: bool = False
@@ -146,8 +149,17 @@ class Learner(pl.LightningModule):
         return []
 
     def anneal(self, progress: float) -> float:
-        """What the outer learning rate is multiplied by when `progress` in [0, 1] is done."""
+        """What the outer learning rate is multiplied by when `progress` in [0, 1] is done.
+
+        As the paper has it; a run may ask for another decay instead (`outer_decay`).
+        """
         return 1.0
+
+    def rate(self, progress: float) -> float:
+        """What the outer learning rate is multiplied by in this run: see `anneal`."""
+        if self.outer_decay == "cosine":
+            return (1 + math.cos(math.pi * progress)) / 2
+        return self.anneal(progress)
 
     def size(self, learned: bool = False) -> int:
         """How many parameters it has, or learns in episodes; `copies` are not counted."""
@@ -181,5 +193,5 @@ class Learner(pl.LightningModule):
         """The outer optimiser on every parameter, its rate annealed over the budget's updates."""
         optimizer = self.outer_optimizer(self.parameters(), lr=self.outer_lr)
         updates = max(1, self.trainer.max_steps)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda u: self.anneal(u / updates))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda u: self.rate(u / updates))
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from zoo import Episode, Examples
 from zoo.datasets.episodes.data_module import Gathered, MetaBatches, rows_of
-from zoo.datasets.episodes.hash_random import Floats, derive, key_of, uniform
+from zoo.datasets.episodes.hash_random import Floats, Integers, derive, key_of, uniform
 from zoo.datasets.episodes.image_store import Store
 from zoo.datasets.episodes.sampler import Indices
 
@@ -41,7 +41,9 @@ class AdaptiveBatches(MetaBatches):
             scores: of the candidates' support sets, x (C*T, N*K, *image) and their way -> (C*T,).
             normalise: pixels as stored to what a network sees.
         """
-        super().__init__(plain.store, plain.drawn, plain.episodes, plain.tasks)
+        super().__init__(
+            plain.store, plain.drawn, plain.episodes, plain.tasks, augmented=plain.augmented
+        )
         self.meta_batch, self.key = meta_batch, key_of("adaptive", seed)
         self.scores, self.normalise = scores, normalise
 
@@ -50,19 +52,20 @@ class AdaptiveBatches(MetaBatches):
         self.served = self.start
         parts = self.meta_batch // self.tasks
         for update in range(self.start // parts, self.episodes // self.meta_batch):
-            chosen = self.choose(update)
+            numbers, chosen = self.choose(update)
             for at in range(0, self.meta_batch, self.tasks):
                 self.served += 1
-                yield self.gather(Indices(*(part[at : at + self.tasks] for part in chosen)))
+                part = slice(at, at + self.tasks)
+                yield self.gather(numbers[part], Indices(*(field[part] for field in chosen)))
 
-    def choose(self, update: int) -> Indices:
-        """The episodes of an update, in the order in which they were drawn."""
+    def choose(self, update: int) -> tuple[Integers, Indices]:
+        """The episodes of an update, in the order in which they were drawn: numbers, images."""
         count = CANDIDATES * self.meta_batch
         candidates = self.drawn.indices(update * count, count)
         scores = self.scores(*self.supports(candidates)).double().cpu().numpy()
         random = uniform(derive(self.key, np.full(1, update, np.uint64)), count)[0]
         places = drawn_by(scores, random, self.meta_batch)
-        return Indices(*(part[places] for part in candidates))
+        return update * count + places, Indices(*(part[places] for part in candidates))
 
     def supports(self, candidates: Indices) -> tuple[Examples, int]:
         """The support sets of candidates, as a learner sees them, and their way."""

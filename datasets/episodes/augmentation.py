@@ -1,9 +1,12 @@
 """Augmentation of a batch of images on its device, each image by numbers of its own.
 
 In plain PyTorch, after torchvision's RandomResizedCrop(scale=(0.08, 1)), ColorJitter(0.4, 0.4, 0.4)
-and RandomHorizontalFlip. Ours differs from it in that a crop that would not fit is cut to the
-image instead of drawn again, the jitters come in one order (brightness, contrast, saturation), and
-all numbers are of our own hash, so that they are the same on every device.
+and RandomHorizontalFlip, which Chen et al. 2019 (A Closer Look at Few-shot Classification, authors'
+code) take in every training, and RandomCrop with padding (`shift`), which Lee et al. 2019
+(MetaOptNet, authors' code) take instead of the resized crop: of 32 pixels padded by 4, of 84 by 8.
+Ours differs in that a resized crop that would not fit is cut to the image instead of drawn again, a
+shift is padded by reflection instead of black, the jitters come in one order (brightness, contrast,
+saturation), and all numbers are of our own hash, so that they are the same on every device.
 """
 
 import math
@@ -15,20 +18,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.datasets.episodes.hash_random import derive, uniform
+from zoo.datasets.episodes.hash_random import Floats, derive, uniform
 from zoo.datasets.episodes.resize import enlarged
 from zoo.errors import UsageError
 
-AUGMENTATIONS = ("crop", "jitter", "flip")
-NUMBERS = 8  # uniform ones for each image: four of the crop, three jitters, a flip
+AUGMENTATIONS = ("crop", "shift", "jitter", "flip")
+NUMBERS = 10  # uniform ones for each image: four of the crop, three jitters, a flip, two shifts
+SMALL_SHIFT, LARGE_SHIFT = 4, 8  # pixels, of images of 32 and of 84
+LARGE_SIDE = 64  # pixels of the shorter side, from which on the second holds
 AREA = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
 STRENGTH = 0.4
 GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as torchvision
 
 
-def parse_augmentations(text: str) -> list[str]:
+def parse_augmentations(text: str, setting: str) -> list[str]:
     """``"crop flip"`` as a list.
+
+    Args:
+        text: words of `AUGMENTATIONS`, or nothing.
+        setting: where it is from, such as ``augment``.
 
     Raises:
         UsageError: an augmentation that there is not.
@@ -36,26 +45,36 @@ def parse_augmentations(text: str) -> list[str]:
     for word in text.split():
         if word not in AUGMENTATIONS:
             raise UsageError(
-                f"augmentation {word!r}: choose from {', '.join(AUGMENTATIONS)}, or none of it"
+                f"--{setting} {text!r}: {word!r} is no augmentation; choose from "
+                f"{', '.join(AUGMENTATIONS)}, several with spaces between them, or nothing"
             )
     return text.split()
 
 
-def augment(
-    x: Tensor, ways: list[str], key: NDArray[np.uint64], size: Sequence[int] = ()
-) -> Tensor:
+def numbers_for(keys: NDArray[np.uint64], n: int) -> Floats:
+    """What the augmentation of n images of each key follows from: (T,) -> (T*n, NUMBERS).
+
+    Uniform numbers in [0, 1); those of an image do not depend on how many others there are.
+    """
+    each = derive(keys[:, None], np.arange(n, dtype=np.uint64))
+    return uniform(each.ravel(), NUMBERS)
+
+
+def augment(x: Tensor, ways: list[str], numbers: Floats, size: Sequence[int] = ()) -> Tensor:
     """Pixels of 0 to 255 -> float, likewise: (n, C, h, w) -> (n, C, H, W).
 
     Args:
         x: as stored.
         ways: see `AUGMENTATIONS`.
-        key: (1,), which the random numbers follow from.
+        numbers: (n, NUMBERS), from `numbers_for`.
         size: (H, W), what a crop is enlarged to, or else the whole image; empty: (h, w).
     """
-    numbers = uniform(derive(key, np.arange(len(x), dtype=np.uint64)), NUMBERS)
     u = torch.from_numpy(numbers).float().to(x.device)
     size = size or x.shape[-2:]
-    x = crop(x.float(), u[:, :4], size) if "crop" in ways else enlarged(x, size).float()
+    x = crop(x.float(), u[:, :4], size) if "crop" in ways else enlarged(x, size)
+    if "shift" in ways:
+        x = shifted(x, u[:, 8:])
+    x = x.float()
     if "flip" in ways:
         x = torch.where((u[:, 7] < 0.5).view(-1, 1, 1, 1), x.flip(-1), x)
     return jitter(x, u[:, 4:7]) if "jitter" in ways else x
@@ -89,6 +108,32 @@ def resized(x: Tensor, corner: Tensor, extent: Tensor, size: Sequence[int]) -> T
     centre = 2 * corner + extent - 1  # in grid_sample's coordinates, -1 to 1
     grid = F.affine_grid(torch.cat([theta, centre.unsqueeze(-1)], -1), [*x.shape[:2], *size], False)
     return F.grid_sample(x, grid, "bilinear", "border", align_corners=False)
+
+
+def shifted(x: Tensor, u: Tensor) -> Tensor:
+    """Each image moved by 0 to `SMALL_SHIFT` pixels up or down, and left or right.
+
+    By up to `LARGE_SHIFT`, where the shorter side has `LARGE_SIDE` or more. What comes in at an
+    edge is mirrored there.
+
+    Args:
+        x: (n, C, H, W).
+        u: (n, 2) in [0, 1].
+    """
+    height, width = x.shape[-2:]
+    side = min(height, width)
+    most = min(SMALL_SHIFT if side < LARGE_SIDE else LARGE_SHIFT, side - 1)
+    by = (u * (2 * most + 1)).long().clamp(max=2 * most) - most  # (n, 2)
+    rows = mirrored(torch.arange(height, device=x.device) + by[:, :1], height)
+    columns = mirrored(torch.arange(width, device=x.device) + by[:, 1:], width)
+    image = torch.arange(len(x), device=x.device).view(-1, 1, 1, 1)
+    channel = torch.arange(x.shape[1], device=x.device).view(-1, 1, 1)
+    return x[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def mirrored(place: Tensor, size: int) -> Tensor:
+    """Places of a line of `size` pixels; those beyond an end are mirrored at its last pixel."""
+    return (size - 1) - ((size - 1) - place.abs()).abs()
 
 
 def jitter(x: Tensor, u: Tensor) -> Tensor:

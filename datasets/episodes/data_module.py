@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo import Episode, Examples
 from zoo.datasets.episodes import embedded_images
+from zoo.datasets.episodes.augmentation import augment, numbers_for, parse_augmentations
 from zoo.datasets.episodes.hash_random import Integers, key_of
 from zoo.datasets.episodes.image_store import Store
 from zoo.datasets.episodes.resize import enlarged
@@ -33,16 +35,26 @@ class Gathered(NamedTuple):
     y: Tensor  # (T, N*K + N*Q) int64
     support: int  # N*K
     way: int
+    keys: NDArray[np.uint64] | None = None  # (T,), of the augmentation of each episode; None: none
 
 
 class MetaBatches:
     """Iterates over meta-batches; resumable (Lightning's stateful loader)."""
 
-    def __init__(self, store: Any, sampler: Any, episodes: int, tasks: int, first: int = 0) -> None:
+    def __init__(
+        self,
+        store: Any,
+        sampler: Any,
+        episodes: int,
+        tasks: int,
+        first: int = 0,
+        augmented: bool = False,
+    ) -> None:
         """Episodes `first` to `episodes`, `tasks` at a time."""
         # Not named `sampler`: Lightning takes that for a torch DataLoader's.
         self.store, self.drawn = store, sampler
         self.episodes, self.tasks, self.first = episodes, tasks, first
+        self.augmented = augmented
         self.start = self.served = 0  # meta-batches
 
     def __len__(self) -> int:
@@ -56,21 +68,29 @@ class MetaBatches:
             ahead = self.drawn.indices(start, min(drawn_ahead, self.episodes - start))
             for at in range(0, len(ahead[0]), self.tasks):
                 self.served += 1  # before the yield: the batch in hand counts
-                yield self.gather(type(ahead)(*(part[at : at + self.tasks] for part in ahead)))
+                indices = type(ahead)(*(part[at : at + self.tasks] for part in ahead))
+                numbers = np.arange(start + at, start + at + len(indices[0]))
+                yield self.gather(numbers, indices)
 
-    def gather(self, indices: Any) -> Gathered | Episode:
-        """One gather from the store for the whole meta-batch; functions need none."""
+    def gather(self, numbers: Integers, indices: Any) -> Gathered | Episode:
+        """One gather from the store for the whole meta-batch; functions need none.
+
+        Args:
+            numbers: of the episodes, (T,).
+            indices: of their images, or what functions follow from.
+        """
         if not isinstance(self.store, Store):
             return self.store.meta_batch(self.drawn, indices)
         tasks, way = indices.classes.shape
         query = self.drawn.query
         rows = rows_of(self.store, indices)
-        support, labels = self.support(rows, indices)
-        asked = np.repeat(np.arange(way), query)[None].repeat(tasks, 0)
-        y = np.concatenate([labels, asked], 1)
+        support, of_support = self.support(rows, indices)
+        of_query = np.repeat(np.arange(way), query)[None].repeat(tasks, 0)
+        y = torch.from_numpy(np.concatenate([of_support, of_query], 1))
         flat = np.concatenate([support, rows[..., :query].reshape(tasks, -1)], 1)
         x = self.store.gather(torch.from_numpy(flat.ravel()))
-        return Gathered(x.unflatten(0, flat.shape), torch.from_numpy(y), support.shape[1], way)
+        keys = self.drawn.augmentation_keys(numbers) if self.augmented else None
+        return Gathered(x.unflatten(0, flat.shape), y, support.shape[1], way, keys)
 
     def support(self, rows: Integers, indices: Indices) -> tuple[Integers, Integers]:
         """The rows of the support in the store, as it is presented, and labels: (T, N*K) each."""
@@ -128,9 +148,11 @@ class EpisodicDataModule(pl.LightningDataModule):
             size: (H, W) of the images that a learner gets; empty: as they are stored.
 
         Raises:
-            UsageError: a split has too few classes, or a class too few images.
+            UsageError: a split has too few classes, or a class too few images; or there is no
+                such augmentation.
         """
         super().__init__()
+        self.ways = parse_augmentations(settings.get("augment", ""), "augment")
         self.stores = dict(stores)
         self.mean = torch.tensor(mean).view(-1, 1, 1) * 255
         self.std = torch.tensor(std).view(-1, 1, 1) * 255
@@ -220,15 +242,21 @@ class EpisodicDataModule(pl.LightningDataModule):
         return content_hash(*(self.stores[split].fingerprint for split in sorted(self.stores)))
 
     def _batches(self, split: str, episodes: int, first: int = 0) -> MetaBatches:
-        tasks = self.micro_batch if split == "train" else self.eval_batch
-        return MetaBatches(self.stores[split], self.samplers[split], episodes, tasks, first)
+        store, sampler, training = self.stores[split], self.samplers[split], split == "train"
+        tasks = self.micro_batch if training else self.eval_batch
+        return MetaBatches(store, sampler, episodes, tasks, first, training and bool(self.ways))
 
     def on_after_batch_transfer(self, batch: Gathered | Episode, dataloader_idx: int) -> Episode:
-        """Cast and normalise images on the device; features and functions are as they should be."""
+        """Augment and normalise images on the device; features and functions stay as they are."""
         if isinstance(batch, Episode):
             return batch
-        x = batch.x if batch.x.is_floating_point() else self.normalise(batch.x)
-        n = batch.support
+        x, n = batch.x, batch.support
+        if batch.keys is not None:
+            numbers = numbers_for(batch.keys, x.shape[1])
+            pixels = augment(x.flatten(0, 1), self.ways, numbers, self.size)
+            x = self.normalise(pixels).unflatten(0, x.shape[:2])
+        elif not x.is_floating_point():
+            x = self.normalise(x)
         return Episode(
             Examples(x[:, :n], batch.y[:, :n]), Examples(x[:, n:], batch.y[:, n:]), batch.way
         )

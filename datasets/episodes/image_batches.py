@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from zoo import Episode, Examples
-from zoo.datasets.episodes.augmentation import augment, parse_augmentations
+from zoo.datasets.episodes.augmentation import augment, numbers_for, parse_augmentations
 from zoo.datasets.episodes.data_module import EpisodicDataModule, Gathered
 from zoo.datasets.episodes.hash_random import Integers, derive, key_of
 from zoo.datasets.episodes.image_store import Store
@@ -83,12 +83,12 @@ class ImageDataModule(EpisodicDataModule):
         shape = {"train_way": way, "train_shot": shot, "train_query": settings["query"]}
         episodes = {"meta_batch": 1, "test_episodes": 0}
         super().__init__(
-            stores, mean, std, {**settings, **shape, **episodes},
+            stores, mean, std, {**settings, **shape, **episodes, "augment": ""},
             way=way, shot=shot, seed=settings["seed"], micro_batch=1, eval_batch=eval_batch,
             size=size,
         )  # fmt: skip
         self.count, self.batch, self.seed = (settings[n] for n in ("updates", "batch", "seed"))
-        self.ways = parse_augmentations(settings["augment"])
+        self.ways = parse_augmentations(settings["augment"], "pretrain_augment")
 
     def train_dataloader(self) -> ImageBatches:  # type: ignore[override]
         """Batches 0, 1, ... of the seed."""
@@ -102,5 +102,6 @@ class ImageDataModule(EpisodicDataModule):
             return super().on_after_batch_transfer(batch, dataloader_idx)
         x = batch.x
         if self.ways:
-            x = augment(x, self.ways, key_of("augment", self.seed, batch.number), self.size)
+            numbers = numbers_for(key_of("augment", self.seed, batch.number), len(x))
+            x = augment(x, self.ways, numbers, self.size)
         return Examples(self.normalise(x), batch.y)

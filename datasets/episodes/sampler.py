@@ -71,6 +71,10 @@ class EpisodeSampler:
         """The classes of episodes, of which each has a number and a key: (T, N)."""
         return draw(keys, np.full(len(numbers), len(self.counts)), self.way)
 
+    def augmentation_keys(self, numbers: Integers) -> NDArray[np.uint64]:
+        """What the augmentation of each of these episodes follows from: (T,) -> (T,)."""
+        return derive(derive(self.key, numbers.astype(np.uint64)), np.full(1, 3, np.uint64))
+
     def _chunk(self, numbers: NDArray[np.uint64]) -> Indices:
         tasks, way, shot = len(numbers), self.way, self.shot
         episode = derive(self.key, numbers)

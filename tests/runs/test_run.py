@@ -244,6 +244,56 @@ def test_identities_differ(stores, tmp_path):
     assert len({run.name for run in runs}) == len(runs)
 
 
+@pytest.mark.parametrize("more", [{}, {"sampler": "adaptive"}])
+def test_a_killed_augmented_run_ends_as_an_undisturbed_one(more, stores, tmp_path, monkeypatch):
+    flags = {**SMALL, "micro_batch": 1, "augment": "crop shift jitter flip", **more}
+    whole = plan(tmp_path / "whole", stores, flags=flags)
+    whole.execute(progress=False)
+    monkeypatch.setattr(zoo.runs.checkpoints, "SECONDS_BETWEEN_SAVES", -1.0)
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        kill_at(patch, "on_train_batch_end", 22)
+        plan(tmp_path / "killed", stores, flags=flags).execute(progress=False)
+    killed = plan(tmp_path / "killed", stores, flags=flags)
+    assert killed.execute(progress=False)["updates"]["executed_by_this_process"] < 12
+    for name, value in numbers(whole).items():
+        assert np.array_equal(numbers(killed)[name], value), name
+
+
+def test_runs_without_augmentation_or_decay_keep_their_names(stores, tmp_path):
+    run = plan(tmp_path, stores)
+    assert not {"augment", "outer_decay"} & {*run.identity["settings"]}
+    same = {**SMALL, "augment": "", "outer_decay": "paper"}
+    assert plan(tmp_path, stores, flags=same).name == run.name
+    others = [{"augment": "flip"}, {"augment": "shift"}, {"outer_decay": "cosine"}]
+    names = {plan(tmp_path, stores, flags={**SMALL, **other}).name for other in others}
+    assert len(names | {run.name}) == 4
+
+
+def test_words_that_there_are_not(stores, tmp_path):
+    with pytest.raises(UsageError, match="--augment 'turn': 'turn' is no augmentation; choose"):
+        plan(tmp_path, stores, flags={**SMALL, "augment": "turn"})
+    with pytest.raises(UsageError, match="--outer_decay linear: choose from paper, cosine"):
+        plan(tmp_path, stores, flags={**SMALL, "outer_decay": "linear"})
+    with pytest.raises(UsageError, match="--augment 'flip': of images, and sinusoid is regression"):
+        Run(RunRequest("maml", "sinusoid", flags={"augment": "flip"}))
+
+
+@pytest.mark.parametrize("key", ["maml", "protonet", "reptile"])
+def test_the_rate_falls_by_a_cosine_whatever_the_learners_own(key, stores, tmp_path, monkeypatch):
+    """Of every update; and no longer run goes on from it, for there the rates are others."""
+    rates = []
+
+    def seen(self, trainer, pl_module, batch, batch_idx):
+        rates.append(trainer.optimizers[0].param_groups[0]["lr"] / pl_module.outer_lr)
+
+    monkeypatch.setattr(zoo.runs.checkpoints.CheckpointKeeper, "on_train_batch_start", seen)
+    flags = {**SMALL, "outer_decay": "cosine", "val_episodes": 5, "test_episodes": 5}
+    run = plan(tmp_path, stores, key, flags={**flags, "micro_batch": 4})
+    run.execute(progress=False)
+    assert rates == pytest.approx([(1 + np.cos(np.pi * u / 12)) / 2 for u in range(12)])
+    assert rates[0] == 1 and rates[-1] < 0.02 and run.trajectory == ""
+
+
 def test_divergence_is_recorded_and_not_tried_again(stores, tmp_path):
     run = plan(tmp_path, stores, flags={**SMALL, "outer_lr": 1e30, "clip": None})
     record = run.execute(progress=False)

@@ -234,7 +234,7 @@ def test_one_that_was_changed_is_refused(stores, tmp_path):
         ({"pretrain_head": "mlp"}, "--pretrain_head mlp: choose from linear, cosine"),
         ({"pretrain_drops": "0.5 2"}, "--pretrain_drops '0.5 2': expected shares"),
         ({"pretrain_drops": "half"}, "--pretrain_drops 'half': expected shares"),
-        ({"pretrain_augment": "crop spin"}, "augmentation 'spin': choose from crop, jitter, flip"),
+        ({"pretrain_augment": "crop spin"}, "--pretrain_augment 'crop spin': 'spin' is no augm"),
         ({"pretrain_batch": 0}, "--pretrain_batch 0: expected a number of at least 1"),
         ({"pretrain_updates": 0}, "--pretrain_updates 0: expected a number of at least 1"),
         ({"backbone": "pixels"}, "backbone pixels has nothing to learn"),

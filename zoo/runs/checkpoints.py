@@ -12,11 +12,14 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
+from zoo.episode import Episode
 from zoo.files import write_arrays, write_atomically
 from zoo.runs.cost_meter import CostMeter
+from zoo.runs.divergence import TaskErrors, Validated, diverged, mean_square
 
 SECONDS_BETWEEN_SAVES = float(os.environ.get("ZOO_SECONDS_BETWEEN_SAVES", "30"))
 GPU_LOSS_CHECK = 50  # updates; reading a loss stalls a GPU
+MEAN_SQUARE = "mean_square"  # of a test's query outputs, recorded while the test is under way
 
 
 class DivergedError(Exception):
@@ -37,6 +40,10 @@ class CheckpointKeeper(pl.Callback):
     `meter` measures updates alone, episodes made for them included, without validations and
     checkpoints. A resumed run has the seconds of the updates that its checkpoint kept and of its
     own, and the largest peak of both; with a checkpoint from before there was a meter, no seconds.
+
+    The best validation is that of the largest metric; in regression see `Validated`. Those of a
+    checkpoint from before divergence was counted stay in the curve, but the first one after them
+    is taken for better.
     """
 
     def __init__(
@@ -45,7 +52,7 @@ class CheckpointKeeper(pl.Callback):
         metric: str,
         commit: str | None,
         *,
-        maximise: bool = True,
+        regression: bool = False,
         machine: Mapping[str, Any] | None = None,
     ) -> None:
         """Start with nothing saved.
@@ -54,14 +61,16 @@ class CheckpointKeeper(pl.Callback):
             folder: to save into.
             metric: what validation judges by, such as val/accuracy.
             commit: of the code.
-            maximise: whether more of the metric is better.
+            regression: whether tasks are judged by their errors (see `zoo.runs.divergence`).
             machine: what computes: device, threads and tasks at once.
         """
-        self.folder, self.metric, self.maximise = folder, metric, maximise
+        self.folder, self.metric, self.regression = folder, metric, regression
         self.machine = dict(machine or {})
         self.other_machines: list[dict[str, Any]] = []  # that computed earlier parts
         self.curve: list[tuple[int, float]] = []  # (updates, validation metric)
         self.best: tuple[int, float] | None = None
+        self.of_tasks: dict[int, Validated] = {}  # by updates, in regression
+        self._errors = TaskErrors()
         self.commits = [commit]
         self.seconds = 0.0  # of training, in earlier processes too
         self.executed = 0  # updates, by this process
@@ -76,6 +85,7 @@ class CheckpointKeeper(pl.Callback):
         return {
             "curve": self.curve,
             "best": self.best,
+            "of_tasks": {update: tuple(found) for update, found in self.of_tasks.items()},
             "commits": self.commits,
             "machines": [*self.other_machines, self.machine],
             "seconds": self.seconds + time.monotonic() - self._started,
@@ -98,6 +108,8 @@ class CheckpointKeeper(pl.Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where an earlier process was."""
         self.curve, self.best = state["curve"], state["best"]
+        of_tasks = state.get("of_tasks", {})
+        self.of_tasks = {update: Validated(*found) for update, found in of_tasks.items()}
         self.seconds, self.commits = state["seconds"], state["commits"]
         self.meter.load(state.get("meter", {"seconds": math.nan, "peak": None}))
         if self._commit not in self.commits:
@@ -178,21 +190,47 @@ class CheckpointKeeper(pl.Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure updates alone."""
         self.meter.stop()
+        self._errors = TaskErrors()
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Collect what each task of a regression gave."""
+        if self.regression:
+            assert isinstance(outputs, dict)
+            self._errors.add(outputs, batch)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights if none were better."""
         self._check(trainer.global_step)
         update, value = trainer.global_step, float(trainer.callback_metrics[self.metric])
+        if self.regression:
+            self.of_tasks[update] = self._errors.validated()
+            value = self.of_tasks[update].mean
         self.curve = [*self.curve, (update, value)]
-        if self.best is None or self._score(value) > self._score(self.best[1]):
+        if self.best is None or self._score(update, value) > self._score(*self.best):
             self.best = (update, value)
             self.save_weights(pl_module)
         self.save(trainer)
         self.meter.start()
 
-    def _score(self, value: float) -> float:
+    def _score(self, update: int, value: float) -> tuple[float, ...]:
         """More is better; not a number is worst."""
-        return -math.inf if math.isnan(value) else value if self.maximise else -value
+        if self.regression:
+            found = self.of_tasks.get(update)
+            return found.score if found else (-math.inf,)
+        return (-math.inf if math.isnan(value) else value,)
+
+    def tasks_validated(self, name: str) -> list[float | None]:
+        """A field of `Validated` at each point of the curve; None where it was not counted."""
+        points = (self.of_tasks.get(update) for update, _ in self.curve)
+        return [getattr(found, name) if found else None for found in points]
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Without validation the last weights are the ones to test."""
@@ -252,12 +290,24 @@ class TestRecorder(pl.Callback):
     ) -> None:
         """Keep a batch of episodes."""
         assert isinstance(outputs, dict)
+        if isinstance(batch, Episode) and batch.query.y.is_floating_point():
+            outputs = {**outputs, MEAN_SQUARE: mean_square(batch)}
         # Copied: what the step allocated would keep the large blocks around it from being reused.
         self.parts.append({name: value.cpu().numpy().copy() for name, value in outputs.items()})
         if time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
-            write_arrays(self.path, self.results())
+            write_arrays(self.path, self._joined())
             self._saved = time.monotonic()
 
     def results(self) -> dict[str, np.ndarray]:
-        """Everything recorded: metrics (E,) and ``prediction`` (E, N*Q)."""
+        """What was recorded: metrics (E,) and ``prediction`` (E, N*Q)."""
+        return {name: part for name, part in self._joined().items() if name != MEAN_SQUARE}
+
+    def diverged(self) -> float | None:
+        """The share of tasks that diverged; None of classification, or where it is not known."""
+        joined = self._joined()
+        if MEAN_SQUARE not in joined:
+            return None
+        return float(diverged(joined["mse"], joined[MEAN_SQUARE]).mean())
+
+    def _joined(self) -> dict[str, np.ndarray]:
         return {name: np.concatenate([p[name] for p in self.parts]) for name in self.parts[0]}

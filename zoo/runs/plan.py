@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
+from zoo.learner import OUTER_DECAYS
 from zoo.plugin_files import LOADED_PLUGINS
 from zoo.registry import backbones, benchmarks, learners
 from zoo.runs.identity import name_in_use, run_identity, run_name
@@ -56,6 +57,7 @@ class Plan:
         self.stores = stores or self.workspace.open(self.benchmark)
         pl.seed_everything(self.seed, verbose=False)
         self.backbone, self.learner = resolved.build()
+        self.learner.outer_decay = resolved.every_setting["outer_decay"].value
         self.family = resolved.family_of(self.backbone)
         self.stages = stages_of_run(
             self.settings, self.learner, self.backbone,
@@ -76,6 +78,10 @@ class Plan:
             raise UsageError(
                 f"--train_way {self['train_way']}: {self.benchmark.variant} has no ways; "
                 "leave it out"
+            )
+        if self.learner.outer_decay not in OUTER_DECAYS:
+            raise UsageError(
+                f"--outer_decay {self.learner.outer_decay}: choose from {', '.join(OUTER_DECAYS)}"
             )
         if self.learner.fixed_way and self["train_way"] != way:
             raise UsageError(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -39,6 +39,15 @@ from zoo.runs.weights import load_weights, save_weights, weights_path
 RUN_SCHEMA = 1  # of the record
 
 
+class Tested(NamedTuple):
+    """What a test gave."""
+
+    results: Mapping[str, np.ndarray] | None = None  # see `summarised`; None: there was no test
+    diverged: float | None = None  # share of tasks, in regression
+    passes: int = 0  # test passes begun
+    seconds: float = 0.0  # of this process
+
+
 class Run(Plan):
     """A plan, and carrying it out."""
 
@@ -61,7 +70,8 @@ class Run(Plan):
 
         Empty where the length matters from the first update on.
         """
-        if type(self.learner).anneal is not Learner.anneal or not self["updates"]:
+        falls = self.learner.outer_decay != "paper"
+        if falls or type(self.learner).anneal is not Learner.anneal or not self["updates"]:
             return ""
         free = ("updates", "validations", "test_episodes")
         settings = {k: v for k, v in self.identity["settings"].items() if k not in free}
@@ -113,9 +123,9 @@ class Run(Plan):
                 tested = self.test(folder, progress)
             except DivergedError as error:
                 failure = {"update": error.update, "reason": error.reason}
-                record = self._write(keeper, made_with, failure)
+                record = self._write(keeper, made_with, failure, Tested())
             else:
-                record = self._write(keeper, made_with, None, *tested)
+                record = self._write(keeper, made_with, None, tested)
             (folder / "test.npz").unlink(missing_ok=True)  # who deletes the record starts anew
             self._finish(folder)
             return record
@@ -171,7 +181,11 @@ class Run(Plan):
     def _keeper(self, folder: Path, commit: str | None) -> CheckpointKeeper:
         metric = self.judged_by
         return CheckpointKeeper(
-            folder, f"val/{metric}", commit, maximise=metric != "mse", machine=self.machine
+            folder,
+            f"val/{metric}",
+            commit,
+            regression=self.benchmark.regression,
+            machine=self.machine,
         )
 
     @property
@@ -206,8 +220,8 @@ class Run(Plan):
             raise RuntimeError(f"{trainer.global_step} updates were made instead of {updates}")
         self.learner.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True))
 
-    def test(self, folder: Path, progress: bool) -> tuple[dict[str, np.ndarray], int, float]:
-        """Open the test split, once: results, test passes begun, seconds of this process."""
+    def test(self, folder: Path, progress: bool) -> Tested:
+        """Open the test split, once."""
         recorder = TestRecorder(folder)
         passes_path = folder / "test_passes_begun"
         passes = int(passes_path.read_text()) if passes_path.exists() else 0
@@ -221,7 +235,8 @@ class Run(Plan):
             trainer = self._trainer(progress, logger=False, callbacks=[recorder])
             with interruptible():
                 self._test_with(trainer, progress)
-        return recorder.results(), passes, time.monotonic() - started
+        seconds = time.monotonic() - started
+        return Tested(recorder.results(), recorder.diverged(), passes, seconds)
 
     def _test_with(self, trainer: pl.Trainer, progress: bool) -> None:
         """On features where the learner allows it: the same but for rounding, and far faster."""
@@ -241,18 +256,16 @@ class Run(Plan):
         keeper: CheckpointKeeper,
         made_with: dict[str, Any],
         failure: dict[str, Any] | None,
-        results: Mapping[str, np.ndarray] | None = None,
-        passes: int = 0,
-        test_seconds: float = 0.0,
+        tested: Tested,
     ) -> dict[str, Any]:
         """Write the record: arrays and weights first, so that a JSON file always has its own."""
         updates = failure["update"] if failure else self["updates"]
         metrics: dict[str, dict[str, Any]] = {}
         way = None if self.benchmark.regression else self.way
-        if results is not None:
-            metrics, reason = summarised(results)
+        if tested.results is not None:
+            metrics, reason = summarised(tested.results)
             failure = {"update": updates, "reason": reason} if reason else failure
-            write_results(self.record_path.with_suffix(".npz"), results, way)
+            write_results(self.record_path.with_suffix(".npz"), tested.results, way)
             write_test_episodes(self.workspace.results, self.data, self.benchmark.regression)
         weights = None if failure or self.weights_of else self._save_weights()
         record = {
@@ -279,6 +292,7 @@ class Run(Plan):
             "training_tasks": {"seen": updates * self["meta_batch"], "paper": self.paper_tasks},
             "updates": {"total": updates, "executed_by_this_process": keeper.executed},
             "validation": [(update, finite_or_none(value)) for update, value in keeper.curve],
+            **(self._diverged(keeper, tested) if self.benchmark.regression else {}),
             "tested_update": keeper.best[0] if keeper.best else updates,
             "episodes": {
                 "split": "test",
@@ -290,9 +304,9 @@ class Run(Plan):
             "weights": weights,
             "data": {"fingerprint": self.data.fingerprint(), "splits": self.identity["data"]},
             "tasks_at_once": {"training": self.micro_batch, "evaluation": self.eval_batch},
-            "test_passes_begun": passes,
+            "test_passes_begun": tested.passes,
             "stages": self.staged,
-            "seconds": {**keeper.spent, "test": round(test_seconds, 2)},
+            "seconds": {**keeper.spent, "test": round(tested.seconds, 2)},
             "busy": {"others": keeper.meter.others},
             "memory": {"updates": keeper.meter.peak},
             "environment": {
@@ -322,3 +336,18 @@ class Run(Plan):
             "data": self.data.fingerprint(),
         }
         return save_weights(weights_path(self.record_path), self.learner, about)
+
+    @staticmethod
+    def _diverged(keeper: CheckpointKeeper, tested: Tested) -> dict[str, Any]:
+        """What a record of a regression has besides: shares of diverged tasks, and medians.
+
+        See `zoo.runs.divergence`; the validation curve is the mean over the other tasks.
+        """
+        medians = keeper.tasks_validated("median")
+        return {
+            "validation_median": [m if m is None else finite_or_none(m) for m in medians],
+            "diverged": {
+                "validation": keeper.tasks_validated("diverged"),
+                "test": tested.diverged,
+            },
+        }

@@ -39,8 +39,13 @@ class Protocol:
         sampler: plain, training episodes as they are drawn; or adaptive, chosen from four times as
             many by diversity, entropy and difficulty of their features (Wang et al., IJCV 2024).
         superclasses: how many superclasses the classes of an update's tasks are from; null for all.
+        augment: of the images of training episodes, support and query, each by itself: any of crop
+            (a part of it, enlarged), shift, jitter (of the colours) and flip; nothing for none. Not
+            of characters: a flipped one is another.
         micro_batch: tasks computed at once; null for what suits the learner and the device.
         updates: outer-loop updates.
+        outer_decay: how the outer learning rate falls over the updates: paper, as the learner's own
+            paper has it, most not at all; or, in its place, cosine, by half a cosine to zero.
         validations: how often validation episodes are run, at equal distances; the next smaller
             number that divides the updates.
         val_episodes: episodes of each validation.
@@ -55,8 +60,10 @@ class Protocol:
     meta_batch: int = 4
     sampler: str = "plain"
     superclasses: int | None = None
+    augment: str = ""
     micro_batch: int | None = None
     updates: int = 60000
+    outer_decay: str = "paper"
     validations: int = 10
     val_episodes: int = 200
     test_episodes: int = 1000
@@ -74,7 +81,7 @@ class Pretraining:
         pretrain_lr: learning rate, of SGD with Nesterov momentum 0.9.
         pretrain_weight_decay: likewise.
         pretrain_drops: shares of the updates after which the rate becomes a tenth.
-        pretrain_augment: any of crop, jitter and flip; nothing for none.
+        pretrain_augment: any of crop, shift, jitter and flip; nothing for none.
         pretrain_head: linear or cosine, what classifies the base classes.
         pretrain_validations: how often nearest prototypes are tried on validation episodes.
         pretrain_val_episodes: episodes of each validation, 5-way 5-shot.
@@ -96,7 +103,12 @@ class Pretraining:
 
 SHARED_SETTINGS = (Protocol, Pretraining)
 # Settings of every run that are newer than some records: the value that those records had.
-SETTINGS_ADDED_LATER: dict[str, Any] = {"sampler": "plain", "superclasses": None}
+SETTINGS_ADDED_LATER: dict[str, Any] = {
+    "sampler": "plain",
+    "superclasses": None,
+    "augment": "",
+    "outer_decay": "paper",
+}
 SHARED_SETTING_NAMES = {f.name for kind in SHARED_SETTINGS for f in fields(kind)}
 POSITIVE_SETTINGS = {
     f.name

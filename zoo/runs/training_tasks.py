@@ -30,6 +30,12 @@ def choose_tasks(
     """
     sampler, pool = settings["sampler"].value, settings["superclasses"].value
     meta_batch: Any = settings["meta_batch"].value
+    augment = settings["augment"].value
+    if augment and benchmark.regression:
+        raise UsageError(
+            f"--augment {augment!r}: of images, and {benchmark.key} is regression; "
+            "leave it out"
+        )
     if sampler not in SAMPLERS:
         raise UsageError(f"--sampler {sampler}: choose from {', '.join(SAMPLERS)}")
     if pool is not None:

@@ -12,6 +12,7 @@ from zoo.datasets.benchmarks.regression import Points, normal
 from zoo.datasets.episodes.hash_random import key_of, uniform
 from zoo.datasets.episodes.sampler import fingerprint
 from zoo.errors import UsageError
+from zoo.reports import records
 from zoo.runs.plan import Plan
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
@@ -122,19 +123,26 @@ def test_a_run_of_regression(tmp_path):
     assert json.loads(run.record_path.read_text())["metrics"]["mse"]["mean"] == pytest.approx(
         mse.mean()
     )
+    assert record["diverged"] == {"validation": [0, 0], "test": 0}
+    row = records.load(run.workspace.results)[0].iloc[0]
+    assert row["diverged_test"] == 0 and row["diverged_validation"] == [0, 0]
+    assert row["validation_median"] == record["validation_median"] and row["checksum"] == "holds"
 
 
-def test_the_tested_checkpoint_has_the_smallest_error(tmp_path):
+def test_the_tested_checkpoint_has_the_smallest_median_error(tmp_path):
     run = run_of(tmp_path, "maml[outer_lr=0.1]", "sinusoid")
     record = run.execute(progress=False)
-    curve = dict(record["validation"])
-    assert len(curve) > 1 and record["tested_update"] == min(curve, key=curve.__getitem__)
+    updates = [update for update, _ in record["validation"]]
+    medians = dict(zip(updates, record["validation_median"], strict=True))
+    assert len(medians) > 1 and record["tested_update"] == min(medians, key=medians.__getitem__)
 
 
 def test_an_error_that_is_not_finite_is_recorded_as_a_failure(tmp_path):
     record = run_of(tmp_path, "maml[test_steps=200,inner_lr=9]", "sinusoid").execute(progress=False)
     assert record["status"] == "failed" and record["failure"]["reason"].startswith("in the test")
     assert [value for _, value in record["validation"]] == [None, None]
+    assert record["diverged"] == {"validation": [1, 1], "test": 1}
+    assert record["validation_median"] == [None, None]
 
 
 def test_who_cannot_is_refused_before_anything_starts():

@@ -20,7 +20,7 @@ def chosen(run: Run, updates: int = 3) -> list[np.ndarray]:
     """The classes and images of each update's tasks."""
     batches = run.data.train_dataloader()
     assert isinstance(batches, AdaptiveBatches)
-    return [part for update in range(updates) for part in batches.choose(update)]
+    return [part for update in range(updates) for part in batches.choose(update)[1]]
 
 
 def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
@@ -58,12 +58,13 @@ def test_the_chosen_are_of_the_candidates_and_score_higher(stores, tmp_path):
         candidates = batches.drawn.indices(update * CANDIDATES * 4, CANDIDATES * 4)
         scores = batches.scores(*batches.supports(candidates))
         assert scores.mean().abs() < 1e-4
-        found = batches.choose(update)
+        numbers, found = batches.choose(update)
         places = [
             next(i for i in range(16) if np.array_equal(candidates.images[i], images))
             for images in found.images
         ]
         assert len(set(places)) == 4 and places == sorted(places)
+        assert numbers.tolist() == [update * CANDIDATES * 4 + place for place in places]
         gains.append(scores[places].mean())
     assert torch.stack(gains).mean() > 0.5
 
@@ -78,6 +79,19 @@ def test_parts_of_an_update_are_the_whole(stores, tmp_path):
         for field in ("x", "y"):
             alone = [getattr(part, field) for part in parts[4 * update : 4 * update + 4]]
             assert torch.equal(getattr(whole[update], field), torch.cat(alone))
+
+
+def test_augmentation_is_that_of_the_chosen(stores, tmp_path):
+    """Of the episodes' numbers among the candidates, in whatever parts they are served."""
+    flags = {**ADAPTIVE, "augment": "shift"}
+    run = plan(tmp_path, stores, flags=flags)
+    batches = run.data.train_dataloader()
+    numbers = np.concatenate([batches.choose(update)[0] for update in range(12)])
+    expected = run.data.samplers["train"].augmentation_keys(numbers)
+    for micro_batch in (4, 1):
+        parts = plan(tmp_path, stores, flags={**flags, "micro_batch": micro_batch}).data
+        keys = np.concatenate([batch.keys for batch in parts.train_dataloader()])
+        assert np.array_equal(keys, expected)
 
 
 def test_scores_are_of_the_weights_at_hand(stores, tmp_path, monkeypatch):

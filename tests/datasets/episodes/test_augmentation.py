@@ -6,9 +6,18 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import blobs
-from zoo.datasets.episodes.augmentation import augment, boxes, jitter, resized
+from zoo.datasets.episodes.augmentation import (
+    augment,
+    boxes,
+    jitter,
+    numbers_for,
+    parse_augmentations,
+    resized,
+    shifted,
+)
 from zoo.datasets.episodes.hash_random import key_of
 from zoo.datasets.episodes.image_batches import ImageBatches
+from zoo.errors import UsageError
 
 
 def images(n=6, channels=3, size=16):
@@ -63,22 +72,62 @@ def test_jitter_by_its_definition():
 
 def test_half_of_the_images_are_flipped():
     x = images(400)
-    got = augment(x, ["flip"], key_of("a"))
+    got = augment(x, ["flip"], numbers_for(key_of("a"), 400))
     flipped = torch.tensor([torch.equal(a, b.flip(-1)) for a, b in zip(got, x, strict=True)])
     same = torch.tensor([torch.equal(a, b) for a, b in zip(got, x, strict=True)])
     assert (flipped ^ same).all() and 150 < flipped.sum() < 250
 
 
+@pytest.mark.parametrize(("size", "most"), [(16, 4), (84, 8), (3, 2)])
+def test_a_shift_is_a_window_of_the_image_mirrored_at_its_edges(size, most):
+    """All windows there are, each as often; a pixel of the edge itself is there once."""
+    x = images(1, size=size).expand((2 * most + 1) ** 2, -1, -1, -1)
+    steps = (torch.arange(2 * most + 1) + 0.5) / (2 * most + 1)
+    got = shifted(x, torch.cartesian_prod(steps, steps))
+    padded = np.pad(x[0].numpy(), ((0, 0), (most, most), (most, most)), "reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (1, 2))
+    expected = windows.transpose(1, 2, 0, 3, 4).reshape(-1, 3, size, size)
+    assert np.array_equal(got.numpy(), expected)
+    assert torch.equal(shifted(x[:1], torch.ones(1, 2)), got[-1:])  # a number that rounds up to 1
+
+
+def test_a_shift_keeps_bytes_and_moves_either_way():
+    x = torch.zeros(500, 1, 32, 32, dtype=torch.uint8)
+    x[:, :, 16, 16] = 255
+    numbers = numbers_for(key_of("a"), 500)
+    assert shifted(x, torch.from_numpy(numbers[:, 8:])).dtype == torch.uint8
+    rows, columns = augment(x, ["shift"], numbers).nonzero()[:, 2:].T
+    for places in (rows, columns):
+        assert torch.equal(places.unique(), torch.arange(12, 21))
+    assert (rows != columns).any()
+
+
+def test_numbers_of_an_image_do_not_depend_on_the_others():
+    keys = np.concatenate([key_of("a"), key_of("b")])
+    both = numbers_for(keys, 5)
+    assert both.shape == (10, 10) and len(np.unique(both)) == 100
+    assert np.array_equal(both[5:], numbers_for(keys[1:], 5))
+    assert np.array_equal(both[:3], numbers_for(keys[:1], 3))
+
+
+def test_words_that_are_none():
+    assert parse_augmentations("shift  flip", "augment") == ["shift", "flip"]
+    assert parse_augmentations("", "augment") == []
+    with pytest.raises(UsageError, match="--augment 'shift spin': 'spin' is no augmentation"):
+        parse_augmentations("shift spin", "augment")
+
+
 def test_it_follows_from_its_key_and_each_image_has_its_own():
     x = images(1).repeat(8, 1, 1, 1).to(torch.uint8)
-    ways = ["crop", "jitter", "flip"]
-    got = augment(x, ways, key_of("a", 0))
-    assert torch.equal(got, augment(x, ways, key_of("a", 0)))
-    assert not torch.allclose(got, augment(x, ways, key_of("a", 1)))
+    ways = ["crop", "shift", "jitter", "flip"]
+    numbers = numbers_for(key_of("a", 0), 8)
+    got = augment(x, ways, numbers)
+    assert torch.equal(got, augment(x, ways, numbers))
+    assert not torch.allclose(got, augment(x, ways, numbers_for(key_of("a", 1), 8)))
     assert len({tuple(image.flatten().tolist()) for image in got}) == 8
     assert got.min() >= 0 and got.max() <= 255
-    assert torch.equal(augment(x, [], key_of("a", 0)), x.float())
-    alone = augment(x[:3], ways, key_of("a", 0))  # whatever else is in the batch
+    assert torch.equal(augment(x, [], numbers), x.float())
+    alone = augment(x[:3], ways, numbers_for(key_of("a", 0), 3))  # whatever else is in the batch
     torch.testing.assert_close(alone, got[:3])
 
 

@@ -1,11 +1,13 @@
 """The data module: what reaches a learner is what was drawn."""
 
 import numpy as np
+import pytest
 import torch
 
 from tests.conftest import blobs, sampler
 from zoo.datasets.episodes.data_module import EpisodicDataModule, MetaBatches
 from zoo.datasets.episodes.image_store import Store
+from zoo.errors import UsageError
 from zoo.runs.settings import Protocol
 
 SETTINGS = {
@@ -109,3 +111,61 @@ def test_pixels_are_normalised():
 
 def test_without_validation_classes_there_is_no_validation():
     assert module({"train": coded(), "test": coded()}).val_dataloader() == []
+
+
+AUGMENTED = {**SETTINGS, "augment": "shift flip"}
+SPLITS = ("train", "val", "test")
+
+
+def pictures(settings=AUGMENTED, **options) -> EpisodicDataModule:
+    """A module of images large enough to be moved, and in colour."""
+    stores = {split: blobs(12, 20, (3, 28, 28), seed) for seed, split in enumerate(SPLITS)}
+    module = EpisodicDataModule(
+        stores, (0.5,) * 3, (0.25,) * 3, settings,
+        **{**dict(way=5, shot=1, seed=0, micro_batch=2, eval_batch=3), **options},
+    )  # fmt: skip
+    return module
+
+
+def served(data: EpisodicDataModule, loader: str = "train_dataloader") -> torch.Tensor:
+    """All images of a split as a learner gets them: (T, n, C, H, W)."""
+    episodes = [data.on_after_batch_transfer(batch, 0) for batch in getattr(data, loader)()]
+    return torch.cat([torch.cat([e.support.x, e.query.x], 1) for e in episodes])
+
+
+def test_training_images_are_augmented_each_by_itself():
+    """Support and query; and normalised as they would have been."""
+    plain = served(pictures(SETTINGS))
+    x = served(pictures())
+    assert x.shape == plain.shape == (20, 12 + 24, 3, 28, 28)
+    changed = (x != plain).flatten(2).any(2)
+    assert changed.float().mean() > 0.95  # one of 2 * 81 is left as it is
+    assert x.min() >= plain.min() and x.max() <= plain.max()
+    data = pictures()
+    data.stores["train"].images[:] = data.stores["train"].images[:1].clone()
+    assert len(served(data)[0].flatten(1).unique(dim=0)) > 25  # of one picture, 36 times
+
+
+def test_nothing_but_training_is_augmented():
+    for loader in ("val_dataloader", "test_dataloader"):
+        assert torch.equal(served(pictures(), loader), served(pictures(SETTINGS), loader))
+
+
+def test_augmentation_follows_from_the_seed_and_the_episode():
+    """Not from how many are computed at once; a resumed loader goes on with the same."""
+    whole = served(pictures())
+    for micro_batch in (1, 4):
+        assert torch.equal(served(pictures(micro_batch=micro_batch)), whole)
+    assert torch.equal(served(pictures()), whole)
+    data = pictures()
+    loader = data.train_dataloader()
+    loader.load_state_dict({"served": 3})
+    rest = [data.on_after_batch_transfer(batch, 0).query.x for batch in loader]
+    assert torch.equal(torch.cat(rest), whole[6:, 12:])
+    one, two = ([b.keys for b in pictures(seed=s).train_dataloader()] for s in (0, 1))
+    assert len({int(key) for keys in (*one, *two) for key in keys}) == 40
+
+
+def test_there_is_no_such_augmentation():
+    with pytest.raises(UsageError, match="--augment 'flip turn': 'turn' is no augmentation"):
+        pictures({**SETTINGS, "augment": "flip turn"})

@@ -19,7 +19,7 @@ from tests.support.forms import cifar100_python
 from zoo.commands import main
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.benchmarks.image_sets import CifarFs
-from zoo.datasets.episodes.augmentation import augment, resized
+from zoo.datasets.episodes.augmentation import augment, numbers_for, resized
 from zoo.datasets.episodes.hash_random import key_of
 from zoo.datasets.episodes.image_batches import ImageDataModule, Labelled
 from zoo.datasets.episodes.resize import enlarged
@@ -74,15 +74,16 @@ def test_a_crop_goes_straight_to_the_size() -> None:
 
 
 def test_without_a_crop_the_whole_image_is_enlarged_first() -> None:
-    x, key = noise(6, 3, 32, 32), key_of("a")
+    x, numbers = noise(6, 3, 32, 32), numbers_for(key_of("a"), 6)
     large = by_pil(x, *LARGE)
-    assert torch.equal(augment(x, [], key, LARGE), large.float())
-    for ways in (["flip"], ["jitter", "flip"]):
-        assert torch.equal(augment(x, ways, key, LARGE), augment(large, ways, key))
-    cropped = augment(x, ["crop", "jitter", "flip"], key, LARGE)
+    assert torch.equal(augment(x, [], numbers, LARGE), large.float())
+    for ways in (["flip"], ["jitter", "flip"], ["shift"]):
+        assert torch.equal(augment(x, ways, numbers, LARGE), augment(large, ways, numbers))
+    cropped = augment(x, ["crop", "jitter", "flip"], numbers, LARGE)
     assert cropped.shape == large.shape
-    seen = F.interpolate(augment(x, ["crop"], key, LARGE), (32, 32), mode="area")
-    assert (seen - augment(x, ["crop"], key)).abs().mean() < 20  # of the same parts: noise, blurred
+    seen = F.interpolate(augment(x, ["crop"], numbers, LARGE), (32, 32), mode="area")
+    same = augment(x, ["crop"], numbers)  # of the same parts: noise, blurred
+    assert (seen - same).abs().mean() < 20
     assert (seen - x).abs().mean() > 40
 
 
