@@ -11,6 +11,9 @@ SETTINGS = $(if $(DATA),--data "$(DATA)") $(if $(LEARNERS),--learners "$(LEARNER
   $(if $(FIGURES),--figures) $(if $(JOBS),--jobs $(JOBS)) \
   $(foreach file,$(PLUGINS),--plugin "$(file)")
 
+CAMPAIGN = $(if $(NAME),'$(NAME)') $(if $(DATA),--data "$(DATA)") $(if $(RESULTS),--results "$(RESULTS)") \
+  $(if $(BUDGET),--budget $(BUDGET)) $(if $(JOBS),--jobs $(JOBS))
+
 WORKERS = -n 2 --dist worksteal
 
 KNOWN = PYTHON TORCH_INDEX DATA LEARNERS SHOTS WAYS BUDGET TERMS SEEDS RESULTS DRY_RUN YES \
@@ -19,7 +22,7 @@ GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(
 $(if $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)),$(error \
   no variable $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)); there are $(KNOWN)))
 
-.PHONY: help setup test test-all lint check format new-learner readme simulation bench bench-quick clean
+.PHONY: help setup test test-all lint check format campaign campaign-status new-learner readme simulation bench bench-quick clean
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -68,6 +71,12 @@ paper-%: setup ## a paper's table, our numbers beside its own, with RUN=1 made f
 
 sweep-%: setup ## accuracy over shots and ways on a benchmark, each learner trained once: table and figure
 	@$(BIN)/python -m zoo sweep '$*$(if $(OPTIONS),[$(OPTIONS)])' $(SETTINGS)
+
+campaign: setup ## a list of long runs in the background of other work, taken up where it was: NAME=published-levels, see reports/campaigns
+	@$(BIN)/python -m zoo campaign $(CAMPAIGN)
+
+campaign-status: setup ## what of that list is done and under way, and the hours left
+	@$(BIN)/python -m zoo campaign $(CAMPAIGN) --status
 
 new-learner: setup ## the skeleton of a learner, NAME=my_learner: baselines/my_learner.py, or TO=FILE
 	@$(BIN)/python -m zoo new-learner '$(NAME)' $(if $(TO),--to "$(TO)")

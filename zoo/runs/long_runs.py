@@ -94,7 +94,9 @@ def lowest_priority() -> None:
 def in_workers(jobs: int, words: Sequence[str]) -> int:
     """Run a command of the zoo in several processes of one thread each; 1 if one failed, else 0.
 
-    Each has a session of its own, so that its priority is its own. A signal to stop goes to all.
+    Each has a session of its own, so that its priority is its own. A signal to stop kills all:
+    at this priority they could take minutes to stop by themselves, and a kill loses no more than
+    half a minute of training.
 
     Args:
         jobs: how many.
@@ -108,7 +110,7 @@ def in_workers(jobs: int, words: Sequence[str]) -> int:
 
     def stop(number: int, frame: FrameType | None) -> None:
         for worker in workers:
-            worker.terminate()
+            worker.kill()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

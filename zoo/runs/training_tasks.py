@@ -33,8 +33,7 @@ def choose_tasks(
     augment = settings["augment"].value
     if augment and benchmark.regression:
         raise UsageError(
-            f"--augment {augment!r}: of images, and {benchmark.key} is regression; "
-            "leave it out"
+            f"--augment {augment!r}: of images, and {benchmark.key} is regression; leave it out"
         )
     if sampler not in SAMPLERS:
         raise UsageError(f"--sampler {sampler}: choose from {', '.join(SAMPLERS)}")

@@ -1,0 +1,211 @@
+"""The campaign: what its file may say, in which order runs are made, how it is taken up again."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+import zoo.commands.campaign
+import zoo.runs.checkpoints
+from tests.runs.test_run import SMALL, KilledError, kill_at, plan
+from zoo.commands import main
+from zoo.commands.campaign import UNDER_WAY, campaign_stage
+from zoo.commands.definition_files import REPORTS
+from zoo.errors import UsageError
+from zoo.files import alone_in, is_locked, locked
+from zoo.runs.long_runs import next_run, work_through
+
+SHORT = {**SMALL, "updates": 4, "validations": 1, "val_episodes": 8, "test_episodes": 16}
+LIST = {
+    "title": "Two rows and one that cannot be",
+    "stages": {
+        "A": {"title": "glyphs", "benchmark": "glyphs", "shots": [1],
+              "learners": ["protonet", "pixelnn[updates=3]", "pixelnn"]},
+    },
+}  # fmt: skip
+
+
+def stage(content, budget=None):
+    return campaign_stage(Path("list.yaml"), "A", content, budget)
+
+
+def test_every_committed_campaign_is_a_list_of_runs_that_there_are():
+    from zoo.runs.resolved import resolve_request
+
+    paths = sorted((REPORTS / "campaigns").glob("*.yaml"))
+    assert paths
+    for path in paths:
+        for name, content in yaml.safe_load(path.read_text())["stages"].items():
+            requests = campaign_stage(path, name, content, None).requests
+            assert requests
+            for request in requests:
+                resolve_request(request)
+
+
+def test_a_stage_is_every_learner_at_every_shot_and_seed():
+    content = {"title": "x", "benchmark": "omniglot", "shots": [5, 1], "seeds": [0, 1],
+               "learners": ["maml", "reptile"]}  # fmt: skip
+    requests = stage(content).requests
+    assert [(r.shot, r.seed, r.learner) for r in requests] == [
+        (shot, seed, learner)
+        for shot in (5, 1) for seed in (0, 1) for learner in ("maml", "reptile")
+    ]  # fmt: skip
+    assert {(r.budget, r.terms, r.way) for r in requests} == {("hour", "paper", None)}
+    assert {r.budget for r in stage(content, "smoke").requests} == {"smoke"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"shots": 1}, "list.yaml: stage A: shots: expected list, not 1"),
+        ({"learner": ["maml"]}, "list.yaml: stage A: expected title, benchmark"),
+        ({"learners": None}, "learners: expected list, not None"),
+        ({"budget": "day"}, "budget day: choose from none, smoke, quick, hour, paper"),
+        ({"terms": "mine"}, "terms mine: choose from paper, equal"),
+    ],
+)
+def test_a_wrong_stage_is_named(change, words):
+    content = {"title": "x", "benchmark": "omniglot", "shots": [1], "learners": ["maml"]}
+    with pytest.raises(UsageError, match=words.replace("[", r"\[")):
+        stage({**content, **change})
+
+
+def test_the_first_run_that_nobody_works_on_is_next(stores, tmp_path):
+    runs = [plan(tmp_path, stores, flags=SHORT, seed=seed) for seed in range(3)]
+    assert next_run(runs, set()) is runs[0]
+    assert next_run(runs, {runs[0].name}) is runs[1]
+    folder = tmp_path / "runs" / runs[0].name
+    folder.mkdir(parents=True)
+    with alone_in(folder):
+        assert next_run(runs, set()) is runs[1]
+    runs[0].record_path.parent.mkdir()
+    runs[0].record_path.write_text("{}")
+    assert next_run(runs, set()) is runs[1]
+    assert next_run(runs, {run.name for run in runs}) is None
+
+
+def test_a_run_whose_pretraining_another_process_makes_comes_last(stores, tmp_path):
+    flags = {"updates": 0, "pretrain_updates": 2, "test_episodes": 8}
+    waiting = plan(tmp_path, stores, "pretrained", flags=flags, budget="smoke")
+    free = plan(tmp_path, stores, flags=SHORT)
+    (staging,) = waiting.stages
+    staging.folder.mkdir(parents=True)
+    with locked(staging.folder / "lock", lambda holder: None):
+        assert next_run([waiting, free], set()) is free
+        assert next_run([waiting, free], {free.name}) is waiting
+    assert next_run([waiting, free], set()) is waiting
+
+
+def test_a_lock_is_seen_and_not_taken(tmp_path):
+    path = tmp_path / "lock"
+    assert not is_locked(path)
+    with locked(path, lambda holder: None):
+        assert is_locked(path)
+    assert not is_locked(path)
+
+
+def test_what_is_finished_leaves_nothing_under_way(stores, tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo.runs.checkpoints, "SECONDS_BETWEEN_SAVES", -1.0)
+    runs = [plan(tmp_path, stores, flags=SHORT, seed=seed) for seed in range(2)]
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        kill_at(patch, "on_train_batch_end", 3)
+        runs[0].execute(progress=False)
+    again = [plan(tmp_path, stores, flags=SHORT, seed=seed) for seed in range(2)]
+    made = []
+
+    def make(run):
+        made.append(run.name)
+        return run.execute(progress=False)["status"] == "done"
+
+    assert work_through(again, make) == 0
+    assert made == [run.name for run in runs]
+    assert again[0].record()["updates"]["executed_by_this_process"] == 1  # three were made before
+    assert not list((tmp_path / "runs").glob("*")) and len(list_of_records(tmp_path)) == 2
+    assert work_through(again, make) == 0 and len(made) == 2
+
+
+def list_of_records(folder: Path) -> list[Path]:
+    return sorted((folder / "results").glob("*.json"))
+
+
+def test_one_that_breaks_does_not_stop_the_others(stores, tmp_path):
+    runs = [plan(tmp_path, stores, flags=SHORT, seed=seed) for seed in range(2)]
+    tried = []
+
+    def make(run):
+        tried.append(run.seed)
+        if run.seed == 0:
+            return False
+        return run.execute(progress=False)["status"] == "done"
+
+    assert work_through(runs, make) == 1 and tried == [0, 1]
+
+
+def test_from_a_file_to_a_status(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(zoo.commands.campaign, "lowest_priority", lambda: None)
+    path = tmp_path / "list.yaml"
+    path.write_text(yaml.safe_dump(LIST))
+    words = ["campaign", str(path), "--budget", "smoke", "--results", str(tmp_path / "results")]
+    assert main([*words, "--status", "--jobs", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "A  glyphs: 0 of 3 done" in out and "h with 2 jobs" in out
+    assert main([*words, "--worker"]) == 0
+    assert main([*words, "--status"]) == 0
+    done = capsys.readouterr().out
+    assert "A  glyphs: 2 of 3 done, nothing left" in done
+    assert "cannot be run" in done and done.count("done, ") == 3
+    assert not list((tmp_path / "results" / UNDER_WAY).glob("*/last.ckpt"))
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1"])
+def test_a_wrong_number_of_jobs(jobs, tmp_path, capsys):
+    path = tmp_path / "list.yaml"
+    path.write_text(yaml.safe_dump(LIST))
+    assert main(["campaign", str(path), "--jobs", jobs]) == 2
+    assert f"--jobs {jobs}: expected a number of at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.full
+def test_stopped_by_sigterm_and_taken_up_from_a_copy(tmp_path):
+    """The real thing: two workers stopped, what lies under way copied, the same command again."""
+    content = {
+        "title": "x",
+        "stages": {
+            "A": {"title": "glyphs", "benchmark": "glyphs", "shots": [1], "learners": [
+                f"maml[updates={updates},backbone=conv4_strided,test_episodes=20]"
+                for updates in (150, 151)
+            ]},
+        },
+    }  # fmt: skip
+    path = tmp_path / "list.yaml"
+    path.write_text(yaml.safe_dump(content))
+    environment = {**os.environ, "ZOO_SECONDS_BETWEEN_SAVES": "0.2"}
+
+    def start(folder: str) -> subprocess.Popen:
+        words = ["campaign", str(path), "--jobs", "2", "--budget", "smoke"]
+        return subprocess.Popen(
+            [sys.executable, "-m", "zoo", *words, "--results", str(tmp_path / folder)],
+            cwd=Path(__file__).parents[2], env=environment, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    process = start("here")
+    while len(list((tmp_path / "here" / UNDER_WAY).glob("maml*/last.ckpt"))) < 2:
+        assert process.poll() is None, "ended before it was stopped"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=600)
+    assert "begun, update" in out and not list((tmp_path / "here").glob("*.json"))
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    again = start("there")
+    out, _ = again.communicate(timeout=600)
+    assert again.returncode == 0 and "2 of 2 done" in out
+    for record in (tmp_path / "there").glob("*.json"):
+        updates = json.loads(record.read_text())["updates"]
+        assert 0 < updates["executed_by_this_process"] < updates["total"]
