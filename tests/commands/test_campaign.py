@@ -196,10 +196,12 @@ def test_stopped_by_sigterm_and_taken_up_from_a_copy(tmp_path):
         )  # fmt: skip
 
     process = start("here")
-    while len(list((tmp_path / "here" / UNDER_WAY).glob("maml*/last.ckpt"))) < 2:
-        assert process.poll() is None, "ended before it was stopped"
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    try:
+        while len(list((tmp_path / "here" / UNDER_WAY).glob("maml*/last.ckpt"))) < 2:
+            assert process.poll() is None, "ended before it was stopped"
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=600)
     assert "begun, update" in out and not list((tmp_path / "here").glob("*.json"))
     shutil.copytree(tmp_path / "here", tmp_path / "there")
