@@ -149,7 +149,7 @@ def test_one_that_breaks_does_not_stop_the_others(stores, tmp_path):
 
 
 def test_from_a_file_to_a_status(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(zoo.commands.campaign, "lowest_priority", lambda: None)
+    monkeypatch.setattr(zoo.commands.campaign, "lower_priority", lambda nice: None)
     path = tmp_path / "list.yaml"
     path.write_text(yaml.safe_dump(LIST))
     words = ["campaign", str(path), "--budget", "smoke", "--results", str(tmp_path / "results")]
@@ -164,12 +164,15 @@ def test_from_a_file_to_a_status(tmp_path, capsys, monkeypatch):
     assert not list((tmp_path / "results" / UNDER_WAY).glob("*/last.ckpt"))
 
 
-@pytest.mark.parametrize("jobs", ["0", "-1"])
-def test_a_wrong_number_of_jobs(jobs, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("flag", "value", "words"),
+    [("--jobs", "0", "of at least 1"), ("--nice", "20", "from 0 to 19")],
+)
+def test_a_wrong_number(flag, value, words, tmp_path, capsys):
     path = tmp_path / "list.yaml"
     path.write_text(yaml.safe_dump(LIST))
-    assert main(["campaign", str(path), "--jobs", jobs]) == 2
-    assert f"--jobs {jobs}: expected a number of at least 1" in capsys.readouterr().err
+    assert main(["campaign", str(path), flag, value]) == 2
+    assert f"{flag} {value}: expected a number {words}" in capsys.readouterr().err
 
 
 @pytest.mark.full
@@ -189,7 +192,7 @@ def test_stopped_by_sigterm_and_taken_up_from_a_copy(tmp_path):
     environment = {**os.environ, "ZOO_SECONDS_BETWEEN_SAVES": "0.2"}
 
     def start(folder: str) -> subprocess.Popen:
-        words = ["campaign", str(path), "--jobs", "2", "--budget", "smoke"]
+        words = ["campaign", str(path), "--jobs", "2", "--budget", "smoke", "--nice", "0"]
         return subprocess.Popen(
             [sys.executable, "-m", "zoo", *words, "--results", str(tmp_path / folder)],
             cwd=Path(__file__).parents[2], env=environment, stdout=subprocess.PIPE, text=True,

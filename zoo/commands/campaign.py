@@ -1,8 +1,8 @@
 """The command ``zoo campaign``: a list of long runs, carried out in the background of other work.
 
 The list is declared in reports/campaigns/. Runs are made in its order by processes of one thread
-each, at the lowest priority; what is under way lies below the results, where it can be committed,
-so that another machine takes it up.
+each, at the lowest priority unless told otherwise. What is under way lies below the results, where
+it can be committed, so that another machine takes it up.
 """
 
 import argparse
@@ -22,11 +22,12 @@ from zoo.files import is_locked, make_folder
 from zoo.reports import records
 from zoo.runs.environment import commit
 from zoo.runs.estimate import Estimator
-from zoo.runs.long_runs import in_workers, lowest_priority, progress_of, work_through
+from zoo.runs.long_runs import in_workers, lower_priority, progress_of, work_through
 from zoo.runs.make_runs import HowToRun, make_run, run_label
 from zoo.runs.request import BUDGETS, TERMS, RunRequest
 from zoo.runs.run import Run
 
+LOWEST_PRIORITY = 19  # as nice counts
 UNDER_WAY = "under_way"  # below the results
 CAMPAIGN_KEYS: dict[str, type] = {"title": str, "stages": dict}
 STAGE_KEYS: dict[str, type] = {
@@ -69,7 +70,7 @@ def campaign_command(options: argparse.Namespace) -> int:
         status = in_workers(jobs_of(options), [*options.words, "--worker"])
         print(campaign_status(content["title"], stages, run_set, jobs_of(options)))
         return status
-    lowest_priority()
+    lower_priority(options.nice)
     planned = [run for stage in stages for run in runs_of_stage(stage, run_set) if run is not None]
 
     def make(run: Run) -> bool:
@@ -123,6 +124,8 @@ def campaign_runs(options: argparse.Namespace) -> RunSet:
     """
     if options.jobs is not None and options.jobs < 1:
         raise UsageError(f"--jobs {options.jobs}: expected a number of at least 1")
+    if not 0 <= options.nice <= LOWEST_PRIORITY:
+        raise UsageError(f"--nice {options.nice}: expected a number from 0 to {LOWEST_PRIORITY}")
     if options.runs == Path("runs"):
         options.runs = options.results / UNDER_WAY
     options.threads = options.threads or 1

@@ -238,6 +238,12 @@ def build_parser() -> Parser:
     command.add_argument(
         "--budget", choices=BUDGETS, help="in place of each stage's own, to try the list out"
     )
+    command.add_argument(
+        "--nice",
+        type=int,
+        default=19,
+        help="priority, from 0, as other work, to 19, what nobody else wants (default: 19)",
+    )
     command.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     command.set_defaults(call=imported_command("campaign", "campaign_command"))
 

@@ -16,8 +16,6 @@ from zoo.files import InUseError, is_locked
 from zoo.runs.run import Run
 from zoo.runs.stages import read_stage
 
-LOWEST_PRIORITY = 19  # of nice
-
 
 def next_run(runs: Sequence[Run], tried: set[str]) -> Run | None:
     """The first run of the list that nobody works on; None where there is none.
@@ -80,15 +78,18 @@ def progress_of(run: Run) -> int:
     return int(torch.load(last, "cpu", weights_only=False)["global_step"])
 
 
-def lowest_priority() -> None:
+def lower_priority(nice: int) -> None:
     """Leave the processor to whatever else wants it, where the system knows how.
 
     Linux shares it between sessions before it looks at nice values, so the session has one too.
+
+    Args:
+        nice: 19 for the lowest priority, 0 for the usual one.
     """
     with contextlib.suppress(OSError):
-        os.nice(LOWEST_PRIORITY)
+        os.nice(nice)
     with contextlib.suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(LOWEST_PRIORITY))
+        Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def in_workers(jobs: int, words: Sequence[str]) -> int:
