@@ -27,7 +27,7 @@ from zoo.runs.settings import (
 ROWS = settings_rows()
 MAML = learners.get("maml")
 NO_EPISODES = ["finetune", "pixelnn", "pretrained"]  # learn in none, nor of equal terms
-TERMS, BUDGETS = ("paper", "equal"), ("smoke", "quick", "paper")
+TERMS, BUDGETS = ("paper", "equal"), ("smoke", "quick", "hour", "paper")
 JOB = RunRequest("maml", "omniglot", 5, 1, "paper", "quick")
 
 
@@ -95,6 +95,8 @@ def test_a_plug_in_has_its_hosts_settings(host, benchmark, budget):
     if host == "protonet":
         assert differ <= {"meta_batch", "updates"}
         assert budget == "smoke" or tasks[1] == pytest.approx(tasks[0], rel=0.07)
+    elif budget == "hour" and benchmark != "sinusoid":
+        assert differ == {"updates"} and tasks[1] < tasks[0]
     elif (
         budget == "quick"
         and host != "anil"
