@@ -63,7 +63,7 @@ class TaskErrors:
 
     def add(self, outputs: dict[str, Any], batch: Episode) -> None:
         """A batch of tasks: what the learner's step returned, with ``mse`` (T,)."""
-        self.mse.append(outputs["mse"])
+        self.mse.append(outputs["mse"].detach())
         self.mean_square.append(mean_square(batch))
 
     def validated(self) -> Validated:
