@@ -155,7 +155,7 @@ class Learner(pl.LightningModule):
         """
         return 1.0
 
-    def rate(self, progress: float) -> float:
+    def outer_rate(self, progress: float) -> float:
         """What the outer learning rate is multiplied by in this run: see `anneal`."""
         if self.outer_decay == "cosine":
             return (1 + math.cos(math.pi * progress)) / 2
@@ -193,5 +193,7 @@ class Learner(pl.LightningModule):
         """The outer optimiser on every parameter, its rate annealed over the budget's updates."""
         optimizer = self.outer_optimizer(self.parameters(), lr=self.outer_lr)
         updates = max(1, self.trainer.max_steps)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda u: self.rate(u / updates))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda u: self.outer_rate(u / updates)
+        )
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]

@@ -55,6 +55,12 @@ def test_fewer_diverged_tasks_first_and_then_the_lower_median():
     assert sorted(in_order, key=lambda found: found.score) == in_order
 
 
+def test_one_diverged_task_of_thousands_does_not_decide():
+    """Weights that have hardly learned make none diverge, and would win."""
+    few, none = Validated(0.4, 0.2, 3 / 2000), Validated(2.3, 1.4, 0.0)
+    assert few.score > none.score > Validated(0.4, 0.2, 11 / 2000).score
+
+
 class Fit:
     """A keeper, and a training that it believes to see."""
 

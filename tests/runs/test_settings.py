@@ -219,3 +219,23 @@ def test_a_bad_file_is_named(tmp_path):
 
 def test_backbones_are_registered():
     assert {"conv4", "conv4_strided"} <= set(backbones.names())
+
+
+PICTURES = ("miniimagenet", "tieredimagenet", "cifarfs", "fc100", "cub", "folder")
+
+
+@pytest.mark.parametrize("benchmark", benchmarks.names())
+@pytest.mark.parametrize("key", learners.names())
+def test_images_are_augmented_on_equal_terms_and_characters_never(key, benchmark):
+    """Under terms paper none: no paper of ours says that it does."""
+    asked = RunRequest(key, benchmark, 5, 5, "equal", "quick")
+    expected = "shift flip" if benchmark in PICTURES and key not in NO_EPISODES else ""
+    assert solve(asked)[0]["augment"].value == expected
+    assert solve(asked, terms="paper")[0]["augment"].value == ""
+
+
+def test_functions_are_validated_on_enough_tasks_to_see_what_diverges():
+    for benchmark, budget in product(("sinusoid", "gp", "completion"), ("quick", "paper")):
+        for key, tasks in (("anil", 2000), ("cnp", 2000), ("snail", 200)):
+            asked = RunRequest(key, benchmark, None, 5, "paper", budget)
+            assert solve(asked)[0]["val_episodes"].value == tasks, asked

@@ -11,6 +11,7 @@ from zoo.datasets.episodes.hash_random import Floats
 from zoo.episode import Episode
 
 TIMES = 10  # the error of who predicts zero: what a task that diverged has more than
+TOLERATED = 0.005  # share of diverged tasks up to which validations are told apart by the median
 
 
 def diverged(mse: Floats, mean_square: Floats) -> NDArray[np.bool_]:
@@ -37,7 +38,9 @@ class Validated(NamedTuple):
     """What a validation on functions gave.
 
     Of two, the one with fewer diverged tasks is better, and of as many that of the lower median:
-    the mean would say how far a few tasks went astray.
+    the mean would say how far a few tasks went astray. Up to `TOLERATED` they count as as many:
+    ANIL on `sinusoid`, 10-shot, has none of 2,000 after 600 updates and one to three from then on;
+    without tolerance those first weights were tested, at an MSE of 2.15.
     """
 
     mean: float  # MSE over the tasks that did not diverge; nan where all did
@@ -47,7 +50,7 @@ class Validated(NamedTuple):
     @property
     def score(self) -> tuple[float, float]:
         """More is better."""
-        return -self.diverged, -self.median
+        return -max(self.diverged, TOLERATED), -self.median
 
 
 class TaskErrors:
@@ -60,7 +63,7 @@ class TaskErrors:
 
     def add(self, outputs: dict[str, Any], batch: Episode) -> None:
         """A batch of tasks: what the learner's step returned, with ``mse`` (T,)."""
-        self.mse.append(outputs["mse"])
+        self.mse.append(outputs["mse"].detach())
         self.mean_square.append(mean_square(batch))
 
     def validated(self) -> Validated:
