@@ -1,14 +1,14 @@
 """TRLearner on its hosts: nothing without its weight, known answers with it."""
 
-import contextlib
 import copy
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from tests.conftest import in_full
 from zoo import Episode, Examples, learners
-from zoo.conformance import CHECKS, BrokenError, DoesNotApplyError, Maker, episode_of
+from zoo.conformance import CHECKS, BrokenError, Maker, episode_of
 from zoo.conformance.added_losses import added_losses
 from zoo.conformance.harness import points_of
 from zoo.errors import UsageError
@@ -265,14 +265,13 @@ def test_on_every_host_it_keeps_the_contract(check, host):
 
 
 @pytest.mark.parametrize(
-    "host", ["anil", "protonet", "metasgd", pytest.param("tnet", marks=pytest.mark.full)]
+    "host", in_full(["anil", "metasgd", "protonet", "tnet"], "anil", "protonet")
 )
 def test_on_every_host_the_term_is_on_its_scale(host):
     """On functions too, where the host does them."""
-    for regression in (False, True):
-        with contextlib.suppress(DoesNotApplyError):
-            if not regression or learners.get(host).regression:
-                added_losses(Maker("trlearner", {"host": host}, regression))
+    added_losses(Maker("trlearner", {"host": host}))
+    if learners.get(host).regression:
+        added_losses(Maker("trlearner", {"host": host}, regression=True))
 
 
 def by_distances(self, models, known, episode):

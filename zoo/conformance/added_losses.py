@@ -10,7 +10,7 @@ from zoo.losses import compare_gradients
 
 NETS = {"conv4_strided": (1, 28, 28), "conv4": (3, 32, 32), "conv4[channels=32]": (3, 84, 84)}
 LEAST, MOST = 1 / 20, 1.0
-SHAPE = {"way": 3, "shot": 1, "query": 1, "tasks": 2}  # an update at 84x84 takes seconds
+SHAPE = {"shot": 1, "query": 1, "tasks": 2}  # of images, where an update takes seconds
 
 
 def added_losses(make: Maker) -> None:
@@ -38,7 +38,7 @@ def added_losses(make: Maker) -> None:
 
 def pull_as_they_should(make: Maker, shape: dict[str, int]) -> None:
     """Expect it of one network, and episodes of a shape."""
-    learner = make(shape.get("way"))
+    learner = make()
     torch.manual_seed(1)
     terms = learner.loss_terms(make.episode(**shape))
     host = terms.pop("host")
