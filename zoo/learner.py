@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from zoo.batch_norm import set_batch_norm
 from zoo.episode import Episode
 from zoo.errors import UsageError
-from zoo.losses import task_cross_entropy, task_loss
+from zoo.losses import compare_gradients, task_cross_entropy, task_loss
 from zoo.stage import Stage
 
 TRAITS = {
@@ -92,7 +92,15 @@ class Learner(pl.LightningModule):
 
     def meta_loss(self, episode: Episode) -> Tensor:
         """The outer-loop objective, averaged over the meta-batch: a scalar."""
-        return task_loss(self(episode), episode.query.y).mean()
+        return torch.stack([*self.loss_terms(episode).values()]).sum()
+
+    def loss_terms(self, episode: Episode) -> dict[str, Tensor]:
+        """The terms of the outer-loop objective by name, weighted and averaged: scalars.
+
+        ``host`` is the first. A learner that adds others to it overrides this method and leaves
+        `meta_loss` alone; its log then shows how they pull beside each other.
+        """
+        return {"host": task_loss(self(episode), episode.query.y).mean()}
 
     def evaluate(self, episode: Episode) -> tuple[dict[str, Tensor], Tensor]:
         """What a test records: metrics {name: (T,)}, and what is predicted of each query.
@@ -173,9 +181,33 @@ class Learner(pl.LightningModule):
 
     def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
         """One micro-batch of the outer loop."""
-        loss = self.meta_loss(batch)
+        terms = self.loss_terms(batch) if self.adds_losses else {"host": self.meta_loss(batch)}
+        loss = torch.stack([*terms.values()]).sum()
+        if len(terms) > 1:
+            self.log_terms(terms, batch.tasks)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch.tasks)
         return loss
+
+    @property
+    def adds_losses(self) -> bool:
+        """Whether its class has `loss_terms` of its own."""
+        return type(self).loss_terms is not Learner.loss_terms
+
+    def log_terms(self, terms: Mapping[str, Tensor], tasks: int) -> None:
+        """Log the host's loss and what is added to it and, where a line is written, how they pull.
+
+        ``train/gradient_ratio`` is the norm of the added terms' gradient over that of the host's,
+        ``train/gradient_cosine`` the cosine of the two. They cost two backward passes, so they are
+        computed in every `log_every_n_steps`-th update only.
+        """
+        host = terms["host"]
+        added = torch.stack([term for name, term in terms.items() if name != "host"]).sum()
+        values = {"host_loss": host.detach(), "added_loss": added.detach()}
+        trainer: Any = self._trainer
+        if trainer and (self.global_step + 1) % trainer.log_every_n_steps == 0:
+            ratio, cosine = compare_gradients(host, added, self.parameters())
+            values |= {"gradient_ratio": ratio, "gradient_cosine": cosine}
+        self.log_dict({f"train/{name}": v for name, v in values.items()}, batch_size=tasks)
 
     def validation_step(self, batch: Episode, batch_idx: int) -> dict[str, Tensor]:
         """Metrics of meta-validation episodes, each (T,)."""

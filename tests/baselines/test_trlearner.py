@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tests.conftest import in_full
 from zoo import Episode, Examples, learners
-from zoo.conformance import CHECKS, Maker, episode_of
+from zoo.conformance import CHECKS, BrokenError, Maker, episode_of
+from zoo.conformance.added_losses import added_losses
 from zoo.conformance.harness import points_of
 from zoo.errors import UsageError
-from zoo.methods.embedding import prototypes
+from zoo.methods.embedding import prototypes, squared_distances
+from zoo.methods.inner_loop import call
 from zoo.networks.backbone import build_backbone
 from zoo.registry import learner_of
 
@@ -113,7 +116,7 @@ def test_the_term_of_two_tasks_and_a_linear_model_by_hand():
     for x, y in zip(*(s.double() for s in support), strict=True):
         r = w0 * x + b0 - y
         models.append((w0 - 0.1 * (2 * r * x).mean(), b0 - 0.1 * (2 * r).mean()))
-    # g is mean x y: 2 and 3.5, of one sign; so the cosine is 1, and each has the other's say.
+    # Of two tasks each has the other's whole say, however they are related.
     own, others = 0.0, 0.0
     for i in range(2):
         x, y = query[0][i].double(), query[1][i].double()
@@ -123,9 +126,9 @@ def test_the_term_of_two_tasks_and_a_linear_model_by_hand():
     flipped = episode._replace(
         support=Examples(parts[0].x * torch.tensor([1.0, -1.0]).double().view(2, 1, 1), parts[0].y)
     )
-    known = learner.encode(flipped)
-    term = learner.consistency(learner.models(known), known, flipped)
-    assert not term.any()  # tasks that point away from each other have no say
+    terms = learner.loss_terms(flipped)
+    assert [*terms] == ["host", "consistency"] and terms["consistency"] > 0
+    torch.testing.assert_close(learner.meta_loss(flipped), terms["host"] + terms["consistency"])
 
 
 def twins():
@@ -155,17 +158,12 @@ def test_classes_under_other_labels_are_found_again(name):
     torch.testing.assert_close(learner.consistency(models, known, episode), own)
 
 
-def test_encoders_of_others_with_our_prototypes():
-    """Of models that did not move, it is what a prototypical network would lose."""
-    _, learner = pair("maml", say="encoders", inner_lr=0.0)
-    episode = batch()
-    z, q = (torch.stack([learner.net.backbone(x) for x in e.x]) for e in episode[:2])
-    y = episode.support.y
-    c = prototypes(z, y, 3)
-    logits = -(q.unsqueeze(2) - c.unsqueeze(1)).square().sum(-1)
-    expected = F.cross_entropy(logits.mT, episode.query.y, reduction="none").mean(1)
-    known = learner.encode(episode)
-    torch.testing.assert_close(learner.consistency(learner.models(known), known, episode), expected)
+def test_encoders_of_others_with_our_head_are_our_model_where_none_moved():
+    host, learner = pair("maml", say="encoders", inner_lr=0.0)
+    host.inner_optimizer = learner.inner_optimizer
+    terms, own = learner.loss_terms(batch()), host.meta_loss(batch())
+    torch.testing.assert_close(terms["host"], own)
+    torch.testing.assert_close(terms["consistency"], 0.5 * own)
 
 
 @pytest.mark.parametrize("say", ["aligned", "encoders"])
@@ -176,22 +174,16 @@ def test_gradients_reach_the_heads_of_the_similarity(say):
 
 
 def test_encoders_of_others_are_those_that_adapted():
-    """Of two tasks, each by the other's theta', computed one by one."""
+    """Of two tasks, each by the other's encoder below its own head, computed one by one."""
     _, learner = pair("maml", say="encoders", inner_lr=0.5)
     parts = [Examples(x[:2], y[:2]) for x, y in batch()[:2]]
     episode = Episode(*parts, 3)
-    with torch.no_grad():  # whatever its weights, let the two be related
-        learner.relations.weights.fill_(1.0)
     known = learner.encode(episode)
     models = learner.models(known)
     expected = []
     for i in range(2):
-        theirs = {
-            n.removeprefix("backbone."): p[1 - i] for n, p in models.items() if "head" not in n
-        }
-        z, q = (torch.func.functional_call(learner.net.backbone, theirs, (e.x[i],)) for e in parts)
-        c = torch.stack([z[parts[0].y[i] == k].mean(0) for k in range(3)])
-        logits = -torch.cdist(q, c).square()
+        mixed = {n: p[i if n.startswith("head.") else 1 - i] for n, p in models.items()}
+        logits = torch.func.functional_call(learner.net, mixed, (parts[1].x[i],))
         expected.append(F.cross_entropy(logits, parts[1].y[i]))
     found = learner.consistency(models, known, episode)
     torch.testing.assert_close(found, torch.stack(expected))
@@ -270,6 +262,38 @@ def test_on_every_host_it_keeps_the_contract(check, host):
     """On MAML tests/conformance/test_every_learner.py holds it to the same."""
     verdict, why = check.verdict(Maker("trlearner", {"host": host}))
     assert verdict != "fails", why
+
+
+@pytest.mark.parametrize(
+    "host", in_full(["anil", "metasgd", "protonet", "tnet"], "anil", "protonet")
+)
+def test_on_every_host_the_term_is_on_its_scale(host):
+    """On functions too, where the host does them."""
+    added_losses(Maker("trlearner", {"host": host}))
+    if learners.get(host).regression:
+        added_losses(Maker("trlearner", {"host": host}, regression=True))
+
+
+def by_distances(self, models, known, episode):
+    """The term as version 1 had it: logits are squared distances over all features."""
+    theirs = {n.removeprefix("backbone."): p.flip(0) for n, p in models.items() if "head" not in n}
+    z, asked = (call(self.net.backbone, theirs, e.x) for e in episode[:2])
+    logits = -squared_distances(asked, prototypes(z, episode.support.y, episode.way))
+    return F.cross_entropy(logits.mT, episode.query.y, reduction="none").mean(1)
+
+
+def test_the_term_that_drowned_its_host_is_caught(monkeypatch):
+    cls = learners.get("trlearner")
+    monkeypatch.setattr(cls, "consistency", by_distances)
+    with pytest.raises(
+        BrokenError, match=r"28x28 the gradient of consistency has .* expected 1/20"
+    ):
+        added_losses(Maker("trlearner", {"inner_steps": 1}))
+
+
+def test_its_numbers_are_of_the_second_version():
+    for host in ("maml", "protonet"):
+        assert learner_of(f"trlearner[host={host}]")[1].version == 2
 
 
 def test_hardest_is_of_classes():

@@ -17,16 +17,40 @@ def numbers(*shape, seed=0):
 
 def test_relations_equal_numpys():
     """Eq. 4; symmetric, with a unit diagonal."""
-    relations, g = TaskRelations(6, heads=3).double(), numbers(5, 6)
+    relations, g = TaskRelations(6, heads=3).double(), numbers(5, 6) + 10
     m = relations(g).detach().numpy()
     w, expected = relations.weights.detach().numpy(), np.zeros((5, 5))
+    centred = g.numpy() - g.numpy().mean(0)
     for i, j in itertools.product(range(5), repeat=2):
-        a, b = w * g[i].numpy(), w * g[j].numpy()
+        a, b = w * centred[i], w * centred[j]
         cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
         expected[i, j] = cosine.mean()
     np.testing.assert_allclose(m, expected, rtol=1e-12)
     np.testing.assert_allclose(m, m.T, rtol=1e-12)
     np.testing.assert_allclose(np.diag(m), 1, rtol=1e-12)
+
+
+def test_relations_tell_tasks_apart_whose_features_are_all_positive():
+    """Their cosines would be 0.99 and more, whatever the heads."""
+    g = 5 + numbers(8, 64).abs()
+    m = TaskRelations(64, heads=4).double()(g)
+    others = m[~torch.eye(8, dtype=torch.bool)]
+    assert others.max() - others.min() > 0.3
+
+
+def test_two_tasks_have_each_others_whole_say():
+    m = TaskRelations(6, heads=3).double()(numbers(2, 6))
+    torch.testing.assert_close(m, 2 * torch.eye(2, dtype=m.dtype) - 1)
+    others, weights = strongest(m, 4)
+    assert others.tolist() == [[1], [0]] and weights.tolist() == [[1], [1]]
+
+
+def test_equal_tasks_have_an_even_say_and_a_finite_gradient():
+    relations = TaskRelations(6, heads=3).double()
+    _, weights = strongest(relations(torch.ones(4, 6).double()), None)
+    torch.testing.assert_close(weights, torch.full_like(weights, 1 / 3))
+    weights[:, 0].sum().backward()
+    assert relations.weights.grad is not None and relations.weights.grad.isfinite().all()
 
 
 def test_relations_leave_others_random_numbers_alone():
@@ -37,25 +61,19 @@ def test_relations_leave_others_random_numbers_alone():
     assert torch.equal(torch.rand(2), expected)
 
 
-def test_the_strongest_relations_weigh_and_negative_ones_do_not():
+def test_the_strongest_relations_weigh_by_a_softmax():
     m = torch.tensor(
         [[1.0, 0.6, 0.2, -0.5], [0.6, 1.0, -0.1, 0.3], [0.2, -0.1, 1.0, -0.4], [-0.5, 0.3, -0.4, 1]]
     )
     others, weights = strongest(m, 2)
-    assert others[:2].tolist() == [[1, 2], [0, 3]] and others[2, 0] == 0 and others[3, 0] == 1
-    expected = torch.tensor([[0.75, 0.25], [2 / 3, 1 / 3], [1, 0], [1, 0]])
-    torch.testing.assert_close(weights, expected)
+    assert others.tolist() == [[1, 2], [0, 3], [0, 1], [1, 2]]
+    for row, apart in zip(weights, [0.4, 0.3, 0.3, 0.7], strict=True):
+        expected = np.array([1, np.exp(-10 * apart)]) / (1 + np.exp(-10 * apart))
+        np.testing.assert_allclose(row, expected, rtol=1e-5)
     others, weights = strongest(m, None)
     assert others.shape == weights.shape == (4, 3)
     assert all(i not in row for i, row in enumerate(others.tolist()))
-    unrelated = torch.eye(3) * 2 - 1
-    assert not strongest(unrelated, None)[1].any()
-
-
-def test_relations_of_zero_have_a_finite_gradient():
-    m = torch.zeros(3, 3, requires_grad=True)
-    strongest(m, None)[1].sum().backward()
-    assert m.grad is not None and m.grad.isfinite().all()
+    torch.testing.assert_close(weights.sum(1), torch.ones(4))
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo import Episode, Learner
+from zoo import Episode, Examples, Learner
+from zoo.losses import task_loss
 
 
 class Sound(Learner):
@@ -85,6 +86,22 @@ class Fixed(OneByOne):
         """
         Learner.__init__(self, nn.Flatten(), way, outer_lr=outer_lr)
         self.embeds_alone = True
+
+
+class Adding(Sound):
+    """Sound, and holds its answers to mirrored images to be right too."""
+
+    weight = 0.3
+
+    def loss_terms(self, episode):
+        return {"host": self.loss(episode), "mirrored": self.weight * self.added(episode)}
+
+    def loss(self, episode):
+        return task_loss(self(episode), episode.query.y).mean()
+
+    def added(self, episode):
+        (x, y), (asked, labels), way = episode
+        return self.loss(Episode(Examples(x.flip(-1), y), Examples(asked.flip(-1), labels), way))
 
 
 class Untitled(Sound):
@@ -320,7 +337,36 @@ class Raising(Sound):
         return super().classify(support, query, episode)
 
 
-SOUND = [Sound, OneByOne, Fixed]
+class Drowning(Adding):
+    """What it adds is a cross-entropy of squared distances summed over all features."""
+
+    regression = False
+    breaks = ("added_losses",)
+
+    def added(self, episode):
+        x = torch.cat([episode.support.x, episode.query.x], dim=1).flip(-1)
+        z, rows = self.embed(x), episode.support.x.shape[1]
+        logits = -self.classify(z[:, :rows], z[:, rows:], episode).square()
+        return task_loss(logits, episode.query.y).mean()
+
+
+class Whispering(Adding):
+    """What it adds weighs next to nothing."""
+
+    weight = 1e-3
+    breaks = ("added_losses",)
+
+
+class Unsummed(Adding):
+    """Its meta-loss leaves out what `loss_terms` adds."""
+
+    breaks = ("added_losses",)
+
+    def meta_loss(self, episode):
+        return self.loss(episode)
+
+
+SOUND = [Sound, OneByOne, Adding, Fixed]
 BROKEN = [
     thing for thing in list(globals().values())
     if isinstance(thing, type) and issubclass(thing, Sound) and thing.breaks

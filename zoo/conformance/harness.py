@@ -64,13 +64,15 @@ class Maker:
     key: str
     options: Mapping[str, Any] = field(default_factory=dict)
     regression: bool = False
+    backbone: str = BACKBONE  # of images
+    image: tuple[int, ...] = IMAGE
 
     def __call__(self, way: int | None = None, seed: int = 0) -> Learner:
         """The learner with the weights of a seed; `way` is 5, in regression one output."""
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
-        net = build_backbone("mlp", (1,)) if self.regression else build_backbone(BACKBONE, IMAGE)
+        net = build_backbone(*("mlp", (1,)) if self.regression else (self.backbone, self.image))
         ways = way or (1 if self.regression else 5)
         learner: Learner = self.cls(net, ways, **self.options)
         return learner
@@ -95,7 +97,7 @@ class Maker:
         shape = {"shot": 2, "query": 3, "tasks": 4} | shape
         if self.regression:
             return points_of(way or 1, 5 * shape["shot"], 5 * shape["query"], shape["tasks"], seed)
-        return episode_of(way or 5, **shape, image=IMAGE, seed=seed)
+        return episode_of(way or 5, **shape, image=self.image, seed=seed)
 
     def __str__(self) -> str:
         text = format_variant(self.key, dict(self.options))

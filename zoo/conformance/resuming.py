@@ -10,6 +10,7 @@ from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from zoo.conformance import CHECKS, BrokenError, Check, DoesNotApplyError, Maker
+from zoo.conformance.added_losses import added_losses
 from zoo.conformance.harness import BACKBONE
 from zoo.runs.plan import Workspace
 from zoo.runs.request import RunRequest
@@ -105,4 +106,8 @@ def resumes(make: Maker) -> None:
             raise BrokenError(f"{what} differs: {got[what]} instead of {expected[what]}")
 
 
-BATTERY = [*CHECKS, Check("killed and resumed, it ends with the same weights and numbers", resumes)]
+BATTERY = [
+    *CHECKS,
+    Check("a loss that it adds to its host's neither drowns that nor is drowned", added_losses),
+    Check("killed and resumed, it ends with the same weights and numbers", resumes),
+]
