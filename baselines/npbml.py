@@ -3,9 +3,13 @@
 Departures from the paper:
 
 1. Eq. 9 and 10 do not say whether a step is on theta or on omega theta. Here it is on the product,
-   which is what R sees; omega is a 1x1 convolution, as in T-Net.
-2. `preconditioner=post_block` is where the authors' code has omega, a 3x3 convolution behind the
-   pooled block, but without the norm and FiLM of its own: it starts as the identity.
+   which is what R sees; omega is a 1x1 convolution, as in T-Net, and the head has none. Batch norm
+   follows it and takes out what omega multiplies a channel by, so omega's diagonal cannot learn
+   rates, as the paper says omega does: what acts is how it mixes channels. R alone sees the
+   diagonal.
+2. `preconditioner=post_block` is the authors' code's omega: behind the pooled block, a 3x3
+   convolution that starts as the identity, with a batch norm and FiLM of its own, no ReLU. The norm
+   is there from the start, so the first update is no longer MAML's on the same encoder.
 3. L^Q's base loss is the cross-entropy against the relation scores divided by their sum;
    `hard_labels`: the authors' code takes their largest for a label.
 4. Relation scores come from a small head on the pre-trained encoder, which costs a fraction of the

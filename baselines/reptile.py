@@ -109,13 +109,15 @@ class Reptile(Learner):
         """A step from phi on each minibatch: weights W and second moments, both (T, P)."""
         x, y = support
         w, v = (p.expand(len(x), -1) for p in (self.phi(), self.second_moment))
-        for step, batch in enumerate(rows, int(self.inner_updates) + 1):
+        steps = self.inner_updates.double()  # stays on its device: no number of it is asked for
+        for batch in rows:
+            steps = steps + 1
             part = Examples(x[:, batch], y[:, batch])
             found = task_gradients(self.net, self.named(w), part, task_loss)
             g = torch.cat([part.flatten(1) for part in found.values()], 1)
             if self.adam:
                 v = BETA2 * v + (1 - BETA2) * g.square()
-                g = g / ((v / (1 - BETA2**step)).sqrt() + EPSILON)
+                g = g / ((v / (1 - BETA2**steps)).sqrt() + EPSILON)
             w = w - self.inner_lr * g
         return w, v
 

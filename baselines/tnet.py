@@ -5,7 +5,10 @@ Departures from the paper:
 1. `inner_lr` and `clip` are for mean losses, as MAML's 1 and 2 (baselines/maml.py): the authors'
    code is a fork of MAML's.
 2. The inner loop has the products T W for parameters, on which a step on W is T M T^T g: the same
-   numbers, and the networks stay as they are.
+   numbers, and the networks stay as they are. As in the paper, T stands between a convolution and
+   its batch norm, which takes out what T multiplies a channel by: there T's diagonal learns no
+   rates, and what acts is how it mixes channels. The head's T, N x N, has no norm behind it and
+   acts whole.
 3. Scale and shift of batch norm are adapted too, by plain steps.
 4. In validation and test each mask is its mean, so that a test has no chance in it; theirs are
    drawn there too. Masks start at even odds (authors' code).

@@ -104,6 +104,7 @@ class Related(PlugIn):
         self.weight, self.others, self.say, self.drawn = weight, others, say, drawn
         self.relations = TaskRelations(backbone.features, heads)  # type: ignore[arg-type]
         self.joint_tasks = True
+        self.asks_numbers = "SciPy pairs classes" if say == "aligned" else ""
 
     def loss_terms(self, episode: Episode) -> dict[str, Tensor]:
         """The host's loss and lambda L_TR, each averaged over the tasks (eq. 6)."""

@@ -83,7 +83,10 @@ def every_setting() -> dict[str, str]:
     for key in learners.names():
         cls, resolved = learner_of(key)[1], []
         for benchmark, shot, terms, budget in itertools.product(
-            benchmarks.names(), (1, 5), ("paper", "equal"), ("none", "smoke", "quick", "hour", "paper")
+            benchmarks.names(),
+            (1, 5),
+            ("paper", "equal"),
+            ("none", "smoke", "quick", "hour", "paper"),
         ):
             settings, _ = resolve(
                 RunRequest(key, benchmark, 5, shot, terms, budget), cls, rows, query=5

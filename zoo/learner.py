@@ -56,6 +56,7 @@ class Learner(pl.LightningModule):
     embeds_alone: bool = False
     copies: tuple[nn.Module, ...] = ()  # of the backbone, that start from its pre-training too
     remark = ""  # what tables must say of its numbers
+    asks_numbers = ""  # why an update or a test waits for numbers from the device, if it must
     host_key = ""  # of a plug-in, the learner whose rows of settings.yaml it takes too
     version: int = 1  # raised when the same settings give other numbers than before
     added_later: Mapping[str, Any] = {}  # settings newer than some records: the value those had

@@ -21,7 +21,7 @@ def npbml(backbone: str = "conv4_strided[channels=4]", std: float | None = None,
     torch.manual_seed(0)
     learner = NPBML(build_backbone(backbone, IMAGE), WAY, **options).double()
     for name, p in learner.named_parameters():
-        if "norms" in name and "film" not in name:
+        if "norm" in name and "film" not in name:
             nn.init.normal_(p, 1, 0.3)
         if std is not None and ("film" in name or name.startswith("losses")):
             nn.init.normal_(p, 0, std)
@@ -41,12 +41,18 @@ def gradients(learner: NPBML, e: Episode) -> dict[str, Tensor]:
 
 
 def maml_by_hand(learner: NPBML, e: Episode) -> Tensor:
-    """MAML over the last convolution and the head, by plain layers; torch.optim.SGD's Nesterov."""
+    """MAML over the last convolution and the head, by plain layers; torch.optim.SGD's Nesterov.
+
+    With a layer behind the last block, its batch norm alone, as which it starts.
+    """
     body, head = learner.net.backbone, learner.net.head
 
+    def normed(x, norm):
+        return F.batch_norm(x, None, None, norm.weight, norm.bias, True, 0.1, 1e-5)
+
     def layer(x, weight, number):
-        x, norm = F.conv2d(x, weight, stride=2, padding=1), body.norms[number]
-        return F.relu(F.batch_norm(x, None, None, norm.weight, norm.bias, True, 0.1, 1e-5))
+        x = F.relu(normed(F.conv2d(x, weight, stride=2, padding=1), body.norms[number]))
+        return normed(x, body.after[str(number)].norm) if str(number) in body.after else x
 
     x, rows = torch.cat([e.support.x, e.query.x], 1)[0], WAY * SHOT
     for number in range(3):
@@ -74,7 +80,10 @@ ALL_OFF = {"loss": "none", "film": False, "warp": False}
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("options", [ALL_OFF, {}, {"preconditioner": "post_block"}])
 def test_where_nothing_is_learned_it_is_maml_with_the_same_optimiser(options, frozen):
-    """phi = psi = 0 and omega = 1: the same logits, and the same meta-gradient."""
+    """phi = psi = 0 and omega = 1: the same logits, and the same meta-gradient.
+
+    Of a network with one more batch norm, where omega is behind the block.
+    """
     learner = npbml(std=0.0, frozen=frozen, inner_lr=0.1, weight_decay=0.1, **options)
     e = batch()
     torch.testing.assert_close(learner(e), maml_by_hand(learner, e), rtol=1e-9, atol=1e-9)
@@ -82,7 +91,8 @@ def test_where_nothing_is_learned_it_is_maml_with_the_same_optimiser(options, fr
     learner.zero_grad()
     F.cross_entropy(maml_by_hand(learner, e)[0], e.query.y[0]).backward()
     theirs = {n: p.grad for n, p in learner.named_parameters() if p.grad is not None}
-    assert len(theirs) == (5 if frozen else 14)  # 3 of block 4 and 2 of the head; 9 of the others
+    count = 5 if frozen else 14  # 3 of block 4 and 2 of the head; 9 of the others
+    assert len(theirs) == count + 2 * len(learner.net.backbone.after)
     for name, grad in theirs.items():
         torch.testing.assert_close(ours[name], grad, rtol=1e-8, atol=1e-10)
         assert (grad.abs().max() > 1e-6) == ("head" not in name), name
@@ -117,7 +127,7 @@ def test_the_meta_gradient_is_exact(options):
         p.data += 0.1 * torch.randn_like(p)
     grads = gradients(learner, e)
     g = torch.Generator().manual_seed(3)
-    for group in ("net.backbone", "net.head", "film", "losses.nets", "precondition"):
+    for group in ("net.backbone", "net.head", "after", "film", "losses.nets", "precondition"):
         mine = {n: p for n, p in learner.named_parameters() if group in n and p.requires_grad}
         along = {n: torch.randn(p.shape, generator=g).double() for n, p in mine.items()}
         values = []
@@ -131,6 +141,20 @@ def test_the_meta_gradient_is_exact(options):
         slope = sum((grads[name] * along[name]).sum().item() for name in mine)
         assert slope == pytest.approx((values[0] - values[1]) / 2e-7, rel=2e-5, abs=1e-7), group
         assert not mine or abs(slope) > 1e-6, group
+
+
+@pytest.mark.parametrize(("loss", "acts"), [("support+query", False), ("all", True)])
+def test_of_omegas_diagonal_only_the_regulariser_knows(loss, acts, monkeypatch):
+    """The norm behind omega takes it out of the steps too, with momentum, decay and FiLM."""
+    for module in ("layers", "second_derivatives"):
+        monkeypatch.setattr(f"zoo.networks.{module}.EPS", 0.0)
+    learner, e = npbml(std=0.1, loss=loss, inner_lr=0.1), batch()
+    before, (omega,) = learner(e), learner.precondition.transforms
+    omega.data *= torch.tensor([0.5, 2, 3, 0.7])
+    change = (learner(e) - before).abs().max()
+    assert change > 1e-2 if acts else change < 1e-9
+    omega.data[0, 1] += 0.5
+    assert (learner(e) - before).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("preconditioner", ["warp", "post_block"])
@@ -179,8 +203,9 @@ def test_each_switch_takes_its_part_away(part):
     torch.testing.assert_close(without(e), whole(e), rtol=1e-9, atol=1e-9)
 
 
-def test_the_inductive_variant_classifies_queries_one_by_one():
-    e, learner = batch(), npbml(std=0.3, inductive=True).eval()
+@pytest.mark.parametrize("preconditioner", ["warp", "post_block"])
+def test_the_inductive_variant_classifies_queries_one_by_one(preconditioner):
+    e, learner = batch(), npbml(std=0.3, inductive=True, preconditioner=preconditioner).eval()
     assert not learner.transductive and learner.relations is None
     assert "query" not in learner.losses.nets
     together = learner(e)

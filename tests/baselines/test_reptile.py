@@ -11,7 +11,7 @@ import zoo.runs.checkpoints
 from tests.conftest import episode_of
 from tests.runs.test_run import SMALL, KilledError, kill_at, numbers, plan
 from zoo import Episode, Examples
-from zoo.baselines.reptile import Reptile, minibatches
+from zoo.baselines.reptile import BETA2, Reptile, minibatches
 from zoo.errors import UsageError
 from zoo.losses import task_loss
 from zoo.methods.inner_loop import task_gradients
@@ -69,6 +69,14 @@ def test_the_outer_gradient_is_the_mean_way_back_from_trained_weights():
     one_adam_a_task = [task(e, t) for t in range(3)]
     fresh = torch.cat([trained_by_torch(learner, one, 3)[0] for one in one_adam_a_task])
     assert (fresh - found).abs().max() > 1e-4
+
+
+def test_counting_updates_in_a_tensor_changes_no_bit():
+    """Adam's correction, of a count on the device, is in float32 what Python's numbers give."""
+    v = torch.linspace(0.1, 1, 7)
+    for step in [*range(1, 200), 999, 5_000, 20_000, 40_000, 4_000_000]:
+        count = torch.tensor(step).double()
+        assert torch.equal(v / (1 - BETA2**count), v / (1 - BETA2**step)), step
 
 
 def task(e: Episode, t: int) -> Episode:

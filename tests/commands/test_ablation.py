@@ -36,7 +36,7 @@ def test_the_rows_are_those_of_the_issue():
     parts |= {"(5)": ["npbml"]}
     for number, variants in parts.items():
         assert next(v for label, v in rows.items() if label.startswith(number)) == variants
-    assert [len(variants) for variants in rows.values()] == [1] * 8 + [5] + [1] * 6
+    assert [len(variants) for variants in rows.values()] == [1] * 8 + [5] + [1] * 7
     tuned = [parse_variant(v)[1] for variants in rows.values() for v in variants[1:] + variants[:1]]
     rates = [own.pop("inner_lr") for own in tuned if own.keys() > BASE.keys()]
     assert sorted(rates) == [0.003, 0.01, 0.03, 0.1, 0.3] and tuned.count(BASE) == 6
@@ -44,7 +44,8 @@ def test_the_rows_are_those_of_the_issue():
     assert controls == [
         "npbml[film=false,loss=none,preconditioner=rate]",
         "npbml[film=false,loss=none,preconditioner=layer_rates]",
-        "npbml[inductive=true]", "pretrained", "finetune", "finetune[head=cosine]",
+        "npbml[preconditioner=post_block]", "npbml[inductive=true]",
+        "pretrained", "finetune", "finetune[head=cosine]",
     ]  # fmt: skip
 
 
@@ -264,7 +265,7 @@ def test_from_end_to_end_and_again(small, tmp_path, capsys, monkeypatch):
 
 
 def test_npbml_is_planned_with_one_pre_training(tmp_path, capsys, monkeypatch):
-    """Fifteen rows, of which the rate of 0.01 is row (1) itself."""
+    """Sixteen rows, of which the rate of 0.01 is row (1) itself."""
     stages, settings = set(), []
     execute = zoo.commands.run_set.execute
 
@@ -279,10 +280,10 @@ def test_npbml_is_planned_with_one_pre_training(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("zoo.commands.run_set.execute", spy)
     words = ["ablation", "npbml", "glyphs", "--budget", "quick", "--dry-run", *folders(tmp_path)]
     assert main([*words, "--outer_lr", "0.002", "--updates", "7"]) == 0
-    assert "18 runs: 0 done, 18 left" in capsys.readouterr().out
+    assert "19 runs: 0 done, 19 left" in capsys.readouterr().out
     assert len(stages) == 1 and not list(tmp_path.iterdir())
     learned = [each for each in settings if each["updates"]]
-    assert learned == [{"updates": 7, "outer_lr": 0.002}] * 15 and len(settings) == 18
+    assert learned == [{"updates": 7, "outer_lr": 0.002}] * 16 and len(settings) == 19
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from tests.support.broken_learners import BROKEN, SOUND, Fixed, Raising
 from zoo import learners
 from zoo.commands import main
 from zoo.conformance import Check, Maker, makers
+from zoo.conformance.checks import on_meta
 from zoo.conformance.resuming import BATTERY
 from zoo.runs.settings import constructor_defaults
 
@@ -53,6 +54,18 @@ def test_without_parameters_what_concerns_gradients_does_not_apply(register):
     verdicts = {check.run.__name__: check.verdict(make)[0] for check in BATTERY}
     assert verdicts["gradients_reach"] == verdicts["resumes"] == "n/a"
     assert verdicts["memory_does_not_grow"] == verdicts["weights_survive"] == "holds"
+
+
+def test_who_asks_for_numbers_says_why():
+    """Pairing classes by SciPy; and that it is not said in vain."""
+    (check,) = [check for check in BATTERY if check.run.__name__ == "stays_on_device"]
+    make = Maker("trlearner", {"say": "aligned", "inner_steps": 1, "test_steps": 1})
+    assert check.verdict(make) == ("n/a", "it asks for numbers: SciPy pairs classes")
+    learner, episode = make().to("meta"), on_meta(make.episode(tasks=2))
+    with pytest.raises(NotImplementedError, match="meta"):
+        learner.meta_loss(episode)
+    encoders = Maker("trlearner", {"say": "encoders", "inner_steps": 1, "test_steps": 1})
+    assert check.verdict(encoders) == ("holds", "")
 
 
 def test_a_batch_norm_mode_is_checked_once():

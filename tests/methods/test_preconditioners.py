@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tests.conftest import episode_of
 from zoo import Episode, InnerOptimizer, adapt, call
 from zoo.baselines.maml import MAML, multi_step_weights
+from zoo.batch_norm import set_batch_norm
 from zoo.errors import UsageError
 from zoo.losses import task_cross_entropy
 from zoo.methods.preconditioners import (
@@ -27,7 +28,8 @@ from zoo.methods.preconditioners import (
     build_preconditioner,
 )
 from zoo.methods.preconditioners import PRECONDITIONERS as BUILT
-from zoo.networks.backbone import Classifier, build_backbone
+from zoo.networks.backbone import Classifier, batch_norm_context, build_backbone
+from zoo.networks.layers import FiLM
 
 IMAGE = (1, 16, 16)
 RATE = 0.3
@@ -60,7 +62,7 @@ KINDS: dict[str, Callable[[nn.Module], Preconditioner]] = {
     "mask": lambda net: TNet(net, mask=True),
     "rate": lambda net: Rate(),
     "warp": Warp,
-    "post_block": PostBlock,
+    "post_block": lambda net: PostBlock(net, SOME),
     "meta-curvature": MetaCurvature,
     "some": lambda net: Only(SOME),
     "some by element": lambda net: Chain(Only(SOME), Diagonal(net, SOME)),
@@ -149,7 +151,7 @@ def test_in_evaluation_masks_are_means_and_have_a_gradient():
 
 @pytest.mark.parametrize("first_order", [False, True])
 @pytest.mark.parametrize(
-    "kind", ["diagonal", "layer rates", "tnet", "rate", "warp", "post_block", "meta-curvature"]
+    "kind", ["diagonal", "layer rates", "tnet", "rate", "warp", "meta-curvature"]
 )
 def test_each_starts_as_the_gradient_itself(kind, first_order):
     e = batch(2)
@@ -201,20 +203,64 @@ def test_a_step_under_a_warp_by_plain_layers():
         assert (q - inner[name]).abs().max() > 1e-3
 
 
-def test_post_block_convolutions_act_and_do_not_move():
-    parts, e = problem("post_block"), batch(1)
-    net, x = parts["net"], batch(1).support.x[0]
-    assert sorted(net.backbone.after) == ["0", "1", "2", "3"]
-    for conv in net.backbone.after.values():
-        nn.init.normal_(conv.weight)
+def logits(parts: nn.ModuleDict, e: Episode) -> Tensor:
     optimizer = InnerOptimizer(RATE, parts["p"])
+    theta = adapt(parts["net"], e.support, task_cross_entropy, optimizer, steps=2)
+    return call(parts["net"], theta, e.query.x)
+
+
+@pytest.mark.parametrize("kind", ["warp", "tnet"])
+def test_batch_norm_takes_out_a_diagonal_and_leaves_what_mixes_channels(kind, monkeypatch):
+    """Positive numbers times the rows of T change nothing, so no rate can be learned by them."""
+    for module in ("layers", "second_derivatives"):
+        monkeypatch.setattr(f"zoo.networks.{module}.EPS", 0.0)
+    parts, e = problem(kind), batch(2)
+    before, grads = logits(parts, e), gradients(parts, e)
+    transforms = parts["p"].transforms[:4]  # of the convolutions
+    for number, t in enumerate(transforms):  # nor has a row's length a gradient
+        slopes = (t * grads[f"p.transforms.{number}"]).sum(1)
+        assert slopes.abs().max() < 1e-9 < 1e-4 < grads[f"p.transforms.{number}"].abs().max()
+    for t in transforms:
+        t.data *= 0.5 + 3 * torch.rand(len(t), 1)
+    torch.testing.assert_close(logits(parts, e), before, rtol=1e-8, atol=1e-8)
+    for t in transforms:
+        t.data += 0.3 * (1 - torch.eye(len(t)))
+    assert (logits(parts, e) - before).abs().max() > 1e-2
+
+
+def test_for_an_epsilon_twice_the_identity_is_as_the_identity():
+    parts, e = problem("warp", shaken=False), batch(2)
+    before = logits(parts, e)
+    for t in parts["p"].transforms:
+        t.data *= 2
+    assert 0 < (logits(parts, e) - before).abs().max() < 1e-3
+
+
+def test_behind_the_head_no_norm_takes_out_tnets_diagonal():
+    parts, e = problem("tnet", shaken=False), batch(2)
+    before, head = logits(parts, e), parts["p"].transforms[4]
+    assert head.shape == (3, 3)
+    head.data *= 2
+    assert (logits(parts, e) - before).abs().max() > 1e-2
+
+
+def test_post_block_layers_act_and_do_not_move():
+    net, e = network(), batch(1)
+    optimizer, x = InnerOptimizer(RATE, PostBlock(net)), e.support.x[0]
+    net.double()
+    assert sorted(net.backbone.after) == ["0", "1", "2", "3"]
+    for p in net.backbone.after.parameters():
+        nn.init.normal_(p)
     theta = adapt(net, e.support, task_cross_entropy, optimizer, steps=2)
     for name, q in net.named_parameters():
         assert torch.equal(theta[name][0], q) == ("after" in name), name
     maps = x
     for number in range(4):
+        layer = net.backbone.after[str(number)]
         maps = net.backbone.block(number, maps, None)
-        maps = nn.functional.conv2d(maps, net.backbone.after[str(number)].weight, padding=1)
+        maps = nn.functional.conv2d(maps, layer.conv.weight, padding=1)
+        scale, shift = layer.norm.weight, layer.norm.bias
+        maps = nn.functional.batch_norm(maps, None, None, scale, shift, True)
     torch.testing.assert_close(net(x), net.head(maps.mean((2, 3))), rtol=1e-9, atol=1e-9)
     assert list(PostBlock(network(), SOME).parameters()) == []
     some = network()
@@ -222,19 +268,48 @@ def test_post_block_convolutions_act_and_do_not_move():
     assert list(some.backbone.after) == ["3"]
 
 
+@pytest.mark.parametrize("mode", ["batch", "support"])
+def test_a_post_block_layer_starts_as_a_batch_norm(mode):
+    """Of its block's mode; FiLM, where the block has it, by the means of the layer's input."""
+    net = network()
+    set_batch_norm(net, mode)
+    net.backbone.norms[3].film = FiLM(3, 3)
+    PostBlock(net, SOME)
+    layer = net.backbone.after["3"].double()
+    maps = torch.randn(6, 3, 4, 4).double()
+    for p in layer.norm.film.parameters():
+        nn.init.zeros_(p)
+    with batch_norm_context(layer, support_rows=4):
+        found = layer(maps)
+    var, mean = torch.var_mean(maps[:4] if mode == "support" else maps, (0, 2, 3), correction=0)
+    normed = (maps - mean.view(-1, 1, 1)) / (var + 1e-5).sqrt().view(-1, 1, 1)
+    torch.testing.assert_close(found, normed, rtol=1e-9, atol=1e-9)
+    assert found.min() < 0  # no ReLU
+    nn.init.normal_(layer.norm.film.linear.weight)
+    gamma, beta = layer.norm.film.linear(maps.mean((2, 3)))[..., None, None].chunk(2, 1)
+    with batch_norm_context(layer, support_rows=4):
+        torch.testing.assert_close(layer(maps), (gamma + 1) * normed + beta, rtol=1e-9, atol=1e-9)
+    sizes = {name: p.numel() for name, p in layer.named_parameters()}
+    assert sizes.pop("conv.weight") == 9 * 3 * 3
+    assert sorted(sizes.values()) == [3, 3, 2 * 3, 2 * 3 * 3]  # norm, FiLM
+
+
 @pytest.mark.parametrize("kind", [kind for kind in BUILT if kind != "none"])
 def test_maml_takes_each(kind):
-    """From where MAML itself starts; and each has its meta-gradient."""
+    """From where MAML itself starts, but for a norm; and each has its meta-gradient."""
 
     def maml(**options):
         torch.manual_seed(0)
         return MAML(build_backbone("conv4_strided[channels=3]", IMAGE), 3, **options).double()
 
     learner, e = maml(preconditioner=kind), batch(1)
-    torch.testing.assert_close(learner(e), maml()(e), rtol=1e-7, atol=1e-7)
+    if kind != "post_block":
+        torch.testing.assert_close(learner(e), maml()(e), rtol=1e-7, atol=1e-7)
     learner.meta_loss(e).backward()
-    learned = [*learner.precondition.parameters(), *learner.net.backbone.after.parameters()]
-    assert learned and all(p.grad.abs().max() > 1e-9 for p in learned)
+    learned = dict(learner.precondition.named_parameters())
+    learned |= dict(learner.net.backbone.after.named_parameters())
+    learned.pop("2.norm.bias", None)  # on 2x2 pixels alike for all, which the next norm takes out
+    assert learned and all(p.grad.abs().max() > 1e-9 for p in learned.values())
 
 
 def test_bad_input_is_named():

@@ -144,6 +144,21 @@ def test_float32_on_a_small_case(text):
     same(*results, tolerance=2e-3)
 
 
+@pytest.mark.parametrize("plainly", [False, True])
+def test_float32_on_constant_images(plainly):
+    """As near to float64 as PyTorch's own layers: the shortcut's channels have no variance."""
+    image, found = (3, 32, 32), []
+    x, y = torch.full((1, 6, *image), 0.7), (torch.arange(6) % 3).expand(1, -1)
+    for dtype in (torch.float64, torch.float32):
+        net = network("resnet12[channels=4]", "batch", image).to(dtype)
+        with plain() if plainly or dtype == torch.float64 else nullcontext():
+            theta = adapt(net, (x.to(dtype), y), task_cross_entropy, InnerOptimizer(0.1), steps=1)
+            out = call(net, theta, x.to(dtype))
+        gradients = torch.autograd.grad(task_cross_entropy(out, y).sum(), list(net.parameters()))
+        found.append(torch.cat([g.double().flatten() for g in gradients]))
+    assert (found[1] - found[0]).norm() < 1e-3 * found[0].norm()
+
+
 def test_fixed_images_are_known_by_their_memory():
     x = torch.randn(1, 4, 2, 5, 5)
     fixed = FixedImages(x)

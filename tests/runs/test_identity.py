@@ -22,6 +22,7 @@ from zoo.runs.identity import (
     name_in_use,
     run_identity,
     run_name,
+    version_of,
 )
 from zoo.runs.record import write_record
 from zoo.runs.request import RunRequest
@@ -150,6 +151,14 @@ def test_a_version_of_a_learner_is_part_of_its_runs(stores, tmp_path, monkeypatc
     second = plan(tmp_path, stores, flags=SHORT)
     assert second.name != first.name
     assert second.execute(progress=False)["version"] == 2
+
+
+def test_a_version_counts_those_of_what_a_learner_is_made_of(monkeypatch):
+    host, plug_in = learners.get("maml"), learner_of("trlearner[host=maml]")[1]
+    before = version_of(plug_in)
+    assert before > version_of(host) == 1
+    monkeypatch.setattr(host, "version", 3, raising=False)
+    assert version_of(host) == 3 and version_of(plug_in) == before + 2
 
 
 def test_a_run_resumed_on_another_machine_goes_on_and_is_marked(stores, tmp_path, monkeypatch):

@@ -186,7 +186,7 @@ class Ordered(Sound):
     breaks = ("support_order",)
 
     def classify(self, support, query, episode):
-        weights = torch.ones(support.shape[1], 1)
+        weights = support.new_ones(support.shape[1], 1)
         weights[0] = 2
         return super().classify(support * weights, query, episode)
 
@@ -224,7 +224,8 @@ class Biased(Sound):
     breaks = ("relabelled_ways",)
 
     def classify(self, support, query, episode):
-        return super().classify(support, query, episode) + torch.arange(episode.way)
+        likes = torch.arange(episode.way, device=query.device)
+        return super().classify(support, query, episode) + likes
 
 
 class NeedsAutograd(Sound):
@@ -248,6 +249,28 @@ class Counting(Sound):
     def evaluate(self, episode):
         self.tests += 1
         return super().evaluate(episode)
+
+
+class AskingForNumbers(Sound):
+    """Waits for a number from the device."""
+
+    breaks = ("stays_on_device",)
+
+    def classify(self, support, query, episode):
+        found = super().classify(support, query, episode)
+        if found.isnan().sum().item():
+            raise RuntimeError("a prediction is nan")
+        return found
+
+
+class OnTheCPU(Sound):
+    """Makes a tensor on the CPU, wherever the learner is."""
+
+    breaks = ("stays_on_device",)
+
+    def classify(self, support, query, episode):
+        found = super().classify(support, query, episode)
+        return found + torch.zeros(found.shape[-1])
 
 
 class Squaring(OneByOne):
@@ -313,7 +336,8 @@ class Growing(Hoarding):
         self.seen = torch.zeros(0)
 
     def meta_loss(self, episode):
-        self.seen = torch.cat([self.seen, episode.support.x.flatten()])
+        x = episode.support.x.flatten()
+        self.seen = torch.cat([self.seen.to(x), x])
         return Sound.meta_loss(self, episode)
 
 

@@ -196,6 +196,23 @@ def without_autograd(make: Maker) -> None:
         agree(blind, ask(learner, make.episode()).detach(), f"under {context.__name__}")
 
 
+@check("an update and a test leave every number on the device")
+def stays_on_device(make: Maker) -> None:
+    """On `meta`, which has no numbers: nothing can be asked of it, nothing of the CPU mixed in."""
+    learner = make()
+    if learner.asks_numbers:
+        raise DoesNotApplyError(f"it asks for numbers: {learner.asks_numbers}")
+    learner, batch = learner.to("meta"), on_meta(make.episode(tasks=2))
+    update(learner, batch)
+    learner.eval().evaluate(batch)
+
+
+def on_meta(batch: Episode) -> Episode:
+    """The same shapes without numbers."""
+    support, query = (Examples(x.to("meta"), y.to("meta")) for x, y in batch[:2])
+    return Episode(support, query, batch.way)
+
+
 @check("evaluation changes nothing")
 def evaluation_changes_nothing(make: Maker) -> None:
     """Neither weights nor buffers nor gradients."""

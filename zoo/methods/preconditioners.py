@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.batch_norm import BatchNorm
 from zoo.errors import UsageError
-from zoo.networks.layers import Conv
+from zoo.networks.layers import Conv, FiLM, block
 
 Params = dict[str, Tensor]  # name -> (T, *shape)
 
@@ -203,6 +204,12 @@ class TNet(Preconditioner):
 
     The parameters here are the products T W, on which a step on W is T M T^T g. Layers are what
     has a weight of two axes or more: T is on its outputs, and the bias, if any, is under T too.
+
+    A batch norm by batch statistics behind a layer takes out whatever positive number a channel was
+    multiplied by. There the diagonal of T learns no rates: multiplying a row of T by a positive
+    number changes neither a prediction nor what a step does to it, but for the norm's epsilon.
+    Entries off the diagonal, which mix channels, do act; so does the whole T of a layer without a
+    norm behind it, such as a head's N x N one.
     """
 
     def __init__(
@@ -269,7 +276,8 @@ class TNet(Preconditioner):
 class Warp(TNet):
     """NPBML's omega: 1x1 convolutions between convolutions and their norms, moved by no step.
 
-    With theta for omega's and the convolution's product, a step is omega omega^T g.
+    With theta for omega's and the convolution's product, a step is omega omega^T g. The norm takes
+    out omega's diagonal, as it does T-Net's, and the head has no omega: no rates are learned.
     """
 
     def __init__(self, net: nn.Module, names: Collection[str] | None = None) -> None:
@@ -277,11 +285,35 @@ class Warp(TNet):
         super().__init__(net, names=convolutions(net, names))
 
 
+class WarpLayer(nn.Module):
+    """A 3x3 convolution with a batch norm, and FiLM where asked for; no ReLU."""
+
+    def __init__(self, channels: int, batch_norm: str, film: bool) -> None:
+        """It starts as the batch norm alone, with FiLM as nearly that.
+
+        Args:
+            channels: C of the maps.
+            batch_norm: the norm's mode.
+            film: whether FiLM modulates the norm, by the means over pixels of the maps.
+        """
+        super().__init__()
+        self.conv, self.norm = Conv(channels, channels), BatchNorm(channels, batch_norm)
+        nn.init.dirac_(self.conv.weight)
+        if film:
+            self.norm.film = FiLM(channels, channels)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(n, T*C, H, W) -> the same shape."""
+        return block(maps, self.conv, self.norm, relu=False)
+
+
 class PostBlock(Preconditioner):
-    """A 3x3 convolution behind a block, which no inner step moves (WarpGrad, NPBML's code)."""
+    """A `WarpLayer` behind a block, which no inner step moves (NPBML's code, after WarpGrad)."""
 
     def __init__(self, net: nn.Module, names: Collection[str] | None = None) -> None:
-        """Put them into `net`, a backbone of blocks or what holds one, as the identity.
+        """Put them into `net`, a backbone of blocks or what holds one.
+
+        Each has the mode of its block's batch norm, and FiLM where the block has it.
 
         Args:
             net: where they, and their parameters, go.
@@ -298,9 +330,11 @@ class PostBlock(Preconditioner):
         self.under = f"{prefix}.after.".lstrip(".")
         weights = {id(p) for p in chosen(net, names).values()}
         for number, channels in enumerate(backbone.widths):
-            if any(id(conv.weight) in weights for conv, _ in backbone.layers(number)):
-                backbone.after[str(number)] = Conv(channels, channels)
-                nn.init.dirac_(backbone.after[str(number)].weight)
+            layers = backbone.layers(number)
+            if any(id(conv.weight) in weights for conv, _ in layers):
+                _, norm = layers[0]
+                layer = WarpLayer(channels, norm.mode, film=norm.film is not None)
+                backbone.after[str(number)] = layer
 
     def moves(self, name: str) -> bool:
         """All but these."""

@@ -75,9 +75,7 @@ class BlockNet(Backbone):
 
     def __init__(self) -> None:
         super().__init__()
-        self.after = (
-            nn.ModuleDict()
-        )  # by number, what follows a block (zoo.methods.preconditioners)
+        self.after = nn.ModuleDict()  # by number, what a learner put behind a block
 
     def layers(self, number: int) -> list[tuple[Conv, BatchNorm]]:
         """The convolutions of a block, each with its norm."""

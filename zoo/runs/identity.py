@@ -25,6 +25,11 @@ def later_settings(cls: type[Learner]) -> dict[str, Any]:
     return found
 
 
+def version_of(cls: type[Learner]) -> int:
+    """The version of a learner: its own, raised by that of every learner it is made of."""
+    return 1 + sum(vars(each)["version"] - 1 for each in cls.__mro__ if "version" in vars(each))
+
+
 def run_identity(
     asked: Mapping[str, Any],
     settings: Mapping[str, Any],
@@ -44,7 +49,7 @@ def run_identity(
         data: fingerprint of the images of each split.
         stages: hash of each stage, by its name.
         cls: of the learner.
-        version: of the learner that the numbers are of (`Learner.version`).
+        version: of the learner that the numbers are of (see `version_of`).
     """
     later = later_settings(cls)
     kept = {

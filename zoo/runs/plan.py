@@ -13,7 +13,7 @@ from zoo.errors import UsageError
 from zoo.learner import OUTER_DECAYS
 from zoo.plugin_files import LOADED_PLUGINS
 from zoo.registry import backbones, benchmarks, learners
-from zoo.runs.identity import name_in_use, run_identity, run_name
+from zoo.runs.identity import name_in_use, run_identity, run_name, version_of
 from zoo.runs.request import RunRequest
 from zoo.runs.resolved import resolve_request
 from zoo.runs.settings import SELECTORS
@@ -160,7 +160,7 @@ class Plan:
             {split: store.fingerprint for split, store in self.stores.items()},
             {staging.stage.name: staging.hash for staging in self.stages},
             self.cls,
-            self.cls.version,
+            version_of(self.cls),
         )
 
     @cached_property

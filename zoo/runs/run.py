@@ -24,7 +24,7 @@ from zoo.runs.checkpoints import (
     micro_batch_of,
 )
 from zoo.runs.environment import code_of, device_name, environment, interruptible, quiet
-from zoo.runs.identity import check_same_run, identity_of_record
+from zoo.runs.identity import check_same_run, identity_of_record, version_of
 from zoo.runs.plan import Plan
 from zoo.runs.record import (
     finite_or_none,
@@ -282,7 +282,7 @@ class Run(Plan):
             "terms": self.request.terms,
             "budget": self.request.budget,
             "seed": self.seed,
-            **({"version": self.cls.version} if self.cls.version != 1 else {}),
+            **({"version": version} if (version := version_of(self.cls)) != 1 else {}),
             **({"weights_of": self.weights_of} if self.weights_of else {}),
             "settings": {name: s._asdict() for name, s in self.settings.items()},
             "backbone_family": self.family,
