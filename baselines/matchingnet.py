@@ -14,6 +14,9 @@ Departures from the paper:
    (oscarknagg/few-shot).
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,6 +26,11 @@ from zoo.errors import UsageError
 from zoo.methods.embedding import EmbeddingLearner, by_class, squared_distances
 
 MATCHING_DISTANCES = ("cosine", "l2")
+NORMALISED = {  # what a cosine divides by its length, and what tables must say of it
+    "both": "",
+    "support": "only the support is normalised; the paper's formula has both sides",
+    "none": "neither side is normalised; the paper's formula has both",
+}
 
 
 @register("matchingnet")
@@ -31,6 +39,7 @@ class MatchingNet(EmbeddingLearner):
 
     title = "Matching Networks"
     family = "metric"
+    added_later: Mapping[str, Any] = {"normalise": "both"}
 
     def __init__(
         self,
@@ -40,6 +49,7 @@ class MatchingNet(EmbeddingLearner):
         fce: bool = False,
         processing_steps: int = 2,
         distance: str = "cosine",
+        normalise: str = "support",
         temperature: float | None = None,
         batch_norm: str = "running",
         outer_lr: float = 1e-3,
@@ -52,18 +62,24 @@ class MatchingNet(EmbeddingLearner):
             fce: full context embeddings: each embedding sees the whole support set [section 2.1.2].
             processing_steps: K of the attention LSTM, with `fce` [not printed; ours].
             distance: ``cosine``, or ``l2`` for the squared Euclidean one [section 2.1.1].
+            normalise: which embeddings a cosine divides by their lengths: ``both`` is the paper's
+                formula [section 2.1.1]; ``support``; ``none``, a bare dot product. ``l2`` takes
+                embeddings as they are.
             temperature: what similarities are divided by; null for none [section 2.1.1].
             batch_norm: constants of training at test; inductive like the paper's [not printed].
             outer_lr: of Adam [not printed; oscarknagg/few-shot].
         """
         if distance not in MATCHING_DISTANCES:
             raise UsageError(f"distance {distance}: choose from {', '.join(MATCHING_DISTANCES)}")
+        if normalise not in NORMALISED:
+            raise UsageError(f"normalise {normalise}: choose from {', '.join(NORMALISED)}")
         if processing_steps < 1:
             raise UsageError(f"processing_steps {processing_steps}: expected at least 1")
         if temperature is not None and not 0 < temperature < float("inf"):
             raise UsageError(f"temperature {temperature}: expected a number above 0, or null")
         super().__init__(backbone, way, batch_norm=batch_norm, outer_lr=outer_lr)
-        self.distance = distance
+        self.distance, self.normalise = distance, normalise
+        self.remark = NORMALISED[normalise] if distance == "cosine" else ""
         self.temperature = 1.0 if temperature is None else temperature
         features: int = backbone.features  # type: ignore[assignment]
         self.context = FullContext(features, processing_steps) if fce else None
@@ -85,11 +101,17 @@ class MatchingNet(EmbeddingLearner):
 
         f (T, N*Q, D), g (T, N*K, D) -> (T, N*Q, N*K)
         """
+        return (self.similarity(f, g) / self.temperature).log_softmax(-1)
+
+    def similarity(self, f: Tensor, g: Tensor) -> Tensor:
+        """c(f(x), g(x_i)): f (T, N*Q, D), g (T, N*K, D) -> (T, N*Q, N*K)."""
         if self.distance == "l2":
-            similarity = -squared_distances(f, g)
-        else:
-            similarity = F.normalize(f, dim=-1) @ F.normalize(g, dim=-1).mT
-        return (similarity / self.temperature).log_softmax(-1)
+            return -squared_distances(f, g)
+        if self.normalise == "both":
+            f = F.normalize(f, dim=-1)
+        if self.normalise != "none":
+            g = F.normalize(g, dim=-1)
+        return f @ g.mT
 
 
 class FullContext(nn.Module):

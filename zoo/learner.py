@@ -54,6 +54,8 @@ class Learner(pl.LightningModule):
     copies: tuple[nn.Module, ...] = ()  # of the backbone, that start from its pre-training too
     remark = ""  # what tables must say of its numbers
     host_key = ""  # of a plug-in, the learner whose rows of settings.yaml it takes too
+    version: int = 1  # raised when the same settings give other numbers than before
+    added_later: Mapping[str, Any] = {}  # settings newer than some records: the value those had
 
     def __init__(
         self, net: nn.Module, way: int, *, batch_norm: str = "batch", outer_lr: float = 1e-3
