@@ -120,6 +120,14 @@ def test_the_order_of_the_context_does_not_matter():
         torch.testing.assert_close(before, after)
 
 
+@pytest.mark.parametrize(
+    ("cosine", "rates"), [(True, [1, (1 + math.sqrt(0.5)) / 2, 0.5, 0]), (False, [1, 1, 1, 1])]
+)
+def test_the_rate_falls_by_a_cosine(cosine, rates):
+    learner = regressor(cosine=cosine)
+    assert [learner.anneal(part) for part in (0, 0.25, 0.5, 1)] == pytest.approx(rates)
+
+
 def test_no_deviation_is_below_the_least():
     learner = regressor(min_sd=0.3)
     with torch.no_grad():

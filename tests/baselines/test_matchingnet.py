@@ -108,9 +108,7 @@ def test_tables_say_what_is_not_the_papers_formula(variant, says):
 @pytest.mark.parametrize("normalise", ["both", "support", "none"])
 def test_squared_distances_are_of_embeddings_as_they_are(normalise):
     e = episode()
-    assert torch.equal(
-        matching(distance="l2", normalise=normalise)(e), matching(distance="l2")(e)
-    )
+    assert torch.equal(matching(distance="l2", normalise=normalise)(e), matching(distance="l2")(e))
 
 
 @pytest.mark.parametrize(
