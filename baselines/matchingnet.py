@@ -10,7 +10,9 @@ Departures from the paper:
 5. By default only the support's embeddings are divided by their lengths (`normalise=support`), so
    that a query's length is a learned temperature. The paper's formula, a cosine of both sides, is
    `normalise=both`: with features that are not negative its P(y|x,S) is at most e / (e + N - 1) at
-   one shot, 0.40 of 5 ways, and training goes on pulling at what is right already. @@NUMBERS@@
+   one shot, 0.40 of 5 ways. On validation tasks of Omniglot (5-way 1-shot) `support` stood at
+   92.8 % after 240 updates of 4 tasks, `both` at 73.9, `none` at 76.7; after 480 `support` at 95.1,
+   `both` at 76.0 (seed 0, 5 queries a class in training, one thread).
 6. `distance=l2` and `temperature` are not in the paper. With `both`, Omniglot's test (5-way 1-shot;
    published 98.1 %) gave 85.0 after 6,000 updates, and 96.4 with `temperature=0.1` (results/);
    reruns had 92.0, with L2 98.3 (oscarknagg/few-shot).
