@@ -5,10 +5,14 @@ Departures from the paper:
 1. Regression follows the authors' notebook (github deepmind/neural-processes), which the paper's
    text differs from: h has four layers of 128, g two and an output; so too for images, whose
    networks are not printed.
-2. Classification: ours has the same g, which sees a query as h embeds it; no network is printed,
-   nor how long it was trained. g has to learn what makes two images alike, and does so in steps: on
-   Omniglot (5-way 1-shot) validation stood at 55, 56, 57, 72 and 71 % after each fifth of 6,000
-   updates (results/). The published 95.3 is unconfirmed.
+2. Classification (section 4.3) is as remembered, not confirmed: the paper's text could not be had.
+   It has an encoder of three convolutional layers, averages within each class and lays the
+   averages side by side, and has a decoder of three layers. The re-implementation github
+   Bottledd/ConditionalNeuralProcesses has such an encoder and such averages. Ours differs in the
+   encoder, a Conv-4; a query enters g as h embeds it. Widths and length of training are ours. g
+   has to learn what makes two images alike, and does so in steps: on Omniglot (5-way 1-shot)
+   validation stood at 55, 56, 57, 72 and 71 % after each fifth of 6,000 updates (results/). The
+   published 95.3 is unconfirmed.
 3. A training step predicts all its points, as in the notebook; a number of the support's, drawn
    afresh, are the context. The queries' number is fixed; the notebook draws it from 2 to 9.
 4. The checkpoint whose mean squared error (accuracy) on validation tasks was best is tested.
@@ -58,7 +62,7 @@ class CNP(EmbeddingLearner):
             aggregate: ``class`` averages within each class, for classification [section 4.3];
                 ``all`` over the whole support, for regression [section 2.2]; null for ``all`` on
                 the backbone mlp, else ``class``.
-            decoder: g's hidden layers [authors' notebook].
+            decoder: g's hidden layers, before a linear one [authors' notebook].
             min_context: in regression, the least context of a training step, or `train_shot`,
                 the most, if that is less [authors' notebook].
             min_sd: in regression, what no predicted deviation is below [authors' notebook].

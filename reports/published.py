@@ -23,6 +23,8 @@ SPLITS = {
 }
 SAME_TEST = {"1200/423", "vinyals"}  # Omniglot: other training classes, the same test classes
 LENGTH = {"updates", "validations"}  # settings of how long a run trains
+# Settings that take a paper's text in one way or another: its number stands beside each.
+READINGS = {("normalise", "both"), ("normalise", "support")}
 REACHED, BELOW = "↑", "↓"
 AGREEMENT = {
     BELOW: "worse than published: neither number lies in the other's interval",
@@ -62,9 +64,9 @@ def match(run: RunLike, published: pd.DataFrame, metric: str = "accuracy") -> pd
 
     Among the primary rows of the run's learner, benchmark, backbone family, way, shot and metric:
     those whose `settings` all equal the run's and name every override of its variant, but for how
-    long it trains, which a table tells by the share of the paper's tasks; of these the one with
-    most settings, the first in the file if several have as many. An accuracy at a class's
-    K-th instance is published as one of K - 1 shots.
+    long it trains, which a table tells by the share of the paper's tasks, and for `READINGS`; of
+    these the one with most settings, the first in the file if several have as many. An accuracy
+    at a class's K-th instance is published as one of K - 1 shots.
 
     Args:
         run: a row of `records.load`.
@@ -87,11 +89,12 @@ def match(run: RunLike, published: pd.DataFrame, metric: str = "accuracy") -> pd
         fits &= (known.isna() if pd.isna(value) else known == value).to_numpy(bool, na_value=False)
     rows = published[fits]
     resolved = {name: format_value(value) for name, value in run["settings"].items()}
+    overrides = {pair[0] for pair in run["variant"].items() if pair not in READINGS} - LENGTH
     best, most = None, -1
     for position, text in enumerate(rows["settings"]):
         pairs = dict(pair.split("=", 1) for pair in text.split(";") if pair)
         holds = all(resolved.get(name) == value for name, value in pairs.items())
-        if holds and set(run["variant"]) - LENGTH <= set(pairs) and len(pairs) > most:
+        if holds and overrides <= set(pairs) and len(pairs) > most:
             best, most = position, len(pairs)
     return None if best is None else rows.iloc[best]
 

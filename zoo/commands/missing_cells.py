@@ -39,7 +39,7 @@ def missing_row(request: RunRequest, why: str) -> dict[str, Any]:
     return found | {
         "settings": resolved.values,
         "variant": resolved.changed,
-        "remark": cls.remark or None,
+        "remark": learner.remark or None,
         "backbone_family": resolved.family_of(backbone),
         "transductive": learner.traits()["transductive"],
         "batch_norm": learner.batch_norm,

@@ -275,7 +275,7 @@ class Run(Plan):
             "learner": self.request.learner,
             "title": self.cls.title or self.request.learner,
             "variant": self.changed,
-            "remark": self.cls.remark or None,
+            "remark": self.learner.remark or None,
             "benchmark": self.request.benchmark,
             "way": way,
             "shot": self.request.shot,
