@@ -88,6 +88,15 @@ def test_what_is_added_later_is_a_setting_and_is_inherited():
     assert {"first": 1, "second": 2}.items() <= later_settings(Child).items()
 
 
+def test_a_record_is_called_by_what_it_was_made_with(tmp_path):
+    """Matching Networks' records from before `normalise` are of what is no longer the default."""
+    (path,) = list(RESULTS.glob("matchingnet-omniglot-5w1s-paper-quick-s0-*.json"))
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+    row = load_records(tmp_path).iloc[0]
+    assert json.loads(path.read_text())["variant"] == {}
+    assert row["variant"] == {"normalise": "both"} and row["settings"]["normalise"] == "both"
+
+
 def plan_of(key: str) -> Run:
     return Run(RunRequest(key, "glyphs", budget="none"), Workspace(threads=1))
 

@@ -23,6 +23,7 @@ from zoo.runs.identity import later_settings
 from zoo.runs.make_runs import HowToRun, execute
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
+from zoo.runs.settings import constructor_defaults
 from zoo.runs.workspace import Workspace
 from zoo.variants import format_variant
 
@@ -120,19 +121,38 @@ def load_records(folder: Path, announce: bool = True) -> pd.DataFrame:
     measured, problems = records.load(folder)
     for problem in problems if announce else ():
         print(f"  {problem}", file=sys.stderr)
-    rows = measured.to_dict("records")
-    return measured.assign(
-        settings=pd.Series([with_later_settings(row) for row in rows], dtype=object)
-    )
+    rows = [with_later_settings(row) for row in measured.to_dict("records")]
+    columns = {
+        name: pd.Series([row[name] for row in rows], dtype=object)
+        for name in ("settings", "variant")
+    }
+    return measured.assign(**columns)
 
 
-def with_later_settings(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """The settings of a record, and those that came later."""
+def with_later_settings(row: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """A record as it would say its settings today.
+
+    Settings that came later have the value that the record was made with; they are part of its
+    variant where that is no longer the default.
+    """
     try:
         _, cls, _ = learner_of(format_variant(row["learner"], row["variant"]))
     except UsageError:  # of a plug-in that is not loaded
         cls = Learner
-    return {**later_settings(cls), **row["settings"]}
+    missing = {
+        name: value for name, value in later_settings(cls).items() if name not in row["settings"]
+    }
+    today = {} if cls is Learner else constructor_defaults(cls)
+    other = {
+        name: value
+        for name, value in missing.items()
+        if name in today and value != today[name].value
+    }
+    return {
+        **row,
+        "settings": {**missing, **row["settings"]},
+        "variant": {**other, **row["variant"]},
+    }
 
 
 def read_records(
