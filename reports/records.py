@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 SCHEMA = 1
+MACHINE_SETTINGS = ("micro_batch",)  # how a run is computed, not what it is
 
 # Column of the frame -> where the record holds it, and what may stand there.
 FIELDS: dict[str, tuple[str, Any]] = {

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,9 +82,7 @@ def locked(path: Path, taken: Callable[[str], None]) -> Iterator[None]:
             its turn is waited for.
     """
     with open(path, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock_taken(file):
             file.seek(0)
             taken(file.read().strip() or "another process")
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -93,15 +92,26 @@ def locked(path: Path, taken: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
+def _lock_taken(file: IO[str]) -> bool:
+    """Whether a lock could be had, if need be after others that only asked for it (`is_locked`)."""
+    for _ in range(5):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.02)
+    return False
+
+
 class InUseError(UsageError):
     """Another process works on it."""
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds a lock file."""
+    """Whether a process holds a lock file; others that ask at the same moment do not count."""
     try:
         with open(path) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except BlockingIOError:

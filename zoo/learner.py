@@ -59,6 +59,7 @@ class Learner(pl.LightningModule):
     asks_numbers = ""  # why an update or a test waits for numbers from the device, if it must
     host_key = ""  # of a plug-in, the learner whose rows of settings.yaml it takes too
     version: int = 1  # raised when the same settings give other numbers than before
+    length_matters: bool = False  # whether a step follows from how many there will be
     added_later: Mapping[str, Any] = {}  # settings newer than some records: the value those had
 
     def __init__(

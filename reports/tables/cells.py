@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 import pandas as pd
 
 from zoo.reports.published import TRANSDUCTIVE, counted, format_overrides
-from zoo.reports.records import BROKEN, NO_CHECKSUM
+from zoo.reports.records import BROKEN, MACHINE_SETTINGS, NO_CHECKSUM
 
 NORMS = {
     "batch": "the statistics of the batch at hand",
@@ -85,9 +85,14 @@ def alike(a: RecordRow, b: RecordRow) -> bool:
     proofs = ("data_fingerprint", "episodes", "episodes_fingerprint")
     return (
         same_version(a, b)
-        and a["settings"] == b["settings"]
+        and settings_that_count(a) == settings_that_count(b)
         and all(pd.isna(a[name]) or pd.isna(b[name]) or a[name] == b[name] for name in proofs)
     )
+
+
+def settings_that_count(run: RecordRow) -> dict[str, Any]:
+    """The settings that a run's numbers follow from."""
+    return {name: value for name, value in run["settings"].items() if name not in MACHINE_SETTINGS}
 
 
 def same_version(a: RecordRow, b: RecordRow) -> bool:
@@ -175,7 +180,7 @@ def _count(value: Any) -> int:
 
 def _unlike(rank: int, groups: list[list[RecordRow]]) -> str:
     """The settings in which one group of runs differs from the others of its cell."""
-    settings = [group[0]["settings"] for group in groups]
+    settings = [settings_that_count(group[0]) for group in groups]
     own = {
         name: value
         for name, value in settings[rank].items()

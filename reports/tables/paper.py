@@ -23,12 +23,8 @@ from zoo.reports.tables.cells import (
 from zoo.reports.tables.comparison import CLAIM, NAME, PUBLISHED, SHARE, shares
 
 AXES = ("benchmark_key", "way", "shot", "metric")  # columns of published.csv that a column names
-TRAINED_BUDGETS = (
-    "paper",
-    "hour",
-    "quick",
-    "smoke",
-)  # whose runs are shown, the first that there is
+# Budgets whose runs are shown: the first that there is.
+TRAINED_BUDGETS = ("paper", "hour", "quick", "smoke")
 OURS, ONLY = "ours", "published only: we have no such learner"
 SEVERAL = "± of several seeds is for a new seed and new test episodes."
 

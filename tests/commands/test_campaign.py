@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -133,6 +134,32 @@ def test_what_is_finished_leaves_nothing_under_way(stores, tmp_path, monkeypatch
 
 def list_of_records(folder: Path) -> list[Path]:
     return sorted((folder / "results").glob("*.json"))
+
+
+def test_what_a_kill_left_of_a_finished_run_is_removed(stores, tmp_path):
+    run = plan(tmp_path, stores, flags=SHORT)
+    run.execute(progress=False)
+    assert run.folder.exists()
+    assert work_through([run], lambda run: True) == 0 and not run.folder.exists()
+
+
+def test_those_who_only_ask_do_not_keep_a_lock_from_others(tmp_path):
+    """Asking takes the lock for an instant."""
+    stop = threading.Event()
+
+    def ask():
+        while not stop.is_set():
+            is_locked(tmp_path / "lock")
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for _ in range(50):
+            with alone_in(tmp_path):
+                pass
+    finally:
+        stop.set()
+        asking.join()
 
 
 def test_one_that_breaks_does_not_stop_the_others(stores, tmp_path):

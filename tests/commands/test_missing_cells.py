@@ -21,7 +21,7 @@ def test_a_dry_run_shows_what_is_missing_and_what_fills_it(tmp_path, capsys):
     (protonet,) = (line for line in out.splitlines() if line.startswith("| ProtoNet"))
     assert "–" in protonet
     command = "python -m zoo run protonet glyphs --way 5 --shot 1 --budget smoke"
-    assert f"– protonet 5-way 1-shot: not run; about 1 min on 2 cores: {command}" in out
+    assert "– protonet 5-way 1-shot: not run; about 1 min on " in out and f": {command}" in out
     assert not (tmp_path / "results").exists()
 
 

@@ -52,6 +52,8 @@ def test_weights_that_are_gone_are_trained_again(tmp_path):
     fresh = run_of(tmp_path).learner
     assert any(not torch.equal(p, weights[name]) for name, p in fresh.named_parameters())
     best.unlink()
+    (kept,) = tmp_path.glob("results/*.safetensors")
+    kept.unlink()
     again = run_of(tmp_path).trained(False)
     assert best.exists() and not best.with_name("last.ckpt").exists()
     assert all(torch.equal(p, weights[name]) for name, p in again.named_parameters())

@@ -1,5 +1,6 @@
 """Estimates: scaled from records of the same learner, else timed; disk by weights."""
 
+import json
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 import zoo.runs.estimate
 from tests.runs.test_run import SMALL, plan
+from zoo import learners
 from zoo.runs.estimate import (
     GUESS,
     SAME_BENCHMARK,
@@ -81,7 +83,7 @@ def test_the_records_most_alike_count():
 
 def test_without_records_a_few_updates_are_timed(stores, tmp_path, monkeypatch):
     clock = iter(range(1000))
-    monkeypatch.setattr(zoo.runs.estimate.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(zoo.runs.estimate.time, "process_time", lambda: float(next(clock)))
     run = plan(tmp_path, stores, flags={**SMALL, "updates": 120, "micro_batch": 2})
     before = {name: value.clone() for name, value in run.learner.state_dict().items()}
     random = torch.get_rng_state()
@@ -91,6 +93,34 @@ def test_without_records_a_few_updates_are_timed(stores, tmp_path, monkeypatch):
     assert found.seconds == pytest.approx(120 * 2 + (40 + 3 * 20) * 2 / 4)
     assert torch.equal(random, torch.get_rng_state())
     assert all(torch.equal(before[name], value) for name, value in run.learner.state_dict().items())
+
+
+def test_a_backbone_of_another_size_says_nothing():
+    """MANN's own small network, of which all its records are, and Conv-4 under equal terms."""
+    own = Measured("mann", "omniglot", "pixels20", (1, 28, 28), {"update": 1e-8})
+    mine = estimator(own)
+    assert mine.rate("update", "mann", "omniglot", "pixels20", (1, 28, 28))[0] == 1e-8
+    assert mine.rate("update", "mann", "omniglot", "conv4", (1, 28, 28)) == (None, GUESS)
+
+
+def test_steps_count_where_they_adapt_the_backbone():
+    values, benchmark = asked().values, asked().benchmark
+    whole = size_of(values, benchmark, 5, 1, learners.get("maml"))
+    head = size_of(values, benchmark, 5, 1, learners.get("anil"))
+    assert whole.update == pytest.approx(head.update * (1 + values["inner_steps"]))
+
+
+def test_rates_are_of_cpu_seconds(tmp_path):
+    """Those of the record, else its seconds times its threads."""
+    (path,) = list(RESULTS.glob("maml-glyphs-5w1s-paper-quick-s0-*.json"))
+    record = json.loads(path.read_text())
+    assert record["environment"]["threads"] == 2
+    (tmp_path / path.name).write_text(json.dumps(record))
+    (plain,) = measurements([tmp_path])
+    record["seconds"]["updates_cpu"] = 3 * record["seconds"]["updates"]
+    (tmp_path / path.name).write_text(json.dumps(record))
+    (measured,) = measurements([tmp_path])
+    assert measured.rates["update"] == pytest.approx(1.5 * plain.rates["update"])
 
 
 def test_a_short_run_is_not_worth_timing(stores, tmp_path):

@@ -27,7 +27,7 @@ from zoo.runs.identity import (
 from zoo.runs.record import write_record
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
-from zoo.runs.workspace import Workspace
+from zoo.runs.workspace import UNDER_WAY, Workspace
 from zoo.variants import format_variant
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -118,6 +118,9 @@ def test_the_machine_is_no_part_of_a_run(stores, tmp_path):
         run = Run(RunRequest("maml", "glyphs", flags=flags), workspace, stores)
         names.add(run.name.rpartition("-")[2])
     assert names == {Run(request, Workspace(threads=2), stores).name.rpartition("-")[2]}
+    flags = {**SMALL, "micro_batch": 1}
+    first, second = plan(tmp_path, stores, flags=flags), plan(tmp_path, stores)
+    assert first.name == second.name, "the words of a name say no more than its hash"
 
 
 def test_rates_that_once_shared_a_name(stores, tmp_path):
@@ -150,6 +153,29 @@ def test_a_record_is_found_whatever_the_words_before_its_hash(tmp_path):
     assert name_in_use("maml-new-fedcba9876543210", tmp_path, tmp_path / "runs") == (
         "maml-new-fedcba9876543210"
     )
+
+
+def test_the_first_of_two_records_stays(stores, tmp_path, monkeypatch):
+    """Written by another process, with another folder of runs, while this one was testing."""
+    run = plan(tmp_path, stores, flags=SHORT)
+    other = plan(tmp_path, stores, flags=SHORT)
+    other.workspace = Workspace(tmp_path, tmp_path / "results", tmp_path / "other", "cpu", 1)
+    test = run.test
+
+    def slow_test(*arguments):
+        other.execute(progress=False)
+        return test(*arguments)
+
+    monkeypatch.setattr(run, "test", slow_test)
+    record = run.execute(progress=False)
+    assert record == other.record()
+
+
+def test_what_a_campaign_began_is_gone_on_with(stores, tmp_path):
+    run = plan(tmp_path, stores, flags=SHORT)
+    assert run.folder == tmp_path / "runs" / run.name
+    (tmp_path / "results" / UNDER_WAY / run.name).mkdir(parents=True)
+    assert run.folder == tmp_path / "results" / UNDER_WAY / run.name
 
 
 def test_a_version_of_a_learner_is_part_of_its_runs(stores, tmp_path, monkeypatch):

@@ -151,6 +151,14 @@ def test_a_longer_run_goes_on_from_a_shorter_one(undisturbed, stores, tmp_path):
     assert other.execute(progress=False)["updates"]["executed_by_this_process"] == 16
 
 
+def test_weights_of_losses_that_change_over_the_training_start_anew(stores, tmp_path):
+    plain, multi = (
+        plan(tmp_path, stores, flags={**SMALL, "inner_steps": 2, "multi_step": each})
+        for each in (False, True)
+    )
+    assert plain.trajectory and not multi.trajectory
+
+
 def test_a_rate_that_falls_over_the_updates_starts_anew(stores, tmp_path):
     for updates in (4, 8):
         flags = {**SMALL, "updates": updates, "validations": updates // 4, "meta_batch": 1}

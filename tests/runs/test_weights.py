@@ -8,7 +8,7 @@ import torch
 from tests.runs.test_run import SMALL, numbers_of, plan
 from zoo.errors import UsageError
 from zoo.runs.run import Run
-from zoo.runs.weights import file_hash, read_weights, weights_path
+from zoo.runs.weights import file_hash, read_weights, save_weights, weights_path
 
 SHORT = {**SMALL, "updates": 4, "validations": 2, "val_episodes": 8, "test_episodes": 16}
 
@@ -57,15 +57,24 @@ def test_damaged_or_foreign_weights_are_refused(finished, stores, tmp_path):
     path = weights_path(other.record_path)
     whole = bytearray(path.read_bytes())
     path.write_bytes(weights_path(run.record_path).read_bytes())
-    with pytest.raises(UsageError, match=f"weights of {run.name}, not of {other.name}"):
+    with pytest.raises(UsageError, match="its hash is not that of the record"):
         other.trained(progress=False)
     whole[-3] ^= 1  # in the values
     path.write_bytes(whole)
-    with pytest.raises(UsageError, match="checksum does not hold"):
+    with pytest.raises(UsageError, match="its hash is not that of the record"):
         other.trained(progress=False)
+    with pytest.raises(UsageError, match="checksum does not hold"):
+        read_weights(path)
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(UsageError, match="cannot be read as weights"):
-        other.trained(progress=False)
+        read_weights(path)
+
+
+def test_any_layout_of_memory_can_be_kept(tmp_path):
+    net = torch.nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last)
+    assert save_weights(tmp_path / "net.safetensors", net, {}) is not None
+    tensors, _ = read_weights(tmp_path / "net.safetensors")
+    assert torch.equal(tensors["weight"], net.weight)
 
 
 def test_what_has_no_weights_or_failed_keeps_none(stores, tmp_path):

@@ -26,9 +26,9 @@ from zoo.runs.long_runs import in_workers, lower_priority, progress_of, work_thr
 from zoo.runs.make_runs import HowToRun, make_run, run_label
 from zoo.runs.request import BUDGETS, TERMS, RunRequest
 from zoo.runs.run import Run
+from zoo.runs.workspace import UNDER_WAY
 
 LOWEST_PRIORITY = 19  # as nice counts
-UNDER_WAY = "under_way"  # below the results
 CAMPAIGN_KEYS: dict[str, type] = {"title": str, "stages": dict}
 STAGE_KEYS: dict[str, type] = {
     "title": str, "benchmark": str, "ways": list, "shots": list, "budget": str, "terms": str,
@@ -126,8 +126,7 @@ def campaign_runs(options: argparse.Namespace) -> RunSet:
         raise UsageError(f"--jobs {options.jobs}: expected a number of at least 1")
     if not 0 <= options.nice <= LOWEST_PRIORITY:
         raise UsageError(f"--nice {options.nice}: expected a number from 0 to {LOWEST_PRIORITY}")
-    if options.runs == Path("runs"):
-        options.runs = options.results / UNDER_WAY
+    options.runs = options.runs or options.results / UNDER_WAY
     options.threads = options.threads or 1
     return RunSet(workspace_of(options), HowToRun())
 
@@ -164,15 +163,17 @@ def campaign_status(title: str, stages: Sequence[CampaignStage], run_set: RunSet
         jobs: runs at a time.
     """
     estimator = Estimator.beside(run_set.workspace.results)
-    lines, total = [title], 0.0
+    lines, total, seen = [title], 0.0, set[str]()
     for stage in stages:
         runs = list(runs_of_stage(stage, run_set))
-        seconds = estimator.pretrainings([run for run in runs if run and not done(run)])
+        new = [run for run in runs if run and not done(run) and run.name not in seen]
+        seen |= {run.name for run in new}
+        seconds = estimator.pretrainings(new)
         texts = []
         for request, run in zip(stage.requests, runs, strict=True):
             text, left = state_of(run, estimator)
             texts.append(f"    {text:<38} {request.words}")
-            seconds += left
+            seconds += left if run in new else 0.0  # one that stands in two stages counts once
         number = sum(run is not None and done(run) for run in runs)
         hours = f"about {seconds / 3600:.1f} CPU hours left" if seconds else "nothing left"
         lines += [f"  {stage.name}  {stage.title}: {number} of {len(runs)} done, {hours}", *texts]
@@ -190,14 +191,17 @@ def state_of(run: Run | None, estimator: Estimator) -> tuple[str, float]:
     """How far a run is, in words; and about how many seconds are left."""
     if run is None:
         return "cannot be run", 0.0
-    record = run.record()
+    try:
+        record = run.record()
+    except UsageError as error:
+        return f"cannot be read: {error}", 0.0
     if record is not None:
         return record_in_words(record, run.judged_by), 0.0
     seconds = estimator.run(run).seconds
     updates = progress_of(run)
     left = seconds * (1 - updates / run["updates"]) if run["updates"] else seconds
     hours = f"about {left / 3600:.1f} h"
-    if is_locked(run.workspace.runs / run.name / "lock"):
+    if is_locked(run.folder / "lock"):
         return f"running, update {updates} of {run['updates']}, {hours}", left
     begun = f"begun, update {updates} of {run['updates']}" if updates else "to do"
     return f"{begun}, {hours}", left

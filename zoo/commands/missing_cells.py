@@ -8,6 +8,7 @@ from typing import Any
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of
+from zoo.reports.published import counted
 from zoo.reports.records import FIELDS
 from zoo.reports.tables.cells import MISSING
 from zoo.runs.estimate import Estimator
@@ -16,7 +17,7 @@ from zoo.runs.resolved import resolve_request
 from zoo.runs.run import Run
 
 DEFAULT_RESULTS = Path("results")  # where `zoo run` puts them if it is not told
-LONG_RUN_SECONDS = 5 * 3600  # on 2 cores, from where a run is one for a GPU
+LONG_RUN_SECONDS = 10 * 3600  # of a CPU, from where a run is one for a GPU
 
 
 def missing_row(request: RunRequest, why: str) -> dict[str, Any]:
@@ -77,11 +78,12 @@ def commands_for_missing(
         if request in runs and not why.startswith("broke"):
             run = runs[request]
             seconds = estimator.run(run).seconds + estimator.pretrainings([run])
-            hours, minutes = divmod(round(seconds / 60), 60)
+            hours, minutes = divmod(round(seconds / run.workspace.threads / 60), 60)
+            threads = counted(run.workspace.threads, "thread", "threads")
             time = f"{hours} h {minutes} min" if hours else f"{max(minutes, 1)} min"
             data = ["--data", str(run.workspace.data)] if run.benchmark.forms else []
             command = shlex.join([*request.command, *data, *results_flag(run.workspace.results)])
-            yield f"– {request.words}: {why}; about {time} on 2 cores: {command}"
+            yield f"– {request.words}: {why}; about {time} on {threads}: {command}"
         else:
             by_reason.setdefault(why, []).append(request.words)
     for why, cells in by_reason.items():

@@ -132,11 +132,13 @@ def missing_cells_text(
             if "pretrained_from" in resolved.settings:
                 aside = ", and what is pre-trained before"
             command = command_of_cell(cell, budget, workspace)
-            seconds[command] = estimator.request(resolved).seconds
+            seconds[command] = estimator.request(resolved).seconds / workspace.threads
     lines = [f"  {counted(number, 'cell', 'cells')}: {reason}" for reason, number in why.items()]
     if seconds:
         many, minutes = counted(len(seconds), "cell", "cells"), sum(seconds.values()) / 60
-        time = f"about {minutes:.0f} min on 2 cores{aside}"
+        time = (
+            f"about {minutes:.0f} min on {counted(workspace.threads, 'thread', 'threads')}{aside}"
+        )
         lines.append(f"  {many}: not run; --run makes them in {time}")
     for command, each in [*seconds.items()][:COMMANDS_SHOWN]:
         lines.append(f"    python -m zoo run {command}  # {max(each / 60, 1):.0f} min")

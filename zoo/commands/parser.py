@@ -101,8 +101,8 @@ def build_parser() -> Parser:
         "--runs",
         type=Path,
         metavar="DIR",
-        default=Path("runs"),
-        help="checkpoints and logs of runs under way (default: runs)",
+        help="checkpoints and logs of runs under way (default: runs; of a campaign, "
+        "under_way below the results)",
     )
     group.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     group.add_argument("--threads", type=int, help="CPU threads (default: all cores)")

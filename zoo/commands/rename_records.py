@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zoo.commands.sweep import SWEEP_FOLDER
 from zoo.errors import UsageError
 from zoo.files import write_bytes
 from zoo.registry import learner_of
 from zoo.reports.records import BROKEN, checksum_state
 from zoo.runs.identity import identity_of_record, run_name
 from zoo.runs.record import write_record
+from zoo.runs.weights import weights_path
 from zoo.variants import format_variant
-
-SUBFOLDER = "sweep"  # of the results: tests of weights that another run trained
 
 
 def rename_command(options: argparse.Namespace) -> int:
@@ -40,7 +40,7 @@ def rename_records(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     """
     renamed: dict[str, str] = {}
     kept: dict[str, str] = {}
-    for path in [*sorted(folder.glob("*.json")), *sorted((folder / SUBFOLDER).glob("*.json"))]:
+    for path in [*sorted(folder.glob("*.json")), *sorted((folder / SWEEP_FOLDER).glob("*.json"))]:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             old, new = record["run"], name_today(record, renamed)
@@ -76,7 +76,7 @@ def name_today(record: Mapping[str, Any], renamed: Mapping[str, str]) -> str:
 def rename_record(
     path: Path, record: Mapping[str, Any], new: str, renamed: Mapping[str, str]
 ) -> None:
-    """Write a record and what it measured under another name, then remove the old files.
+    """Write a record, what it measured and its weights under another name; remove the old files.
 
     Raises:
         UsageError: another record has that name; the first of two stays.
@@ -85,14 +85,19 @@ def rename_record(
     content["run"] = new
     if "weights_of" in record:
         content["weights_of"] = renamed.get(record["weights_of"], record["weights_of"])
+    weights = weights_path(path)
+    if content.get("weights"):
+        content["weights"] = {**content["weights"], "file": f"{new}.safetensors"}
     target = path.with_name(f"{new}.json")
     if target.exists():
         there = json.loads(target.read_text(encoding="utf-8"))
         if {**there, "checksum": None} != {**content, "checksum": None}:
             raise UsageError(f"{target.name} is of the same run, and was there first")
-    old_arrays = path.with_suffix(".npz")
-    if old_arrays.exists():
-        write_bytes(path.with_name(f"{new}.npz"), old_arrays.read_bytes())
+    beside = [path.with_suffix(".npz"), weights]
+    for old in beside:
+        if old.exists():
+            write_bytes(path.with_name(f"{new}{old.suffix}"), old.read_bytes())
     write_record(target, content)
     path.unlink()
-    old_arrays.unlink(missing_ok=True)
+    for old in beside:
+        old.unlink(missing_ok=True)

@@ -192,7 +192,7 @@ def workspace_of(options: argparse.Namespace) -> Workspace:
     workspace = Workspace(
         options.data,
         options.results,
-        options.runs,
+        options.runs or Path("runs"),
         options.device,
         options.threads or torch.get_num_threads(),
         fetch=not getattr(options, "dry_run", False),

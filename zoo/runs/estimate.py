@@ -1,8 +1,9 @@
 """About how long runs take, and how much disk.
 
-Seconds are scaled from records of the same learner by operations: images of an update, times the
-multiplications of the backbone for one image, times inner steps. A learner without a record is
-timed over a few updates. Estimates are for a machine as that of the records.
+CPU seconds are scaled from records of the same learner by operations: images of an update, times
+the multiplications of the backbone for one image, times inner steps where they adapt the backbone.
+A learner without a record of a backbone of like size is timed over a few updates. Estimates are for
+a machine as that of the records.
 """
 
 import copy
@@ -16,19 +17,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
 from zoo.errors import UsageError
+from zoo.learner import Learner
 from zoo.networks.backbone import build_backbone
 from zoo.origin import checkout_root
+from zoo.registry import learner_of
 from zoo.reports import records
+from zoo.reports.published import counted
 from zoo.runs.plan import Plan
 from zoo.runs.resolved import ResolvedRequest
 from zoo.runs.run import Run
 from zoo.runs.settings import PRETRAIN
 from zoo.runs.stages import read_stage
+from zoo.variants import format_variant
 
 TIMED_UPDATES = 3
 TIMED_AHEAD = 100  # updates from which on it is worth timing some of them
@@ -37,6 +43,9 @@ SAME_BENCHMARK = "records of the same learner and benchmark"
 SAME_LEARNER = "records of the same learner"
 TIMED = f"{TIMED_UPDATES} timed updates"
 GUESS = "a guess"
+ALIKE = (
+    10  # backbones whose operations an image differ by no more than this factor are of like size
+)
 
 
 @cache
@@ -68,7 +77,13 @@ class Size:
     pretraining: float
 
 
-def size_of(settings: Mapping[str, Any], benchmark: Benchmark, way: int | None, shot: int) -> Size:
+def size_of(
+    settings: Mapping[str, Any],
+    benchmark: Benchmark,
+    way: int | None,
+    shot: int,
+    cls: type[Learner] = Learner,
+) -> Size:
     """How much a run of these settings computes.
 
     Args:
@@ -76,12 +91,15 @@ def size_of(settings: Mapping[str, Any], benchmark: Benchmark, way: int | None, 
         benchmark: whose images it takes.
         way: N of the test episodes; None in regression.
         shot: K of the test episodes.
+        cls: of the learner.
     """
     image = operations_per_image(settings["backbone"], tuple(benchmark.image))
     ways = (settings["train_way"] or 1, way or 1)
     if benchmark.regression:
         ways = (1, 1)
     steps, test_steps = (1 + (settings.get(name) or 0) for name in ("inner_steps", "test_steps"))
+    if not getattr(cls, "adapts_encoder", True):  # as of ANIL
+        steps = test_steps = 1
     trained = ways[0] * (settings["train_shot"] + settings["train_query"])
     tested = ways[1] * (shot + settings["query"])
     images = 0
@@ -102,7 +120,7 @@ class Measured:
     benchmark: str
     backbone: str
     image: tuple[int, ...]
-    rates: Mapping[str, float]  # seconds an operation: of updates, test, pre-training
+    rates: Mapping[str, float]  # CPU seconds an operation: of updates, test, pre-training
 
 
 def measurements(folders: Iterable[Path]) -> list[Measured]:
@@ -120,19 +138,23 @@ def measurements(folders: Iterable[Path]) -> list[Measured]:
 
 def _measured(row: Mapping[Any, Any]) -> Measured:
     settings, benchmark = row["settings"], find_benchmark(row["benchmark"])
+    _, cls, _ = learner_of(format_variant(row["learner"], row["variant"]))
     way = None if benchmark.regression else int(row["way"])
-    size = size_of(settings, benchmark, way, int(row["shot"]))
+    size = size_of(settings, benchmark, way, int(row["shot"]), cls)
+    threads = 1 if pd.isna(row["threads"]) else int(row["threads"])
     rates = {}
-    seconds = row["update_seconds"] or row["train_seconds"]
-    if not row["updates"] or not math.isfinite(seconds or math.nan):
-        seconds = row["train_seconds"]
-    if row["updates"] and seconds:
-        rates["update"] = seconds / (row["updates"] * size.update)
-    if row["test_seconds"]:
-        rates["episode"] = row["test_seconds"] / (row["episodes"] * size.episode)
+    known = [row["update_cpu_seconds"], *(
+        seconds * threads for seconds in (row["update_seconds"], row["train_seconds"])
+        if pd.notna(seconds)
+    )]  # fmt: skip
+    cpu = next((seconds for seconds in known if pd.notna(seconds) and seconds > 0), None)
+    if row["updates"] and cpu:
+        rates["update"] = cpu / (row["updates"] * size.update)
+    if pd.notna(row["test_seconds"]) and row["test_seconds"]:
+        rates["episode"] = threads * row["test_seconds"] / (row["episodes"] * size.episode)
     for stage in row["stages"] or ():
         if stage["name"] == PRETRAIN and size.pretraining:
-            rates["pretraining"] = stage["seconds"] / size.pretraining
+            rates["pretraining"] = threads * stage["seconds"] / size.pretraining
     kind = learner_key(row["learner"], settings)
     image = tuple(benchmark.image)
     return Measured(kind, row["benchmark"], settings["backbone"], image, rates)
@@ -145,7 +167,7 @@ def learner_key(key: str, settings: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Estimate:
-    """About how long something takes, and how that is known."""
+    """About how many CPU seconds something takes, and how that is known."""
 
     seconds: float
     basis: str
@@ -182,7 +204,7 @@ class Estimator:
         """The same of a run that may be only resolved; `trains` is False for another's weights."""
         get = {name: setting.value for name, setting in asked.settings.items()}
         benchmark, request = asked.benchmark, asked.request
-        size = size_of(get, benchmark, request.way, request.shot)
+        size = size_of(get, benchmark, request.way, request.shot, asked.cls)
         key = learner_key(request.learner, get)
         updates = get["updates"] if trains else 0
         rate, basis = self.rate("update", key, request.benchmark, get["backbone"], benchmark.image)
@@ -216,7 +238,10 @@ class Estimator:
         mine = [
             m
             for m in self.measured
-            if part in m.rates and key in ("", m.learner) and len(m.image) == len(image)
+            if part in m.rates
+            and key in ("", m.learner)
+            and len(m.image) == len(image)
+            and like_size(m, backbone, tuple(image))
         ]
         same = [m for m in mine if (m.benchmark, m.backbone) == (benchmark, backbone)]
         near = [m for m in mine if m.image == tuple(image)]
@@ -227,8 +252,8 @@ class Estimator:
         return rate, SAME_BENCHMARK if same else SAME_LEARNER
 
     def default_update(self, benchmark: Benchmark) -> float:
-        """Seconds of an update of which nothing is known: budget `quick` has 1,200."""
-        return benchmark.quick_seconds / 1200
+        """CPU seconds of an update of which nothing is known: `quick` has 1,200 on two cores."""
+        return 2 * benchmark.quick_seconds / 1200
 
     def timed(self, run: Run) -> float:
         """Seconds of an update, from a few that are made and thrown away."""
@@ -244,7 +269,8 @@ class Estimator:
         rate, basis = self.rate(
             "pretraining", "", run.request.benchmark, get["backbone"], run.benchmark.image
         )
-        return Estimate(run.benchmark.quick_seconds if rate is None else rate * size, basis)
+        unknown = 2.0 * run.benchmark.quick_seconds
+        return Estimate(unknown if rate is None else rate * size, basis)
 
     def pretrainings(self, runs: Sequence[Run]) -> float:
         """Seconds of all pre-trainings that are not there yet, each once."""
@@ -257,30 +283,46 @@ class Estimator:
         return sum(self.pretraining(run).seconds for run in left.values())
 
     def in_words(self, runs: Sequence[Run]) -> str:
-        """Minutes of all of them and their pre-trainings, and how that is known."""
+        """Minutes of all of them and their pre-trainings, and how that is known.
+
+        Threads are taken to share the work evenly, which the last of many never do.
+        """
+        threads = runs[0].workspace.threads
         estimates = [self.run(run) for run in runs]
-        seconds = sum(estimate.seconds for estimate in estimates) + self.pretrainings(runs)
+        total = sum(estimate.seconds for estimate in estimates) + self.pretrainings(runs)
+        seconds = total / threads
         ways = Counter(estimate.basis for estimate in estimates)
         known = ", ".join(f"{count} by {basis}" for basis, count in ways.most_common())
-        return f"about {seconds / 60:.0f} min on 2 cores" + (f" ({known})" if known else "")
+        on = counted(threads, "thread", "threads")
+        return f"about {seconds / 60:.0f} min on {on}" + (f" ({known})" if known else "")
+
+
+def like_size(one: Measured, backbone: str, image: tuple[int, ...]) -> bool:
+    """Whether the backbone of a record is of like size as another."""
+    there, here = (
+        operations_per_image(one.backbone, one.image),
+        operations_per_image(backbone, image),
+    )
+    return 1 / ALIKE <= there / here <= ALIKE
 
 
 def timed_update(run: Run) -> float:
-    """Seconds of one update of a run, the fastest of a few after one that warms up.
+    """CPU seconds of one update of a run, the least of a few after one that warms up.
 
     The run's learner and random numbers stay as they are.
     """
+    torch.set_num_threads(run.workspace.threads)
     learner = copy.deepcopy(run.learner).train()
     parts = run["meta_batch"] // run.micro_batch
     batches = iter(run.data.train_dataloader())
     found = []
     with torch.random.fork_rng([]):
         for _ in range(1 + TIMED_UPDATES):
-            started = time.monotonic()
+            started = time.process_time()
             batch = run.data.on_after_batch_transfer(next(batches), 0)
             learner.meta_loss(batch).backward()
             learner.zero_grad()
-            found.append((time.monotonic() - started) * parts)
+            found.append((time.process_time() - started) * parts)
     return min(found[1:])
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from zoo.errors import UsageError
 from zoo.files import slug
 from zoo.learner import Learner
+from zoo.reports.records import MACHINE_SETTINGS
 from zoo.runs.settings import SELECTORS, SETTINGS_ADDED_LATER, SHARED_SETTING_NAMES
 from zoo.variants import format_value
 
 HASH_BYTES = 8
 LONGEST_VARIANT = 48  # characters of a file name that say what was changed
-MACHINE_SETTINGS = ("micro_batch",)  # how it is computed, not what
 
 
 def later_settings(cls: type[Learner]) -> dict[str, Any]:
@@ -129,7 +129,9 @@ def run_name(identity: Mapping[str, Any], changed: Mapping[str, Any]) -> str:
             the learner's own first.
     """
     text = json.dumps(identity, sort_keys=True).encode()
-    names = sorted(changed, key=lambda name: (name in SHARED_SETTING_NAMES, name))
+    names = sorted(
+        {*changed} - {*MACHINE_SETTINGS}, key=lambda name: (name in SHARED_SETTING_NAMES, name)
+    )
     variant = ",".join(f"{name}={format_value(changed[name])}" for name in names)
     way = "" if identity["way"] is None else f"{identity['way']}w"
     words = [

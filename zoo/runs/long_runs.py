@@ -28,8 +28,8 @@ def next_run(runs: Sequence[Run], tried: set[str]) -> Run | None:
     """
     waiting = None
     for run in runs:
-        folder = run.workspace.runs / run.name
-        if run.name in tried or run.record_path.exists() or is_locked(folder / "lock"):
+        busy = is_locked(run.folder / "lock")
+        if run.name in tried or run.record_path.exists() or busy:
             continue
         if not waits(run):
             return run
@@ -59,23 +59,30 @@ def work_through(runs: Sequence[Run], make: Callable[[Run], bool]) -> int:
     """
     tried: set[str] = set()
     failed = False
+    for finished in runs:
+        remove_if_finished(finished)
     while (run := next_run(runs, tried)) is not None:
         try:
             failed |= not make(run)
         except InUseError:  # another process was faster
             continue
         tried.add(run.name)
-        if run.record_path.exists():
-            shutil.rmtree(run.workspace.runs / run.name, ignore_errors=True)
+        remove_if_finished(run)
     return int(failed)
+
+
+def remove_if_finished(run: Run) -> None:
+    """Remove what a run with a record kept for being resumed."""
+    if run.record_path.exists() and not is_locked(run.folder / "lock"):
+        shutil.rmtree(run.folder, ignore_errors=True)
 
 
 def progress_of(run: Run) -> int:
     """Updates that a run has made as far as its last checkpoint knows."""
-    last = run.workspace.runs / run.name / "last.ckpt"
-    if not last.exists():
+    try:
+        return int(torch.load(run.folder / "last.ckpt", "cpu", weights_only=False)["global_step"])
+    except FileNotFoundError:  # not begun, or finished a moment ago
         return 0
-    return int(torch.load(last, "cpu", weights_only=False)["global_step"])
 
 
 def lower_priority(nice: int) -> None:
@@ -105,16 +112,17 @@ def in_workers(jobs: int, words: Sequence[str]) -> int:
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "zoo", *words]
-    workers = [
-        subprocess.Popen(command, env=environment, start_new_session=True) for _ in range(jobs)
-    ]
+    workers: list[subprocess.Popen[bytes]] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         for worker in workers:
             worker.kill()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    stopping = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in stopping}
     try:
+        for _ in range(jobs):
+            workers.append(subprocess.Popen(command, env=environment, start_new_session=True))
         return int(any([worker.wait() for worker in workers]))
     finally:
         for number, handler in before.items():

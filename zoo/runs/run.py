@@ -35,6 +35,7 @@ from zoo.runs.record import (
 )
 from zoo.runs.trainer import trainer_for, training_options, updates_between
 from zoo.runs.weights import load_weights, save_weights, weights_path
+from zoo.runs.workspace import UNDER_WAY
 
 RUN_SCHEMA = 1  # of the record
 
@@ -62,7 +63,13 @@ class Run(Plan):
     @property
     def error_path(self) -> Path:
         """Where the traceback lies of a run that broke."""
-        return self.workspace.runs / self.name / "error.txt"
+        return self.folder / "error.txt"
+
+    @property
+    def folder(self) -> Path:
+        """What is under way of it: below the runs, or where a campaign began it."""
+        begun = self.workspace.results / UNDER_WAY / self.name
+        return begun if begun.exists() else self.workspace.runs / self.name
 
     @cached_property
     def trajectory(self) -> str:
@@ -70,8 +77,9 @@ class Run(Plan):
 
         Empty where the length matters from the first update on.
         """
-        falls = self.learner.outer_decay != "paper"
-        if falls or type(self.learner).anneal is not Learner.anneal or not self["updates"]:
+        learner = self.learner
+        falls = learner.outer_decay != "paper" or type(learner).anneal is not Learner.anneal
+        if falls or learner.length_matters or not self["updates"]:
             return ""
         free = ("updates", "validations", "test_episodes")
         settings = {k: v for k, v in self.identity["settings"].items() if k not in free}
@@ -109,7 +117,7 @@ class Run(Plan):
         Raises:
             UsageError: another process works on the same run.
         """
-        folder = self.workspace.runs / self.name
+        folder = self.folder
         folder.mkdir(parents=True, exist_ok=True)
         self.workspace.results.mkdir(parents=True, exist_ok=True)
         with alone_in(folder), quiet():
@@ -136,11 +144,11 @@ class Run(Plan):
         Raises:
             UsageError: another process works on the same run, or its weights are damaged.
         """
-        kept = weights_path(self.record_path)
-        if kept.exists():
-            load_weights(kept, self.learner, self.name)
+        kept, known = weights_path(self.record_path), (self.record() or {}).get("weights")
+        if known and kept.exists():
+            load_weights(kept, self.learner, known["hash"])
             return self.learner.cpu().eval()
-        folder = self.workspace.runs / self.name
+        folder = self.folder
         folder.mkdir(parents=True, exist_ok=True)
         best, last = folder / "best.ckpt", folder / "last.ckpt"
         with alone_in(folder), quiet():
@@ -190,7 +198,11 @@ class Run(Plan):
 
     @property
     def machine(self) -> dict[str, Any]:
-        """What computes this run; its numbers follow from it only by rounding."""
+        """What computes this run: its numbers follow from it by rounding.
+
+        Those of a learner that draws random numbers on the way, as SNAIL's dropout does, also by
+        what is drawn for how many tasks at once, and on which device.
+        """
         kind = self.workspace.device_kind
         return {
             "device": kind,
@@ -258,7 +270,12 @@ class Run(Plan):
         failure: dict[str, Any] | None,
         tested: Tested,
     ) -> dict[str, Any]:
-        """Write the record: arrays and weights first, so that a JSON file always has its own."""
+        """Write the record: arrays and weights first, so that a JSON file always has its own.
+
+        One that another process has written meanwhile stays, and is returned.
+        """
+        if (there := self.record()) is not None:
+            return there
         updates = failure["update"] if failure else self["updates"]
         metrics: dict[str, dict[str, Any]] = {}
         way = None if self.benchmark.regression else self.way

@@ -49,7 +49,10 @@ def save_weights(path: Path, learner: nn.Module, about: Mapping[str, Any]) -> di
         and no file is written.
     """
     # Copies: safetensors refuses tensors that share memory.
-    tensors = {name: value.detach().cpu().clone() for name, value in learner.state_dict().items()}
+    tensors = {
+        name: value.detach().cpu().contiguous().clone()
+        for name, value in learner.state_dict().items()
+    }
     if not tensors:
         return None
     metadata = {name: json.dumps(value) for name, value in about.items()}
@@ -76,20 +79,23 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, metadata
 
 
-def load_weights(path: Path, learner: nn.Module, run: str) -> None:
-    """Give a learner the weights of a run.
+def load_weights(path: Path, learner: nn.Module, known: str) -> None:
+    """Give a learner the weights that a run tested.
 
     Args:
         path: of the file.
         learner: as configured for that run.
-        run: the run's name.
+        known: the hash of the file, from the run's record.
 
     Raises:
-        UsageError: the file is damaged, or of another run.
+        UsageError: the file is damaged, or not the one that was tested.
     """
-    tensors, metadata = read_weights(path)
-    if metadata.get("run") != run:
-        raise UsageError(f"{path} holds the weights of {metadata.get('run')}, not of {run}")
+    if file_hash(path.read_bytes()) != known:
+        raise UsageError(
+            f"{path} is damaged, or not what its run tested: its hash is not that of the record; "
+            "delete it, and the run is trained again where its weights are needed"
+        )
+    tensors, _ = read_weights(path)
     try:
         learner.load_state_dict(tensors)
     except RuntimeError as error:

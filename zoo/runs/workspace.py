@@ -12,6 +12,7 @@ from zoo.datasets.episodes.image_store import Store
 from zoo.datasets.fetching.fetch import fetch
 from zoo.errors import UsageError
 
+UNDER_WAY = "under_way"  # folder below the results of what a campaign has begun
 SMALL_IMAGE = 32  # pixels a side; up to that, several tasks at once are faster on a CPU
 
 
