@@ -1,6 +1,7 @@
 """The tested weights lie beside the record, and are believed only if nothing is wrong with them."""
 
 import json
+import shlex
 
 import pytest
 import torch
@@ -30,10 +31,17 @@ def test_the_file_says_what_it_is(finished):
     content = path.read_bytes()
     assert record["weights"] == {
         "file": path.name, "bytes": len(content), "hash": file_hash(content),
+        "command": f"python -m zoo run '{run.title}' glyphs --way 5 --shot 1 --budget quick",
     }  # fmt: skip
     best = torch.load(run.workspace.runs / run.name / "best.ckpt", weights_only=True)
     assert tensors.keys() == best.keys()
     assert all(torch.equal(tensors[name], best[name]) for name in best)
+
+
+def test_the_command_in_the_record_makes_the_same_run(finished, stores, tmp_path):
+    run, record = finished
+    variant = shlex.split(record["weights"]["command"])[4]
+    assert plan(tmp_path, stores, variant, flags={}).identity == run.identity
 
 
 def test_they_are_all_that_a_test_needs(finished, stores, tmp_path, monkeypatch):

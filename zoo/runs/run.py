@@ -3,8 +3,10 @@
 import hashlib
 import inspect
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -338,7 +340,7 @@ class Run(Plan):
         return write_record(self.record_path, record)
 
     def _save_weights(self) -> dict[str, Any] | None:
-        """Keep the tested weights; what the record says of them."""
+        """Keep the tested weights; what the record says of them, and what makes them again."""
         benchmark = self.benchmark
         about = {
             "run": self.name,
@@ -352,7 +354,9 @@ class Run(Plan):
             "std": list(benchmark.std),
             "data": self.data.fingerprint(),
         }
-        return save_weights(weights_path(self.record_path), self.learner, about)
+        kept = save_weights(weights_path(self.record_path), self.learner, about)
+        command = shlex.join(replace(self.request, learner=self.title).command)
+        return None if kept is None else {**kept, "command": command}
 
     @staticmethod
     def _diverged(keeper: CheckpointKeeper, tested: Tested) -> dict[str, Any]:
