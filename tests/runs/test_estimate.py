@@ -77,6 +77,9 @@ def test_the_records_most_alike_count():
     everything = estimator(near, replace(near, rates={"update": 4.0}), far, of_another)
     arguments = ("update", "maml", "cifarfs", BACKBONE, IMAGE)
     assert everything.rate(*arguments) == (3.5, SAME_BENCHMARK)
+    beside_others = replace(near, rates={"update": 90.0})
+    elsewhere = replace(near, benchmark="fc100", rates={"update": 5.0})
+    assert estimator(beside_others, elsewhere).rate(*arguments) == (47.5, SAME_BENCHMARK)
     assert estimator(far, of_another).rate(*arguments) == (50.0, SAME_LEARNER)
     assert estimator(of_another, on_functions).rate(*arguments) == (None, GUESS)
 

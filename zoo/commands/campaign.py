@@ -20,6 +20,7 @@ from zoo.commands.run_set import RunSet, workspace_of
 from zoo.errors import UsageError
 from zoo.files import is_locked, make_folder
 from zoo.reports import records
+from zoo.reports.published import counted
 from zoo.runs.environment import commit
 from zoo.runs.estimate import Estimator
 from zoo.runs.long_runs import in_workers, lower_priority, progress_of, work_through
@@ -27,6 +28,7 @@ from zoo.runs.make_runs import HowToRun, make_run, run_label
 from zoo.runs.request import BUDGETS, TERMS, RunRequest
 from zoo.runs.run import Run
 from zoo.runs.workspace import UNDER_WAY
+from zoo.variants import hint
 
 LOWEST_PRIORITY = 19  # as nice counts
 CAMPAIGN_KEYS: dict[str, type] = {"title": str, "stages": dict}
@@ -59,16 +61,17 @@ def campaign_command(options: argparse.Namespace) -> int:
         campaign_stage(path, name, stage, options.budget)
         for name, stage in content["stages"].items()
     ]
+    options.dry_run = options.status  # which fetches no images
     run_set = campaign_runs(options)
     if options.status:
-        print(campaign_status(content["title"], stages, run_set, jobs_of(options)))
+        print_status(content["title"], stages, run_set, jobs_of(options))
         return 0
     for folder, flag in ((run_set.workspace.results, "--results"), (options.runs, "--runs")):
         make_folder(folder, flag)
     if not options.worker:
         warn_if_uncommitted()
-        status = in_workers(jobs_of(options), [*options.words, "--worker"])
-        print(campaign_status(content["title"], stages, run_set, jobs_of(options)))
+        status = in_workers(jobs_of(options), options.threads, [*options.words, "--worker"])
+        print_status(content["title"], stages, run_set, jobs_of(options))
         return status
     lower_priority(options.nice)
     planned = [run for stage in stages for run in runs_of_stage(stage, run_set) if run is not None]
@@ -92,19 +95,23 @@ def campaign_stage(path: Path, name: str, content: Any, budget: str | None) -> C
     Raises:
         UsageError: a key is missing, unknown or of another type.
     """
-    if not isinstance(content, dict) or not {*content} <= {*STAGE_KEYS}:
-        raise UsageError(f"{path}: stage {name}: expected {', '.join(STAGE_KEYS)}")
+    where = f"{path}: stage {name}"
+    if not isinstance(content, dict):
+        raise UsageError(f"{where}: expected keys with values, such as {', '.join(STAGE_KEYS)}")
+    for key in content:
+        if key not in STAGE_KEYS:
+            raise UsageError(f"{where}: no key {key!r}: {hint(str(key), STAGE_KEYS)}")
+    for key in STAGE_KEYS:
+        if key not in {**STAGE_DEFAULTS, **content}:
+            raise UsageError(f"{where}: {key} is missing")
     values = {**STAGE_DEFAULTS, **content}
     for key, kind in STAGE_KEYS.items():
         if not isinstance(values.get(key), kind):
-            raise UsageError(
-                f"{path}: stage {name}: {key}: expected {kind.__name__}, not {values.get(key)!r}"
-            )
+            expected = "a text" if kind is str else f"a list, such as {key}: [1]"
+            raise UsageError(f"{where}: {key}: expected {expected}, not {values[key]!r}")
     for key, known in (("budget", BUDGETS), ("terms", TERMS)):
         if values[key] not in known:
-            raise UsageError(
-                f"{path}: stage {name}: {key} {values[key]}: choose from {', '.join(known)}"
-            )
+            raise UsageError(f"{where}: {key} {values[key]}: choose from {', '.join(known)}")
     cells = itertools.product(values["shots"], values["seeds"], values["learners"], values["ways"])
     requests = [
         RunRequest(
@@ -149,12 +156,13 @@ def warn_if_uncommitted() -> None:
 def runs_of_stage(stage: CampaignStage, run_set: RunSet) -> Iterator[Run | None]:
     """The runs of a stage, in order; None for one that cannot be run, after its reason was said."""
     for request in stage.requests:
-        run, _ = run_set.try_to_add(partial(run_set.plan, request), request.words)
+        label = f"stage {stage.name}: {request.words} on {request.benchmark}"
+        run, _ = run_set.try_to_add(partial(run_set.plan, request), label)
         yield run
 
 
-def campaign_status(title: str, stages: Sequence[CampaignStage], run_set: RunSet, jobs: int) -> str:
-    """What is done, what is under way and about how many hours are left, stage by stage.
+def print_status(title: str, stages: Sequence[CampaignStage], run_set: RunSet, jobs: int) -> None:
+    """Print what is done, what is under way and about how many hours are left, stage by stage.
 
     Args:
         title: of the campaign.
@@ -162,24 +170,28 @@ def campaign_status(title: str, stages: Sequence[CampaignStage], run_set: RunSet
         run_set: where the runs are planned.
         jobs: runs at a time.
     """
+    print(title, flush=True)
     estimator = Estimator.beside(run_set.workspace.results)
-    lines, total, seen = [title], 0.0, set[str]()
+    total, seen = 0.0, set[str]()
     for stage in stages:
         runs = list(runs_of_stage(stage, run_set))
         new = [run for run in runs if run and not done(run) and run.name not in seen]
         seen |= {run.name for run in new}
         seconds = estimator.pretrainings(new)
-        texts = []
+        lines = []
         for request, run in zip(stage.requests, runs, strict=True):
             text, left = state_of(run, estimator)
-            texts.append(f"    {text:<38} {request.words}")
+            lines.append(f"    {text:<38} {request.words}")
             seconds += left if run in new else 0.0  # one that stands in two stages counts once
         number = sum(run is not None and done(run) for run in runs)
-        hours = f"about {seconds / 3600:.1f} CPU hours left" if seconds else "nothing left"
-        lines += [f"  {stage.name}  {stage.title}: {number} of {len(runs)} done, {hours}", *texts]
+        said = [f"{number} of {len(runs)} done"]
+        if refused := runs.count(None):
+            said.append(f"{refused} cannot be run")
+        said.append(f"about {seconds / 3600:.1f} CPU hours left" if seconds else "nothing left")
+        print(f"  {stage.name}  {stage.title}: {', '.join(said)}", *lines, sep="\n", flush=True)
         total += seconds
-    end = f"about {total / 3600:.1f} CPU hours left, {total / 3600 / jobs:.1f} h with {jobs} jobs"
-    return "\n".join([*lines, end])
+    hours, many = total / 3600, counted(jobs, "job", "jobs")
+    print(f"about {hours:.1f} CPU hours left, {hours / jobs:.1f} h with {many}")
 
 
 def done(run: Run) -> bool:

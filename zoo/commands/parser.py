@@ -233,7 +233,7 @@ def build_parser() -> Parser:
         "--status", action="store_true", help="what is done and under way, and the hours left"
     )
     command.add_argument(
-        "--jobs", type=int, help="runs at a time, each on one thread (default: one a core)"
+        "--jobs", type=int, help="runs at a time, each on --threads, here 1 (default: one a core)"
     )
     command.add_argument(
         "--budget", choices=BUDGETS, help="in place of each stage's own, to try the list out"

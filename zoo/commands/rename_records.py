@@ -10,6 +10,7 @@ from zoo.commands.sweep import SWEEP_FOLDER
 from zoo.errors import UsageError
 from zoo.files import write_bytes
 from zoo.registry import learner_of
+from zoo.reports.published import counted
 from zoo.reports.records import BROKEN, checksum_state
 from zoo.runs.identity import identity_of_record, run_name
 from zoo.runs.record import write_record
@@ -23,7 +24,11 @@ def rename_command(options: argparse.Namespace) -> int:
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder of records")
     renamed, kept = rename_records(folder)
-    print(f"{len(renamed)} records renamed, {len(kept)} left as they are")
+    total = len([*record_paths(folder)])
+    print(
+        f"{folder}: {counted(total, 'record', 'records')}, {len(renamed)} of them renamed now, "
+        f"{len(kept)} left as they are for the reasons below"
+    )
     for name, why in kept.items():
         print(f"  {name}: {why}")
     return int(bool(kept))
@@ -40,7 +45,7 @@ def rename_records(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     """
     renamed: dict[str, str] = {}
     kept: dict[str, str] = {}
-    for path in [*sorted(folder.glob("*.json")), *sorted((folder / SWEEP_FOLDER).glob("*.json"))]:
+    for path in record_paths(folder):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             old, new = record["run"], name_today(record, renamed)
@@ -51,9 +56,14 @@ def rename_records(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
                 renamed[old] = new
         except UsageError as error:
             kept[path.name] = str(error)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             kept[path.name] = "is no record of a run"
     return renamed, kept
+
+
+def record_paths(folder: Path) -> list[Path]:
+    """The files of a folder of results that may be records."""
+    return [*sorted(folder.glob("*.json")), *sorted((folder / SWEEP_FOLDER).glob("*.json"))]
 
 
 def name_today(record: Mapping[str, Any], renamed: Mapping[str, str]) -> str:
@@ -93,6 +103,7 @@ def rename_record(
         there = json.loads(target.read_text(encoding="utf-8"))
         if {**there, "checksum": None} != {**content, "checksum": None}:
             raise UsageError(f"{target.name} is of the same run, and was there first")
+        print(f"  {path.name} holds the same as {target.name} and is removed")
     beside = [path.with_suffix(".npz"), weights]
     for old in beside:
         if old.exists():

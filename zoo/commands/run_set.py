@@ -105,8 +105,20 @@ class RunSet:
         write_table(output, [table], {"": data}, {} if figure is None else {"": figure})
 
     def read(self) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-        """The records of the runs, and what each measured, as `read_records` has them."""
-        return read_records(self.workspace.results, self.runs)
+        """The records of the runs, and what each measured, as `read_records` has them.
+
+        A record that is damaged, or of another run, is left out; making the runs has said so.
+        """
+        names = [name for name, run in self.runs.items() if has_record(run)]
+        return read_records(self.workspace.results, names)
+
+
+def has_record(run: Run) -> bool:
+    """Whether a run has a record that can be believed to be its own."""
+    try:
+        return run.record() is not None
+    except UsageError:
+        return False
 
 
 def load_records(folder: Path, announce: bool = True) -> pd.DataFrame:

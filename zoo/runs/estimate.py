@@ -226,7 +226,7 @@ class Estimator:
     def rate(
         self, part: str, key: str, benchmark: str, backbone: str, image: Sequence[int]
     ) -> tuple[float | None, str]:
-        """Seconds an operation, the median of the records that are most alike, and which they are.
+        """CPU seconds an operation, by the records that are most alike, and which they are.
 
         Args:
             part: update, episode or pretraining.
@@ -245,10 +245,11 @@ class Estimator:
         ]
         same = [m for m in mine if (m.benchmark, m.backbone) == (benchmark, backbone)]
         near = [m for m in mine if m.image == tuple(image)]
-        nearest = same or near or mine
-        if not nearest:
+        if not mine:
             return None, GUESS
-        rate = statistics.median(m.rates[part] for m in nearest)
+        # Other work makes a record slower, never faster: the lower of two medians is nearer.
+        groups = [group for group in (same, near) if group] or [mine]
+        rate = min(statistics.median(m.rates[part] for m in group) for group in groups)
         return rate, SAME_BENCHMARK if same else SAME_LEARNER
 
     def default_update(self, benchmark: Benchmark) -> float:

@@ -99,8 +99,20 @@ def lower_priority(nice: int) -> None:
         Path("/proc/self/autogroup").write_text(str(nice))
 
 
-def in_workers(jobs: int, words: Sequence[str]) -> int:
-    """Run a command of the zoo in several processes of one thread each; 1 if one failed, else 0.
+def _ended(worker: subprocess.Popen[bytes]) -> int:
+    """The exit status of a worker, once it has ended; says so if it was killed."""
+    status = worker.wait()
+    if status < 0:
+        print(
+            f"process {worker.pid} was killed; its run goes on from its last checkpoint when the "
+            "same command is given again",
+            file=sys.stderr,
+        )
+    return status
+
+
+def in_workers(jobs: int, threads: int, words: Sequence[str]) -> int:
+    """Run a command of the zoo in several processes; 1 if one failed, else 0.
 
     Each has a session of its own, so that its priority is its own. A signal to stop kills all:
     at this priority they could take minutes to stop by themselves, and a kill loses no more than
@@ -108,9 +120,10 @@ def in_workers(jobs: int, words: Sequence[str]) -> int:
 
     Args:
         jobs: how many.
+        threads: of each.
         words: behind ``python -m zoo``.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "zoo", *words]
     workers: list[subprocess.Popen[bytes]] = []
 
@@ -123,7 +136,7 @@ def in_workers(jobs: int, words: Sequence[str]) -> int:
     try:
         for _ in range(jobs):
             workers.append(subprocess.Popen(command, env=environment, start_new_session=True))
-        return int(any([worker.wait() for worker in workers]))
+        return int(any([_ended(worker) for worker in workers]))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -9,6 +9,7 @@ from typing import Any
 
 from zoo.errors import UsageError
 from zoo.files import InUseError, make_folder
+from zoo.reports.records import BROKEN, checksum_state
 from zoo.runs.estimate import Estimator, run_megabytes
 from zoo.runs.run import Run
 
@@ -71,7 +72,12 @@ def _announce(runs: Sequence[Run], left: Sequence[Run]) -> None:
         text += f", {time} and {sum(map(run_megabytes, left)):.0f} MB"
     print(text, flush=True)
     for run in runs:
-        if run not in left and (files := changed_since(run)):
+        try:
+            files = "" if run in left else changed_since(run)
+        except UsageError as error:
+            print(f"  {error}", file=sys.stderr)
+            continue
+        if files:
             print(f"  {run.record_path}: made with another {files}; delete it to make it anew")
 
 
@@ -82,6 +88,7 @@ def make_run(run: Run, alone: bool = False) -> bool:
         InUseError: another process makes it.
         Exception: what went wrong, where the run is `alone`; else it is printed.
     """
+    there = run.record_path.exists()
     try:
         record = run.execute(progress=sys.stdout.isatty())
     except InUseError:
@@ -98,7 +105,9 @@ def make_run(run: Run, alone: bool = False) -> bool:
         path.write_text(traceback.format_exc())
         print(f"  broke: {path} says why; the other runs go on", file=sys.stderr)
         return False
-    print(f"  {run_summary(run, record)}", flush=True)
+    print(f"  {'found: ' if there else ''}{run_summary(run, record)}", flush=True)
+    if checksum_state(record) == BROKEN:
+        print(f"  {run.record_path} was edited: its checksum does not hold", file=sys.stderr)
     return bool(record["status"] != "failed")
 
 

@@ -160,7 +160,19 @@ class Run(Plan):
                 torch.set_num_threads(self.workspace.threads)
                 self.train(folder, self._keeper(folder, None), progress)
                 self._finish(folder)
+        if known:
+            self._keep_again(kept, known["hash"])
         return self.learner.cpu().eval()
+
+    def _keep_again(self, path: Path, known: str) -> None:
+        """Put weights that were lost back beside their record, if they are the same bit for bit."""
+        made = self._save_weights()
+        if made is not None and made["hash"] != known:
+            path.unlink()
+            print(
+                f"  {self.name}: trained again; its weights are not bit for bit those that were "
+                f"tested, as on another machine, and stay in {self.folder}"
+            )
 
     def _finish(self, folder: Path) -> None:
         """Keep the last checkpoint for a longer run; nothing is under way any more."""
