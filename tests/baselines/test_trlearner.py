@@ -7,6 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from tests.conftest import in_full
+from tests.runs.test_run import SMALL as SMALL_RUN
+from tests.runs.test_run import plan
 from zoo import Episode, Examples, learners
 from zoo.conformance import CHECKS, BrokenError, Maker, episode_of
 from zoo.conformance.added_losses import added_losses
@@ -302,3 +304,13 @@ def test_hardest_is_of_classes():
         learner.meta_loss(batch(regression=True))
     _, learner = pair("maml", drawn="hardest")
     assert learner.meta_loss(batch()).isfinite()
+
+
+def test_a_record_says_how_its_added_loss_pulled_through_the_training(stores, tmp_path):
+    flags = {**SMALL_RUN, "validations": 3}
+    record = plan(tmp_path, stores, "trlearner", flags=flags).execute(progress=False)
+    assert [point["updates"] for point in record["added_loss"]] == [4, 8, 12]
+    assert all(0 < point["ratio"] < 2 for point in record["added_loss"])
+    assert all(-1 <= point["cosine"] <= 1 for point in record["added_loss"])
+    host = plan(tmp_path, stores, "maml", flags=flags).execute(progress=False)
+    assert "added_loss" not in host

@@ -18,6 +18,7 @@ from zoo.runs.cost_meter import CostMeter
 from zoo.runs.divergence import TaskErrors, Validated, diverged, mean_square
 
 SECONDS_BETWEEN_SAVES = float(os.environ.get("ZOO_SECONDS_BETWEEN_SAVES", "30"))
+PULL = ("train/gradient_ratio", "train/gradient_cosine")  # of an added loss and its host's
 GPU_LOSS_CHECK = 50  # updates; reading a loss stalls a GPU
 MEAN_SQUARE = "mean_square"  # of a test's query outputs, recorded while the test is under way
 
@@ -68,6 +69,7 @@ class CheckpointKeeper(pl.Callback):
         self.machine = dict(machine or {})
         self.other_machines: list[dict[str, Any]] = []  # that computed earlier parts
         self.curve: list[tuple[int, float]] = []  # (updates, validation metric)
+        self.pulls: list[tuple[float, ...]] = []  # (updates, ratio, cosine) of an added loss
         self.best: tuple[int, float] | None = None
         self.of_tasks: dict[int, Validated] = {}  # by updates, in regression
         self._errors = TaskErrors()
@@ -85,6 +87,7 @@ class CheckpointKeeper(pl.Callback):
         return {
             "curve": self.curve,
             "best": self.best,
+            "pulls": self.pulls,
             "of_tasks": {update: tuple(found) for update, found in self.of_tasks.items()},
             "commits": self.commits,
             "machines": [*self.other_machines, self.machine],
@@ -107,6 +110,7 @@ class CheckpointKeeper(pl.Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where an earlier process was."""
+        self.pulls = state.get("pulls", [])
         self.curve, self.best = state["curve"], state["best"]
         of_tasks = state.get("of_tasks", {})
         self.of_tasks = {update: Validated(*found) for update, found in of_tasks.items()}
@@ -214,6 +218,9 @@ class CheckpointKeeper(pl.Callback):
             self.of_tasks[update] = self._errors.validated()
             value = self.of_tasks[update].mean
         self.curve = [*self.curve, (update, value)]
+        logged = trainer.callback_metrics
+        if all(name in logged for name in PULL):  # only of a learner that adds a loss to a host's
+            self.pulls = [*self.pulls, (update, *(float(logged[name]) for name in PULL))]
         if self.best is None or self._score(update, value) > self._score(*self.best):
             self.best = (update, value)
             self.save_weights(pl_module)

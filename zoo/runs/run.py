@@ -324,6 +324,7 @@ class Run(Plan):
             "updates": {"total": updates, "executed_by_this_process": keeper.executed},
             "validation": [(update, finite_or_none(value)) for update, value in keeper.curve],
             **(self._diverged(keeper, tested) if self.benchmark.regression else {}),
+            **({"added_loss": added} if (added := added_loss(keeper)) else {}),
             "tested_update": keeper.best[0] if keeper.best else updates,
             "episodes": {
                 "split": "test",
@@ -384,3 +385,16 @@ class Run(Plan):
                 "test": tested.diverged,
             },
         }
+
+
+def added_loss(keeper: CheckpointKeeper) -> list[dict[str, float | None]]:
+    """How the gradient of an added loss stood to its host's, at each validation.
+
+    Returns:
+        After so many updates the ratio of their norms and their cosine; empty where nothing is
+        added to a host's loss.
+    """
+    return [
+        {"updates": update, "ratio": finite_or_none(ratio), "cosine": finite_or_none(cosine)}
+        for update, ratio, cosine in keeper.pulls
+    ]
