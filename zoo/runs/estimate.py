@@ -43,9 +43,9 @@ SAME_BENCHMARK = "records of the same learner and benchmark"
 SAME_LEARNER = "records of the same learner"
 TIMED = f"{TIMED_UPDATES} timed updates"
 GUESS = "a guess"
-ALIKE = (
-    10  # backbones whose operations an image differ by no more than this factor are of like size
-)
+QUICK_PRETRAINING = 1500 * 128  # images that a pre-training sees under budget `quick`
+# Backbones whose operations an image differ by no more than this factor are of like size.
+ALIKE = 10
 
 
 @cache
@@ -270,7 +270,8 @@ class Estimator:
         rate, basis = self.rate(
             "pretraining", "", run.request.benchmark, get["backbone"], run.benchmark.image
         )
-        unknown = 2.0 * run.benchmark.quick_seconds
+        images = get["pretrain_updates"] * get["pretrain_batch"]
+        unknown = 2.0 * run.benchmark.quick_seconds * images / QUICK_PRETRAINING
         return Estimate(unknown if rate is None else rate * size, basis)
 
     def pretrainings(self, runs: Sequence[Run]) -> float:
