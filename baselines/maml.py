@@ -94,7 +94,7 @@ class MAML(Host):
         )
         self.inner_steps, self.test_steps = inner_steps, test_steps
         self.multi_step, self.clip = multi_step, clip
-        self.length_matters = multi_step  # its weights change over the first part of the training
+        self.length_matters = multi_step  # the losses' weights follow from the share that is done
         self.transductive = self.batch_norm == "batch"
 
     def models(self, episode: Episode) -> Params:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,29 +95,34 @@ def check_same_run(path: Path, there: Mapping[str, Any], asked: Mapping[str, Any
     Raises:
         UsageError: names each difference.
     """
-    old, new = _flat(there), _flat(asked)
-    said = [
+    if said := differences(there, asked):
+        raise UsageError(f"{path} is of another run: {said}; move it away, and this run is made")
+
+
+def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """In what two identities, of runs or of stages, differ: both values of each; empty if alike.
+
+    Args:
+        there: of what was found.
+        asked: of what is asked for.
+    """
+    old, new = (dict(_flat(json.loads(json.dumps(each)))) for each in (there, asked))
+    return "; ".join(
         f"{name} is {old.get(name)} there, {new.get(name)} is asked for"
         for name in {**old, **new}
         if old.get(name) != new.get(name)
-    ]
-    if said:
-        raise UsageError(
-            f"{path} is of another run: {'; '.join(said)}; move it away, and this run is made"
-        )
+    )
 
 
-def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity as one level of names, settings and the fingerprints of the data among them."""
-    flat = {}
-    for name, value in json.loads(json.dumps(identity)).items():
+def _flat(identity: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Names and values of one level: a setting by its own name, data by that of its split."""
+    for name, value in identity.items():
         if name == "settings":
-            flat.update(value)
-        elif isinstance(value, dict):
-            flat.update({f"{name} {part}": each for part, each in value.items()})
+            yield from value.items()
+        elif isinstance(value, Mapping):
+            yield from ((f"{name} {part}", each) for part, each in value.items())
         else:
-            flat[name] = value
-    return flat
+            yield name, value
 
 
 def run_name(identity: Mapping[str, Any], changed: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from zoo.learner import Learner
 from zoo.networks.backbone import Backbone, build_backbone
 from zoo.runs.checkpoints import CheckpointKeeper, DivergedError
 from zoo.runs.environment import code_of, environment, interruptible
+from zoo.runs.identity import differences
 from zoo.runs.pretraining import Pretrain
 from zoo.runs.settings import PRETRAIN, Setting
 from zoo.runs.trainer import trainer_for, training_options
@@ -70,26 +71,8 @@ def check_stage_fits(folder: Path, kept: Mapping[str, Any], asked: Mapping[str, 
     Raises:
         UsageError: shows both settings of each difference.
     """
-    if kept == asked:
-        return
-    there, here = dict(flat_settings(kept)), dict(flat_settings(asked))
-    said = [
-        f"{name} is {there.get(name)} there, {here.get(name)} is asked for"
-        for name in {**there, **here}
-        if there.get(name) != here.get(name)
-    ]
-    raise UsageError(f"the stage in {folder} does not fit: {'; '.join(said)}")
-
-
-def flat_settings(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Nested mappings as one, each value by its own name or, of data, by its split's."""
-    for name, value in content.items():
-        if name == "settings":
-            yield from value.items()
-        elif isinstance(value, Mapping):
-            yield from ((f"{name} {key}", part) for key, part in value.items())
-        else:
-            yield name, value
+    if said := differences(kept, asked):
+        raise UsageError(f"the stage in {folder} does not fit: {said}")
 
 
 class Staging:
