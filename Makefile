@@ -7,7 +7,7 @@ SETTINGS = $(if $(DATA),--data "$(DATA)") $(if $(LEARNERS),--learners "$(LEARNER
   $(if $(SHOTS),--shots "$(SHOTS)") $(if $(WAYS),--ways "$(WAYS)") $(if $(BUDGET),--budget $(BUDGET)) \
   $(if $(TERMS),--terms $(TERMS)) $(if $(SEEDS),--seeds "$(SEEDS)") \
   $(if $(RESULTS),--results "$(RESULTS)") $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes) \
-  $(if $(UNTRAINED),--untrained) $(if $(DIFFERENCES),--differences) $(if $(POWER),--power) \
+  $(if $(UNTRAINED),--untrained) $(if $(DIFFERENCES),--differences $(if $(filter all,$(DIFFERENCES)),all,best)) $(if $(POWER),--power) \
   $(if $(FIGURES),--figures) $(if $(JOBS),--jobs $(JOBS)) \
   $(foreach file,$(PLUGINS),--plugin "$(file)")
 
@@ -28,7 +28,7 @@ help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 22
 	@echo
 	@echo 'table-% takes DATA= LEARNERS= SHOTS= WAYS= BUDGET= TERMS= SEEDS= RESULTS= JOBS= DRY_RUN=1 YES=1 UNTRAINED=1 PLUGINS='
-	@echo 'DIFFERENCES=1 (every pair of rows, tested) POWER=1 (episodes for half a point) FIGURES=1, as in'
+	@echo 'DIFFERENCES=1 (pairs with the best row, tested; =all for every pair) POWER=1 (episodes for half a point) FIGURES=1, as in'
 	@echo '  make table-omniglot DATA=~/data LEARNERS="protonet maml[first_order=true]" SHOTS="1 5"'
 	@echo '  make table-omniglot DATA=~/data OPTIONS=split=1200/423'
 
@@ -81,8 +81,9 @@ campaign-status: setup ## what of that list is done and under way, and the hours
 new-learner: setup ## the skeleton of a learner, NAME=my_learner: baselines/my_learner.py, or TO=FILE
 	@$(BIN)/python -m zoo new-learner '$(NAME)' $(if $(TO),--to "$(TO)")
 
-readme: setup ## README's table of learners, from the register
+readme: setup ## README's tables: of learners from the register, of results from their files
 	@$(BIN)/python -m zoo list --table --into README.md
+	@$(BIN)/python -m zoo include README.md docs/results.md
 
 simulation: setup ## whether the intervals and tests of the tables keep what they promise, by simulation (2 minutes)
 	@$(BIN)/python -m tests.simulation

@@ -1,4 +1,4 @@
-"""The metrics that tables show: accuracy in per cent, mean squared error."""
+"""The metrics that tables show: accuracy in per cent, squared error."""
 
 from typing import NamedTuple
 
@@ -13,10 +13,15 @@ class Metric(NamedTuple):
 
 METRICS = {
     "accuracy": Metric("accuracy in %", 100, ".2f"),
-    "mse": Metric("mean squared error, less is better", 1, ".3f"),
+    "mse": Metric("squared error, less is better", 1, ".3f"),
 }
 
 
 def metric_of(name: str) -> Metric:
     """What is shown of a metric; an accuracy at some instance is an accuracy."""
     return METRICS[name.partition("@")[0]]
+
+
+def is_error(name: str) -> bool:
+    """Whether less of a metric is better: a squared error, not an accuracy."""
+    return metric_of(name) is METRICS["mse"]

@@ -3,6 +3,7 @@
 The numbers and the meaning of each column: published.csv and published.md beside this file.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from zoo.reports.estimates import Estimate
 
 RunLike = Mapping[str, Any] | pd.Series
 
@@ -27,8 +30,8 @@ LENGTH = {"updates", "validations"}  # settings of how long a run trains
 READINGS = {("normalise", "both"), ("normalise", "support")}
 REACHED, BELOW = "↑", "↓"
 AGREEMENT = {
-    BELOW: "worse than published: neither number lies in the other's interval",
-    REACHED: "reached: better than published, neither number in the other's interval",
+    BELOW: "worse than published: the 95 % interval of the difference does not hold 0",
+    REACHED: "better than published: the 95 % interval of the difference does not hold 0",
 }
 CONV4_WIDTH = re.compile(r"(?:conv4-|channels=)(\d+)")  # of a Conv-4, as settings and papers say
 # Remarks that a note says better, by a word of it.
@@ -145,19 +148,25 @@ def remarks(row: pd.Series, run: RunLike | None) -> list[str]:
     return said + [f"published: {note}"] * bool(note)
 
 
-def agreement(
-    ours: float, ci95: float, theirs: float, their_ci95: float, less_is_better: bool = False
-) -> str:
-    """Whether a measured number has reached a published one: `REACHED`, `BELOW` or "".
+def agreement(ours: Estimate, theirs: float, their_ci95: float) -> str:
+    """Whether a measured accuracy has reached a published one: `REACHED`, `BELOW` or "".
 
-    They agree, which is "", where one lies in the other's interval; a number printed without an
-    interval is one point. Better than published counts as reached. Without an interval of ours
+    They agree, which is "", where the 95 % interval of their difference holds 0: its half-width is
+    the root of the sum of both squared half-widths. A number that was printed without an interval
+    is taken to have ours. Better than published counts as reached; without an interval of ours
     there is nothing to say.
+
+    Args:
+        ours: in the unit of the published number.
+        theirs: the published number.
+        their_ci95: half of its interval's width; nan where none was printed.
     """
-    apart = ours - theirs
-    if np.isnan(ci95) or not abs(apart) > max(ci95, np.nan_to_num(their_ci95)):
+    apart = ours.value - theirs
+    own = ours.value - ours.low if apart > 0 else ours.high - ours.value
+    both = math.hypot(own, own if np.isnan(their_ci95) else their_ci95)
+    if np.isnan(both) or not abs(apart) > both:
         return ""
-    return REACHED if (apart < 0) == less_is_better else BELOW
+    return REACHED if apart > 0 else BELOW
 
 
 def benchmark_key(benchmark: str) -> str:

@@ -1,4 +1,7 @@
-"""Intervals and tests over test episodes, and over seeds; tests/simulation.py holds them to it."""
+"""The sums behind intervals and tests, over test episodes and over seeds.
+
+`estimates` chooses among them for a metric; tests/simulation.py holds both to what they claim.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -32,28 +35,6 @@ def interval(values: Values) -> tuple[float, float]:
     return float(x.mean()), float(ci95)
 
 
-def paired_difference(a: Values, b: Values) -> tuple[float, float]:
-    """Mean of dᵢ = aᵢ − bᵢ over the episodes i that both have, and 1.96·s_d/√n.
-
-    Two runs judged on the same episodes share the episodes' luck; it cancels in dᵢ, so this
-    interval is the one to compare with 0. A test episode is known by its number: a Series goes
-    by its index, an array by position, and a run over 300 episodes shares the first 300 of a run
-    over 1,000 when both have the same protocol.
-
-    Args:
-        a: (n_a,) one number an episode.
-        b: (n_b,) the same metric of another run.
-
-    Raises:
-        ValueError: no episode is shared.
-    """
-    left, right = _by_episode(a), _by_episode(b)
-    shared = left.index.intersection(right.index)
-    if shared.empty:
-        raise ValueError("the two runs share no test episode")
-    return interval((left[shared] - right[shared]).to_numpy())
-
-
 class Crossed(NamedTuple):
     """What values of seeds crossed with episodes say of their mean: numbers, or arrays of them."""
 
@@ -62,16 +43,6 @@ class Crossed(NamedTuple):
     p: Any  # of H0: for a new seed and new episodes the mean is 0
     error: Any  # standard error of the mean
     freedom: Any  # degrees of freedom of error², Satterthwaite's (1946)
-
-
-class Difference(NamedTuple):
-    """Of two learners, first minus second."""
-
-    mean: float
-    ci95: float  # half-width of the 95 % interval; it excludes 0 exactly where p < 0.05
-    p: float
-    wilcoxon: float  # p of the signed ranks of the episodes, each the mean of its seeds
-    freedom: float  # degrees of freedom of the mean's variance
 
 
 def crossed(values: np.ndarray) -> Crossed:
@@ -105,7 +76,7 @@ def crossed(values: np.ndarray) -> Crossed:
     few, many = max(seeds - 1, 1), episodes - 1
     ci95 = np.sqrt(stdtrit(few, 0.975) ** 2 * a + stdtrit(many, 0.975) ** 2 * b)
     error, ratio, level = np.sqrt(a + b), np.abs(mean), np.ones_like(mean)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         freedom = (a + b) ** 2 / (a**2 / few + b**2 / many)
         ratio = np.where(ratio > 0, ratio / error, 0.0)
         ends = [2 * stdtr(dof, -ratio) for dof in ((few, many) if seeds > 1 else (many, many))]
@@ -116,49 +87,6 @@ def crossed(values: np.ndarray) -> Crossed:
             low, high = np.where(reach > mean**2, (level, high), (low, level))
     p = np.where(error > 0, high if seeds > 1 else ends[0], mean == 0)
     return Crossed(mean, ci95, p, error, freedom)
-
-
-def crossed_interval(values: np.ndarray) -> tuple[float, float]:
-    """Mean and half-width of its 95 % interval for a new seed and new episodes, as `crossed` does.
-
-    Of one seed it is `interval`: a claim about these trained weights.
-
-    Args:
-        values: (S, E), a row a seed, a column an episode.
-
-    Raises:
-        ValueError: there are no values.
-    """
-    x = np.asarray(values, dtype=np.float64)
-    if len(x) == 1 or not x.size:
-        return interval(x.ravel())
-    found = crossed(x)
-    return float(found.mean), float(found.ci95)
-
-
-def paired_test(a: np.ndarray, b: np.ndarray) -> Difference:
-    """Whether two learners differ on the episodes and seeds that they share.
-
-    Of one seed each this is the paired t-test over episodes: a claim about the two trained models.
-    Of several it is `crossed`'s, of differences: one for a new seed of each and new episodes, and
-    the variance from seed to seed enters it. Wilcoxon's test is over the episodes alone.
-
-    Args:
-        a: (S, E) of the first learner, a row a seed, a column an episode.
-        b: (S, E) of the second, of the same seeds and episodes.
-
-    Raises:
-        ValueError: the shapes differ, there are no values, or one is not a finite number.
-    """
-    left, right = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if left.shape != right.shape or left.ndim != 2:
-        raise ValueError(f"expected (seeds, episodes) twice, not {left.shape} and {right.shape}")
-    d = _finite(left - right)
-    found = crossed(d)
-    return Difference(
-        float(found.mean), float(found.ci95), float(found.p), signed_rank(d.mean(0)),
-        float(found.freedom),
-    )  # fmt: skip
 
 
 def signed_rank(d: np.ndarray) -> float:
@@ -250,7 +178,3 @@ def _finite(d: np.ndarray) -> np.ndarray:
         at = np.argwhere(~np.isfinite(d))[0]
         raise ValueError(f"the value of seed row {at[0]}, episode {at[1]} is not a finite number")
     return d
-
-
-def _by_episode(values: Any) -> pd.Series:
-    return values if isinstance(values, pd.Series) else pd.Series(np.asarray(values, np.float64))

@@ -5,20 +5,22 @@ there is nothing to draw, too: it then says so.
 """
 
 import textwrap
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from zoo.reports.estimates import columns_of
 from zoo.reports.figures.style import (
+    COLOURS,
     MEASURED_STYLE,
     PUBLISHED_STYLE,
     ROW_HEIGHT,
     TEXT_SIZE,
-    _some,
     add_legend,
     figure_sheet,
     legend_line,
@@ -27,10 +29,16 @@ from zoo.reports.figures.style import (
     style,
     wrapped_label,
 )
-from zoo.reports.metrics import METRICS, metric_of
+from zoo.reports.metrics import METRICS, is_error, metric_of
 from zoo.reports.tables.cells import RecordRow, runs_of
 
-AXIS = {"accuracy": "accuracy in %", "mse": "mean squared error"}
+AXIS = {"accuracy": "accuracy in %", "mse": "median squared error"}
+TOGETHER, PANELS_ACROSS = 5, 3  # curves of so many learners share a panel; panels side by side
+SECONDS = {
+    "update_cpu_seconds": "CPU seconds of updates",
+    "update_seconds": "seconds of updates by the clock, other work of the machine included",
+    "train_seconds": "seconds of training by the clock, validation and other work included",
+}
 
 
 def accuracy_figure(found: pd.DataFrame, *, metric: str = "accuracy", title: str = "") -> Figure:
@@ -39,8 +47,7 @@ def accuracy_figure(found: pd.DataFrame, *, metric: str = "accuracy", title: str
     A row a learner, a panel a column, both in the order of the frame.
 
     Args:
-        found: `label`, `column`, `mean`, `ci95`, `published`, `published_ci95`; accuracies are
-            fractions of 1; nan for what there is not.
+        found: as `comparison_numbers` returns it.
         metric: what the numbers are.
         title: stands above.
     """
@@ -59,13 +66,17 @@ def accuracy_figure(found: pd.DataFrame, *, metric: str = "accuracy", title: str
         plain_axes(axes)
         own = found[found["column"] == column]
         at = places[[labels.index(label) for label in own["label"]]]
-        numbers = own[["mean", "ci95", "published", "published_ci95"]].astype(float) * unit
-        for name, ci95, shift, look in (
-            ("mean", "ci95", -0.12, MEASURED_STYLE),
-            ("published", "published_ci95", 0.22, PUBLISHED_STYLE),
+        names_of_numbers = [*columns_of("value"), "published", "published_ci95"]
+        numbers = own[names_of_numbers].astype(float) * unit
+        below = numbers["value"] - numbers["value_low"]
+        above = numbers["value_high"] - numbers["value"]
+        printed = numbers["published_ci95"]
+        for name, ends, shift, look in (
+            ("value", (below, above), -0.12, MEASURED_STYLE),
+            ("published", (printed, printed), 0.22, PUBLISHED_STYLE),
         ):
             axes.errorbar(
-                numbers[name], at + shift * beside, xerr=numbers[ci95].fillna(0),
+                numbers[name], at + shift * beside, xerr=[end.fillna(0) for end in ends],
                 **{**look, "linestyle": ""}, capsize=1.5,
             )  # fmt: skip
         axes.set_yticks(places, names)
@@ -89,51 +100,96 @@ def curves_figure(
 ) -> Figure:
     """What validation gave while learners trained; a failed run ends in a cross.
 
+    More than five learners have a panel each.
+
     Args:
         runs: as `records.load` returns them, and `label`; runs of one label look alike.
         metric: what validation measured.
         against: `updates`, or `tasks`: training tasks seen.
         title: stands above.
     """
-    numbers = {label: number for number, label in enumerate(dict.fromkeys(runs["label"]))}
-    drawn: list[tuple[float, str]] = []
-    failed = False
-    figure = figure_sheet(2.2, title)
-    axes = figure.add_subplot()
+    curves: dict[str, list[_Curve]] = {label: [] for label in dict.fromkeys(runs["label"])}
     for run in runs_of(runs):
         x, y = _curve(run, METRICS[metric].unit, against)
-        if not len(x):
-            continue
-        look = style(numbers[run["label"]])
-        axes.plot(x, y, **look._asdict(), linewidth=0.9, markersize=3, markevery=_some(len(x)))
-        if run["status"] != "done":
-            axes.plot(x[-1:], y[-1:], "x", color=look.color, markersize=6)
-            failed = True
-        drawn.append((y[-1], run["label"]))
-    if not drawn:
-        figure.delaxes(axes)
-        return say_nothing_measured(figure)
-    plain_axes(axes)
-    axes.grid(color="0.9", linewidth=0.5)
-    if metric == "mse":
-        axes.set_yscale("log")
-    axes.set_xlabel(
-        "updates" if against == "updates" else "training tasks seen", fontsize=TEXT_SIZE
-    )
-    axes.set_ylabel(f"validation: {AXIS[metric]}", fontsize=TEXT_SIZE)
-    order = dict.fromkeys(label for _, label in sorted(drawn, reverse=True))  # as the lines end
-    entries = [(legend_line(style(numbers[label])), label) for label in order]
-    if failed:
+        if len(x):
+            curves[run["label"]].append(_Curve(x, y, run["status"] != "done"))
+    curves = {label: own for label, own in curves.items() if own}
+    if not curves:
+        return say_nothing_measured(figure_sheet(2.2, title))
+    if len(curves) > TOGETHER:
+        figure, panels = _panel_each(curves, title)
+    else:
+        figure, panels = _one_panel(curves, title)
+    for axes in panels:
+        plain_axes(axes)
+        axes.grid(color="0.9", linewidth=0.5)
+        if metric == "mse":
+            axes.set_yscale("log")
+    what = "updates" if against == "updates" else "training tasks seen"
+    shown = "mean squared error" if is_error(metric) else AXIS[metric]
+    if len(panels) == 1:  # a label of the figure would lie over the legend
+        panels[0].set_xlabel(what, fontsize=TEXT_SIZE)
+        panels[0].set_ylabel(f"validation: {shown}", fontsize=TEXT_SIZE)
+    else:
+        figure.supxlabel(what, fontsize=TEXT_SIZE)
+        figure.supylabel(f"validation: {shown}", fontsize=TEXT_SIZE)
+    return figure
+
+
+class _Curve(NamedTuple):
+    x: np.ndarray
+    y: np.ndarray
+    failed: bool
+
+
+def _one_panel(curves: dict[str, list[_Curve]], title: str) -> tuple[Figure, list[Axes]]:
+    """All curves together, with a legend in the order in which they end."""
+    figure = figure_sheet(2.2, title)
+    axes = figure.add_subplot()
+    looks = {label: style(number) for number, label in enumerate(curves)}
+    for label, own in curves.items():
+        for curve in own:
+            look = looks[label]
+            every = max(1, len(curve.x) // 8)
+            axes.plot(
+                curve.x, curve.y, **look._asdict(), linewidth=0.9, markersize=3, markevery=every
+            )
+            if curve.failed:
+                axes.plot(curve.x[-1:], curve.y[-1:], "x", color=look.color, markersize=6)
+    order = sorted(curves, key=lambda label: -max(curve.y[-1] for curve in curves[label]))
+    entries = [(legend_line(looks[label]), label) for label in order]
+    if any(curve.failed for own in curves.values() for curve in own):
         entries.append((Line2D([], [], color="0.3", marker="x", linestyle=""), "failed here"))
     add_legend(figure, entries)
-    return figure
+    return figure, [axes]
+
+
+def _panel_each(curves: dict[str, list[_Curve]], title: str) -> tuple[Figure, list[Axes]]:
+    """A panel for each label: its own curves in colour, those of all others in grey behind them."""
+    down = -(-len(curves) // PANELS_ACROSS)
+    figure = figure_sheet(0.3 + 0.85 * down, title)
+    grid: Any = figure.subplots(down, PANELS_ACROSS, sharex=True, sharey=True, squeeze=False)
+    for axes, label in zip(grid.flat, curves, strict=False):
+        for other, others in curves.items():
+            for curve in others if other != label else ():
+                axes.plot(curve.x, curve.y, color="0.85", linewidth=0.6)
+        for curve in curves[label]:
+            axes.plot(curve.x, curve.y, color=COLOURS[0], linewidth=1.1)
+            if curve.failed:
+                axes.plot(curve.x[-1:], curve.y[-1:], "x", color=COLOURS[1], markersize=5)
+        axes.set_title(wrapped_label(label, 20), fontsize=TEXT_SIZE, pad=2)
+        axes.xaxis.set_major_locator(MaxNLocator(2))
+    for axes in grid.flat[len(curves) :]:
+        axes.set_visible(False)
+    return figure, list(grid.flat[: len(curves)])
 
 
 def cost_figure(runs: pd.DataFrame, *, metric: str = "accuracy", title: str = "") -> Figure:
     """What the test gave, with its interval, against how long training took, a point a run.
 
-    The seconds are those of all updates; where a run does not know them, for all runs those of
-    the training in whole, validation included. Stages before it are in neither.
+    The seconds are the CPU's of all updates. Where a run, an old one, does not know them, they are
+    for all runs those of the clock, which tell of the machine's other work too; the axis says so.
+    Stages before the training are in neither.
 
     Args:
         runs: as `records.load` returns them, and `label`; failed ones are left out.
@@ -143,7 +199,8 @@ def cost_figure(runs: pd.DataFrame, *, metric: str = "accuracy", title: str = ""
     numbers = {label: number for number, label in enumerate(dict.fromkeys(runs["label"]))}
     done = runs[(runs["status"] == "done") & runs.get(metric, pd.Series(dtype=float)).notna()]
     figure = figure_sheet(2.4, title)
-    name = "update_seconds" if done["update_seconds"].notna().all() else "train_seconds"
+    columns = ("update_cpu_seconds", "update_seconds", "train_seconds")
+    name = next((name for name in columns if done[name].notna().all()), "train_seconds")
     done = done[done[name].notna()].sort_values(metric, ascending=False, kind="stable")
     if not len(done):
         return say_nothing_measured(figure)
@@ -152,6 +209,7 @@ def cost_figure(runs: pd.DataFrame, *, metric: str = "accuracy", title: str = ""
     for run in runs_of(done):
         look = style(numbers[run["label"]])
         half: float = 0 if pd.isna(run[f"{metric}_ci95"]) else unit * run[f"{metric}_ci95"]
+        half = 0 if is_error(metric) else half  # a mean squared error has no interval
         axes.errorbar(
             run[name], unit * run[metric], yerr=half, color=look.color, marker=look.marker,
             markersize=3.5, elinewidth=0.8,
@@ -165,11 +223,12 @@ def cost_figure(runs: pd.DataFrame, *, metric: str = "accuracy", title: str = ""
             axes.set_xscale("log")
         else:  # with a place for 0
             axes.set_xscale("symlog", linthresh=least, linscale=0.4)
-    what = "updates" if name == "update_seconds" else "training, validation included"
-    axes.set_xlabel(f"seconds of {what}\n{_machines(done)}", fontsize=TEXT_SIZE)
+    words = textwrap.fill(SECONDS[name], 52)
+    axes.set_xlabel(f"{words}\n{_machines(done)}", fontsize=TEXT_SIZE)
     if metric == "mse":
         axes.set_yscale("log")
-    axes.set_ylabel(f"test: {AXIS[metric]}", fontsize=TEXT_SIZE)
+    shown = "mean squared error" if is_error(metric) else AXIS[metric]
+    axes.set_ylabel(f"test: {shown}", fontsize=TEXT_SIZE)
     order = dict.fromkeys(done["label"])
     looks = {label: style(numbers[label]) for label in order}
     add_legend(figure, [(legend_line(look._replace(linestyle="")), k) for k, look in looks.items()])

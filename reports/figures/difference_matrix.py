@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from zoo.reports.metrics import METRICS
+from zoo.reports.metrics import METRICS, is_error
 from zoo.reports.tables.cells import runs_of
-from zoo.reports.tables.differences import LEVEL
+from zoo.reports.tables.differences import LEVEL, TRAINED
 
 
 def difference_matrix(found: pd.DataFrame, column: str, metric: str = "accuracy") -> Figure:
@@ -35,11 +35,18 @@ def difference_matrix(found: pd.DataFrame, column: str, metric: str = "accuracy"
         (names / across, 0.33 / high, cell * count / across, tall * count / high)
     )
     size = min(7.0, 72 * cell / 2.15)  # points: of a number of four characters
-    values = np.full((count, count), np.nan)
+    values = np.full((count, count), np.nan)  # what is coloured: differences, logarithms of ratios
+    numbers = values.copy()  # what is written
     told = np.zeros((count, count), dtype=bool)
     for line in runs_of(part):
         i, j = labels.index(line["first"]), labels.index(line["second"])
-        values[i, j], values[j, i] = unit * line["difference"], -unit * line["difference"]
+        if is_error(metric):
+            shade = np.log(line["difference"])
+            numbers[i, j], numbers[j, i] = line["difference"], 1 / line["difference"]
+        else:
+            shade = unit * line["difference"]
+            numbers[i, j], numbers[j, i] = shade, -shade
+        values[i, j], values[j, i] = shade, -shade
         told[i, j] = told[j, i] = line["p_holm"] < LEVEL
     top = np.nanmax(np.abs(values), initial=0) or 1.0
     colours = colormaps["PuOr"](0.5 + 0.5 * values / top)
@@ -49,7 +56,7 @@ def difference_matrix(found: pd.DataFrame, column: str, metric: str = "accuracy"
     for i, j in np.argwhere(~np.isnan(values)):
         dark = told[i, j] and colours[i, j, :3] @ (0.299, 0.587, 0.114) < 0.5
         ink = "white" if dark else "black" if told[i, j] else "0.45"
-        text = _short(values[i, j], metric)
+        text = _short(numbers[i, j], metric)
         axes.text(j, i, text, fontsize=size, ha="center", va="center", color=ink)
     small = min(7.0, 72 * cell / 2)
     width = int(72 * names / (0.6 * small)) - 4  # characters, less the number
@@ -64,10 +71,11 @@ def difference_matrix(found: pd.DataFrame, column: str, metric: str = "accuracy"
     axes.tick_params(which="minor", length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    what = "points of accuracy" if metric == "accuracy" else METRICS[metric].name
-    words = (
-        f"{column}: row minus column, {what}.\nPale: not told from 0 (5 %, Holm over the table)."
-    )
+    what = "row minus column, points of accuracy"
+    if is_error(metric):
+        what = "squared error of the row, times that of the column"
+    trained = " Between trained models." if set(part["claim"].dropna()) == {TRAINED} else ""
+    words = f"{column}: {what}.\nPale: not told apart (5 %, Holm over the block).{trained}"
     drawing.text(0.03 / across, 0.04 / high, words, fontsize=6, va="bottom")
     return drawing
 
@@ -75,7 +83,7 @@ def difference_matrix(found: pd.DataFrame, column: str, metric: str = "accuracy"
 def _short(value: float, metric: str) -> str:
     """At most four characters and a sign, where the number allows it."""
     if metric != "accuracy":
-        return f"{value:.1g}"
+        return f"{value:.1f}" if value >= 0.1 else f"{value:.1g}"
     text = f"{value:.1f}" if abs(value) < 9.95 else f"{value:.0f}"
     return text.removeprefix("-") if float(text) == 0 else text
 

@@ -94,8 +94,3 @@ def add_legend(figure: Figure, entries: Sequence[tuple[Line2D, str]]) -> None:
         fontsize=TEXT_SIZE, frameon=False, handlelength=2.2, handletextpad=0.5, columnspacing=1,
         labelspacing=0.3,
     )  # fmt: skip
-
-
-def _some(count: int) -> int:
-    """Of so many points every how many-th gets a marker."""
-    return max(1, count // 8)

@@ -54,8 +54,10 @@ def _panel(axes: Axes, shown: pd.DataFrame, over: str, learners: list[str]) -> N
         if own.empty:
             continue
         apart = step ** (number - (len(learners) - 1) / 2)
+        below = own["accuracy"] - own["accuracy_low"]
+        above = own["accuracy_high"] - own["accuracy"]
         axes.errorbar(
-            own[over].astype(float) * apart, 100 * own["accuracy"], 100 * own["accuracy_ci95"],
+            own[over].astype(float) * apart, 100 * own["accuracy"], [100 * below, 100 * above],
             label=learner, markersize=3.5, linewidth=1, elinewidth=0.8, capsize=1.5,
             **style(number)._asdict(),
         )  # fmt: skip

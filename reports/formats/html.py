@@ -13,6 +13,7 @@ from zoo.reports.formats.table import (
     Table,
     assigned_marks,
     lettered_notes,
+    rows_in_blocks,
     without_empty_columns,
 )
 
@@ -38,6 +39,7 @@ thead tr:last-child th, thead th[rowspan] { border-bottom: 1px solid var(--ink);
 tbody th, thead tr:first-child th:first-child { position: sticky; left: 0;
   background: var(--paper); border-right: 1px solid var(--line) }
 tbody th { white-space: normal; min-width: 8rem; overflow-wrap: break-word }
+tr.block th { font-style: italic; font-weight: normal; padding-top: .8em }
 tbody tr:hover > * { background: color-mix(in srgb, var(--ink) 8%, var(--paper)) }
 sup { line-height: 0 }
 sup a + a { margin-left: .1em }
@@ -165,7 +167,10 @@ def _head(table: Table) -> list[str]:
 def _body(table: Table, links: _Links) -> list[str]:
     """The rows; the first column heads them."""
     lines = ["<tbody>"]
-    for first, *others in table.rows:
+    for heading, (first, *others) in rows_in_blocks(table):
+        if heading:
+            span = f'colspan="{len(table.columns)}" scope="rowgroup"'
+            lines.append(f'<tr class="block"><th {span}>{_text(heading)}</th></tr>')
         label = _text(first.text).replace(",", ",<wbr>")  # long labels break after a comma
         cells = [f'<th scope="row">{_strong(label, first)}{links.to_notes(first)}</th>']
         cells += [f"<td>{_strong(_text(c.text), c)}{links.to_notes(c)}</td>" for c in others]

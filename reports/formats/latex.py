@@ -10,6 +10,7 @@ from zoo.reports.formats.table import (
     assigned_marks,
     lettered_notes,
     marked_text,
+    rows_in_blocks,
     without_empty_columns,
 )
 
@@ -130,7 +131,13 @@ def _tabular(table: Table, notes: list[Footnote]) -> list[str]:
         else:
             spans += [""] * count
         first += count
-    rows = [_row([_cell(cell, notes) for cell in row]) for row in table.rows]
+    rows: list[str] = []
+    for heading, row in rows_in_blocks(table):
+        if heading:
+            words = rf"\emph{{{escaped(heading)}}}"
+            above = [r"\midrule"] if rows else []
+            rows += [*above, rf"\multicolumn{{{len(row)}}}{{l}}{{{words}}} \\"]
+        rows.append(_row([_cell(cell, notes) for cell in row]))
     return [
         r"\begin{adjustbox}{max width=\linewidth,max totalheight=0.8\textheight,center}",
         rf"\begin{{tabular}}{{{'l' * len(table.columns)}}}",

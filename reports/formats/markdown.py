@@ -10,6 +10,7 @@ from zoo.reports.formats.table import (
     Table,
     assigned_marks,
     marked_text,
+    rows_in_blocks,
     without_empty_columns,
 )
 
@@ -19,7 +20,11 @@ def to_markdown(table: Table) -> str:
     table, notes = without_empty_columns(table), assigned_marks(table)
     parts = [f"**{_escaped(table.title)}**: {_escaped(table.caption)}"]
     if table.rows:
-        cells = [[_cell(cell, notes) for cell in row] for row in table.rows]
+        cells = []
+        for heading, row in rows_in_blocks(table):
+            if heading:
+                cells.append([f"*{_escaped(heading)}*"] + [""] * (len(row) - 1))
+            cells.append([_cell(cell, notes) for cell in row])
         names = [column.name for column in table.columns]
         parts.append(tabulate(cells, names, tablefmt="github", disable_numparse=True))
     if notes:

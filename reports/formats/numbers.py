@@ -4,19 +4,31 @@ import math
 
 import pandas as pd
 
+from zoo.reports.estimates import Estimate
 from zoo.reports.formats.table import NONE
 
 
-def with_interval(value: float, ci95: float = math.nan, form: str = ".2f", sign: str = "-") -> str:
-    """A number and the half-width of its interval: ``97.01 ± 0.12``.
+def with_interval(found: Estimate, form: str = ".2f", sign: str = "-") -> str:
+    """A number and its 95 % interval: ``97.01 ± 0.12``, or ``99.41 (99.20 to 99.56)``.
+
+    The ends are written out where the number does not stand in the middle.
 
     Args:
-        value: in the unit that is shown; nan for none, which is a dash.
-        ci95: likewise; nan for none, which leaves it out.
-        form: how both are formatted.
+        found: in the unit that is shown. Without a number it is a dash, without an interval the
+            number alone.
+        form: how the numbers are formatted.
         sign: "+" for a sign before every value, "-" before negative ones alone.
     """
-    if pd.isna(value):
+    if pd.isna(found.value):
         return NONE
-    text = format(value, sign + form)
-    return text if pd.isna(ci95) else f"{text} ± {ci95:{form}}"
+    text = format(found.value, sign + form)
+    if not math.isnan(found.half):
+        return f"{text} ± {found.half:{form}}"
+    if math.isnan(found.low):
+        return text
+    return f"{text} ({found.low:{sign}{form}} to {found.high:{sign}{form}})"
+
+
+def ratio_text(found: Estimate) -> str:
+    """A ratio and its 95 % interval: ``×0.93 (0.88 to 0.99)``."""
+    return NONE if pd.isna(found.value) else "×" + with_interval(found, ".2f")

@@ -6,7 +6,7 @@ when the table is written, by `assigned_marks`, the same for Markdown, LaTeX and
 
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 NONE = "–"  # the text of a cell that says nothing
@@ -70,8 +70,11 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     legend: Mapping[str, str] = field(default_factory=dict)  # what the signs of cells mean
     command: str = ""  # what made the table, where that is known
+    blocks: Sequence[str] = ()  # of each row the heading it stands under; none for one block
 
     def __post_init__(self) -> None:
+        if self.blocks and len(self.blocks) != len(self.rows):
+            raise ValueError(f"{self.title}: {len(self.rows)} rows, {len(self.blocks)} headings")
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(
@@ -80,6 +83,15 @@ class Table:
             for cell in row:
                 if cell.sign and cell.sign not in self.legend:
                     raise ValueError(f"{self.title}: the legend does not explain {cell.sign!r}")
+
+
+def rows_in_blocks(table: Table) -> Iterator[tuple[str, Sequence[Cell]]]:
+    """Each row, and before it the heading that it is the first row under, else ""."""
+    before = ""
+    for number, row in enumerate(table.rows):
+        heading = table.blocks[number] if table.blocks else ""
+        yield heading if heading != before else "", row
+        before = heading
 
 
 def without_empty_columns(table: Table) -> Table:

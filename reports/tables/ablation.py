@@ -1,15 +1,15 @@
 """The table of an ablation: rows that differ in one part, each beside the first of them."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 import zoo.reports.published as paper
+from zoo.reports.estimates import Estimate, columns_of, compare, estimate, estimate_in
 from zoo.reports.formats.numbers import with_interval
 from zoo.reports.formats.table import NONE, Cell, Column, Table
-from zoo.reports.statistics import interval, paired_difference
 from zoo.reports.tables.cells import (
     CellRuns,
     RecordRow,
@@ -20,7 +20,7 @@ from zoo.reports.tables.cells import (
     runs_of,
     usual,
 )
-from zoo.reports.tables.comparison import CLAIM, MEASURED, PUBLISHED
+from zoo.reports.tables.comparison import INTERVALS, MEASURED, PUBLISHED
 
 ABLATION_COLUMNS = [
     Column("row"),
@@ -44,9 +44,9 @@ def ablation_numbers(
 ) -> pd.DataFrame:
     """What was measured of each row, and what it differs by from the first.
 
-    A row of several learners shows the one that is best on validation. Of several seeds the mean
-    of each episode's accuracies is taken. Published are numbers of the first row's learner alone:
-    other papers have other encoders.
+    A row of several learners shows the one that is best on validation. Of several seeds the
+    intervals are for a new seed and new test episodes. Published are numbers of the first row's
+    learner alone: other papers have other encoders.
 
     Args:
         planned: one line a run. Columns: `row`, its label; `learner`, as the row names it; `own`,
@@ -57,10 +57,11 @@ def ablation_numbers(
 
     Returns:
         One line a row: `row`, `learner`; `runs`, the finished ones by seed; accuracies as
-        fractions of 1 with half-widths (`_ci95`): `accuracy`, `difference`, `published`,
-        `published_difference`; `printed`, as `published` is; `learned_parameters`,
-        `update_seconds` of one, `update_memory` in bytes; `marks`, for footnotes of the number,
-        and `remarks`, of the published one. nan where there is none.
+        fractions of 1: `accuracy` and `difference` with the ends of their 95 % intervals (`_low`,
+        `_high`), `published` with `published_ci95`, and `published_difference`; `printed`, as
+        `published` is; `learned_parameters`, `update_seconds` of one, `update_memory` in bytes;
+        `marks`, for footnotes of the number, and `remarks`, of the published one. nan where there
+        is none.
     """
     records = {run["run"]: run for run in runs_of(measured)}
     lines: list[dict[str, Any]] = []
@@ -71,17 +72,17 @@ def ablation_numbers(
         marks += failures(runs)
         marks += [note or "not measured" for note in learner["note"][~learner["run"].isin(records)]]
         if len(done) > 1:
-            marks.append(f"mean of seeds {', '.join(str(run['seed']) for run in done)}")
+            marks.append(f"seeds {', '.join(str(run['seed']) for run in done)}")
         row = {"row": label, "learner": learner["learner"].iloc[0], "runs": done, "marks": marks}
         if done:
-            row["accuracy"], row["accuracy_ci95"] = interval(_mean(done, accuracies))
+            row |= estimate(_every(done, accuracies), "accuracy").columns("accuracy")
             row |= _costs(done)
             if done[0]["learner"] == paper.benchmark_key(planned["learner"].iloc[0]):
                 row |= _published(done[0], line, published)
         if lines and done:
             row |= _difference(row, lines[0], accuracies)
         lines.append(row)
-    ours = ["accuracy", "accuracy_ci95", "difference", "difference_ci95"]
+    ours = [*columns_of("accuracy"), *columns_of("difference")]
     theirs = ["published", "published_ci95", "published_difference", "published_source", "printed"]
     columns = ["row", "learner", "runs", *ours, *theirs, *COSTS, "marks", "remarks"]
     return pd.DataFrame(lines, columns=columns)
@@ -111,10 +112,10 @@ def ablation_table(found: pd.DataFrame, title: str, source: str) -> Table:
         rows.append(
             [
                 Cell(line["row"], marks),
-                Cell(_points(line["accuracy"], line["accuracy_ci95"])),
-                Cell(_points(line["difference"], line["difference_ci95"], sign="+")),
+                Cell(_points(estimate_in(line, "accuracy"))),
+                Cell(_points(estimate_in(line, "difference"), sign="+")),
                 theirs,
-                Cell(_points(line["published_difference"], sign="+")),
+                Cell(_points(Estimate(line["published_difference"]), sign="+")),
                 Cell(_count(line["learned_parameters"], ",")),
                 Cell(_count(line["update_seconds"], ".3g")),
                 Cell(_count(line["update_memory"] / 1e6, ",.0f")),
@@ -123,9 +124,15 @@ def ablation_table(found: pd.DataFrame, title: str, source: str) -> Table:
     mixed = any(protocol(run).items() - common.items() for run in firsts)
     words = [
         f"accuracy in %, {phrases(common)}" + ("; departures are marked." if mixed else "."),
-        f"Differences are to {found['row'].iloc[0]}, paired over the test episodes.",
+        f"Differences are to {found['row'].iloc[0]}, paired over seeds and test episodes"
+        + (
+            ", each between two trained models: of one seed they say nothing about the parts."
+            if all(len(runs) < 2 for runs in found["runs"])
+            else "."
+        ),
         f"Seconds are of an update and its episodes, MB what updates take at most, on {on}.",
-        CLAIM,
+        INTERVALS[any(len(runs) > 1 for runs in found["runs"])],
+        "Published numbers are as printed.",
     ]
     caption = " ".join(words) if firsts else "no runs."
     return Table(f"{title} ({source})", caption, ABLATION_COLUMNS, rows)
@@ -142,8 +149,9 @@ def ablation_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
         runs = " ".join(run["run"] for run in row["runs"])
         metrics = [m for m in ("accuracy", "difference", *COSTS) if not pd.isna(row[m])]
         for metric in metrics or [""]:
-            line = {**about, "metric": metric, "value": row.get(metric)}
-            line |= {"ci95": row.get(f"{metric}_ci95"), "runs": runs}
+            line = {**about, "metric": metric, "value": row.get(metric), "runs": runs}
+            if metric in ("accuracy", "difference"):
+                line |= estimate_in(row, metric).columns("value")
             if metric in ("accuracy", "difference"):
                 name = {"accuracy": "published", "difference": "published_difference"}[metric]
                 line |= {"published": row[name], "published_ci95": row.get(f"{name}_ci95")}
@@ -156,8 +164,7 @@ def ablation_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
         *SAME_IN_ALL_ROWS,
         "seeds",
         "metric",
-        "value",
-        "ci95",
+        *columns_of("value"),
         *theirs,
         "runs",
     ]
@@ -198,10 +205,10 @@ def _validated(names: pd.Series, records: Mapping[str, RecordRow]) -> float:
     return sum(found) / len(found) if len(found) == len(names) else float("nan")
 
 
-def _mean(runs: list[RecordRow], accuracies: Mapping[str, pd.Series]) -> pd.Series:
-    """Of each episode, over runs."""
+def _every(runs: list[RecordRow], accuracies: Mapping[str, pd.Series]) -> np.ndarray:
+    """Accuracies (S, E) of the episodes that all runs have, a row a seed."""
     columns = [accuracies[run["run"]] for run in runs]
-    return pd.concat(columns, axis=1, join="inner").mean(axis=1)
+    return pd.concat(columns, axis=1, join="inner").to_numpy(float).T
 
 
 def _difference(
@@ -209,7 +216,10 @@ def _difference(
 ) -> dict[str, Any]:
     """Ours, over the seeds of both and paired; and that of the published numbers."""
     seeds = {run["seed"] for run in row["runs"]} & {run["seed"] for run in first["runs"]}
-    pair = [[run for run in each["runs"] if run["seed"] in seeds] for each in (row, first)]
+    pair = [
+        sorted((run for run in each["runs"] if run["seed"] in seeds), key=lambda run: run["seed"])
+        for each in (row, first)
+    ]
     if not seeds:
         row["marks"].append(f"no difference: {first['row']} was not measured")
         return {}
@@ -218,8 +228,9 @@ def _difference(
         return {}
     if len(seeds) < len(row["runs"]):
         row["marks"].append(f"difference of seeds {', '.join(map(str, sorted(seeds)))} alone")
-    difference, ci95 = paired_difference(*(_mean(runs, accuracies) for runs in pair))
-    found = {"difference": difference, "difference_ci95": ci95}
+    every = _every([*pair[0], *pair[1]], accuracies)
+    ours, theirs = np.split(every, 2)
+    found = compare(ours, theirs, "accuracy").estimate.columns("difference")
     if not any(pd.isna(each.get("published")) for each in (row, first)):
         found["published_difference"] = round(row["published"] - first["published"], 9)
     return found
@@ -264,8 +275,8 @@ def _hardware(runs: list[RecordRow]) -> str:
     return max(said, key=said.count) if said else ""
 
 
-def _points(value: float, ci95: float = math.nan, sign: str = "-") -> str:
-    return with_interval(100 * value, 100 * ci95, sign=sign)
+def _points(found: Estimate, sign: str = "-") -> str:
+    return with_interval(found.times(100), sign=sign)
 
 
 def _count(value: float, form: str) -> str:

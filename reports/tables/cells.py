@@ -17,6 +17,11 @@ NORMS = {
 MISSING = "missing"  # status of a run that was asked for and has no record; `failure` says why
 DEFAULT_OPTIONS = "default options"  # of a benchmark
 
+# Blocks of a table, and the parts of the protocol that make test episodes others.
+INDUCTIVE = "inductive: each query by itself"
+TRANSDUCTIVE_BLOCK = "transductive: sees all queries at once"
+EPISODES = ("options", "queries", "tests", "data")
+
 INSTANCES = (1, 2, 3, 4, 5, 10)  # of each class, whose accuracies are published
 
 RecordRow = dict[str, Any]  # a row of records.load
@@ -135,6 +140,23 @@ def usual(runs: list[RecordRow]) -> dict[str, str]:
     for (part, text), _ in counts.most_common():
         common.setdefault(part, text)
     return {part: common[part] for run in runs for part in protocol(run)}
+
+
+def block_of(line: Line, common: dict[str, str]) -> str:
+    """Which block of a table a line stands in: only lines of one block are compared.
+
+    Whoever sees all queries at once has more to go by, and other test episodes are another test.
+    """
+    runs = [cell.runs[0] for cell in line.values()]
+    others = [part for run in runs for part in EPISODES if _differs(run, common, part)]
+    kind = TRANSDUCTIVE_BLOCK if any(run["transductive"] is True for run in runs) else INDUCTIVE
+    return f"{kind}; tested on other episodes" if others else kind
+
+
+def _differs(run: RecordRow, common: dict[str, str], part: str) -> bool:
+    """Whether a run's test episodes differ from the usual ones in this part of the protocol."""
+    own = protocol(run).get(part)
+    return own is not None and own != common.get(part)
 
 
 def departures(cell: CellRuns, common: dict[str, str]) -> list[str]:

@@ -3,20 +3,24 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 import zoo.reports.published as paper
-from zoo.reports.formats.numbers import with_interval
+from zoo.reports.estimates import Estimate, columns_of, estimate, estimate_from_record, trimmed_mean
+from zoo.reports.formats.numbers import ratio_text, with_interval
 from zoo.reports.formats.table import NONE, Cell, Column, Table
-from zoo.reports.metrics import METRICS, metric_of
-from zoo.reports.statistics import crossed_interval
+from zoo.reports.metrics import METRICS, is_error, metric_of
 from zoo.reports.tables.cells import (
+    INDUCTIVE,
+    TRANSDUCTIVE_BLOCK,
     CellRuns,
     Line,
     RecordRow,
     Shape,
+    block_of,
     departures,
     failures,
     phrases,
@@ -30,19 +34,27 @@ GAIN = "over untrained"
 LEARNED = 10  # points of accuracy over the untrained network
 NAME, MEASURED, PUBLISHED = "learner", "measured", "published"
 SHARE = "share of the paper's tasks"
-CLAIM = (
-    "± is the 95 % interval over test episodes: a claim about these trained weights. "
-    "Published numbers are as printed."
-)
-SEEDS_CLAIM = (
-    "± is the 95 % interval over test episodes, a claim about these trained weights; of several "
-    "seeds it is that for a new seed and new episodes. Published numbers are as printed."
+CPU = "CPU hours of training"
+INTERVALS = {
+    False: "Intervals are of 95 % over test episodes: a claim about these trained weights, not "
+    "about training again.",
+    True: "Intervals are of 95 %: with several seeds for a new seed and new test episodes; with "
+    "one seed over test episodes, a claim about these trained weights.",
+}
+ERRORS_CLAIM = (
+    "Medians are over the tasks, with bootstrap intervals; the trimmed mean leaves out the lowest "
+    "and highest tenth of the tasks; diverged are tasks with more than ten times the error of "
+    "predicting zero. The mean, which papers print, has no interval: a few tasks decide it."
 )
 BOLD = (
-    "In bold: the best, and what cannot be told from it by paired tests "
-    "(5 %, Holm's correction over the table)."
+    "In bold, of each block: the best, and what cannot be told from it by paired tests "
+    "(5 %, Holm's correction over the block)."
 )
+NO_RANKS = "No row is bold: it takes three seeds a row to rank methods."
 EpisodeValues = Mapping[str, pd.DataFrame]  # by run, a column a metric, a row a test episode
+Gains = Mapping[tuple[str, str], Estimate]  # by run and metric: what training changed
+MEDIAN, ERRORS = "median", ("trimmed mean", "diverged", "mean")
+HUGE = 1e5  # an error from where it is written with its power of ten
 
 
 def comparison_table(
@@ -52,18 +64,19 @@ def comparison_table(
     *,
     title: str | None = None,
     order: Sequence[str] = (),
-    gains: Mapping[tuple[str, str], tuple[float, float]] | None = None,
+    gains: Gains | None = None,
     values: EpisodeValues | None = None,
     bold: Set[tuple[str, str]] = frozenset(),
 ) -> Table:
     """Each learner variant's number on a benchmark, beside the published one.
 
-    Accuracy in per cent; the mean squared error where the benchmark is regression.
+    Accuracy in per cent; the median squared error where the benchmark is regression.
 
     Runs that differ in nothing but the seed share a cell, others get lines of their own. What
     most cells share stands in the caption, what departs from it in footnotes. Beside a published
-    number stands ↓ where ours is worse and neither lies in the other's interval, ↑ where it is
-    better.
+    accuracy stands ↓ where ours is worse and ↑ where it is better, if the interval of the
+    difference does not hold 0. Transductive rows, and rows tested on other episodes, stand in
+    blocks of their own.
 
     Args:
         measured: as `records.load` returns it.
@@ -71,8 +84,8 @@ def comparison_table(
         benchmark: a key, for all its options in one table, or one variant of it.
         title: what the caption calls the benchmark.
         order: learner keys, first to last; all others follow, by title.
-        gains: by run and metric what training changed in it, and half the width of the 95 %
-            interval; None for a table that does not tell.
+        gains: by run and metric what training changed in it, as `compare` has it: a difference
+            of accuracies, a ratio of squared errors. None for a table that does not tell.
         values: as `records.values` returns them; without them, several seeds have no interval.
         bold: which cells stand out: heading of the column and label of the line, as `compared_rows`
             has them.
@@ -81,9 +94,13 @@ def comparison_table(
     shapes = sorted({shape for line in table.values() for shape in line})
     firsts = [cell.runs[0] for line in table.values() for cell in line.values()]
     common, plain = usual(firsts), judged_by(firsts)
+    blocks = blocks_of(table)
     rows: list[list[Cell]] = []
-    for label, line in table.items():
+    for label in blocks:
+        line = table[label]
         said = {shape: departures(cell, common) for shape, cell in line.items()}
+        if len(set(blocks.values())) > 1:  # the heading says it
+            said = {at: [t for t in texts if t != paper.TRANSDUCTIVE] for at, texts in said.items()}
         first, *others = said.values()
         of_all = [text for text in first if all(text in other for other in others)]
         row = [Cell(label, of_all)]
@@ -91,30 +108,59 @@ def comparison_table(
             own = [text for text in said.get(shape, []) if text not in of_all]
             stands_out = (heading_of(shape), label) in bold
             metric, cell = metric_in(shape, plain), line.get(shape)
-            row += _pair(cell, own, metric, published, values, stands_out)
+            row += _cells(cell, own, metric, published, values, stands_out)
             if gains is not None:
                 row.append(_gain([] if cell is None else cell.runs, gains, metric))
-        row.append(Cell(shares([line[at].runs[0] if at in line else None for at in shapes])))
+        firsts_of_row = [line[at].runs[0] if at in line else None for at in shapes]
+        row += [Cell(shares(firsts_of_row)), Cell(cpu_hours(firsts_of_row))]
         rows.append(row)
     columns = [Column(NAME)]
     for heading in map(heading_of, shapes):
-        columns += [Column(heading, heading, MEASURED), Column(PUBLISHED, heading)]
+        of_errors = ERRORS if plain == "mse" else ()
+        first_head = MEDIAN if plain == "mse" else MEASURED
+        columns += [Column(heading, heading, first_head)]
+        columns += [Column(f"{heading} {name}", heading, name) for name in of_errors]
+        columns += [Column(PUBLISHED, heading)]
         if gains is not None:
             columns.append(Column(GAIN, heading))
-    mixed = any(protocol(run).items() - common.items() for run in firsts)
-    aside = "; departures are marked" if mixed else ""
-    several = any(len(cell.runs) > 1 for line in table.values() for cell in line.values())
-    claim = SEEDS_CLAIM if several else CLAIM
-    if any(cell.bold for row in rows for cell in row):
-        claim += f" {BOLD}"
     arrows = {cell.sign for row in rows for cell in row}
     return Table(
         title=title or paper.benchmark_key(benchmark),
-        caption=f"{METRICS[plain].name}, {phrases(common)}{aside}. {claim}" if rows else "no runs.",
-        columns=[*columns, Column(SHARE)],
+        caption=_caption(table, common, plain, rows) if rows else "no runs.",
+        columns=[*columns, Column(SHARE), Column(CPU)],
         rows=rows,
         legend={arrow: text for arrow, text in paper.AGREEMENT.items() if arrow in arrows},
+        blocks=list(blocks.values()) if len(set(blocks.values())) > 1 else (),
     )
+
+
+def _caption(
+    table: Mapping[str, Line], common: dict[str, str], plain: str, rows: list[list[Cell]]
+) -> str:
+    """What the numbers are, what most share, what the intervals and bold mean, who is ranked."""
+    cells = [cell for line in table.values() for cell in line.values()]
+    done = [[run for run in cell.runs if run["status"] == "done"] for cell in cells]
+    seeds = max((len(runs) for runs in done), default=0)
+    mixed = any(protocol(cell.runs[0]).items() - common.items() for cell in cells)
+    aside = "; departures are marked" if mixed else ""
+    words = [f"{METRICS[plain].name}, {phrases(common)}{aside}.", INTERVALS[seeds > 1]]
+    if plain == "mse":
+        words.append(ERRORS_CLAIM)
+    words.append("Published numbers are as printed.")
+    if any(cell.bold for row in rows for cell in row):
+        words.append(BOLD)
+    elif seeds:
+        words.append(NO_RANKS)
+    return " ".join(words)
+
+
+def blocks_of(table: Mapping[str, Line]) -> dict[str, str]:
+    """The heading that each line stands under, by its label, in the order of the table."""
+    common = usual([cell.runs[0] for line in table.values() for cell in line.values()])
+    found = {label: block_of(line, common) for label, line in table.items()}
+    order = [INDUCTIVE, TRANSDUCTIVE_BLOCK]
+    rank = {block: order.index(block) if block in order else len(order) for block in found.values()}
+    return dict(sorted(found.items(), key=lambda item: (rank[item[1]], item[1])))
 
 
 def named_lines(
@@ -138,19 +184,20 @@ def compared_rows(
     """Which runs stand behind which cell of a `comparison_table`.
 
     Returns:
-        One line a finished run and column: `column`, its heading; `label` of the line; `seed`;
-        `run`; `metric`, that the column shows.
+        One line a finished run and column: `column`, its heading; `block` that the line stands
+        in; `label` of the line; `seed`; `run`; `metric`, that the column shows.
     """
     table = named_lines(measured, benchmark, order)
+    blocks = blocks_of(table)
     plain = judged_by([cell.runs[0] for line in table.values() for cell in line.values()])
     found = [
-        (heading_of(shape), label, run["seed"], run["run"], metric_in(shape, plain))
-        for label, line in table.items()
-        for shape, cell in line.items()
+        (heading_of(at), blocks[label], label, run["seed"], run["run"], metric_in(at, plain))
+        for label in blocks
+        for at, cell in table[label].items()
         for run in cell.runs
         if run["status"] == "done"
     ]
-    return pd.DataFrame(found, columns=["column", "label", "seed", "run", "metric"])
+    return pd.DataFrame(found, columns=["column", "block", "label", "seed", "run", "metric"])
 
 
 def comparison_numbers(
@@ -163,23 +210,24 @@ def comparison_numbers(
     """What a `comparison_table` shows, as numbers: accuracies are fractions of 1.
 
     Returns:
-        One line a cell that has a number: `label`, `column`, `metric`, `mean`, `ci95`, `published`,
-        `published_ci95`.
+        One line a cell that has a number: `label`, `column`, `metric`; `value` with the ends of
+        its interval, `value_low` and `value_high`: a mean accuracy, or a median squared error;
+        `published`, `published_ci95`.
     """
     table = named_lines(measured, benchmark, order)
     plain = judged_by([cell.runs[0] for line in table.values() for cell in line.values()])
     found = []
-    for label, line in table.items():
-        for shape, cell in line.items():
+    for label in blocks_of(table):
+        for shape, cell in table[label].items():
             metric = metric_in(shape, plain)
-            unit = metric_of(metric).unit
-            _, _, (mean, ci95) = measured_cell(cell.runs, metric, values)
+            ours = measured_cell(cell.runs, metric, values).estimate
+            if math.isnan(ours.value):
+                continue
             theirs = paper.match(cell.runs[0], published, metric)
-            bounds = (math.nan,) * 2 if theirs is None else (theirs["value"], theirs["ci95"])
-            ours = [number / unit for number in (mean, ci95, *bounds)]
-            if not math.isnan(mean):
-                found.append((label, heading_of(shape), metric, *ours))
-    names = ["label", "column", "metric", "mean", "ci95", "published", "published_ci95"]
+            printed = [math.nan] * 2 if theirs is None else [theirs["value"], theirs["ci95"]]
+            printed = [number / metric_of(metric).unit for number in printed]
+            found.append((label, heading_of(shape), metric, *ours, *printed))
+    names = ["label", "column", "metric", *columns_of("value"), "published", "published_ci95"]
     return pd.DataFrame(found, columns=names)
 
 
@@ -193,66 +241,121 @@ def metric_in(shape: Shape, plain: str) -> str:
     return f"accuracy@instance{shape.instance}" if shape.instance else plain
 
 
-def measured_cell(
-    runs: list[RecordRow], metric: str, values: EpisodeValues | None
-) -> tuple[str, list[str], tuple[float, float]]:
-    """A cell's number, the footnotes it needs, and the number with its interval, unrounded."""
+class Measured(NamedTuple):
+    """What the finished runs of a cell gave."""
+
+    text: str
+    remarks: list[str]  # footnotes
+    estimate: Estimate = Estimate(math.nan)
+    runs: Sequence[RecordRow] = ()  # the finished ones
+
+
+def measured_cell(runs: list[RecordRow], metric: str, values: EpisodeValues | None) -> Measured:
+    """A cell's number as text, the footnotes it needs, and the number with its interval."""
     done, remarks = [run for run in runs if run["status"] == "done"], failures(runs)
     if not done:
         failed = any(run["status"] == "failed" for run in runs)
-        return ("failed" if failed else NONE), remarks, (math.nan, math.nan)
+        return Measured("failed" if failed else NONE, remarks)
     _, unit, form = metric_of(metric)
-    means = [unit * run.get(metric, math.nan) for run in done]
-    if any(pd.isna(mean) for mean in means):
-        return NONE, [f"measured without {metric}", *remarks], (math.nan, math.nan)
-    mean, ci95 = sum(means) / len(means), unit * done[0][f"{metric}_ci95"]
+    if any(pd.isna(run.get(metric, math.nan)) for run in done):
+        return Measured(NONE, [f"measured without {metric}", *remarks])
+    found = estimated(done, metric, values)
+    if math.isnan(found.low) and (len(done) > 1 or is_error(metric)):
+        remarks = ["no interval: what each episode gave is missing", *remarks]
     if len(done) > 1:
-        ci95 = math.nan
-        if values is not None and all(run["run"] in values for run in done):
-            every = np.stack([values[run["run"]][metric].to_numpy(float) for run in done])
-            ci95 = unit * crossed_interval(every)[1]
-        seeds = ", ".join(str(run["seed"]) for run in done)
-        without = ", no interval" if math.isnan(ci95) else ""
-        remarks = [f"mean of {len(done)} runs (seeds {seeds}){without}", *remarks]
-    return with_interval(mean, ci95, form), remarks, (mean, ci95)
+        remarks = [f"seeds {', '.join(str(run['seed']) for run in done)}", *remarks]
+    return Measured(with_interval(found.times(unit), form), remarks, found, done)
 
 
-def _pair(
+def estimated(runs: Sequence[RecordRow], metric: str, values: EpisodeValues | None) -> Estimate:
+    """The number of these finished runs, of the episodes that all of them have."""
+    if values is not None and all(run["run"] in values for run in runs):
+        columns = [values[run["run"]][metric] for run in runs]
+        return estimate(pd.concat(columns, axis=1, join="inner").to_numpy(float).T, metric)
+    means = [run[metric] for run in runs]
+    if len(runs) > 1:
+        return Estimate(math.nan if is_error(metric) else sum(means) / len(means))
+    return estimate_from_record(means[0], runs[0][f"{metric}_ci95"], metric, runs[0]["episodes"])
+
+
+def _cells(
     cell: CellRuns | None,
     own: list[str],
     metric: str,
     published: pd.DataFrame,
     values: EpisodeValues | None,
     bold: bool,
-) -> tuple[Cell, Cell]:
-    """What was measured, with these footnotes of its own, and what is published of it."""
+) -> list[Cell]:
+    """What was measured, with these footnotes of its own, and what is published of it.
+
+    Of squared errors the trimmed mean, the share of diverged tasks and the mean stand between the
+    median and the published number.
+    """
     if cell is None:
-        return Cell(bold=bold), Cell()
+        return [Cell()] * (5 if is_error(metric) else 2)
     run = cell.runs[0]
-    text, remarks, (mean, ci95) = measured_cell(cell.runs, metric, values)
-    ours = Cell(text, own + remarks, bold=bold)
+    measured = measured_cell(cell.runs, metric, values)
+    ours = Cell(measured.text, own + measured.remarks, bold=bold)
     found = paper.match(run, published, metric)
-    if found is None:
-        return ours, Cell()
-    less = metric_of(metric) is METRICS["mse"]
-    arrow = paper.agreement(mean, ci95, found["value"], found["ci95"], less)
-    return ours, Cell(found["printed"], paper.remarks(found, run), sign=arrow)
+    theirs = Cell()
+    if found is not None:
+        arrow = paper.agreement(
+            measured.estimate.times(metric_of(metric).unit), found["value"], found["ci95"]
+        )
+        sign = "" if is_error(metric) else arrow
+        theirs = Cell(found["printed"], paper.remarks(found, run), sign=sign)
+    if not is_error(metric):
+        return [ours, theirs]
+    return [ours, *error_cells(measured.runs, metric, values), theirs]
 
 
-def _gain(
-    runs: list[RecordRow], gains: Mapping[tuple[str, str], tuple[float, float]], metric: str
-) -> Cell:
+def error_cells(runs: Sequence[RecordRow], metric: str, values: EpisodeValues | None) -> list[Cell]:
+    """Trimmed mean, share of diverged tasks, and mean of a squared error, over all runs."""
+    if not runs:
+        return [Cell()] * 3
+    trimmed = Cell()
+    if values is not None and all(run["run"] in values for run in runs):
+        every = np.concatenate([values[run["run"]][metric].to_numpy(float) for run in runs])
+        trimmed = Cell(error_text(trimmed_mean(every)))
+    shares = [run["diverged_test"] for run in runs]
+    known = not any(pd.isna(share) for share in shares)
+    diverged = Cell(f"{100 * sum(shares) / len(shares):.1f} %") if known else Cell()
+    return [trimmed, diverged, Cell(error_text(sum(run[metric] for run in runs) / len(runs)))]
+
+
+def error_text(value: float) -> str:
+    """A squared error; from 100,000 on with its power of ten."""
+    return format(value, ".3f" if abs(value) < HUGE else ".1e")
+
+
+def _gain(runs: list[RecordRow], gains: Gains, metric: str) -> Cell:
     """What training gave the first of the runs, and whether that is less than learning."""
     if not runs or (runs[0]["run"], metric) not in gains:
         return Cell()
     run = runs[0]
-    _, unit, form = metric_of(metric)
-    gain, ci95 = (unit * value for value in gains[run["run"], metric])
-    learned = gain + ci95 < 0 if metric == "mse" else gain >= LEARNED and gain - ci95 > 0
-    least = "no" if metric == "mse" else f"less than {LEARNED} points"
+    gain = gains[run["run"], metric]
+    if is_error(metric):
+        learned, least = gain.high < 1, "no"
+        text = ratio_text(gain)
+    else:
+        learned, least = gain.value >= LEARNED / 100 and gain.low > 0, f"less than {LEARNED} points"
+        text = with_interval(gain.times(100), sign="+")
     remarks = [] if learned else [f"not learned: {least} better than its own untrained network"]
     remarks += [f"over untrained: of seed {run['seed']} alone"] * (len(runs) > 1)
-    return Cell(f"{gain:+{form}} ± {ci95:{form}}", remarks)
+    return Cell(text, remarks)
+
+
+def cpu_hours(runs: Sequence[RecordRow | None]) -> str:
+    """``0.51`` hours of the updates on one core, one number a column: ``0.51 / 0.80``."""
+    seconds = [math.nan if run is None else _cpu_seconds(run) for run in runs]
+    texts = [NONE if math.isnan(s) else f"{s / 3600:.2f}" for s in seconds]
+    return NONE if set(texts) == {NONE} else " / ".join(texts)
+
+
+def _cpu_seconds(run: RecordRow) -> float:
+    """Of all updates; nan where the record, an old one, does not know them."""
+    seconds = run.get("update_cpu_seconds")
+    return math.nan if seconds is None or pd.isna(seconds) else float(seconds)
 
 
 def share(run: RecordRow) -> float:

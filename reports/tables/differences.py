@@ -1,26 +1,28 @@
 """Every row of a comparison against every other: which differences are real."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from zoo.reports.formats.numbers import with_interval
+from zoo.reports.estimates import columns_of, compare, estimate_in
+from zoo.reports.formats.numbers import ratio_text, with_interval
 from zoo.reports.formats.table import NONE, Cell, Column, Table
-from zoo.reports.metrics import metric_of
+from zoo.reports.metrics import is_error, metric_of
 from zoo.reports.published import counted
-from zoo.reports.statistics import episodes_needed, holm, paired_test
+from zoo.reports.statistics import episodes_needed, holm
 from zoo.reports.tables.cells import RecordRow, runs_of
 
 LEVEL = 0.05
 LEAST = 0.005  # the difference in accuracy that `needed` is about: half a point
 TRAINED, NEW = "these two trained models", "a new seed and new episodes"  # claims
 SAME = {"episodes_fingerprint": "other test episodes", "data_fingerprint": "other data"}
+SEEDS_TO_RANK = 3  # of each row, from which a difference is one between methods
 DIFFERENCE_COLUMNS = [
-    "column", "metric", "first", "second", "difference", "ci95", "p", "p_holm", "wilcoxon",
-    "wilcoxon_holm", "seeds", "episodes", "claim", "needed", "why",
+    "column", "block", "metric", "first", "second", *columns_of("difference"), "p", "p_holm",
+    "wilcoxon", "wilcoxon_holm", "seeds", "episodes", "claim", "needed", "why",
 ]  # fmt: skip
 SEEDS = {TRAINED: "one seed", NEW: "several seeds"}
 HEADS = [
@@ -38,20 +40,23 @@ def row_differences(
     runs: pd.DataFrame,
     values: Mapping[str, pd.DataFrame],
 ) -> pd.DataFrame:
-    """All pairs of rows of each column of a table, with Holm's correction over all of them.
+    """All pairs of rows of each column and block of a table.
 
-    A pair is compared by `paired_test` on the seeds and test episodes that both have.
+    A pair is compared by `compare` on the seeds and test episodes that both have. Holm's
+    correction is over the pairs of a block, of all its columns.
 
     Args:
-        contenders: one line a run. Columns: `column` of the table, `metric` that it shows, `label`
-            of the row, `seed`, `run`; as `tables.contenders` returns it.
+        contenders: one line a run. Columns: `column` of the table, `block` that the row stands
+            in, `metric` that the column shows, `label` of the row, `seed`, `run`; as
+            `compared_rows` returns it.
         runs: as `records.load` returns it.
         values: by run, a column a metric, a row a test episode; of the finished runs alone.
 
     Returns:
-        One line a pair, in the order of the contenders: `column`, `first`, `second`; `difference`,
-        first - second, and `ci95`, the half-width of its interval; `p` of the t-test, `wilcoxon`,
-        and both as `_holm`; `seeds`, a list; `episodes`, how many; `claim`, whom it is about;
+        One line a pair, in the order of the contenders: `column`, `block`, `first`, `second`;
+        `difference`, first minus second, or of squared errors their ratio, with the ends of its
+        interval, `difference_low` and `difference_high`; `p` of the t-test, `wilcoxon`, and both
+        as `_holm`; `seeds`, a list; `episodes`, how many; `claim`, whom it is about;
         `needed`, how many episodes would tell half a point of accuracy from 0, inf where none
         would; `why` there is no comparison, else "". nan where there is none.
 
@@ -63,7 +68,7 @@ def row_differences(
         raise ValueError(f"{line['label']}, {line['column']}: two runs of seed {line['seed']}")
     proofs = dict(zip(runs["run"], runs[list(SAME)].fillna("").to_numpy().tolist(), strict=True))
     lines: list[dict[str, Any]] = []
-    for column, part in contenders.groupby("column", sort=False):
+    for (column, block), part in contenders.groupby(["column", "block"], sort=False):
         metric = part["metric"].iloc[0]
         table = pd.DataFrame({run: values[run][metric] for run in part["run"] if run in values})
         found = {
@@ -79,52 +84,76 @@ def row_differences(
             for label, own in part.groupby("label", sort=False)
         }
         for first, second in itertools.combinations(sides, 2):
-            line = {"column": column, "metric": metric, "first": first, "second": second}
-            line |= {"seeds": [], "why": ""}
+            line = {"column": column, "block": block, "metric": metric}
+            line |= {"first": first, "second": second, "seeds": [], "why": ""}
             try:
-                line |= _compared(sides[first], sides[second])
+                line |= _compared(sides[first], sides[second], metric)
             except ValueError as error:
                 line["why"] = f"{first} and {second}: {error}"
             lines.append(line)
     frame = pd.DataFrame(lines, columns=DIFFERENCE_COLUMNS)
-    numbers = ["difference", "ci95", "p", "p_holm", "wilcoxon", "wilcoxon_holm", "needed"]
+    tests = ["p", "p_holm", "wilcoxon", "wilcoxon_holm", "needed"]
+    numbers = [*columns_of("difference"), *tests]
     frame = frame.astype(dict.fromkeys(numbers, float) | {"episodes": "Int64"})
     frame.loc[frame["metric"] == "mse", "needed"] = np.nan
-    for name in ("p", "wilcoxon"):
-        frame[f"{name}_holm"] = holm(frame[name])
+    for _, family in frame.groupby("block"):
+        for name in ("p", "wilcoxon"):
+            frame.loc[family.index, f"{name}_holm"] = holm(family[name])
     return frame
 
 
 def best_rows(found: pd.DataFrame, shown: pd.DataFrame) -> set[tuple[str, str]]:
-    """The best row of each column, and those that are not told from it: (column, label).
+    """The best row of each column and block, and those that are not told from it: (column, label).
 
-    Of a single row there is nothing to be said.
+    Of a single row there is nothing to be said, nor of rows with fewer than three seeds: one
+    method's own seeds differ by as much as two methods do.
 
     Args:
         found: as `row_differences` returns it.
-        shown: the numbers of the table, as `tables.numbers` returns them.
+        shown: the numbers of the table, as `comparison_numbers` returns them.
     """
     chosen: set[tuple[str, str]] = set()
-    told = found["p_holm"] < LEVEL
-    pairs = found.loc[~told, ["column", "first", "second"]].to_numpy()
-    near = {(column, *each) for column, *pair in pairs for each in (pair, pair[::-1])}
-    for column, part in shown.groupby(shown["column"].astype(str)):
-        means = part.set_index("label")["mean"]
-        if len(means) < 2:
+    for column, against in _against_best(found, shown):
+        untested = against["p_holm"].isna().any()  # a row not tested may be as good
+        if untested or (against["seeds"].map(len) < SEEDS_TO_RANK).any():
             continue
-        less = part["metric"].iloc[0] == "mse"
-        top = means.idxmin() if less else means.idxmax()
-        with_top = (found["first"] == top) | (found["second"] == top)
-        if found.loc[with_top & (found["column"] == column), "p_holm"].isna().any():
-            continue  # a row that was not tested against the best may be as good
-        for label in map(str, means.index):
-            if label == top or (column, top, label) in near:
-                chosen.add((str(column), label))
+        near = against[~(against["p_holm"] < LEVEL)]
+        alike = {_best(against, shown, column), *near["first"], *near["second"]}
+        chosen |= {(column, str(label)) for label in alike}
     return chosen
 
 
+def pairs_with_best(found: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
+    """The pairs of each column and block that have its best row, by the number it shows.
+
+    Args:
+        found: as `row_differences` returns it.
+        shown: as `comparison_numbers` returns it.
+    """
+    kept = [against for _, against in _against_best(found, shown)]
+    return pd.concat(kept, ignore_index=True) if kept else found.iloc[:0]
+
+
+def _against_best(found: pd.DataFrame, shown: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Of each column and block the column, and the pairs that have the block's best row."""
+    for (column, _), pairs in found.groupby(["column", "block"], sort=False):
+        top = _best(pairs, shown, str(column))
+        if top is not None:
+            yield str(column), pairs[(pairs["first"] == top) | (pairs["second"] == top)]
+
+
+def _best(pairs: pd.DataFrame, shown: pd.DataFrame, column: str) -> str | None:
+    """The row of these pairs that shows the best number; None where fewer than two show one."""
+    own = shown[shown["column"].astype(str) == column].set_index("label")["value"]
+    labels = set(pairs["first"]) | set(pairs["second"])
+    own = own[own.index.isin(labels)]
+    if len(own) < 2:
+        return None
+    return str(own.idxmin() if is_error(pairs["metric"].iloc[0]) else own.idxmax())
+
+
 def differences_table(found: pd.DataFrame, title: str, power: bool = True) -> Table:
-    """The `row_differences` as a table; those told from 0 are bold.
+    """The `row_differences` as a table; of three seeds and more those told from 0 are bold.
 
     Args:
         found: as `row_differences` returns it.
@@ -136,12 +165,13 @@ def differences_table(found: pd.DataFrame, title: str, power: bool = True) -> Ta
     rows = []
     for line in runs_of(found):
         why = [line["why"]] if line["why"] else []
+        told = line["p_holm"] < LEVEL and len(line["seeds"]) >= SEEDS_TO_RANK
         rows.append(
             [
                 Cell(line["column"]),
                 Cell(line["first"]),
                 Cell(line["second"]),
-                Cell(_difference(line), why, bold=line["p_holm"] < LEVEL),
+                Cell(_difference(line), why, bold=told),
                 Cell(_p(line["p"])),
                 Cell(_p(line["p_holm"])),
                 Cell(_p(line["wilcoxon_holm"])),
@@ -149,7 +179,21 @@ def differences_table(found: pd.DataFrame, title: str, power: bool = True) -> Ta
                 Cell(_needed(line["needed"])),
             ]
         )
-    return Table(title, _caption(found), [Column(head) for head in HEADS], rows)
+    several = len(set(found["block"])) > 1
+    return Table(
+        title,
+        _caption(found),
+        [Column(head) for head in _heads(found)],
+        rows,
+        blocks=list(found["block"]) if several else (),
+    )
+
+
+def _heads(found: pd.DataFrame) -> list[str]:
+    """The heads; of one seed each, the difference is headed by whom it is between."""
+    claims = set(found["claim"].dropna())
+    difference = "difference between these two trained models" if claims == {TRAINED} else HEADS[3]
+    return [*HEADS[:3], difference, *HEADS[4:]]
 
 
 class _Run(NamedTuple):
@@ -158,7 +202,7 @@ class _Run(NamedTuple):
     proofs: list[str]  # what SAME names
 
 
-def _compared(a: Mapping[int, _Run], b: Mapping[int, _Run]) -> dict[str, Any]:
+def _compared(a: Mapping[int, _Run], b: Mapping[int, _Run], metric: str) -> dict[str, Any]:
     """What two rows, each with its runs by seed, differ in.
 
     Raises:
@@ -177,10 +221,9 @@ def _compared(a: Mapping[int, _Run], b: Mapping[int, _Run]) -> dict[str, Any]:
         raise ValueError("an episode without a number")
     both = np.stack([run.values for run in runs])
     x, y = np.split(both[:, ~np.isnan(both).any(0)], 2)
-    test = paired_test(x, y)
+    test = compare(x, y, metric)
     return {
-        "difference": test.mean,
-        "ci95": test.ci95,
+        **test.estimate.columns("difference"),
         "p": test.p,
         "wilcoxon": test.wilcoxon,
         "seeds": seeds,
@@ -200,14 +243,22 @@ def _caption(found: pd.DataFrame) -> str:
         for c in NULLS
         if c in claims
     ]
+    metric = str(found["metric"].iloc[0])
+    kind = "the first's error over the second's" if is_error(metric) else "first minus second"
+    if is_error(metric):
+        kind += " (ratio of geometric means over the tasks)"
     words = [
-        f"{metric_of(found['metric'].iloc[0]).name}; first minus second, paired over the seeds "
-        "and test episodes that both have; ± is the 95 % interval.",
-        f"p is the t-test's, its null hypothesis {'; '.join(nulls)}.",
-        f"Holm's correction is over {counted(found['p_holm'].count(), 'pair', 'pairs')}; bold are "
-        "those below 5 %.",
+        f"{metric_of(metric).name}; {kind}, paired over the seeds and test episodes that both "
+        "have, with its 95 % interval.",
+        f"p is the t-test's{' of logarithms' * is_error(metric)}, its null hypothesis "
+        f"{'; '.join(nulls)}.",
+        "Holm's correction is over all pairs of a block, shown or not.",
         "Wilcoxon's test is of the signed ranks of the episodes, so of the trained models alone.",
     ]
+    if (found["seeds"].map(len) >= SEEDS_TO_RANK).any():
+        words.append("Bold are those below 5 % with three seeds or more.")
+    else:
+        words.append("Nothing is bold: it takes three seeds a row to tell methods apart.")
     if found["needed"].notna().any():
         never = "; ∞ where none would, with so few seeds" * bool(np.isinf(found["needed"]).any())
         words.append(
@@ -218,8 +269,11 @@ def _caption(found: pd.DataFrame) -> str:
 
 
 def _difference(line: RecordRow) -> str:
+    found = estimate_in(line, "difference")
+    if is_error(line["metric"]):
+        return ratio_text(found)
     _, unit, form = metric_of(line["metric"])
-    return with_interval(unit * line["difference"], unit * line["ci95"], form, "+")
+    return with_interval(found.times(unit), form, "+")
 
 
 def _p(value: float) -> str:

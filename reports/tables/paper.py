@@ -5,11 +5,11 @@ from typing import Any
 
 import pandas as pd
 
+from zoo.reports.estimates import Estimate, columns_of, estimate_in
 from zoo.reports.formats.numbers import with_interval
 from zoo.reports.formats.table import NONE, Cell, Column, Table
-from zoo.reports.metrics import metric_of
+from zoo.reports.metrics import is_error, metric_of
 from zoo.reports.published import LENGTH, remarks
-from zoo.reports.statistics import crossed_interval
 from zoo.reports.tables.cells import (
     CellRuns,
     RecordRow,
@@ -20,13 +20,15 @@ from zoo.reports.tables.cells import (
     runs_of,
     usual,
 )
-from zoo.reports.tables.comparison import CLAIM, NAME, PUBLISHED, SHARE, shares
+from zoo.reports.tables.comparison import INTERVALS, NAME, PUBLISHED, SHARE, estimated, shares
 
 AXES = ("benchmark_key", "way", "shot", "metric")  # columns of published.csv that a column names
 # Budgets whose runs are shown: the first that there is.
 TRAINED_BUDGETS = ("paper", "hour", "quick", "smoke")
 OURS, ONLY = "ours", "published only: we have no such learner"
-SEVERAL = "± of several seeds is for a new seed and new test episodes."
+PLAIN_ERRORS = (
+    "Squared errors are means, as papers print them, without interval: a few tasks decide a mean."
+)
 
 
 def pick_published(published: pd.DataFrame, selectors: Mapping[str, Any]) -> list[int]:
@@ -128,12 +130,13 @@ def paper_numbers(
     Args:
         planned: as for `fitting_runs`.
         runs: of each of its lines, as `fitting_runs` returns them.
-        values: by run what each test episode gave, of cells with several seeds.
+        values: by run what each test episode gave.
         published: as `published.published` returns it.
 
     Returns:
         One line a cell: `row`, `column`, `learner`, `benchmark`, `metric`, `runs`, the finished
-        ones; `ours`, raw, with the half-width of its 95 % interval (`ours_ci95`); `printed`, and
+        ones; `ours`, raw, with the ends of its 95 % interval (`ours_low`, `ours_high`): a mean
+        accuracy, or a mean squared error, as papers print it, without interval; `printed`, and
         `published` with `published_ci95`, an accuracy as a fraction of 1; `source`; for footnotes
         `marks` of ours and `remarks` of the published one. nan or "" where there is none.
     """
@@ -149,7 +152,7 @@ def paper_numbers(
         row["runs"] = [run for run in chosen if run["status"] == "done"]
         row["marks"] = row.get("marks", []) + failures(chosen) + marks
         lines.append(row)
-    both = [f"{name}{end}" for name in (OURS, "published") for end in ("", "_ci95")]
+    both = [*columns_of(OURS), "published", "published_ci95"]
     columns = ["row", "column", "learner", "benchmark", "metric", "runs", *both]
     return pd.DataFrame(lines, columns=[*columns, "printed", "source", "marks", "remarks"])
 
@@ -192,9 +195,16 @@ def paper_table(found: pd.DataFrame, title: str, caption: str, notes: Mapping[st
         else:
             columns += [Column(head, head, PUBLISHED), Column(OURS, head)]
     words = [f"on {name}: {phrases(said)}" for name, said in common.items()]
-    text = f"Ours {'; '.join(words)}. {CLAIM}" if words else "Nothing of ours was run yet."
-    several = [SEVERAL] if any(len(runs) > 1 for runs in found["runs"]) else []
-    return Table(title, " ".join([caption, text, *several]), [*columns, Column(SHARE)], rows)
+    parts = [caption]
+    if words:
+        several = any(len(runs) > 1 for runs in found["runs"])
+        parts += [f"Ours {'; '.join(words)}.", INTERVALS[several]]
+        parts.append("Published numbers are as printed.")
+        if any(is_error(metric) for metric in found["metric"].dropna()):
+            parts.append(PLAIN_ERRORS)
+    else:
+        parts.append("Nothing of ours was run yet.")
+    return Table(title, " ".join(parts), [*columns, Column(SHARE)], rows)
 
 
 def paper_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
@@ -204,14 +214,23 @@ def paper_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
         same = {name: row[name] for name in ("row", "column", "learner", "benchmark", "metric")}
         for what in ("published", OURS):
             if not pd.isna(row[what]):
-                line = {**same, "what": what, "value": row[what], "ci95": row[f"{what}_ci95"]}
                 own = what == OURS
+                line = {**same, "what": what, **_ends(row, own).columns("value")}
                 line["source"] = "" if own else row["source"]
                 line["seeds"] = " ".join(str(run["seed"]) for run in row["runs"]) if own else ""
                 line["runs"] = " ".join(run["run"] for run in row["runs"]) if own else ""
                 lines.append(line)
-    columns = ["row", "column", "learner", "benchmark", "metric", "what", "value", "ci95"]
-    return pd.DataFrame(lines, columns=[*columns, "source", "seeds", "runs"])
+    columns = ["row", "column", "learner", "benchmark", "metric", "what"]
+    numbers = columns_of("value")
+    return pd.DataFrame(lines, columns=[*columns, *numbers, "source", "seeds", "runs"])
+
+
+def _ends(row: RecordRow, own: bool) -> Estimate:
+    """Our number, or the published one, with the ends of its interval."""
+    if own:
+        return estimate_in(row, OURS)
+    value, half = row["published"], row["published_ci95"]
+    return Estimate(value, value - half, value + half)
 
 
 def _key(run: RecordRow) -> tuple[Any, ...]:
@@ -256,17 +275,16 @@ def _ours(
     length = run["settings"]["updates"]
     if length != (usually := line["settings"][run["budget"]]["updates"]):
         marks.append(f"trained for {length:,} updates, not the {usually:,} of its budget")
-    mean, ci95 = run[metric], run[f"{metric}_ci95"]
     if len(done) > 1:
         seeds = ", ".join(str(each["seed"]) for each in done)
-        marks.append(f"mean of seeds {seeds}")
-        mean, ci95 = float(pd.Series([each[metric] for each in done]).mean()), float("nan")
-        if all(each["run"] in values for each in done):
-            episodes = {each["seed"]: values[each["run"]][metric] for each in done}
-            mean, ci95 = crossed_interval(pd.DataFrame(episodes).dropna().T.to_numpy())
-        else:
+        marks.append(f"seeds {seeds}")
+        if any(each["run"] not in values for each in done):
             marks.append("no interval: what each episode gave is missing")
-    return {OURS: mean, f"{OURS}_ci95": ci95, "marks": marks}
+    if is_error(metric):
+        found = Estimate(sum(each[metric] for each in done) / len(done))
+    else:
+        found = estimated(done, metric, values)
+    return {**found.columns(OURS), "marks": marks}
 
 
 def _text(line: RecordRow) -> str:
@@ -274,4 +292,4 @@ def _text(line: RecordRow) -> str:
     if pd.isna(line[OURS]):
         return "failed" if line["marks"] and not line["runs"] else NONE
     _, unit, form = metric_of(line["metric"])
-    return with_interval(unit * line[OURS], unit * line[f"{OURS}_ci95"], form)
+    return with_interval(estimate_in(line, OURS).times(unit), form)

@@ -5,20 +5,19 @@ from typing import Any
 
 import pandas as pd
 
-from zoo.reports.formats.numbers import with_interval
+from zoo.reports.estimates import columns_of, compare, estimate, estimate_in
+from zoo.reports.formats.numbers import ratio_text, with_interval
 from zoo.reports.formats.table import NONE, Cell, Column, Table
-from zoo.reports.metrics import METRICS
+from zoo.reports.metrics import METRICS, is_error
 from zoo.reports.published import counted
-from zoo.reports.statistics import crossed_interval
 from zoo.reports.tables.cells import RecordRow, doubts, failures, runs_of
+from zoo.reports.tables.comparison import INTERVALS
 
 SIDES = ("first", "second")
-HUGE = 1e5  # an error from where it is written with its power of ten
-INTERVAL = {
-    False: "± is the 95 % interval over test episodes: a claim about these trained weights.",
-    True: "± is the 95 % interval for a new seed and new test episodes; of a single seed over test "
-    "episodes alone.",
-}
+RATIOS = (
+    "Of squared errors the median over the tasks is shown, and as difference the ratio of the "
+    "second's error to the first's (of their geometric means): below 1 the second is better."
+)
 
 
 def study_numbers(
@@ -33,9 +32,10 @@ def study_numbers(
         values: by run, of each test episode: accuracy, or in regression the squared error.
 
     Returns:
-        One line for each of tasks and pair: `metric`; `first`, `second` and `difference`, raw, with
-        half-widths of 95 % intervals (`_ci95`); `seeds`, that both have; `marks`, for footnotes;
-        `runs`. nan where there is none.
+        One line for each of tasks and pair: `metric`; `first` and `second`, mean accuracies as
+        fractions of 1 or median squared errors; `difference`, second minus first, of squared
+        errors their ratio; each with the ends of its 95 % interval (`_low`, `_high`); `seeds`,
+        that both have; `marks`, for footnotes; `runs`. nan where there is none.
     """
     records = {run["run"]: run for run in runs_of(measured)}
     lines = []
@@ -56,10 +56,13 @@ def study_numbers(
         if seeds:
             a, b = (pd.DataFrame({k: values[names[s][k]] for k in seeds}).dropna().T for s in SIDES)
             shared = a.columns.intersection(b.columns)
-            parts = {"first": a[shared], "second": b[shared], "difference": b[shared] - a[shared]}
-            for name, part in parts.items():
-                row[name], row[f"{name}_ci95"] = crossed_interval(part.to_numpy())
-            row["metric"] = "mse" if pd.isna(runs[0].get("accuracy")) else "accuracy"
+            metric = "mse" if pd.isna(tested[0].get("accuracy")) else "accuracy"
+            first, second = a[shared].to_numpy(float), b[shared].to_numpy(float)
+            row |= estimate(first, metric).columns("first")
+            row |= estimate(second, metric).columns("second")
+            row |= compare(second, first, metric).estimate.columns("difference")
+            row["metric"] = metric
+            marks += _diverged(line, records)
             row["runs"] = [names[s][k] for s in SIDES for k in seeds]
             whole = line["seed"].nunique()
             if len(seeds) < whole:
@@ -67,8 +70,9 @@ def study_numbers(
         elif not marks:
             marks.append("not measured")
         lines.append(row)
-    ours = [f"{name}{end}" for name in (*SIDES, "difference") for end in ("", "_ci95")]
-    return pd.DataFrame(lines, columns=["tasks", "pair", "metric", *ours, "seeds", "marks", "runs"])
+    ours = [column for name in (*SIDES, "difference") for column in columns_of(name)]
+    columns = ["tasks", "pair", "metric", *ours, "seeds", "marks", "runs"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def study_table(found: pd.DataFrame, title: str, heads: Sequence[str]) -> Table:
@@ -89,19 +93,23 @@ def study_table(found: pd.DataFrame, title: str, heads: Sequence[str]) -> Table:
         ]
         for line in runs_of(found)
     ]
-    metrics = [METRICS[name].name for name in dict.fromkeys(found["metric"].dropna())]
+    metrics = list(dict.fromkeys(found["metric"].dropna()))
+    names = "; ".join(METRICS[name].name for name in metrics)
     seeds = max((len(of) for of in found["seeds"]), default=0)
-    words = [f"{'; '.join(metrics) or 'no runs'}."]
+    words = [f"{names or 'no runs'}."]
     if seeds:
         few = min(len(of) for of in found["seeds"] if len(of)) < seeds
         each = (
-            f"up to {counted(seeds, 'seed', 'seeds')}"
+            f"Up to {counted(seeds, 'seed', 'seeds')}"
             if few
             else (f"{counted(seeds, 'seed', 'seeds')} each")
         )
-        words.append(f"{each[0].upper()}{each[1:]}; {INTERVAL[seeds > 1]}")
+        words.append(f"{each}. {INTERVALS[seeds > 1]}")
         words.append("Differences are paired over seeds and test episodes.")
-    columns = [Column(name) for name in ("tasks", "learner", *heads, "difference")]
+    if "mse" in metrics:
+        words.append(RATIOS)
+    difference = "difference" if seeds != 1 else "difference between these two trained models"
+    columns = [Column(name) for name in ("tasks", "learner", *heads, difference)]
     return Table(title, " ".join(words), columns, rows)
 
 
@@ -109,20 +117,34 @@ def study_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
     """The `study_numbers`, one a line."""
     lines = [
         {
-            "tasks": row["tasks"], "pair": row["pair"], "metric": row["metric"], "what": what,
-            "value": row[what], "ci95": row[f"{what}_ci95"],
+            "tasks": row["tasks"], "pair": row["pair"], "metric": row["metric"],
+            "what": "ratio" if what == "difference" and is_error(row["metric"]) else what,
+            **estimate_in(row, what).columns("value"),
             "seeds": " ".join(map(str, row["seeds"])), "runs": " ".join(row["runs"]),
         }
         for row in runs_of(found[found["metric"].notna()])
         for what in (*SIDES, "difference")
     ]  # fmt: skip
-    columns = ["tasks", "pair", "metric", "what", "value", "ci95", "seeds", "runs"]
+    columns = ["tasks", "pair", "metric", "what", *columns_of("value"), "seeds", "runs"]
     return pd.DataFrame(lines, columns=columns)
+
+
+def _diverged(line: pd.DataFrame, records: Mapping[str, RecordRow]) -> list[str]:
+    """Which sides had tasks that diverged in the test, where their records know it."""
+    said = []
+    for side, part in line.groupby("side", sort=False):
+        shares = [records[name]["diverged_test"] for name in part["run"] if name in records]
+        known = [share for share in shares if not pd.isna(share)]
+        if known and sum(known) > 0:
+            said.append(f"{side}: {100 * sum(known) / len(known):.2g} % of the tasks diverged")
+    return said
 
 
 def _number(line: RecordRow, name: str, sign: str = "-") -> str:
     if pd.isna(line[name]):
         return NONE
+    found = estimate_in(line, name)
+    if name == "difference" and is_error(line["metric"]):
+        return ratio_text(found)
     _, unit, form = METRICS[line["metric"]]
-    form = form if unit * abs(line[name]) < HUGE else ".1e"
-    return with_interval(unit * line[name], unit * line[f"{name}_ci95"], form, sign)
+    return with_interval(found.times(unit), form, sign)

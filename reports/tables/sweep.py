@@ -5,11 +5,11 @@ from typing import Any
 
 import pandas as pd
 
+from zoo.reports.estimates import columns_of, estimate, estimate_in
 from zoo.reports.formats.numbers import with_interval
 from zoo.reports.formats.table import Cell, Column, Table
 from zoo.reports.metrics import METRICS
 from zoo.reports.published import counted
-from zoo.reports.statistics import crossed_interval
 from zoo.reports.tables.cells import (
     CellRuns,
     RecordRow,
@@ -20,7 +20,7 @@ from zoo.reports.tables.cells import (
     runs_of,
     usual,
 )
-from zoo.reports.tables.study import INTERVAL
+from zoo.reports.tables.comparison import INTERVALS
 
 STALE = "of other weights than its run has now: delete the record, and it is tested anew"
 
@@ -38,9 +38,9 @@ def sweep_numbers(
         accuracies: by record, of each test episode.
 
     Returns:
-        One line for each learner, way and shot: `accuracy` as a fraction of 1, half-width of its
-        95 % interval `accuracy_ci95`, nan where there is none; `runs`, the records by seed;
-        `marks`, for footnotes.
+        One line for each learner, way and shot: `accuracy` as a fraction of 1, and the ends of its
+        95 % interval, `accuracy_low` and `accuracy_high`, nan where there is none; `runs`, the
+        records by seed; `marks`, for footnotes.
     """
     records = {run["run"]: run for run in runs_of(measured)}
     lines: list[dict[str, Any]] = []
@@ -56,13 +56,13 @@ def sweep_numbers(
         row = {"learner": learner, "way": way, "shot": shot, "runs": done, "marks": marks}
         if done:
             values = pd.concat([accuracies[run["run"]] for run in done], axis=1, join="inner")
-            row["accuracy"], row["accuracy_ci95"] = crossed_interval(values.to_numpy().T)
+            row |= estimate(values.to_numpy(float).T, "accuracy").columns("accuracy")
             if len(done) < len(line):
                 marks.append(f"of {counted(len(done), 'seed', 'seeds')}, not {len(line)}")
         elif not marks:
             marks.append("measured without accuracy" if own else "not run")
         lines.append(row)
-    columns = ["learner", "way", "shot", "accuracy", "accuracy_ci95", "runs", "marks"]
+    columns = ["learner", "way", "shot", *columns_of("accuracy"), "runs", "marks"]
     return pd.DataFrame(lines, columns=columns)
 
 
@@ -94,7 +94,7 @@ def sweep_table(found: pd.DataFrame, title: str, way: int, shot: int) -> Table:
         row = [Cell(learner, about)]
         cells = {(line["way"], line["shot"]): line for line in runs_of(lines)}
         for line in (cells[shape] for shape in shapes):
-            text = with_interval(unit * line["accuracy"], unit * line["accuracy_ci95"], form)
+            text = with_interval(estimate_in(line, "accuracy").times(unit), form)
             row.append(Cell(text, line["marks"]))
         rows.append(row)
     mixed = any(protocol(run).items() - common.items() for run in firsts.values())
@@ -104,7 +104,7 @@ def sweep_table(found: pd.DataFrame, title: str, way: int, shot: int) -> Table:
         f"Each learner was trained {'once' if seeds == 1 else f'with {seeds} seeds'}, its weights "
         f"chosen by {way}-way {shot}-shot validation, and tested as they are at every way and "
         "shot; chance is 100/N % at N ways.",
-        INTERVAL[seeds > 1],
+        INTERVALS[seeds > 1],
     ]
     return Table(
         title=f"{title} over shots and ways",
@@ -128,8 +128,7 @@ def sweep_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
                 "seeds": " ".join(str(run["seed"]) for run in row["runs"]),
                 "episodes": first.get("episodes"),
                 "metric": "accuracy" if row["runs"] else "",
-                "value": row["accuracy"],
-                "ci95": row["accuracy_ci95"],
+                **estimate_in(row, "accuracy").columns("value"),
                 "note": "; ".join(row["marks"]),
                 "runs": " ".join(run["run"] for run in row["runs"]),
             }

@@ -53,11 +53,10 @@ def ranks(
             columns.append(Column(name, heading_of(shape)))
             for label, row in zip(labels, rows, strict=True):
                 if label in found:
-                    text, remarks, _ = found[label]
-                    row.append(Cell(text, remarks))
+                    row.append(Cell(found[label].text, found[label].remarks))
                 else:
                     row.append(Cell())
-            means[name] = pd.Series({label: mean for label, (_, _, (mean, _)) in found.items()})
+            means[name] = pd.Series({label: one.estimate.value for label, one in found.items()})
         both = pd.DataFrame(means).dropna()
         rank = both.rank(method="min", ascending=metric_of(metric) is METRICS["mse"]).astype(int)
         columns.append(Column("rank", heading_of(shape)))

@@ -4,8 +4,10 @@ import csv
 import json
 import subprocess
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import zoo.commands.run_set
 from tests.commands.test_command_line import ROOT, folders
@@ -13,6 +15,7 @@ from zoo import learners
 from zoo.commands import main
 from zoo.commands.ablation import flags_by_variant, load_ablation
 from zoo.errors import UsageError
+from zoo.reports.estimates import compare, estimate, estimate_in
 from zoo.reports.formats.markdown import to_markdown
 from zoo.reports.published import match, published
 from zoo.reports.records import load as load_records
@@ -127,9 +130,11 @@ def test_differences_are_paired(measure):
     assert first["accuracy"] == pytest.approx(0.5) and pd.isna(first["difference"])
     # d = 0.2 0 0.2 0: mean 0.1, s = sqrt(4 * 0.01 / 3)
     assert second["difference"] == pytest.approx(0.1)
-    assert second["difference_ci95"] == pytest.approx(1.96 * (0.04 / 3) ** 0.5 / 2)
-    # d's interval is a third of each row's own: 1.96 * 0.2582 / 2
-    assert first["accuracy_ci95"] == pytest.approx(1.96 * (0.2 / 3) ** 0.5 / 2)
+    half = stats.t.ppf(0.975, 3) * (0.04 / 3) ** 0.5 / 2
+    assert estimate_in(second, "difference") == pytest.approx((0.1, 0.1 - half, 0.1 + half))
+    # d varies half as much as each row's own: 1.96 * 0.2582 / 2
+    half = 1.96 * (0.2 / 3) ** 0.5 / 2
+    assert estimate_in(first, "accuracy") == pytest.approx((0.5, 0.5 - half, 0.5 + half))
     assert (first["published"], second["published"]) == (0.6538, 0.6747)
     assert second["published_difference"] == pytest.approx(0.0209)
     assert first["learned_parameters"] == 1234 and first["update_seconds"] == 0.25
@@ -137,9 +142,10 @@ def test_differences_are_paired(measure):
     rows = [[cell.strip() for cell in text_line.split("|")[1:-1]] for text_line in
             text.splitlines() if text_line.startswith("| (")]  # fmt: skip
     assert rows[0][1:3] == ["50.00 ± 25.30", "–"] and rows[0][3].startswith("65.38 ± 0.67")
-    assert rows[1][1:3] == ["60.00 ± 22.63", "+10.00 ± 11.32"] and rows[1][4] == "+2.09"
+    assert rows[1][1:3] == ["60.00 ± 22.63", "+10.00 ± 18.37"] and rows[1][4] == "+2.09"
     assert rows[1][5:] == ["1,234", "0.25", "2,400"]
     assert "A CPU, 2 threads" in text and "Differences are to (1)" in text
+    assert "of one seed they say nothing about the parts" in text
 
 
 def test_the_best_on_validation_is_shown_not_the_best_on_test(measure, tmp_path):
@@ -163,6 +169,25 @@ def test_the_best_on_validation_is_shown_not_the_best_on_test(measure, tmp_path)
     assert pd.isna(found["published"]), "no row of the paper's is tuned"
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_of_several_seeds_differences_are_for_a_new_one(measure, seeds):
+    values = np.random.default_rng(seeds).random((2, seeds, 30)).round(2)
+    rows = dict(zip(("(1)", "(2)"), values, strict=True))
+    lines = [line(row, f"{row}{s}", seed=s) for row in rows for s in range(seeds)]
+    runs = [
+        (record(f"{row}{s}", each[s].tolist(), seed=s), each[s])
+        for row, each in rows.items() for s in range(seeds)
+    ]  # fmt: skip
+    found = measure(lines, runs)
+    first, second = values
+    assert estimate_in(found.iloc[1], "difference") == compare(second, first, "accuracy").estimate
+    for number, each in enumerate(values):
+        assert estimate_in(found.iloc[number], "accuracy") == estimate(each, "accuracy")
+    caption = ablation_table(found, "Parts", "Someone 2030").caption
+    assert "for a new seed and new test episodes" in caption
+    assert "between two trained models" not in caption
+
+
 def test_seeds_are_averaged_and_paired(measure):
     three = [0.0, 0.4, 0.4, 0.8]
     lines = [line("(1)", "a"), line("(1)", "b", seed=1), line("(2)", "c"), line("(2)", "d", seed=1)]
@@ -171,8 +196,10 @@ def test_seeds_are_averaged_and_paired(measure):
     # (1): 0.1 0.4 0.5 0.8, so d = 0.3 0 0.3 0
     assert found["accuracy"].tolist() == pytest.approx([0.45, 0.6])
     assert found["difference"][1] == pytest.approx(0.15)
-    assert found["difference_ci95"][1] == pytest.approx(1.96 * (0.09 / 3) ** 0.5 / 2)
-    assert found["marks"][0] == ["mean of seeds 0, 1"]
+    both = [np.array([ONE, three]), np.array([TWO, TWO])]
+    expected = compare(*both[::-1], "accuracy").estimate
+    assert estimate_in(found.iloc[1], "difference") == pytest.approx(expected)
+    assert found["marks"][0] == ["seeds 0, 1"]
     lines.pop()  # of (2), seed 0 alone: d = 0.2 0 0.2 0
     found = measure(lines, runs)
     assert found["difference"][1] == pytest.approx(0.1)
@@ -245,7 +272,8 @@ def test_from_end_to_end_and_again(small, tmp_path, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "5 runs: 0 done, 5 left" in out, "0.4 is what glyphs has"
     stem = "ablation-small-glyphs-3w-2s-paper-smoke-updates=2"
-    text = (tmp_path / "results" / f"{stem}.md").read_text()
+    text, _, made = (tmp_path / "results" / f"{stem}.md").read_text().rpartition("\nMade by ")
+    assert "zoo ablation" in made and f"[numbers]({stem}.csv)" in made
     assert text in out
     rows = [r for r in text.splitlines() if r.startswith("| ") and "±" in r]
     assert [r.split("|")[1].strip().rstrip("ᵃᵇᶜᵈᵉ") for r in rows] == [

@@ -78,7 +78,9 @@ def test_table_fills_in_what_is_missing(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "ProtoNet" in out and "±" in out
     table = tmp_path / "results" / "table-glyphs-protonet-5w-1s-paper-smoke.md"
-    assert table.read_text() in out and f"In {table.parent}: {table.stem} .md" in out
+    printed, _, made = table.read_text().rpartition("\nMade by ")
+    assert printed in out and f"[page]({table.stem}.html)" in made
+    assert f"In {table.parent}: {table.stem} .md" in out
     with table.with_suffix(".csv").open() as file:
         assert {row["metric"] for row in csv.DictReader(file)} == {"accuracy", "nll"}
     assert main([*words, "--dry-run"]) == 0

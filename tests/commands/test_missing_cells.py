@@ -81,9 +81,9 @@ def test_both_terms_side_by_side_in_every_form(tmp_path, capsys):
     words = ["glyphs", "--learners", "pixelnn protonet", "--shots", "1", "--terms", "both"]
     assert table(tmp_path, *words, "--differences", "--figures") == 0
     out = capsys.readouterr().out
-    assert (
-        "**Glyphs, terms paper and equal**" in out and "**Glyphs, equal terms, differences**" in out
-    )
+    assert "**Glyphs, terms paper and equal**" in out
+    assert "**Glyphs, equal terms, differences to the best row**" in out
+    assert "difference between these two trained models" in out and "**+" not in out
     (row,) = (line for line in out.splitlines() if line.startswith("| ProtoNet") and "→" in line)
     assert row.count("±") == 2
     (page,) = (tmp_path / "results").glob("table-*.html")
@@ -93,6 +93,9 @@ def test_both_terms_side_by_side_in_every_form(tmp_path, capsys):
     assert {".md", "-1.tex", "-5.tex", ".csv", "-differences.csv", "-accuracy-paper.pdf"} <= set(
         ends
     )
+    assert table(tmp_path, *words, "--differences", "all") == 0
+    out = capsys.readouterr().out
+    assert "4 runs: 4 done" in out and "**Glyphs, equal terms, differences**" in out
 
 
 def test_runs_are_shared_by_processes(tmp_path):

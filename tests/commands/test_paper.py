@@ -16,8 +16,8 @@ from zoo.commands.paper_file import column_head, load_paper
 from zoo.errors import UsageError
 from zoo.registry import learner_of, learners
 from zoo.reports import published, records
+from zoo.reports.estimates import estimate, estimate_in
 from zoo.reports.formats.markdown import to_markdown
-from zoo.reports.statistics import crossed_interval
 from zoo.reports.tables.paper import (
     fitting_runs,
     paper_csv_frame,
@@ -286,14 +286,14 @@ def test_the_small_table(measure):
     assert to_markdown(table) == GOLDEN
     numbers = paper_csv_frame(found)
     cell = numbers[numbers["what"] == "ours"].iloc[0]
-    assert (cell["value"], cell["ci95"]) == crossed_interval(np.array([ONE, TWO]))
+    assert estimate_in(cell, "value") == estimate(np.array([ONE, TWO]), "accuracy")
     assert cell["seeds"] == "0 1" and cell["runs"] == "a0 a1"
     theirs = numbers[numbers["what"] == "published"].iloc[0]
-    assert (theirs["value"], theirs["ci95"]) == (0.983, 0.005)
+    assert estimate_in(theirs, "value") == pytest.approx((0.983, 0.978, 0.988))
 
 
 GOLDEN = """\
-**T**: Accuracy in %. Published: Reptile (Nichol et al. 2018, arXiv 1803.02999) Tables 1-2. Ours on omniglot: quick budget, paper terms, 5 queries a class, 4 test episodes, conv4 backbone, batch norm by the statistics of the batch at hand. ± is the 95 % interval over test episodes: a claim about these trained weights. Published numbers are as printed. ± of several seeds is for a new seed and new test episodes.
+**T**: Accuracy in %. Published: Reptile (Nichol et al. 2018, arXiv 1803.02999) Tables 1-2. Ours on omniglot: quick budget, paper terms, 5 queries a class, 4 test episodes, conv4 backbone, batch norm by the statistics of the batch at hand. Intervals are of 95 %: with several seeds for a new seed and new test episodes; with one seed over test episodes, a claim about these trained weights. Published numbers are as printed.
 
 | learner   | Omniglot 5-way 1-shot   | ours             | Omniglot 5-way 5-shot   | ours    | share of the paper's tasks   |
 |-----------|-------------------------|------------------|-------------------------|---------|------------------------------|
@@ -305,7 +305,7 @@ GOLDEN = """\
 - ᶜ published: re-run by a later paper
 - ᵈ published: run by Reptile's authors with MAML's code
 - ᵉ trained for 100 updates, not the 6,000 of its budget
-- ᶠ mean of seeds 0, 1
+- ᶠ seeds 0, 1
 - ᵍ failed at update 7: the loss is nan
 - ʰ published: interval over 3 seeds
 - ⁱ published: 1 query a class
@@ -379,7 +379,8 @@ def test_a_seed_that_is_there_twice_counts_once(measure):
 def test_seeds_whose_episodes_are_missing_have_no_interval(measure):
     runs = [record("a0", FIRST, 1, ONE), record("a1", FIRST, 1, TWO, seed=1)]
     found, table = measure(*runs)
-    assert cell_of(found)["ours"] == pytest.approx(0.55) and pd.isna(cell_of(found)["ours_ci95"])
+    ours = estimate_in(cell_of(found), "ours")
+    assert ours.value == pytest.approx(0.55) and np.isnan(ours[1:]).all()
     assert "no interval: what each episode gave is missing" in to_markdown(table)
 
 

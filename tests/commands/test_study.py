@@ -5,15 +5,16 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from zoo.commands import main
 from zoo.commands.definition_files import REPORTS
 from zoo.commands.study import load_study
 from zoo.errors import UsageError
 from zoo.reports import records
+from zoo.reports.estimates import compare, estimate, estimate_in
 from zoo.reports.figures.study import study_figure
 from zoo.reports.formats.markdown import to_markdown
-from zoo.reports.statistics import crossed_interval
 from zoo.reports.tables.study import study_csv_frame, study_numbers, study_table
 
 HEADS = ("host", "with it")
@@ -55,10 +56,13 @@ def test_pairs_are_paired(measure):
     found = measure(lines, [(record("a", ONE), ONE), (record("b", TWO, remark="a guess"), TWO)])
     row = found.iloc[0]
     assert row["difference"] == pytest.approx(0.1)
-    assert row["difference_ci95"] == pytest.approx(1.96 * (0.04 / 3) ** 0.5 / 2)
-    text = to_markdown(study_table(found, "With and without", HEADS))
+    half = stats.t.ppf(0.975, 3) * (0.04 / 3) ** 0.5 / 2
+    assert estimate_in(row, "difference") == pytest.approx((0.1, 0.1 - half, 0.1 + half))
+    table = study_table(found, "With and without", HEADS)
+    assert table.columns[-1].name == "difference between these two trained models"
+    text = to_markdown(table)
     cells = [cell.strip() for cell in text.splitlines()[4].split("|")[1:-1]]
-    assert cells == ["Omniglot", "MAMLᵃ", "50.00 ± 25.30", "60.00 ± 22.63", "+10.00 ± 11.32"]
+    assert cells == ["Omniglot", "MAMLᵃ", "50.00 ± 25.30", "60.00 ± 22.63", "+10.00 ± 18.37"]
     assert "- ᵃ a guess" in text and "1 seed each" in text
     assert "these trained weights" in text
     frame = study_csv_frame(found)
@@ -75,10 +79,12 @@ def test_seeds_are_crossed_with_episodes(measure):
             lines.append(line(side, f"{name}{seed}", seed=seed))
             runs.append((record(f"{name}{seed}", values[seed], seed=seed), values[seed].tolist()))
     row = measure(lines, runs).iloc[0]
-    assert (row["difference"], row["difference_ci95"]) == crossed_interval(second - first)
+    assert estimate_in(row, "difference") == compare(second, first, "accuracy").estimate
+    assert estimate_in(row, "first") == estimate(first, "accuracy")
     assert row["seeds"] == [0, 1, 2]
-    text = to_markdown(study_table(measure(lines, runs), "T", HEADS))
-    assert "3 seeds each" in text and "for a new seed and new test episodes" in text
+    table = study_table(measure(lines, runs), "T", HEADS)
+    assert table.columns[-1].name == "difference" and "3 seeds each" in table.caption
+    assert "for a new seed and new test episodes" in table.caption
 
 
 def test_what_is_missing_is_said(measure):
@@ -111,7 +117,7 @@ def test_the_figure_shows_differences_and_intervals(measure):
     (drawn,) = axes.containers
     assert drawn[0].get_ydata().tolist() == pytest.approx([10.0])
     (segment,) = drawn[2][0].get_segments()
-    assert segment[:, 1].tolist() == pytest.approx([10 - 11.316, 10 + 11.316], abs=1e-2)
+    assert segment[:, 1].tolist() == pytest.approx([10 - 18.374, 10 + 18.374], abs=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -148,17 +154,54 @@ def test_a_file_that_is_not_as_it_should_be(change, says, tmp_path):
     assert "mine.yaml" in str(caught.value)
 
 
-def test_one_that_diverges_does_not_hide_the_others():
-    differences, ci95 = [0.1, -0.2, -8e14, 0.3], [0.1, 0.4, 2e15, np.nan]
-    found = pd.DataFrame(
-        {"tasks": "sine waves", "pair": list("abcd"), "metric": "mse",
-         "difference": differences, "difference_ci95": ci95}
-    )  # fmt: skip
+def errors(name, values, **changes):
+    """A record on functions, and the squared errors of its tasks."""
+    values = np.asarray(values)
+    metrics = {"mse": {"mean": float(np.mean(values)), "ci95": 0.1}}
+    changes = {"benchmark": "sinusoid", "way": None, "metrics": metrics, **changes}
+    return record(name, values, **changes), values.tolist()
+
+
+def test_errors_are_medians_and_their_difference_is_a_ratio(measure):
+    first, second = np.random.default_rng(0).lognormal(0, 1, (2, 1, 50))
+    given = [errors("a", first[0]), errors("b", second[0], diverged={"test": 0.02})]
+    found = measure([line("first", "a"), line("second", "b")], given)
+    row = found.iloc[0]
+    assert estimate_in(row, "first") == estimate(first, "mse")
+    assert estimate_in(row, "difference") == compare(second, first, "mse").estimate
+    assert row["marks"] == ["second: 2 % of the tasks diverged"]
+    table = study_table(found, "T", HEADS)
+    text = [cell.text for cell in table.rows[0]]
+    ratio = estimate_in(row, "difference")
+    assert text[4] == f"×{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+    assert text[2].startswith(f"{np.median(first):.3f} (")
+    assert "below 1 the second is better" in table.caption
+    frame = study_csv_frame(found)
+    assert frame["what"].tolist() == ["first", "second", "ratio"]
+
+
+def test_a_seed_that_failed_does_not_make_accuracies_errors(measure):
+    failed = {"status": "failed", "metrics": {}, "failure": {"update": 7, "reason": "nan"}}
+    lines = [
+        line(side, f"{side}{seed}", seed=seed) for seed in (0, 1) for side in ("first", "second")
+    ]
+    runs = [(record("first0", ONE, **failed), ONE), (record("second0", TWO), TWO)]
+    runs += [(record(f"{side}1", each, seed=1), each) for side, each in
+             (("first", ONE), ("second", TWO))]  # fmt: skip
+    row = measure(lines, runs).iloc[0]
+    assert row["metric"] == "accuracy" and row["difference"] == pytest.approx(0.1)
+
+
+def test_the_figure_of_errors_is_by_magnitude(measure):
+    first, second = np.random.default_rng(0).lognormal(0, 1, (2, 50))
+    given = [errors("a", first), errors("b", 1e6 * second)]
+    found = measure([line("first", "a"), line("second", "b")], given)
     axes = study_figure(found, "T").axes[0]
-    assert axes.get_ylim() == pytest.approx((-0.69, 0.69))  # of -0.2 - 0.4
-    (text,) = axes.texts
-    assert text.get_text() == "off the scale" and text.xy[1] == pytest.approx(-0.69)
-    assert not study_figure(found.iloc[:2], "T").axes[0].texts
+    assert axes.get_yscale() == "log"
+    (drawn,) = axes.containers
+    (segment,) = drawn[2][0].get_segments()
+    assert segment[:, 1] == pytest.approx(found.iloc[0][["difference_low", "difference_high"]])
+    assert axes.lines[0].get_ydata() == [1, 1]  # as good as the first
 
 
 def test_an_unknown_study_or_pair(capsys):

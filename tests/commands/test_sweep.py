@@ -12,9 +12,9 @@ from zoo.commands import main
 from zoo.commands.sweep import SWEEP_FOLDER, RunAtShape
 from zoo.errors import UsageError
 from zoo.reports import records
+from zoo.reports.estimates import estimate, estimate_in
 from zoo.reports.figures.sweep import sweep_figure
 from zoo.reports.formats.markdown import to_markdown
-from zoo.reports.statistics import crossed_interval
 from zoo.reports.tables.sweep import STALE, sweep_csv_frame, sweep_numbers, sweep_table
 from zoo.runs.checkpoints import DivergedError
 
@@ -111,7 +111,9 @@ def test_a_sweep_from_end_to_end(command, tmp_path):
     assert status == 0 and "2 runs: 0 done, 2 left" in said.out
     stem = tmp_path / "results" / "sweep-glyphs-pixelnn-maml-5w1s-paper-smoke"
     assert all(stem.with_suffix(end).stat().st_size > 500 for end in (".md", ".png", ".pdf"))
-    text = stem.with_suffix(".md").read_text(encoding="utf-8")
+    whole = stem.with_suffix(".md").read_text(encoding="utf-8")
+    text, _, made = whole.rpartition("\nMade by ")  # what is printed, and where it is from
+    assert f"[numbers]({stem.name}.csv)" in made and made.startswith("`python -m zoo sweep glyphs")
     assert text in said.out
     head, _, pixels, maml = (line.split("|")[1:-1] for line in text.splitlines()[2:6])
     shapes = ["5-way 1-shot", "5-way 2-shot", "5-way 20-shot", "2-way 1-shot", "1000-way 1-shot"]
@@ -243,7 +245,7 @@ def whole(measure):
 
 
 GOLDEN = """\
-**Glyphs over shots and ways**: accuracy in %, quick budget, paper terms, 5 queries a class, 2 test episodes, conv4 backbone. Each learner was trained once, its weights chosen by 5-way 1-shot validation, and tested as they are at every way and shot; chance is 100/N % at N ways. ± is the 95 % interval over test episodes: a claim about these trained weights.
+**Glyphs over shots and ways**: accuracy in %, quick budget, paper terms, 5 queries a class, 2 test episodes, conv4 backbone. Each learner was trained once, its weights chosen by 5-way 1-shot validation, and tested as they are at every way and shot; chance is 100/N % at N ways. Intervals are of 95 % over test episodes: a claim about these trained weights, not about training again.
 
 | learner   | 5-way 1-shot   | 5-way 5-shot   | 20-way 1-shot   |
 |-----------|----------------|----------------|-----------------|
@@ -269,7 +271,7 @@ def test_csv_has_one_number_a_row_or_why_there_is_none(measure):
     assert len(frame) == 12
     first, second = frame.iloc[0], frame.iloc[4]
     assert list(first[["learner", "way", "shot", "seeds"]]) == ["ProtoNet", 5, 1, "0"]
-    assert first["value"] == pytest.approx(0.7) and first["ci95"] == pytest.approx(0.196)
+    assert estimate_in(first, "value") == pytest.approx((0.7, 0.504, 0.896))
     assert first["metric"] == "accuracy" and first["runs"] == "p" and first["note"] == ""
     assert pd.isna(second["value"]) and second["note"] == "not run" and second["metric"] == ""
 
@@ -281,7 +283,7 @@ def test_seeds_are_crossed_with_episodes_and_counted(measure):
     runs = [(record(f"p{s}", values[s], seed=s), values[s].tolist()) for s in range(3)]
     runs += [(record("p1-5w5s", values[0], shot=5, seed=1), values[0].tolist())]
     found = measure(planned, runs)
-    assert (found["accuracy"][0], found["accuracy_ci95"][0]) == crossed_interval(values)
+    assert estimate_in(found.iloc[0], "accuracy") == estimate(values, "accuracy")
     text = to_markdown(sweep_table(found, "Glyphs", 5, 1))
     assert "trained with 3 seeds" in text and "for a new seed and new test episodes" in text
     assert "- ᵇ of 1 seed, not 3" in text

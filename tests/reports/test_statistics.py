@@ -1,7 +1,6 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,13 +8,11 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from zoo.reports.statistics import (
+    Crossed,
     crossed,
-    crossed_interval,
     episodes_needed,
     holm,
     interval,
-    paired_difference,
-    paired_test,
     signed_rank,
 )
 
@@ -33,40 +30,16 @@ def test_interval_of_one_value_has_no_width_and_of_none_is_an_error():
         interval([])
 
 
-def test_paired_difference_by_hand():
-    # d = 1, 0, 3: mean 4/3; s² = (1 + 16 + 25) / 9 / 2 = 7/3; 1.96·√(7/3)/√3
-    expected = (4 / 3, 1.96 * math.sqrt(7 / 3) / math.sqrt(3))
-    assert paired_difference([1, 2, 4], [0, 2, 1]) == pytest.approx(expected)
-    assert paired_difference([1, 2, 4, 9], np.array([0, 2, 1])) == pytest.approx(expected)
-
-
-def test_paired_difference_goes_by_the_episodes_of_a_series():
-    a = pd.Series([5.0, 1.0, 2.0, 4.0], index=[9, 0, 1, 2])
-    b = pd.Series([1.0, 2.0, 0.0, 7.0], index=[2, 1, 0, 3])
-    assert paired_difference(a, b) == pytest.approx(paired_difference([1, 2, 4], [0, 2, 1]))
-    with pytest.raises(ValueError, match="share no"):
-        paired_difference(a[[9]], b)
-
-
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=50), st.floats(-1, 1))
-def test_an_offset_shared_by_all_episodes_is_a_difference_without_width(values, offset):
-    x = np.array(values)
-    mean, ci95 = paired_difference(x + offset, x)
-    assert mean == pytest.approx(offset, abs=1e-12)
-    assert ci95 == pytest.approx(0, abs=1e-12)
-
-
 # Two seeds, two episodes. Means of seeds 0.25, 2.25, of episodes 0.75, 1.75; rest +-0.25:
 # mean squares 4, 1 and 0.25, one degree of freedom each; a = 4 / 4, b = (1 - 0.25) / 4.
 SMALL = np.array([[0.0, 0.5], [1.5, 3.0]])
 
 
 def test_the_crossed_interval_by_hand():
-    mean, half = crossed_interval(SMALL)
-    t = math.tan(math.pi * 0.475)  # of one degree of freedom, Cauchy's
-    assert mean == 1.25 and half == pytest.approx(t * math.sqrt(1 + 0.1875))
-    # Equal quantiles leave Student's t: p = 1 - 2 atan(1.25 / error) / pi
     found = crossed(SMALL)
+    t = math.tan(math.pi * 0.475)  # of one degree of freedom, Cauchy's
+    assert found.mean == 1.25 and found.ci95 == pytest.approx(t * math.sqrt(1 + 0.1875))
+    # Equal quantiles leave Student's t: p = 1 - 2 atan(1.25 / error) / pi
     assert found.error == pytest.approx(math.sqrt(1.1875))
     assert found.p == pytest.approx(
         1 - 2 * math.atan(1.25 / math.sqrt(1.1875)) / math.pi, abs=1e-12
@@ -79,10 +52,10 @@ def test_the_two_variances_have_a_quantile_each():
     by_seed, by_episode = np.array([-1.0, 0, 1]), np.array([-2.0, -1, 0, 1, 2])
     x = 3 + by_seed[:, None] + by_episode
     # MS_seeds 5 * 2 / 2, MS_episodes 3 * 10 / 4: a = 5 / 15, b = 7.5 / 15.
-    mean, half = crossed_interval(x)
+    found = crossed(x)
     t2, t4 = stats.t.ppf(0.975, [2, 4])
-    assert (mean, half) == pytest.approx((3, math.sqrt(t2**2 / 3 + t4**2 / 2)))
-    p = float(crossed(x).p)
+    assert found[:2] == pytest.approx((3, math.sqrt(t2**2 / 3 + t4**2 / 2)))
+    p = float(found.p)
     reach = stats.t.isf(p / 2, 2) ** 2 / 3 + stats.t.isf(p / 2, 4) ** 2 / 2
     assert reach == pytest.approx(9, rel=1e-9)
 
@@ -93,7 +66,7 @@ def test_seeds_alone_and_episodes_alone_leave_students_t():
         (by_seed, np.tile(by_seed[:, None], 4)),
         (by_episode, np.tile(by_episode, (3, 1))),
     ):
-        found, expected = paired_test(x, np.zeros_like(x)), stats.ttest_1samp(values, 0)
+        found, expected = crossed(x), stats.ttest_1samp(values, 0)
         low, high = expected.confidence_interval(0.95)
         assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
         assert found.ci95 == pytest.approx((high - low) / 2)
@@ -107,38 +80,29 @@ def test_many_tables_at_once_are_as_one_by_one():
         assert [part[at] for part in together] == pytest.approx([float(v) for v in crossed(x[at])])
 
 
-def test_of_one_seed_the_interval_is_over_episodes():
-    x = np.arange(10.0)
-    assert crossed_interval(x[None]) == interval(x)
-    assert crossed_interval(np.ones((3, 4))) == (1.0, 0.0)
-    with pytest.raises(ValueError, match="no values"):
-        crossed_interval(np.empty((2, 0)))
-
-
 @pytest.mark.parametrize("episodes", [2, 30, 1000])
-def test_of_one_seed_the_test_is_the_paired_t_test(episodes):
-    a, b = np.random.default_rng(episodes).normal(0.6, 0.1, (2, episodes))
-    found, expected = paired_test(a[None], b[None]), stats.ttest_rel(a, b)
+def test_of_one_seed_it_is_the_t_test_over_episodes(episodes):
+    d = np.random.default_rng(episodes).normal(0.02, 0.1, episodes)
+    found, expected = crossed(d[None]), stats.ttest_1samp(d, 0)
     low, high = expected.confidence_interval(0.95)
     assert found.p == pytest.approx(expected.pvalue, abs=1e-12)
     assert (found.mean, found.ci95) == pytest.approx(((low + high) / 2, (high - low) / 2))
-    assert found.wilcoxon == stats.wilcoxon(a, b).pvalue
     assert found.freedom == pytest.approx(episodes - 1)
 
 
-def test_wilcoxon_is_of_the_means_over_seeds():
-    a, b = np.random.default_rng(1).normal(0.6, 0.1, (2, 3, 40)).round(2)
-    assert paired_test(a, b).wilcoxon == stats.wilcoxon((a - b).mean(0)).pvalue
+def test_signed_ranks_are_wilcoxons_and_say_nothing_of_zeros():
+    d = np.random.default_rng(1).normal(0.02, 0.1, 40).round(2)
+    assert signed_rank(d) == stats.wilcoxon(d).pvalue
     assert signed_rank(np.zeros(5)) == 1
 
 
-VALUES = st.integers(0, 75).map(lambda n: n / 75)
+VALUES = st.integers(-75, 75).map(lambda n: n / 75)
 SHAPES = st.tuples(st.integers(1, 4), st.integers(2, 12))
 
 
-@given(SHAPES.flatmap(lambda shape: st.tuples(*[arrays(float, shape, elements=VALUES)] * 2)))
-def test_swapping_the_learners_swaps_the_sign_and_the_interval_agrees_with_p(pair):
-    found, swapped = paired_test(*pair), paired_test(*pair[::-1])
+@given(SHAPES.flatmap(lambda shape: arrays(float, shape, elements=VALUES)))
+def test_the_sign_swaps_the_mean_alone_and_the_interval_agrees_with_p(x):
+    found, swapped = (Crossed(*map(float, crossed(each))) for each in (x, -x))
     assert found.mean == pytest.approx(-swapped.mean, abs=1e-15)
     assert found[1:] == pytest.approx(swapped[1:], rel=1e-6, abs=1e-12, nan_ok=True)
     assert 0 <= found.p <= 1
@@ -146,32 +110,23 @@ def test_swapping_the_learners_swaps_the_sign_and_the_interval_agrees_with_p(pai
         assert (found.p < 0.05) == (abs(found.mean) > found.ci95)
 
 
-def test_a_difference_without_variance():
-    x = np.random.default_rng(2).integers(0, 75, (3, 9)) / 64
+def test_without_variance_there_is_no_width():
     for seeds in (1, 3):
-        assert paired_test(x[:seeds], x[:seeds])[:4] == (0, 0, 1, 1)
-        mean, ci95, p, *_ = paired_test(x[:seeds] + 0.5, x[:seeds])
-        assert (mean, ci95, p) == (0.5, 0, 0)
+        assert crossed(np.zeros((seeds, 9)))[:3] == (0, 0, 1)
+        assert crossed(np.full((seeds, 9), 0.5))[:3] == (0.5, 0, 0)
 
 
 def test_of_one_episode_only_the_mean_is_known():
-    mean, *others = paired_test(np.array([[0.5], [0.75]]), np.array([[0.25], [0.25]]))
-    assert mean == 0.375 and np.isnan([others[0], others[1], others[3]]).all()
+    mean, *others = crossed(np.array([[0.25], [0.5]]))
+    assert mean == 0.375 and np.isnan(others).all()
 
 
-def test_what_cannot_be_compared_is_said():
-    x = np.ones((2, 5))
-    with pytest.raises(ValueError, match=r"\(2, 5\) and \(2, 4\)"):
-        paired_test(x, x[:, :4])
-    with pytest.raises(ValueError, match="no values"):
-        paired_test(x[:, :0], x[:, :0])
+def test_what_is_not_finite_is_said():
     for bad in (np.nan, np.inf):
-        y = x.copy()
-        y[1, 3] = bad
+        d = np.ones((2, 5))
+        d[1, 3] = bad
         with pytest.raises(ValueError, match="seed row 1, episode 3 is not a finite"):
-            paired_test(x, y)
-        with pytest.raises(ValueError, match="not a finite"):
-            episodes_needed(y)
+            episodes_needed(d)
 
 
 def test_holm_by_hand():

@@ -7,7 +7,7 @@ from tests.runs.test_settings import NO_EPISODES
 from zoo import learners
 from zoo.commands.table import untrained_settings
 from zoo.reports import records
-from zoo.reports.statistics import paired_difference
+from zoo.reports.estimates import compare
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.workspace import Workspace
@@ -36,5 +36,5 @@ def test_it_learns_on_glyphs(key, tmp_path):
     before, after = (
         records.episodes(workspace.results, run.name)["accuracy"] for run in (untrained, trained)
     )
-    gain, ci95 = paired_difference(after, before)
-    assert gain >= 0.10 and gain - ci95 > 0
+    gain = compare(after.to_numpy()[None], before.to_numpy()[None], "accuracy").estimate
+    assert gain.value >= 0.10 and gain.low > 0

@@ -44,6 +44,12 @@ def build_parser() -> Parser:
     )
 
     command = commands.add_parser(
+        "include", help="put tables of the results folder into pages that name them"
+    )
+    command.add_argument("pages", nargs="+", type=Path, metavar="PAGE", help="README.md, ...")
+    command.set_defaults(call=imported_command("included_tables", "include_command"))
+
+    command = commands.add_parser(
         "list", parents=[plugged], help="the keys of learners, benchmarks or backbones"
     )
     command.add_argument(
@@ -170,8 +176,9 @@ def build_parser() -> Parser:
         "--untrained", action="store_true", help="test every row untrained too: what training gave"
     )
     command.add_argument(
-        "--differences", action="store_true", help="print every pair of rows, tested"
-    )
+        "--differences", nargs="?", const="best", default="", choices=["best", "all"],
+        help="print the pairs of each block's best row, tested; with `all` every pair",
+    )  # fmt: skip
     command.add_argument(
         "--power", action="store_true", help="and how many episodes half a point needs"
     )

@@ -18,13 +18,18 @@ from zoo.errors import UsageError
 from zoo.files import slug
 from zoo.registry import learners
 from zoo.reports import published
+from zoo.reports.estimates import Estimate, compare
 from zoo.reports.figures.comparison import accuracy_figure, cost_figure, curves_figure
 from zoo.reports.figures.difference_matrix import difference_matrix
 from zoo.reports.formats.table import Table
-from zoo.reports.statistics import paired_difference
 from zoo.reports.tables.comparison import compared_rows, comparison_numbers, comparison_table
 from zoo.reports.tables.comparison_csv import comparison_csv_frame
-from zoo.reports.tables.differences import best_rows, differences_table, row_differences
+from zoo.reports.tables.differences import (
+    best_rows,
+    differences_table,
+    pairs_with_best,
+    row_differences,
+)
 from zoo.reports.tables.two_terms import ranks
 from zoo.runs.estimate import Estimator
 from zoo.runs.request import TERMS, RunRequest
@@ -46,7 +51,8 @@ class TableRequest:
         terms: paper, equal or both.
         budget: how long to train.
         untrained: whether every row is tested untrained too.
-        differences: whether every pair of rows is printed.
+        differences: which pairs of rows are printed: none, ``best``, those with the best row of
+            each block, or ``all``.
         power: and how many episodes half a point needs.
         figures: whether figures are drawn.
     """
@@ -59,7 +65,7 @@ class TableRequest:
     terms: str
     budget: str
     untrained: bool = False
-    differences: bool = False
+    differences: str = ""
     power: bool = False
     figures: bool = False
 
@@ -201,6 +207,7 @@ def write_comparison(
     parts = {name: measured[measured["terms"] == name] for name in TERMS}
     parts = {name: part for name, part in parts.items() if len(part)}
     found: dict[str, pd.DataFrame] = {}
+    pairs: list[Table] = []
     texts: list[Table] = []
     drawn: dict[str, Figure] = {}
     for name, part in parts.items():
@@ -219,21 +226,22 @@ def write_comparison(
                 bold=best_rows(found[name], shown),
             )
         )
+        if len(found[name]):
+            whole = asked.differences == "all"
+            chosen = found[name] if whole else pairs_with_best(found[name], shown)
+            which = "differences" if whole else "differences to the best row"
+            heading = f"{benchmark.title}, {name} terms, {which}"
+            pairs.append(differences_table(chosen, heading, asked.power))
         if asked.figures:
             end = f"-{name}" if len(parts) > 1 else ""
             figures = table_figures(part, contenders, shown, found[name])
             drawn |= {f"{kind}{end}": figure for kind, figure in figures.items()}
     if len(parts) > 1:
         texts.append(ranks(parts, benchmark.variant, benchmark.title, order, values))
-    pairs = [
-        differences_table(part, f"{benchmark.title}, {name} terms, differences", asked.power)
-        for name, part in found.items()
-        if len(part)
-    ]
-    data = {"": comparison_csv_frame(measured, printed_numbers)}
+    data = {"": comparison_csv_frame(measured, printed_numbers, values)}
     every = pd.concat([part.assign(terms=name) for name, part in found.items()])
     if len(every):
-        data["-differences"] = every
+        data["-differences"] = every.assign(seeds=every["seeds"].map(seeds_text))
     printed = len(texts) + (len(pairs) if asked.differences or asked.power else 0)
     write_table(output, [*texts, *pairs], data, drawn, printed)
 
@@ -260,6 +268,11 @@ def table_figures(
     return drawn
 
 
+def seeds_text(seeds: list[int]) -> str:
+    """``0 1 2``, as every file writes seeds."""
+    return " ".join(map(str, seeds))
+
+
 def untrained_settings(run: Run) -> dict[str, Any]:
     """The settings of a run without an update, neither in episodes nor in a stage before."""
     own = [name for name in run.settings if name.endswith("updates")]
@@ -269,7 +282,7 @@ def untrained_settings(run: Run) -> dict[str, Any]:
 
 def training_gains(
     values: Mapping[str, pd.DataFrame], untrained: Mapping[str, Run]
-) -> dict[tuple[str, str], tuple[float, float]]:
+) -> dict[tuple[str, str], Estimate]:
     """What training gave each run over its own untrained network, paired over the test episodes.
 
     Args:
@@ -277,14 +290,17 @@ def training_gains(
         untrained: by the name of the trained run.
 
     Returns:
-        Difference and half-width of its 95 % interval by the name of the run and the metric, of
-        accuracies and of mean squared errors. A run that failed, or whose untrained one did, is
+        By the name of the run and the metric the difference of accuracies, or the ratio of squared
+        errors, on the episodes that both have. A run that failed, or whose untrained one did, is
         left out.
     """
-    return {
-        (name, metric): paired_difference(values[name][metric], values[run.name][metric])
-        for name, run in untrained.items()
-        if name in values and run.name in values
-        for metric in map(str, values[name])
-        if metric.startswith(("accuracy", "mse"))
-    }
+    gains = {}
+    for name, run in untrained.items():
+        if name not in values or run.name not in values:
+            continue
+        for metric in map(str, values[name]):
+            if metric.startswith(("accuracy", "mse")):
+                columns = [values[each][metric] for each in (name, run.name)]
+                both = pd.concat(columns, axis=1, join="inner").to_numpy(float).T
+                gains[name, metric] = compare(both[:1], both[1:], metric).estimate
+    return gains

@@ -20,6 +20,8 @@ from zoo.reports.formats.table import Table
 
 FOLDER_FLAGS = ("--data", "--results", "--runs")
 LONGEST_STEM = 100  # characters of a file name
+# What the Markdown file links to, by the end of the file's name.
+LINKS = {".html": "page", ".csv": "numbers", "-differences.csv": "differences"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,6 @@ def write_table(
     command = command_line(output.command)
     tables = [replace(table, command=command) for table in tables]
     stem = shortened_stem(slug("-".join(output.name)))
-    write_text(folder / f"{stem}.md", "\n".join(texts))
     ends = [".md", ".html"]
     for number, table in enumerate(tables[:printed], 1):
         ends.append(f"-{number}.tex" if printed > 1 else ".tex")
@@ -85,6 +86,9 @@ def write_table(
             ends.append(f"{end}.parquet")
         except ImportError as error:
             print(f"  {error}")
+    links = [f"[{name}]({stem}{end})" for end, name in LINKS.items() if end in ends]
+    made = f"Made by `{command}`: {' · '.join(links)}\n"
+    write_text(folder / f"{stem}.md", "\n".join([*texts, made]))
     print(f"In {folder}: {stem} {' '.join(ends)}")
 
 

@@ -6,6 +6,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
+from zoo.reports.estimates import columns_of
 from zoo.reports.figures.comparison import accuracy_figure, cost_figure, curves_figure
 from zoo.reports.figures.style import COLUMN_WIDTH, style
 from zoo.reports.records import FIELDS
@@ -26,9 +27,10 @@ def runs(labels, **changes):
 
 
 def found(labels, columns=("5-way 1-shot",), **changes):
-    each = {"mean": 0.9, "ci95": 0.01, "published": 0.95, "published_ci95": np.nan} | changes
+    each = {"value": 0.9, "value_low": 0.89, "value_high": 0.91}
+    each |= {"published": 0.95, "published_ci95": np.nan} | changes
     lines = [{"label": label, "column": column} for column in columns for label in labels]
-    columns = ["label", "column", "mean", "ci95", "published", "published_ci95"]
+    columns = ["label", "column", *columns_of("value"), "published", "published_ci95"]
     return pd.DataFrame([line | each for line in lines], columns=columns)
 
 
@@ -81,13 +83,16 @@ def test_nothing_measured_is_said(draw):
 
 def test_accuracies_stand_at_their_rows_with_their_intervals():
     frame = found(["a", "b", "c"])
-    frame.loc[1, ["mean", "ci95"]] = np.nan  # failed
+    frame.loc[1, [*columns_of("value")]] = np.nan  # failed
     frame.loc[2, ["published"]] = np.nan
+    frame.loc[2, "value_low"] = 0.86  # longer below than above
     axes = accuracy_figure(frame).axes[0]
     ours, theirs = axes.containers
     assert ours[0].get_xdata() == pytest.approx([90, np.nan, 90], nan_ok=True)
     assert theirs[0].get_xdata() == pytest.approx([95, 95, np.nan], nan_ok=True)
-    assert ours[2][0].get_segments()[0][:, 0] == pytest.approx([89, 91])
+    segments = ours[2][0].get_segments()
+    assert segments[0][:, 0] == pytest.approx([89, 91])
+    assert segments[2][:, 0] == pytest.approx([86, 91])
     assert theirs[0].get_markerfacecolor() == "white"
     rows = axes.get_yticks()
     assert np.abs(ours[0].get_ydata() - rows).max() < 0.3 and len(rows) == 3
@@ -103,7 +108,7 @@ def test_without_published_numbers_nothing_speaks_of_them():
 
 def test_two_lines_of_one_learner_share_a_row():
     frame = found(["a", "a", "b"])
-    frame["mean"] = [0.5, 0.6, 0.7]
+    frame[[*columns_of("value")]] = np.array([[0.5, 0.6, 0.7]] * 3).T
     axes = accuracy_figure(frame).axes[0]
     drawn = axes.containers[0][0]
     assert len(axes.get_yticks()) == 2 and drawn.get_ydata()[0] == drawn.get_ydata()[1]
@@ -134,9 +139,21 @@ def test_a_failed_run_ends_in_a_cross():
 
 def test_runs_of_a_label_look_alike_and_are_named_once():
     figure = curves_figure(runs(["a", "b", "a"]))
-    first, other, again = figure.axes[0].lines
+    first, again, other = figure.axes[0].lines
     assert first.get_color() == again.get_color() != other.get_color()
     assert len(figure.legends[0].get_texts()) == 2
+
+
+def test_more_than_five_learners_have_a_panel_each():
+    labels = NAMES[:7]
+    figure = curves_figure(runs(labels))
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in panels] == labels and not figure.legends
+    for axes in panels:
+        greys = [line.get_color() == "0.85" for line in axes.lines]
+        assert greys == [True] * 6 + [False]  # its own lies above all others
+    words = check(figure)
+    assert "updates" in words and "validation: accuracy in %" in words
 
 
 def test_sixteen_styles_differ():
@@ -155,20 +172,29 @@ def test_errors_are_drawn_by_magnitude():
 
 
 def test_seconds_are_all_of_one_kind():
-    """Updates alone where every run knows them, else training in whole; 0 has its place."""
-    frame = runs(["a", "b"])
+    """The CPU's, else the clock's of updates, else of training in whole; 0 has its place."""
+    frame = runs(["a", "b"]).assign(update_cpu_seconds=8.0)
+    figure = cost_figure(frame)
+    assert [c[0].get_xdata()[0] for c in figure.axes[0].containers] == [8, 8]
+    label = figure.axes[0].get_xlabel()
+    assert label == "CPU seconds of updates\non a processor, 2 threads"
+    frame.loc[0, "update_cpu_seconds"] = np.nan
     figure = cost_figure(frame)
     assert [c[0].get_xdata()[0] for c in figure.axes[0].containers] == [10, 10]
     label = figure.axes[0].get_xlabel()
-    assert label == "seconds of updates\non a processor, 2 threads"
+    assert label.replace("\n", " ") == (
+        "seconds of updates by the clock, other work of the machine included "
+        "on a processor, 2 threads"
+    )
+    check(figure)
     frame.loc[0, "update_seconds"] = np.nan
     frame.loc[1, ["threads", "train_seconds"]] = [1, 0]
     figure = cost_figure(frame)
     assert sorted(c[0].get_xdata()[0] for c in figure.axes[0].containers) == [0, 12]
     label = figure.axes[0].get_xlabel()
-    assert (
-        label
-        == "seconds of training, validation included\non 2 different machines or numbers of threads"
+    assert label.replace("\n", " ") == (
+        "seconds of training by the clock, validation and other work included "
+        "on 2 different machines or numbers of threads"
     )
     assert figure.axes[0].get_xscale() == "symlog"
     check(figure)
@@ -182,7 +208,7 @@ def test_a_run_without_seconds_or_interval():
     check(figure)
     bare = runs(["a"], update_seconds=0.0, device_name=None, device=None, threads=None)
     words = check(cost_figure(bare))
-    assert "seconds of updates\non a machine not known" in words
+    assert any(word.endswith("included\non a machine not known") for word in words)
 
 
 def test_a_run_whose_tasks_are_not_known_has_no_curve_over_tasks():

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from zoo.commands.picture_files import figure_bytes
+from zoo.reports.estimates import Estimate
 from zoo.reports.formats.html import to_html
 from zoo.reports.formats.latex import ACCENTS, KNOWN, escaped, to_latex
 from zoo.reports.formats.markdown import to_markdown
+from zoo.reports.formats.numbers import ratio_text, with_interval
 from zoo.reports.formats.parquet import parquet_bytes
 from zoo.reports.formats.table import (
     LETTERS,
@@ -105,6 +107,49 @@ def test_golden_latex():
     assert to_latex(table(command="make\n table-omniglot")) == LATEX
 
 
+BLOCKS = ["inductive", "see all queries & more"]
+
+MARKDOWN_IN_BLOCKS = """\
+| learner                  | 1-shot           | published   | 5-shot   | share   |
+|--------------------------|------------------|-------------|----------|---------|
+| *inductive*              |                  |             |          |         |
+| ProtoNetᵃ                | **97.01 ± 0.12** | 98.8↓ᵇᶜ     | –        | 12 %    |
+| *see all queries & more* |                  |             |          |         |
+| New [a_b=1,c=2]          | –                | –           | 50.00    | <1 %    |
+"""
+
+LATEX_IN_BLOCKS = r"""
+learner & measured & published & 5-shot & share \\
+\midrule
+\multicolumn{5}{l}{\emph{inductive}} \\
+ProtoNet\textsuperscript{a} & \textbf{97.01 \ensuremath{\pm} 0.12} & 98.8\ensuremath{\downarrow}\textsuperscript{bc} & \textendash{} & 12 \% \\
+\midrule
+\multicolumn{5}{l}{\emph{see all queries \& more}} \\
+New [a\_b=1,c=2] & \textendash{} & \textendash{} & 50.00 & \ensuremath{<}1 \% \\
+\bottomrule
+"""  # noqa: E501
+
+HTML_BLOCK = """\
+<tr class="block"><th colspan="5" scope="rowgroup">see all queries &amp; more</th></tr>
+<tr><th scope="row">New [a_b=1,<wbr>c=2]</th>"""
+
+
+def test_rows_stand_in_blocks_under_headings():
+    found = table(blocks=BLOCKS)
+    assert MARKDOWN_IN_BLOCKS in to_markdown(found)
+    assert LATEX_IN_BLOCKS in to_latex(found)
+    page = to_html([found])
+    assert HTML_BLOCK in page and page.count('class="block"') == 2
+    assert Page(page).tags.count("tr") == Page(to_html([table()])).tags.count("tr") + 2
+
+
+def test_a_heading_stands_once_above_all_its_rows():
+    rows = [[Cell(name), *table().rows[1][1:]] for name in "abc"]
+    text = to_markdown(table(rows=rows, blocks=["x", "x", "y"], legend={}))
+    firsts = [line.split("|")[1].strip() for line in text.splitlines()[4:]]
+    assert firsts == ["*x*", "a", "b", "*y*", "c"]
+
+
 def test_empty_columns_are_left_out_and_a_column_left_alone_has_no_group():
     own, measured, published, alone, share = without_empty_columns(table()).columns
     assert (own, measured, published, share) == (*COLUMNS[:3], COLUMNS[5])
@@ -139,6 +184,28 @@ def test_a_table_is_whole():
         table(columns=COLUMNS[:5])
     with pytest.raises(ValueError, match="legend does not explain '↓'"):
         table(legend={})
+    with pytest.raises(ValueError, match="Omniglot & more: 2 rows, 1 headings"):
+        table(blocks=["one"])
+
+
+@pytest.mark.parametrize(
+    ("found", "sign", "text"),
+    [
+        (Estimate(97.01, 96.89, 97.13), "-", "97.01 ± 0.12"),
+        (Estimate(97.01, 96.89, 97.13), "+", "+97.01 ± 0.12"),
+        (Estimate(99.41, 99.2, 99.56), "-", "99.41 (99.20 to 99.56)"),
+        (Estimate(-1.0, -2.0, 1.0), "+", "-1.00 (-2.00 to +1.00)"),
+        (Estimate(50.0), "-", "50.00"),
+        (Estimate(float("nan")), "+", "–"),
+    ],
+)
+def test_a_number_and_its_interval(found, sign, text):
+    assert with_interval(found, sign=sign) == text
+
+
+def test_a_ratio_and_its_interval():
+    assert ratio_text(Estimate(0.931, 0.881, 0.99)) == "×0.93 (0.88 to 0.99)"
+    assert ratio_text(Estimate(2.0)) == "×2.00" and ratio_text(Estimate(float("nan"))) == "–"
 
 
 def test_letters_that_a_text_ends_in_are_no_marks():
@@ -220,6 +287,7 @@ def test_it_compiles(tmp_path):
     signs = " ".join(KNOWN) + " " + accented + " ".join(LETTERS)
     odd = table(title=signs, caption=" ".join(map(chr, range(0x20, 0x600))), command="a\x00é%\n}")
     odd = with_cell(with_cell(odd, 0, 0, Cell("[2cm] odd")), 1, 0, Cell("*"))
+    odd = replace(odd, blocks=[signs[:60], "[2cm] *"])
     for number in range(20):
         cells = Cell("97.01 ± 0.12", ["norm"]), Cell("(lr) --- ?`")
         odd = with_column(odd, Column("[x]", f"{number}-way"), *cells)
@@ -315,9 +383,9 @@ def test_a_note_that_no_cell_leads_to_leads_nowhere():
 def test_any_text_stays_text(text):
     odd = table(title=text, caption=text, command=f"make {text}")
     odd = with_column(odd, Column(text, "x"), Cell(text, [text]), Cell(text))
-    odd = with_cell(odd, 0, 0, Cell(text, ["norm"]))
+    odd = replace(with_cell(odd, 0, 0, Cell(text, ["norm"])), blocks=["one", text])
     page = Page(to_html([odd], [(text, b"\x89PNG\r\n")]))
-    plain = Page(to_html([table(command="x")], [("x", b"\x89PNG\r\n")]))
+    plain = Page(to_html([table(command="x", blocks=BLOCKS)], [("x", b"\x89PNG\r\n")]))
     assert set(page.tags) == set(plain.tags)
     said = " ".join(text.split())
     if said and not {"\r", "\x00"} & set(said):

@@ -1,16 +1,19 @@
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.table_cells import cells_under, note_texts, texts_under
+from zoo.reports.estimates import Estimate, estimate, estimate_in, trimmed_mean
 from zoo.reports.formats.markdown import to_markdown
 from zoo.reports.formats.table import Cell, Column, assigned_marks
 from zoo.reports.published import published
 from zoo.reports.records import checksum, load
-from zoo.reports.tables.comparison import comparison_table
+from zoo.reports.tables.cells import INDUCTIVE, TRANSDUCTIVE_BLOCK
+from zoo.reports.tables.comparison import compared_rows, comparison_numbers, comparison_table
 from zoo.reports.tables.comparison_csv import comparison_csv_frame
 
 PUBLISHED = published()
@@ -77,15 +80,17 @@ def zoo():
 
 
 GOLDEN = """\
-**Omniglot**: accuracy in %, quick budget, paper terms, 5 queries a class, 1000 test episodes, conv4 backbone, batch norm by the statistics of the batch at hand; departures are marked. ± is the 95 % interval over test episodes, a claim about these trained weights; of several seeds it is that for a new seed and new episodes. Published numbers are as printed.
+**Omniglot**: accuracy in %, quick budget, paper terms, 5 queries a class, 1000 test episodes, conv4 backbone, batch norm by the statistics of the batch at hand; departures are marked. Intervals are of 95 %: with several seeds for a new seed and new test episodes; with one seed over test episodes, a claim about these trained weights. Published numbers are as printed. No row is bold: it takes three seeds a row to rank methods.
 
-| learner                  | 5-way 1-shot   | published       | 5-way 5-shot   | published        | share of the paper's tasks   |
-|--------------------------|----------------|-----------------|----------------|------------------|------------------------------|
-| ProtoNetᵃ                | 97.01 ± 0.12   | 98.8↓ᵇ          | 99.04 ± 0.12   | 99.7↓ᵇ           | 12 / 24 %                    |
-| MAMLᶜ                    | 95.12 ± 0.12   | 98.7 ± 0.4↓ᶜᵈᵉ  | failedᶠ        | 99.9 ± 0.1ᶜᵈ     | <1 %                         |
-| MAML [first_order=true]ᶜ | 94.11 ± 0.12   | 98.3 ± 0.5↓ᶜᵈᵍʰ | –              | –                | <1 %                         |
-| Newᵃ                     | 50.00 ± 0.12   | –               | –              | –                | –                            |
-| Reptileᶜ                 | –              | –               | 98.10ⁱ         | 99.48 ± 0.06ᶜᵈᵉʲ | 12 %                         |
+| learner                                  | 5-way 1-shot   | published       | 5-way 5-shot           | published        | share of the paper's tasks   |
+|------------------------------------------|----------------|-----------------|------------------------|------------------|------------------------------|
+| *inductive: each query by itself*        |                |                 |                        |                  |                              |
+| ProtoNetᵃ                                | 97.01 ± 0.12   | 98.8↓ᵇ          | 99.04 (98.91 to 99.15) | 99.7↓ᵇ           | 12 / 24 %                    |
+| Newᵃ                                     | 50.00 ± 0.12   | –               | –                      | –                | –                            |
+| *transductive: sees all queries at once* |                |                 |                        |                  |                              |
+| MAML                                     | 95.12 ± 0.12   | 98.7 ± 0.4↓ᶜᵈᵉ  | failedᶠ                | 99.9 ± 0.1ᶜᵈ     | <1 %                         |
+| MAML [first_order=true]                  | 94.11 ± 0.12   | 98.3 ± 0.5↓ᶜᵈᵍʰ | –                      | –                | <1 %                         |
+| Reptile                                  | –              | –               | 98.10ⁱʲ                | 99.48 ± 0.06ᶜᵈᵉᵏ | 12 %                         |
 
 - ᵃ batch norm by running statistics
 - ᵇ published: trained with the test shot, 60 classes; trained on train+val
@@ -95,9 +100,10 @@ GOLDEN = """\
 - ᶠ failed at update 12: the loss is nan
 - ᵍ published: re-run by a later paper
 - ʰ published: run by Reptile's authors with MAML's code
-- ⁱ mean of 2 runs (seeds 0, 1), no interval
-- ʲ published: interval over 3 seeds
-- ↓ worse than published: neither number lies in the other's interval
+- ⁱ seeds 0, 1
+- ʲ no interval: what each episode gave is missing
+- ᵏ published: interval over 3 seeds
+- ↓ worse than published: the 95 % interval of the difference does not hold 0
 """  # noqa: E501
 
 
@@ -116,6 +122,7 @@ def test_golden(frame):
         Column("5-way 5-shot", "5-way 5-shot", "measured"),
         Column("published", "5-way 5-shot"),
         Column("share of the paper's tasks"),
+        Column("CPU hours of training"),
     ]
 
 
@@ -168,8 +175,9 @@ def test_a_departure_of_one_cell_is_marked_in_that_cell(frame):
             record("newer", 1, 0.5),
         )
     )
-    texts = ["New", "50.00 ± 0.12", "–", "60.00 ± 0.12", "–", "12 %"]
-    assert [cell.text for cell in table.rows[0]] == texts
+    texts = ["New", "50.00 ± 0.12", "–", "60.00 ± 0.12", "–", "12 %", "–"]
+    assert [cell.text for cell in table.rows[-1]] == texts
+    assert list(table.blocks) == [INDUCTIVE, f"{INDUCTIVE}; tested on other episodes"]
     marked = [cell.text for row in table.rows for cell in row if cell.footnotes]
     assert marked == ["60.00 ± 0.12"] and notes == ["300 test episodes"]
     assert "1000 test episodes" in table.caption
@@ -187,9 +195,9 @@ def test_a_failed_seed_is_said_and_left_out_of_the_mean(frame):
     done = [record("new", 1, 0.5, seed=1), record("new", 1, 0.7, seed=2)]
     table, notes = rows(frame(failed, *done))
     (cell,) = cells_under(table, "5-way 1-shot")
-    assert cell.text == "60.00" and cell.footnotes == notes[:2]
-    assert notes[0] == "mean of 2 runs (seeds 1, 2), no interval"
-    assert notes[1] == "seed 0 failed at update 7: a | b c <d>"
+    assert cell.text == "60.00" and cell.footnotes == notes[:3]
+    assert notes[:2] == ["seeds 1, 2", "no interval: what each episode gave is missing"]
+    assert notes[2] == "seed 0 failed at update 7: a | b c <d>"
     assert "7: a \\| b c \\<d>" in to_markdown(table)
 
 
@@ -205,23 +213,103 @@ def test_other_metrics_are_not_called_accuracy(frame):
     assert notes == ["measured without accuracy"]
 
 
-def test_regression_shows_its_error_beside_the_published_one(frame):
+FUNCTIONS = {"benchmark": "sinusoid", "way": None, "backbone_family": "mlp"}
+
+
+def test_regression_shows_its_median_beside_the_published_mean(frame):
     """MAML's sinusoid, 5 points: 0.35 is printed; 1 step at test stood at 0.67."""
-    facts = {"benchmark": "sinusoid", "way": None, "backbone_family": "mlp"}
-    run = record("maml", 5, 0, metrics={"mse": {"mean": 0.41234, "ci95": 0.02}}, **facts)
-    table = comparison_table(frame(run), PUBLISHED, "sinusoid")
-    assert texts_under(table, "5-shot") == ["0.412 ± 0.020"]
-    assert texts_under(table, "published")[0].startswith("0.35")
-    assert "mean squared error" in table.caption
+    errors = np.random.default_rng(0).lognormal(-1, 1, 100)
+    errors[0] = 1e9  # a task that diverged
+    metrics = {"mse": {"mean": float(errors.mean()), "ci95": 0.02}}
+    run = record("maml", 5, 0, metrics=metrics, diverged={"test": 0.01}, **FUNCTIONS)
+    measured, values = frame(run), {run["run"]: pd.DataFrame({"mse": errors})}
+    table = comparison_table(measured, PUBLISHED, "sinusoid", values=values)
+    found = estimate(errors, "mse")
+    text = f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+    assert texts_under(table, "5-shot") == [text]
+    assert table.columns[1] == Column("5-shot", "5-shot", "median")
+    beside = [texts_under(table, f"5-shot {name}") for name in ("trimmed mean", "diverged", "mean")]
+    assert beside == [[f"{trimmed_mean(errors):.3f}"], ["1.0 %"], ["1.0e+07"]]
+    (theirs,) = cells_under(table, "published")
+    assert theirs.text.startswith("0.35") and theirs.sign == ""
+    assert "squared error" in table.caption and "bootstrap" in table.caption
     assert "queries a task" in table.caption
+    (line,) = comparison_numbers(measured, PUBLISHED, "sinusoid", (), values).to_dict("records")
+    assert estimate_in(line, "value") == found and line["metric"] == "mse"
+    csv = comparison_csv_frame(measured, PUBLISHED, values).iloc[0]
+    assert estimate_in(csv, "value") == found and csv["mean"] == errors.mean()
+    assert csv["trimmed_mean"] == trimmed_mean(errors) and csv["diverged"] == 0.01
+    assert pd.isna(csv["agreement"]) and csv["published"] == 0.35
+
+
+def test_without_its_tasks_an_error_has_its_mean_alone(frame):
+    run = record("maml", 5, 0, metrics={"mse": {"mean": 0.41234, "ci95": 0.02}}, **FUNCTIONS)
+    table = comparison_table(frame(run), PUBLISHED, "sinusoid")
+    assert texts_under(table, "5-shot") == ["–"] and texts_under(table, "5-shot mean") == ["0.412"]
+
+
+def test_transductive_rows_stand_in_a_block_of_their_own(frame):
+    """Its heading says it; in a table of one block a footnote does."""
+    maml, proto = record("maml", 1, 0.95, traits=OVER_BATCH), record("protonet", 1, 0.9)
+    measured = frame(maml, proto)
+    table, _ = rows(measured)
+    assert texts_under(table, "learner") == ["ProtoNet", "MAML"]
+    assert list(table.blocks) == [INDUCTIVE, TRANSDUCTIVE_BLOCK]
+    said = [text for cell in cells_under(table, "learner") for text in cell.footnotes]
+    assert not any(text.startswith("transductive") for text in said)
+    lines = compared_rows(measured, "omniglot").set_index("label")["block"]
+    assert lines.to_dict() == {"ProtoNet": INDUCTIVE, "MAML": TRANSDUCTIVE_BLOCK}
+    table, _ = rows(measured[measured["learner"] == "maml"])
+    (cell,) = cells_under(table, "learner")
+    assert list(table.blocks) == [] and cell.footnotes[-1].startswith("transductive")
+
+
+def test_rows_tested_on_other_episodes_stand_apart(frame):
+    few = {"episodes": {"count": 300, "fingerprint": "x"}}
+    split = {"benchmark": "omniglot[split=lake]"}
+    runs = [record(name, 1, 0.5, run=name) for name in ("a", "b", "c")]
+    runs += [record("d", 1, 0.5, run="d", **few), record("e", 1, 0.5, run="e", **split)]
+    runs += [record("f", 1, 0.5, run="f", traits=OVER_BATCH, **few)]
+    measured = frame(*(run | {"title": run["learner"].upper()} for run in runs))
+    found = compared_rows(measured, "omniglot").set_index("label")["block"].to_dict()
+    apart = "tested on other episodes"
+    assert {found[name] for name in "ABC"} == {INDUCTIVE}
+    assert {found[name] for name in "DE"} == {f"{INDUCTIVE}; {apart}"}
+    assert found["F"] == f"{TRANSDUCTIVE_BLOCK}; {apart}"
+
+
+def test_another_budget_is_the_same_test(frame):
+    runs = [record("new", 1, 0.5), record("newer", 1, 0.5), record("maml", 1, 0.5, budget="paper")]
+    assert set(compared_rows(frame(*runs), "omniglot")["block"]) == {INDUCTIVE}
+
+
+def test_cpu_hours_stand_beside_the_share(frame):
+    cpu = {"seconds": {"updates_cpu": 1836.0}}
+    runs = [record("maml", 1, 0.9, **cpu), record("maml", 5, 0.9, seconds={"updates_cpu": 2880.0})]
+    table, _ = rows(frame(*runs, record("new", 1, 0.5, **cpu), record("reptile", 1, 0.5)))
+    hours = texts_under(table, "CPU hours of training")
+    assert dict(zip(texts_under(table, "learner"), hours, strict=True)) == {
+        "MAML": "0.51 / 0.80", "New": "0.51 / –", "Reptile": "–",
+    }  # fmt: skip
+
+
+def test_near_one_the_ends_are_written_out(frame):
+    table, _ = rows(frame(record("new", 1, 0.9958)))
+    (text,) = texts_under(table, "5-way 1-shot")
+    assert text.startswith("99.58 (99.4") and text.endswith(")") and " to 99." in text
+
+
+def test_with_fewer_than_three_seeds_the_caption_says_that_nobody_is_ranked(frame):
+    table, _ = rows(frame(record("new", 1, 0.5)))
+    assert "it takes three seeds" in table.caption and "In bold" not in table.caption
 
 
 def test_what_training_gave_stands_beside_the_number(frame):
     """Learned is 10 points better than the own untrained network, and not by chance."""
     runs = [record(name, 1, 0.9) for name in ("maml", "protonet", "reptile", "new")]
     learned, little, chance, unknown = (run["run"] for run in runs)
-    told = {learned: (0.4, 0.02), little: (0.09, 0.01), chance: (0.2, 0.21)}
-    gains = {(name, "accuracy"): gain for name, gain in told.items()}
+    told = {learned: (0.4, 0.38, 0.42), little: (0.09, 0.08, 0.1), chance: (0.2, -0.01, 0.41)}
+    gains = {(name, "accuracy"): Estimate(*gain) for name, gain in told.items()}
     table = comparison_table(frame(*runs), PUBLISHED, "omniglot", order=["maml"], gains=gains)
     names = texts_under(table, "learner")
     column = dict(zip(names, cells_under(table, "over untrained"), strict=True))
@@ -241,10 +329,11 @@ def test_a_smaller_error_is_what_training_gives_in_regression(frame):
         record(name, 5, 0, metrics={"mse": {"mean": 1, "ci95": 0.1}}, **facts)
         for name in ("maml", "reptile")
     ]
-    gains = {(runs[0]["run"], "mse"): (-2.0, 0.3), (runs[1]["run"], "mse"): (-0.2, 0.3)}
+    found = Estimate(0.2, 0.15, 0.3), Estimate(0.9, 0.7, 1.2)  # times the untrained one's error
+    gains = {(run["run"], "mse"): gain for run, gain in zip(runs, found, strict=True)}
     table = comparison_table(frame(*runs), PUBLISHED, "sinusoid", order=["maml"], gains=gains)
     learned, not_learned = cells_under(table, "over untrained")
-    assert learned == Cell("-2.000 ± 0.300", [])
+    assert learned == Cell("×0.20 (0.15 to 0.30)", [])
     assert "not learned: no better" in not_learned.footnotes[0]
 
 
@@ -259,7 +348,7 @@ def test_accuracies_by_instance_stand_in_columns_of_their_own(frame):
         backbone_family="lstm_memory",
     )
     standard = record("mann", 1, 0.7, backbone_family="lstm_memory")
-    gains = {(sequence["run"], "accuracy@instance2"): (0.05, 0.01)}
+    gains = {(sequence["run"], "accuracy@instance2"): Estimate(0.05, 0.04, 0.06)}
     measured = frame(sequence, standard, record("protonet", 1, 0.9))
     table = comparison_table(measured, PUBLISHED, "omniglot", order=["mann"], gains=gains)
     shots, *by_instance = [at.name for at in table.columns if at.name.startswith("5-way")]
@@ -329,7 +418,7 @@ def test_seeds_are_pooled_by_the_mean_of_their_means(means):
     table = comparison_table(pd.DataFrame(runs), PUBLISHED, "omniglot")
     (cell,) = texts_under(table, "5-way 1-shot")
     assert float(cell[:5].rstrip(" ±")) == pytest.approx(100 * sum(means) / len(means), abs=0.06)
-    assert ("±" in cell) == (len(means) == 1)
+    assert ("±" in cell or " to " in cell) == (len(means) == 1)
 
 
 def flat(**changes):
@@ -339,6 +428,7 @@ def flat(**changes):
     row |= {"way": 5, "shot": 1, "seed": 0, "settings": {}, "variant": {}, "episodes": 10}
     row |= {"backbone_family": "conv4", "transductive": False, "batch_norm": None}
     row |= {"tasks_seen": 1, "tasks_paper": 2, "failed_at": None, "failure": None, "remark": None}
+    row |= {"update_cpu_seconds": None, "diverged_test": None}
     return row | {"accuracy": 0.5, "accuracy_ci95": 0.1} | changes
 
 
@@ -353,7 +443,11 @@ def test_csv_has_one_number_a_row(frame):
     assert list(table["run"]) == ["b", "b", "a", "c"]
     assert list(table["metric"]) == ["accuracy", "nll", "", "accuracy"]
     first = table.iloc[0]
-    assert (first["mean"], first["ci95"], first["share"]) == (0.9512, 0.0012, 0.12)
+    assert (first["mean"], first["value"], first["share"]) == (0.9512, 0.9512, 0.12)
+    assert estimate_in(first, "value") == pytest.approx((0.9512, 0.95, 0.9524))
+    loss = table.iloc[1]
+    assert (loss["mean"], loss["ci95"]) == (0.2, 0.01) and pd.isna(loss["value"])
+    assert pd.isna(first["ci95"]) and first["agreement"] == "worse" and pd.isna(loss["agreement"])
     assert (first["published"], first["published_ci95"]) == (0.987, 0.004)
     assert first["published_source"].startswith("MAML (Finn et al. 2017")
     assert pd.isna(table["mean"][2]) and table["status"][2] == "failed"

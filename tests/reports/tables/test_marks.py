@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from tests.reports.tables.test_comparison import record
 from tests.support.table_cells import cells_under, note_texts, texts_under
+from zoo.reports.estimates import Estimate, estimate
 from zoo.reports.published import AGREEMENT, BELOW, REACHED, agreement, published, remarks
 from zoo.reports.records import checksum, load, values
-from zoo.reports.statistics import crossed_interval
 from zoo.reports.tables.cells import doubts
 from zoo.reports.tables.comparison import compared_rows, comparison_numbers, comparison_table
 from zoo.reports.tables.two_terms import ranks
@@ -20,30 +20,37 @@ PUBLISHED = published()
 NAN = float("nan")
 
 
+def plus_minus(value, half):
+    return Estimate(value, value - half, value + half)
+
+
 @pytest.mark.parametrize(
-    ("ours", "theirs", "less", "found"),
+    ("ours", "theirs", "found"),
     [
-        ((95.0, 1.0), (95.5, NAN), False, ""),  # theirs lies in ours
-        ((95.0, 0.1), (95.5, 0.6), False, ""),  # ours lies in theirs
-        ((95.0, 0.1), (95.5, NAN), False, BELOW),
-        ((95.0, 0.3), (95.5, 0.3), False, BELOW),  # the intervals overlap, neither holds the other
-        ((96.0, 0.3), (95.5, 0.3), False, REACHED),
-        ((0.4, 0.02), (0.35, NAN), True, BELOW),
-        ((0.3, 0.02), (0.35, NAN), True, REACHED),
-        ((95.0, NAN), (95.5, NAN), False, ""),  # without an interval there is nothing to say
-        ((NAN, NAN), (95.5, NAN), False, ""),  # nothing was measured
+        (plus_minus(95.0, 0.3), (95.42, 0.3), ""),  # 0.3 hypot 0.3 is 0.424
+        (plus_minus(95.0, 0.3), (95.43, 0.3), BELOW),
+        (plus_minus(95.0, 0.3), (94.58, 0.3), ""),
+        (plus_minus(95.0, 0.3), (94.57, 0.3), REACHED),
+        (plus_minus(95.0, 0.3), (95.42, NAN), ""),  # printed without an interval: it has ours
+        (plus_minus(95.0, 0.3), (95.43, NAN), BELOW),
+        (plus_minus(95.0, 0.3), (95.4, 0.0), BELOW),
+        (Estimate(99.5, 99.0, 99.7), (99.8, 0.1), BELOW),  # the side that looks at the other
+        (Estimate(99.5, 99.0, 99.7), (99.2, 0.1), ""),
+        (plus_minus(95.0, NAN), (90.0, NAN), ""),  # without an interval there is nothing to say
+        (Estimate(95.0), (90.0, 0.1), ""),
+        (Estimate(NAN), (95.5, NAN), ""),  # nothing was measured
     ],
 )
-def test_agreement(ours, theirs, less, found):
-    assert agreement(*ours, *theirs, less_is_better=less) == found
+def test_agreement_is_by_the_interval_of_the_difference(ours, theirs, found):
+    assert agreement(ours, *theirs) == found
 
 
-@given(*[st.floats(-1e3, 1e3)] * 2, *[st.floats(0, 10)] * 2)
-def test_better_is_the_opposite_of_worse(ours, theirs, ci95, their_ci95):
+@given(*[st.floats(-1e3, 1e3)] * 2, *[st.floats(0, 10)] * 3)
+def test_better_is_the_opposite_of_worse(ours, theirs, below, above, their_ci95):
     mirrored = {"": "", BELOW: REACHED, REACHED: BELOW}
-    found = agreement(ours, ci95, theirs, their_ci95)
-    assert agreement(-ours, ci95, -theirs, their_ci95) == mirrored[found]
-    assert agreement(ours, ci95, theirs, their_ci95, less_is_better=True) == mirrored[found]
+    found = agreement(Estimate(ours, ours - below, ours + above), theirs, their_ci95)
+    other = agreement(Estimate(-ours, -ours - above, -ours + below), -theirs, their_ci95)
+    assert other == mirrored[found]
 
 
 def whole(folder, *records):
@@ -73,25 +80,25 @@ def test_several_seeds_have_the_interval_for_a_new_one(tmp_path):
     every = np.stack([run["values"] for run in runs])
     measured, episodes = whole(tmp_path, *runs)
     table = comparison_table(measured, PUBLISHED, "omniglot", values=episodes)
-    mean, half = crossed_interval(every)
+    expected = estimate(every, "accuracy")
     (cell,) = cells_under(table, "5-way 1-shot")
-    assert cell.text == f"{100 * mean:.2f} ± {100 * half:.2f}"
-    assert cell.footnotes == ["mean of 3 runs (seeds 0, 1, 2)"]
-    assert "for a new seed and new episodes" in table.caption
+    assert cell.text == f"{100 * expected.value:.2f} ± {100 * expected.half:.2f}"
+    assert cell.footnotes == ["seeds 0, 1, 2"]
+    assert "with several seeds for a new seed and new test episodes" in table.caption
     (line,) = comparison_numbers(measured, PUBLISHED, "omniglot", (), episodes).to_dict("records")
-    assert (line["mean"], line["ci95"]) == pytest.approx((mean, half))
+    ends = line["value"], line["value_low"], line["value_high"]
+    assert ends == pytest.approx(tuple(expected))
     found = compared_rows(measured, "omniglot")
     assert found["seed"].tolist() == [0, 1, 2] and set(found["metric"]) == {"accuracy"}
 
 
 def test_bold_and_arrows_are_where_they_should_be(tmp_path):
     rng = np.random.default_rng(0)
-    near = seeded("maml", rng, 0, values=np.full(30, 0.986), settings={"first_order": False})
-    far = seeded("protonet", rng, 0, values=np.full(30, 0.5), settings={"train_way": 60})
-    above = seeded("reptile", rng, 0, values=np.full(30, 0.999), settings={"transductive": True})
+    spread = np.tile([-0.005, 0.005], 15)  # an interval of ± 0.18 points
+    near = seeded("maml", rng, 0, values=0.986 + spread, settings={"first_order": False})
+    far = seeded("protonet", rng, 0, values=0.5 + spread, settings={"train_way": 60})
+    above = seeded("reptile", rng, 0, values=0.988 + spread, settings={"transductive": True})
     measured, episodes = whole(tmp_path, near, far, above)
-    for learner in ("maml", "protonet", "reptile"):
-        measured.loc[measured["learner"] == learner, "accuracy_ci95"] = 0.002
     bold = {("5-way 1-shot", "Reptile"), ("another column", "MAML")}
     table = comparison_table(measured, PUBLISHED, "omniglot", values=episodes, bold=bold)
     learners = texts_under(table, "learner")

@@ -1,0 +1,89 @@
+"""README and docs: every table is a file of `results/`, and its command prints it again."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from zoo.commands import main
+from zoo.commands.included_tables import BLOCK, with_tables
+from zoo.commands.sweep import SWEEP_FOLDER
+from zoo.errors import UsageError
+from zoo.runs.run import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MADE = re.compile(r"\nMade by `python -m zoo (.*?)`: .*\n$")
+FILES = sorted(
+    {
+        (page.parent / block["file"]).resolve()
+        for page in PAGES
+        for block in BLOCK.finditer(page.read_text(encoding="utf-8"))
+    }
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_tables_of_a_page_are_those_of_their_files(page):
+    """`make readme` puts them there."""
+    text = page.read_text(encoding="utf-8")
+    assert with_tables(text, page) == text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_table_with_intervals_stands_without_a_file(page):
+    rest = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    lines = [line for line in rest.splitlines() if line.startswith("|") and "±" in line]
+    assert lines == []
+
+
+def test_the_pages_have_tables():
+    assert len(FILES) >= 6
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem[:60])
+def test_a_table_is_what_its_command_writes(path, tmp_path, request, monkeypatch):
+    """From the committed records; benchmarks of real images need them for their fingerprints."""
+    text = path.read_text(encoding="utf-8")
+    words = shlex.split(MADE.search(text)[1])
+    if "glyphs" not in words:
+        words += ["--data", str(request.getfixturevalue("data_folder"))]
+    for record in [*path.parent.glob("*.json"), *path.parent.glob("*.npz")]:
+        (tmp_path / record.name).symlink_to(record)
+    (tmp_path / SWEEP_FOLDER).symlink_to(path.parent / SWEEP_FOLDER)
+    execute = Run.execute
+
+    def finished(run, *options, **named):
+        assert run.record_path.exists(), f"{run.name} has no record"
+        return execute(run, *options, **named)
+
+    monkeypatch.setattr(Run, "execute", finished)
+    words += ["--results", str(tmp_path), "--runs", str(tmp_path / "runs")]
+    assert main(words) == 0
+    assert (tmp_path / path.name).read_text(encoding="utf-8") == text
+
+
+def test_a_block_is_replaced_by_its_file(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "a.md").write_text("| 1 |\n\n[page](a.html) [x](https://x.y)\n")
+    page = tmp_path / "README.md"
+    text = "before\n<!-- table: results/a.md -->\nold\n<!-- end of table -->\nafter\n"
+    page.write_text(text)
+    assert main(["include", str(page)]) == 0
+    assert page.read_text() == (
+        "before\n<!-- table: results/a.md -->\n| 1 |\n\n[page](results/a.html) [x](https://x.y)\n"
+        "<!-- end of table -->\nafter\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("<!-- table: a.md -->\n", "without a line <!-- end of table -->"),
+        ("<!-- table: b.md -->\n<!-- end of table -->", "names b.md: No such file"),
+    ],
+)
+def test_a_block_that_cannot_be_filled_is_named(tmp_path, text, says):
+    with pytest.raises(UsageError, match=says):
+        with_tables(text, tmp_path / "page.md")
