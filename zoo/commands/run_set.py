@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from zoo.commands.write_table import Output, write_table
+from zoo.commands.write_table import Drawing, Output, write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
@@ -102,7 +102,10 @@ class RunSet:
             figure: of it.
         """
         output = Output(self.workspace.results, name, self.how.command, self.how.dry_run)
-        write_table(output, [table], {"": data}, {} if figure is None else {"": figure})
+        drawn = {}
+        if figure is not None:
+            drawn[""] = Drawing(figure, f"{table.title}: its numbers with their 95 % intervals")
+        write_table(output, [table], {"": data}, drawn)
 
     def read(self) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
         """The records of the runs, and what each measured, as `read_records` has them.

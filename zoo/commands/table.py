@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from zoo.commands.missing_cells import commands_for_missing, missing_row, reason_missing
 from zoo.commands.run_set import RunSet, parse_numbers, run_set_of
-from zoo.commands.write_table import Output, write_table
+from zoo.commands.write_table import Drawing, Output, write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.files import slug
@@ -209,7 +208,7 @@ def write_comparison(
     found: dict[str, pd.DataFrame] = {}
     pairs: list[Table] = []
     texts: list[Table] = []
-    drawn: dict[str, Figure] = {}
+    drawn: dict[str, Drawing] = {}
     for name, part in parts.items():
         contenders = compared_rows(part, benchmark.variant, order)
         shown = comparison_numbers(part, printed_numbers, benchmark.variant, order, values)
@@ -234,8 +233,9 @@ def write_comparison(
             pairs.append(differences_table(chosen, heading, asked.power))
         if asked.figures:
             end = f"-{name}" if len(parts) > 1 else ""
-            figures = table_figures(part, contenders, shown, found[name])
-            drawn |= {f"{kind}{end}": figure for kind, figure in figures.items()}
+            said = f"{benchmark.title}, {name} terms"
+            figures = table_figures(part, contenders, shown, found[name], said)
+            drawn |= {f"{kind}{end}": drawing for kind, drawing in figures.items()}
     if len(parts) > 1:
         texts.append(ranks(parts, benchmark.variant, benchmark.title, order, values))
     data = {"": comparison_csv_frame(measured, printed_numbers, values)}
@@ -247,23 +247,40 @@ def write_comparison(
 
 
 def table_figures(
-    measured: pd.DataFrame, contenders: pd.DataFrame, shown: pd.DataFrame, found: pd.DataFrame
-) -> dict[str, Figure]:
+    measured: pd.DataFrame,
+    contenders: pd.DataFrame,
+    shown: pd.DataFrame,
+    found: pd.DataFrame,
+    title: str,
+) -> dict[str, Drawing]:
     """The figures of a comparison by the end of their files' names."""
     if not len(shown):
         return {}
     metric = "mse" if shown["metric"].iloc[0] == "mse" else "accuracy"
-    drawn = {f"-{metric}": accuracy_figure(shown, metric=metric)}
+    what = "median squared error" if metric == "mse" else "accuracy"
+    drawn = {
+        f"-{metric}": Drawing(
+            accuracy_figure(shown, metric=metric),
+            f"{title}: {what} of each row with its 95 % interval, and the published number, hollow",
+        )
+    }
     for column in dict.fromkeys(found["column"]):
-        drawn[f"-differences-{slug(column)}"] = difference_matrix(found, column, metric)
+        drawn[f"-differences-{slug(column)}"] = Drawing(
+            difference_matrix(found, column, metric),
+            f"{title}, {column}: every row of a block compared with every other",
+        )
     for column in dict.fromkeys(map(str, contenders["column"])):
         own = contenders[contenders["column"] == column]
         labels = own.set_index("run")["label"]
         runs = measured[measured["run"].isin(labels.index)]
         runs = runs.assign(label=runs["run"].map(labels))
-        drawn[f"-curves-{slug(column)}"] = curves_figure(runs, metric=metric, title=column)
-        drawn[f"-seconds-{slug(column)}"] = cost_figure(
-            runs, metric=own["metric"].iloc[0], title=column
+        drawn[f"-curves-{slug(column)}"] = Drawing(
+            curves_figure(runs, metric=metric, title=column),
+            f"{title}, {column}: what validation gave while each row trained",
+        )
+        drawn[f"-seconds-{slug(column)}"] = Drawing(
+            cost_figure(runs, metric=own["metric"].iloc[0], title=column),
+            f"{title}, {column}: the test's result against the seconds of training",
         )
     return drawn
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -41,11 +42,18 @@ class Output:
     dry_run: bool = False
 
 
+class Drawing(NamedTuple):
+    """A figure, and what it shows in words: its caption, and its text where it is not seen."""
+
+    figure: Figure
+    caption: str
+
+
 def write_table(
     output: Output,
     tables: Sequence[Table],
     data: Mapping[str, pd.DataFrame],
-    figures: Mapping[str, Figure],
+    figures: Mapping[str, Drawing],
     printed: int = 1,
 ) -> None:
     """Print a table, and write it as Markdown, LaTeX, HTML, CSV and Parquet, and its figures.
@@ -70,13 +78,13 @@ def write_table(
         ends.append(f"-{number}.tex" if printed > 1 else ".tex")
         write_text(folder / f"{stem}{ends[-1]}", to_latex(table))
     drawn = []
-    for end, figure in figures.items():
+    for end, (figure, caption) in figures.items():
         figure.set_dpi(200)
         contents = {kind: figure_bytes(figure, kind) for kind in ("png", "pdf")}
         for kind, content in contents.items():
             write_bytes(folder / f"{stem}{end}.{kind}", content)
         ends += [f"{end}.{kind}" for kind in contents]
-        drawn.append((end.strip("-").replace("-", " "), contents["png"]))
+        drawn.append((caption, contents["png"]))
     write_text(folder / f"{stem}.html", to_html(tables, drawn))
     for end, frame in data.items():
         write_text(folder / f"{stem}{end}.csv", frame.to_csv(index=False))
