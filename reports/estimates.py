@@ -1,6 +1,6 @@
 """What a table says of a learner, and of two: one number and its 95 % interval.
 
-Every interval of every table and figure comes from here. `statistics` has the sums behind it.
+Every interval of every table comes from here. `statistics` has the sums behind it.
 """
 
 import math
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.special import stdtrit
 
 from zoo.reports.metrics import is_error
@@ -91,7 +92,9 @@ def estimate_from_record(mean: float, ci95: float, metric: str, episodes: int) -
     """
     if is_error(metric) or math.isnan(mean):
         return Estimate(math.nan)
-    if mean < NEAR_ONE or math.isnan(ci95):
+    if math.isnan(ci95) or pd.isna(episodes):
+        return Estimate(mean)
+    if mean < NEAR_ONE and mean + ci95 <= 1:
         return Estimate(mean, mean - ci95, mean + ci95)
     return Estimate(mean, *_wilson(mean, ci95, episodes))
 
@@ -165,7 +168,7 @@ def _accuracy(x: np.ndarray) -> Estimate:
     if episodes < 2:
         return Estimate(mean)
     half = Z95 * x.std(ddof=1) / math.sqrt(episodes) if seeds == 1 else float(crossed(x).ci95)
-    if mean < NEAR_ONE:
+    if mean < NEAR_ONE and mean + half <= 1:
         return Estimate(mean, mean - half, mean + half)
     low, high = _wilson(mean, half, episodes)
     if half > 0:

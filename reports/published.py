@@ -29,9 +29,13 @@ LENGTH = {"updates", "validations"}  # settings of how long a run trains
 # Settings that take a paper's text in one way or another: its number stands beside each.
 READINGS = {("normalise", "both"), ("normalise", "support")}
 REACHED, BELOW = "↑", "↓"
+DIFFERENT = (
+    "the interval of the difference does not hold 0; a number printed without interval is taken to "
+    "have ours"
+)
 AGREEMENT = {
-    BELOW: "worse than published: the 95 % interval of the difference does not hold 0",
-    REACHED: "better than published: the 95 % interval of the difference does not hold 0",
+    BELOW: f"worse than published: {DIFFERENT}",
+    REACHED: f"better than published: {DIFFERENT}",
 }
 CONV4_WIDTH = re.compile(r"(?:conv4-|channels=)(\d+)")  # of a Conv-4, as settings and papers say
 # Remarks that a note says better, by a word of it.

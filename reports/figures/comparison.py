@@ -239,7 +239,8 @@ def _machines(runs: pd.DataFrame) -> str:
     """Where the seconds passed."""
     names = runs["device_name"].fillna(runs["device"]).fillna("a machine not known").map(str)
     found = (
-        names + runs["threads"].map(", {} threads".format, na_action="ignore").fillna("")
+        names
+        + runs["threads"].astype(object).map(", {} threads".format, na_action="ignore").fillna("")
     ).unique()
     several = f"{len(found)} different machines or numbers of threads"
     return textwrap.fill(f"on {found[0] if len(found) == 1 else several}", 52)

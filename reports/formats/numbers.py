@@ -31,4 +31,6 @@ def with_interval(found: Estimate, form: str = ".2f", sign: str = "-") -> str:
 
 def ratio_text(found: Estimate) -> str:
     """A ratio and its 95 % interval: ``×0.93 (0.88 to 0.99)``."""
-    return NONE if pd.isna(found.value) else "×" + with_interval(found, ".2f")
+    least = min(found) if not math.isnan(found.low) else found.value
+    form = ".2f" if 0.1 <= least and max(found) < 1000 else ".3g"
+    return NONE if pd.isna(found.value) else "×" + with_interval(found, form)

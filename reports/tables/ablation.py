@@ -130,7 +130,8 @@ def ablation_table(found: pd.DataFrame, title: str, source: str) -> Table:
             if all(len(runs) < 2 for runs in found["runs"])
             else "."
         ),
-        f"Seconds are of an update and its episodes, MB what updates take at most, on {on}.",
+        "Seconds are of an update and its episodes by the clock, other work of the machine "
+        f"included; MB what updates take at most, on {on}.",
         INTERVALS[any(len(runs) > 1 for runs in found["runs"])],
         "Published numbers are as printed.",
     ]

@@ -34,7 +34,7 @@ GAIN = "over untrained"
 LEARNED = 10  # points of accuracy over the untrained network
 NAME, MEASURED, PUBLISHED = "learner", "measured", "published"
 SHARE = "share of the paper's tasks"
-CPU = "CPU hours of training"
+CPU = "CPU hours of updates"
 INTERVALS = {
     False: "Intervals are of 95 % over test episodes: a claim about these trained weights, not "
     "about training again.",
@@ -47,10 +47,10 @@ ERRORS_CLAIM = (
     "predicting zero. The mean, which papers print, has no interval: a few tasks decide it."
 )
 BOLD = (
-    "In bold, of each block: the best, and what cannot be told from it by paired tests "
-    "(5 %, Holm's correction over the block)."
+    "In bold, of each block whose rows have three seeds: the best, and what cannot be told from it "
+    "by paired tests (5 %, Holm's correction over the block)."
 )
-NO_RANKS = "No row is bold: it takes three seeds a row to rank methods."
+NO_RANKS = "Nothing is bold: that takes three seeds of all rows of a block, so no method is ranked."
 EpisodeValues = Mapping[str, pd.DataFrame]  # by run, a column a metric, a row a test episode
 Gains = Mapping[tuple[str, str], Estimate]  # by run and metric: what training changed
 MEDIAN, ERRORS = "median", ("trimmed mean", "diverged", "mean")
@@ -224,6 +224,8 @@ def comparison_numbers(
             if math.isnan(ours.value):
                 continue
             theirs = paper.match(cell.runs[0], published, metric)
+            if is_error(metric):  # a published error is a mean, and ours here is a median
+                theirs = None
             printed = [math.nan] * 2 if theirs is None else [theirs["value"], theirs["ci95"]]
             printed = [number / metric_of(metric).unit for number in printed]
             found.append((label, heading_of(shape), metric, *ours, *printed))

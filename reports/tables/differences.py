@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from zoo.reports.estimates import columns_of, compare, estimate_in
+from zoo.reports.estimates import columns_of, compare, equality, estimate_in
 from zoo.reports.formats.numbers import ratio_text, with_interval
 from zoo.reports.formats.table import NONE, Cell, Column, Table
 from zoo.reports.metrics import is_error, metric_of
@@ -117,8 +117,12 @@ def best_rows(found: pd.DataFrame, shown: pd.DataFrame) -> set[tuple[str, str]]:
         untested = against["p_holm"].isna().any()  # a row not tested may be as good
         if untested or (against["seeds"].map(len) < SEEDS_TO_RANK).any():
             continue
-        near = against[~(against["p_holm"] < LEVEL)]
-        alike = {_best(against, shown, column), *near["first"], *near["second"]}
+        top = _best(against, shown, column)
+        told = against["p_holm"] < LEVEL
+        if (told & ~_for(against, top)).any():
+            continue  # by the test another row is better than the one with the best number
+        near = against[~told]
+        alike = {top, *near["first"], *near["second"]}
         chosen |= {(column, str(label)) for label in alike}
     return chosen
 
@@ -126,12 +130,25 @@ def best_rows(found: pd.DataFrame, shown: pd.DataFrame) -> set[tuple[str, str]]:
 def pairs_with_best(found: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
     """The pairs of each column and block that have its best row, by the number it shows.
 
+    Where fewer than two rows show a number there is no best one, and all pairs are kept.
+
     Args:
         found: as `row_differences` returns it.
         shown: as `comparison_numbers` returns it.
     """
-    kept = [against for _, against in _against_best(found, shown)]
-    return pd.concat(kept, ignore_index=True) if kept else found.iloc[:0]
+    kept = []
+    for (column, _), pairs in found.groupby(["column", "block"], sort=False):
+        top = _best(pairs, shown, str(column))
+        with_top = (pairs["first"] == top) | (pairs["second"] == top)
+        kept.append(pairs if top is None else pairs[with_top])
+    return pd.concat(kept, ignore_index=True) if kept else found
+
+
+def _for(pairs: pd.DataFrame, label: str | None) -> pd.Series:
+    """Which of these pairs, all with a label, speak for it."""
+    equal = pairs["metric"].map(equality)
+    first_better = (pairs["difference"] > equal) != pairs["metric"].map(is_error)
+    return first_better == (pairs["first"] == label)
 
 
 def _against_best(found: pd.DataFrame, shown: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -258,7 +275,7 @@ def _caption(found: pd.DataFrame) -> str:
     if (found["seeds"].map(len) >= SEEDS_TO_RANK).any():
         words.append("Bold are those below 5 % with three seeds or more.")
     else:
-        words.append("Nothing is bold: it takes three seeds a row to tell methods apart.")
+        words.append("Nothing is bold: that takes three seeds of both rows.")
     if found["needed"].notna().any():
         never = "; ∞ where none would, with so few seeds" * bool(np.isinf(found["needed"]).any())
         words.append(

@@ -15,6 +15,7 @@ from zoo.reports.tables.comparison import (
     metric_in,
     named_lines,
 )
+from zoo.reports.tables.differences import SEEDS_TO_RANK
 
 
 def ranks(
@@ -26,7 +27,7 @@ def ranks(
 ) -> Table:
     """Each learner's number under each of the terms, and its rank among those that have both.
 
-    A rank is written ``2 → 5``.
+    A rank is written ``2 → 5``. With fewer than three seeds of a row there are no ranks.
 
     Args:
         parts: by terms, the runs made under them, as `records.load` returns them.
@@ -43,7 +44,7 @@ def ranks(
     columns, rows = [Column(NAME)], [[Cell(label)] for label in labels]
     for shape in shapes:
         metric = metric_in(shape, plain)
-        means = {}
+        means, measured_by = {}, {}
         for name, table in tables.items():
             found = {
                 label: measured_cell(table[label][shape].runs, metric, values)
@@ -56,7 +57,11 @@ def ranks(
                     row.append(Cell(found[label].text, found[label].remarks))
                 else:
                     row.append(Cell())
+            measured_by[name] = found
             means[name] = pd.Series({label: one.estimate.value for label, one in found.items()})
+        seeds = [len(one.runs) for found in measured_by.values() for one in found.values()]
+        if not seeds or min(seeds) < SEEDS_TO_RANK:
+            continue
         both = pd.DataFrame(means).dropna()
         rank = both.rank(method="min", ascending=metric_of(metric) is METRICS["mse"]).astype(int)
         columns.append(Column("rank", heading_of(shape)))
@@ -66,8 +71,9 @@ def ranks(
     names = " and ".join(tables)
     return Table(
         title=f"{title}, terms {names}",
-        caption=f"{metric_of(plain).name}; each learner under {names} terms, and its rank among "
-        "those measured under both. Intervals as in the tables of each.",
+        caption=f"{metric_of(plain).name}; each learner under {names} terms, and, with three seeds "
+        "of every row, its rank among those measured under both. Intervals as in the tables of "
+        "each. A rank is one among all rows, transductive or not.",
         columns=columns,
         rows=rows,
     )

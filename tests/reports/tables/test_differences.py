@@ -195,7 +195,7 @@ def test_fewer_than_three_seeds_rank_nobody(seeds):
     assert best_rows(found, numbers) == set()
     text = differences_table(found.assign(p_holm=1e-9), "Glyphs")
     assert not any(cell.bold for row in text.rows for cell in row)
-    assert "Nothing is bold: it takes three seeds" in text.caption
+    assert "Nothing is bold: that takes three seeds" in text.caption
     three = row_differences(*table("AB", seeds=THREE, spread=(0.0, 0.3)))
     assert best_rows(three, numbers) == {("5-way 1-shot", "A")}
     text = differences_table(three, "Glyphs")
@@ -220,8 +220,21 @@ def test_the_pairs_of_the_best_row_of_each_column_and_block():
     assert pairs == ["1-shot AB", "1-shot BC", "5-shot AC", "5-shot BC", "1-shot XZ", "1-shot YZ"]
     alone = found.merge(kept[["column", "first", "second"]])["p_holm"]  # corrected for all pairs
     assert sorted(kept["p_holm"]) == pytest.approx(sorted(alone))
-    nothing = pairs_with_best(found, numbers[:0])
-    assert nothing.empty and list(nothing.columns) == DIFFERENCE_COLUMNS
+    assert len(pairs_with_best(found, numbers[:0])) == len(found)  # no best row: all pairs
+
+
+def test_a_row_that_the_test_finds_worse_is_not_bold_for_its_median():
+    """Errors: mostly 0.8 and often 30, against 1: the lower median, but the larger mean of logs."""
+    contenders, runs, values = table("AB", seeds=(0, 1, 2), metric="mse")
+    rng = np.random.default_rng(0)
+    for run in values:
+        often = rng.random(EPISODES) < 0.25
+        noise = np.exp(rng.normal(0, 0.01, EPISODES))
+        values[run]["mse"] = noise * (np.where(often, 30.0, 0.8) if run[0] == "A" else 1.0)
+    found = row_differences(contenders, runs, values)
+    assert found["p_holm"].iloc[0] < 0.05 and found["difference"].iloc[0] > 1
+    assert best_rows(found, shown({"A": 0.8, "B": 1.0}, "mse")) == set()
+    assert best_rows(found, shown({"A": 1.2, "B": 1.0}, "mse")) == {("5-way 1-shot", "B")}
 
 
 def test_blocks_are_headed_where_there_are_several():

@@ -174,9 +174,9 @@ def test_ranks_under_two_terms(tmp_path):
     rng = np.random.default_rng(0)
     means = {"paper": {"a": 0.9, "b": 0.8, "c": 0.7}, "equal": {"a": 0.6, "b": 0.8}}
     runs = [
-        seeded(name, rng, 0, terms=terms, title=name.upper(), values=np.full(4, mean),
-               run=f"{name}-{terms}")
-        for terms, each in means.items() for name, mean in each.items()
+        seeded(name, rng, seed, terms=terms, title=name.upper(), values=np.full(4, mean),
+               run=f"{name}-{terms}-{seed}")
+        for terms, each in means.items() for name, mean in each.items() for seed in range(3)
     ]  # fmt: skip
     measured, episodes = whole(tmp_path, *runs)
     parts = {terms: measured[measured["terms"] == terms] for terms in means}
@@ -185,3 +185,6 @@ def test_ranks_under_two_terms(tmp_path):
     equal = texts_under(table, "equal", "5-way 1-shot")
     assert [text[:5] for text in equal] == ["60.00", "80.00", "–"]
     assert table.title == "Omniglot, terms paper and equal"
+    alone = {terms: part[part["seed"] == 0] for terms, part in parts.items()}
+    columns = [column.name for column in ranks(alone, "omniglot", "O", (), episodes).columns]
+    assert columns == ["learner", "paper", "equal"]
