@@ -1,5 +1,6 @@
 """Runs made one after the other, or shared by several processes."""
 
+import math
 import subprocess
 import sys
 import traceback
@@ -9,6 +10,7 @@ from typing import Any
 
 from zoo.errors import UsageError
 from zoo.files import InUseError, make_folder
+from zoo.reports.estimates import estimate_from_record
 from zoo.reports.records import BROKEN, checksum_state
 from zoo.runs.estimate import Estimator, run_megabytes
 from zoo.runs.run import Run
@@ -151,14 +153,21 @@ def run_summary(run: Run, record: Mapping[str, Any]) -> str:
         text = f"failed at update {failure['update']}: {failure['reason']}"
         return f"{text}; {run.record_path} (delete it to try again)"
     judged, spent = record["metrics"][run.judged_by], record["seconds"]
-    mean, ci95 = judged["mean"], judged["ci95"]  # of one episode there is no interval
-    if run.judged_by == "mse":
-        found = f"MSE {mean:.3f}" + ("" if ci95 is None else f" ± {ci95:.3f}")
+    episodes = record["episodes"]["count"]
+    if run.judged_by == "mse":  # a few tasks decide the mean: tables have the median's interval
+        found = f"mean squared error {judged['mean']:.3f}"
     else:
-        found = f"{run.judged_by} {100 * mean:.2f}"
-        found += " %" if ci95 is None else f" ± {100 * ci95:.2f} %"
+        known = judged["ci95"] is not None  # not of one episode
+        ci95 = judged["ci95"] if known else math.nan
+        accuracy = estimate_from_record(judged["mean"], ci95, run.judged_by, episodes).times(100)
+        found = f"{run.judged_by} {accuracy.value:.2f}"
+        if not math.isnan(accuracy.half):
+            found += f" ± {accuracy.half:.2f}"
+        elif known:
+            found += f" ({accuracy.low:.2f} to {accuracy.high:.2f})"
+        found += " %"
     return (
-        f"{found} over {record['episodes']['count']} test episodes, "
+        f"{found} over {episodes} test episodes, "
         f"{record['updates']['total']} updates, {spent['train']:.0f} + {spent['test']:.0f} s; "
         f"{run.record_path}"
     )
