@@ -85,7 +85,7 @@ readme: setup ## README's tables: of learners from the register, of results from
 	@$(BIN)/python -m zoo list --table --into README.md
 	@$(BIN)/python -m zoo include README.md docs/results.md
 
-simulation: setup ## whether the intervals and tests of the tables keep what they promise, by simulation (10 minutes)
+simulation: setup ## whether the intervals and tests of the tables keep what they promise, by simulation (6 minutes)
 	@$(BIN)/python -m tests.simulation
 
 bench: setup ## our MAML step against other libraries', each installed below .bench, and all of bench-quick (hours)

@@ -4,7 +4,7 @@ Every interval of every table comes from here. `statistics` has the sums behind 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +39,21 @@ class Estimate(NamedTuple):
 
     def columns(self, name: str) -> dict[str, float]:
         """As columns of a frame: ``name``, ``name_low`` and ``name_high``."""
-        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+        return dict(zip(columns_of(name), self, strict=True))
+
+    def text(self, form: str = ".2f", sign: str = "-") -> str:
+        """``97.01 ± 0.12``; with the ends written out where the number is not in the middle.
+
+        Args:
+            form: how the numbers are formatted.
+            sign: "+" for a sign before every value, "-" before negative ones alone.
+        """
+        value = format(self.value, sign + form)
+        if not math.isnan(self.half):
+            return f"{value} ± {self.half:{form}}"
+        if math.isnan(self.low):
+            return value
+        return f"{value} ({self.low:{sign}{form}} to {self.high:{sign}{form}})"
 
 
 def estimate_in(row: Mapping[str, Any], name: str) -> Estimate:
@@ -50,6 +64,15 @@ def estimate_in(row: Mapping[str, Any], name: str) -> Estimate:
 def columns_of(name: str) -> tuple[str, str, str]:
     """The columns of an estimate."""
     return name, f"{name}_low", f"{name}_high"
+
+
+def shared_episodes(runs: Sequence[pd.Series]) -> np.ndarray:
+    """Values (S, E) of the episodes that all runs have, a row a run.
+
+    Args:
+        runs: one number an episode, indexed by episode.
+    """
+    return pd.concat(list(runs), axis=1, join="inner").to_numpy(float).T
 
 
 class Comparison(NamedTuple):

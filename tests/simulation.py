@@ -197,9 +197,11 @@ def simulate(cases: Sequence[Case], tables: int, seed: int = 0) -> pd.DataFrame:
         blocks = list(measured(case, tables, np.random.default_rng([seed, number])))
         row = dict(case._asdict())
         for name in MEASURES:
-            shares = np.concatenate([block.get(name, [np.nan]) for block in blocks]).astype(float)
-            row[name] = shares.mean()
-            row[f"{name}_error"] = shares.std(ddof=1) / len(shares) ** 0.5
+            row[name] = row[f"{name}_error"] = np.nan  # where it is not counted
+            if name in blocks[0]:
+                shares = np.concatenate([block[name] for block in blocks]).astype(float)
+                row[name] = shares.mean()
+                row[f"{name}_error"] = shares.std(ddof=1) / len(shares) ** 0.5
         rows.append(row)
     return pd.DataFrame(rows)
 

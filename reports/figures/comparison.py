@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from zoo.reports.estimates import columns_of
 from zoo.reports.figures.style import (
     COLOURS,
     MEASURED_STYLE,
@@ -23,6 +22,7 @@ from zoo.reports.figures.style import (
     TEXT_SIZE,
     add_legend,
     figure_sheet,
+    interval_arms,
     legend_line,
     plain_axes,
     say_nothing_measured,
@@ -33,6 +33,7 @@ from zoo.reports.metrics import METRICS, is_error, metric_of
 from zoo.reports.tables.cells import RecordRow, runs_of
 
 AXIS = {"accuracy": "accuracy in %", "mse": "median squared error"}
+MEAN_AXIS = AXIS | {"mse": "mean squared error"}  # of curves and costs, which show means
 TOGETHER, PANELS_ACROSS = 5, 3  # curves of so many learners share a panel; panels side by side
 SECONDS = {
     "update_cpu_seconds": "CPU seconds of updates",
@@ -66,17 +67,14 @@ def accuracy_figure(found: pd.DataFrame, *, metric: str = "accuracy", title: str
         plain_axes(axes)
         own = found[found["column"] == column]
         at = places[[labels.index(label) for label in own["label"]]]
-        names_of_numbers = [*columns_of("value"), "published", "published_ci95"]
-        numbers = own[names_of_numbers].astype(float) * unit
-        below = numbers["value"] - numbers["value_low"]
-        above = numbers["value_high"] - numbers["value"]
-        printed = numbers["published_ci95"]
-        for name, ends, shift, look in (
-            ("value", (below, above), -0.12, MEASURED_STYLE),
-            ("published", (printed, printed), 0.22, PUBLISHED_STYLE),
+        numbers = own[["value", "published", "published_ci95"]].astype(float) * unit
+        printed = numbers["published_ci95"].fillna(0)
+        for name, arms, shift, look in (
+            ("value", interval_arms(own, "value", unit), -0.12, MEASURED_STYLE),
+            ("published", [printed, printed], 0.22, PUBLISHED_STYLE),
         ):
             axes.errorbar(
-                numbers[name], at + shift * beside, xerr=[end.fillna(0) for end in ends],
+                numbers[name], at + shift * beside, xerr=arms,
                 **{**look, "linestyle": ""}, capsize=1.5,
             )  # fmt: skip
         axes.set_yticks(places, names)
@@ -126,7 +124,7 @@ def curves_figure(
         if metric == "mse":
             axes.set_yscale("log")
     what = "updates" if against == "updates" else "training tasks seen"
-    shown = "mean squared error" if is_error(metric) else AXIS[metric]
+    shown = MEAN_AXIS[metric]
     if len(panels) == 1:  # a label of the figure would lie over the legend
         panels[0].set_xlabel(what, fontsize=TEXT_SIZE)
         panels[0].set_ylabel(f"validation: {shown}", fontsize=TEXT_SIZE)
@@ -227,8 +225,7 @@ def cost_figure(runs: pd.DataFrame, *, metric: str = "accuracy", title: str = ""
     axes.set_xlabel(f"{words}\n{_machines(done)}", fontsize=TEXT_SIZE)
     if metric == "mse":
         axes.set_yscale("log")
-    shown = "mean squared error" if is_error(metric) else AXIS[metric]
-    axes.set_ylabel(f"test: {shown}", fontsize=TEXT_SIZE)
+    axes.set_ylabel(f"test: {MEAN_AXIS[metric]}", fontsize=TEXT_SIZE)
     order = dict.fromkeys(done["label"])
     looks = {label: style(numbers[label]) for label in order}
     add_legend(figure, [(legend_line(look._replace(linestyle="")), k) for k, look in looks.items()])

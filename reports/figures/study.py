@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from zoo.reports.estimates import equality
+from zoo.reports.figures.style import interval_arms
 from zoo.reports.metrics import METRICS, is_error
 
 
@@ -25,10 +26,8 @@ def study_figure(found: pd.DataFrame, title: str) -> Figure:
             own = part[part["pair"] == pair]
             shift = 0.12 * (number - (len(pairs) - 1) / 2)
             places = np.array([tasks.index(name) for name in own["tasks"]], dtype=float) + shift
-            below = own["difference"] - own["difference_low"]
-            above = own["difference_high"] - own["difference"]
             axes.errorbar(
-                places, unit * own["difference"], [unit * below.fillna(0), unit * above.fillna(0)],
+                places, unit * own["difference"], interval_arms(own, "difference", unit),
                 fmt="osD^v"[number % 5], markersize=4, capsize=2, linewidth=1, label=pair,
                 color=f"C{number}",
             )  # fmt: skip

@@ -5,10 +5,13 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
+
+from zoo.reports.estimates import columns_of
 
 COLUMN_WIDTH = 3.4  # inches, of a column of two on a page
 DPI = 300
@@ -70,6 +73,12 @@ def plain_axes(axes: Axes) -> None:
 def wrapped_label(label: str, width: int) -> str:
     """In lines, which may end after a comma too."""
     return textwrap.fill(re.sub(",(?! )", ", ", label), width)
+
+
+def interval_arms(found: pd.DataFrame, name: str, unit: float) -> list[pd.Series]:
+    """How far the intervals of a column reach below and above, in the unit drawn; 0 for none."""
+    value, low, high = (found[column].astype(float) * unit for column in columns_of(name))
+    return [(value - low).fillna(0), (high - value).fillna(0)]
 
 
 def legend_line(look: Style) -> Line2D:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from zoo.reports.figures.style import style
+from zoo.reports.figures.style import interval_arms, style
 from zoo.reports.metrics import METRICS
 
 APART, SPREAD = 1.025, 1.12  # factors between places: of neighbours, of first and last at most
@@ -54,11 +54,10 @@ def _panel(axes: Axes, shown: pd.DataFrame, over: str, learners: list[str]) -> N
         if own.empty:
             continue
         apart = step ** (number - (len(learners) - 1) / 2)
-        below = own["accuracy"] - own["accuracy_low"]
-        above = own["accuracy_high"] - own["accuracy"]
         axes.errorbar(
-            own[over].astype(float) * apart, 100 * own["accuracy"], [100 * below, 100 * above],
-            label=learner, markersize=3.5, linewidth=1, elinewidth=0.8, capsize=1.5,
+            own[over].astype(float) * apart, 100 * own["accuracy"],
+            interval_arms(own, "accuracy", 100), label=learner, markersize=3.5, linewidth=1,
+            elinewidth=0.8, capsize=1.5,
             **style(number)._asdict(),
         )  # fmt: skip
     if places:

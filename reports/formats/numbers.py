@@ -19,14 +19,7 @@ def with_interval(found: Estimate, form: str = ".2f", sign: str = "-") -> str:
         form: how the numbers are formatted.
         sign: "+" for a sign before every value, "-" before negative ones alone.
     """
-    if pd.isna(found.value):
-        return NONE
-    text = format(found.value, sign + form)
-    if not math.isnan(found.half):
-        return f"{text} ± {found.half:{form}}"
-    if math.isnan(found.low):
-        return text
-    return f"{text} ({found.low:{sign}{form}} to {found.high:{sign}{form}})"
+    return NONE if pd.isna(found.value) else found.text(form, sign)
 
 
 def ratio_text(found: Estimate) -> str:

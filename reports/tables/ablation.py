@@ -7,7 +7,14 @@ import numpy as np
 import pandas as pd
 
 import zoo.reports.published as paper
-from zoo.reports.estimates import Estimate, columns_of, compare, estimate, estimate_in
+from zoo.reports.estimates import (
+    Estimate,
+    columns_of,
+    compare,
+    estimate,
+    estimate_in,
+    shared_episodes,
+)
 from zoo.reports.formats.numbers import with_interval
 from zoo.reports.formats.table import NONE, Cell, Column, Table
 from zoo.reports.tables.cells import (
@@ -75,7 +82,8 @@ def ablation_numbers(
             marks.append(f"seeds {', '.join(str(run['seed']) for run in done)}")
         row = {"row": label, "learner": learner["learner"].iloc[0], "runs": done, "marks": marks}
         if done:
-            row |= estimate(_every(done, accuracies), "accuracy").columns("accuracy")
+            values = shared_episodes([accuracies[run["run"]] for run in done])
+            row |= estimate(values, "accuracy").columns("accuracy")
             row |= _costs(done)
             if done[0]["learner"] == paper.benchmark_key(planned["learner"].iloc[0]):
                 row |= _published(done[0], line, published)
@@ -206,12 +214,6 @@ def _validated(names: pd.Series, records: Mapping[str, RecordRow]) -> float:
     return sum(found) / len(found) if len(found) == len(names) else float("nan")
 
 
-def _every(runs: list[RecordRow], accuracies: Mapping[str, pd.Series]) -> np.ndarray:
-    """Accuracies (S, E) of the episodes that all runs have, a row a seed."""
-    columns = [accuracies[run["run"]] for run in runs]
-    return pd.concat(columns, axis=1, join="inner").to_numpy(float).T
-
-
 def _difference(
     row: dict[str, Any], first: dict[str, Any], accuracies: Mapping[str, pd.Series]
 ) -> dict[str, Any]:
@@ -229,7 +231,7 @@ def _difference(
         return {}
     if len(seeds) < len(row["runs"]):
         row["marks"].append(f"difference of seeds {', '.join(map(str, sorted(seeds)))} alone")
-    every = _every([*pair[0], *pair[1]], accuracies)
+    every = shared_episodes([accuracies[run["run"]] for runs in pair for run in runs])
     ours, theirs = np.split(every, 2)
     found = compare(ours, theirs, "accuracy").estimate.columns("difference")
     if not any(pd.isna(each.get("published")) for each in (row, first)):

@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 
 import zoo.reports.published as paper
-from zoo.reports.estimates import Estimate, columns_of, estimate, estimate_from_record, trimmed_mean
+from zoo.reports.estimates import (
+    Estimate,
+    columns_of,
+    estimate,
+    estimate_from_record,
+    shared_episodes,
+    trimmed_mean,
+)
 from zoo.reports.formats.numbers import ratio_text, with_interval
 from zoo.reports.formats.table import NONE, Cell, Column, Table
 from zoo.reports.metrics import METRICS, is_error, metric_of
@@ -272,8 +279,7 @@ def measured_cell(runs: list[RecordRow], metric: str, values: EpisodeValues | No
 def estimated(runs: Sequence[RecordRow], metric: str, values: EpisodeValues | None) -> Estimate:
     """The number of these finished runs, of the episodes that all of them have."""
     if values is not None and all(run["run"] in values for run in runs):
-        columns = [values[run["run"]][metric] for run in runs]
-        return estimate(pd.concat(columns, axis=1, join="inner").to_numpy(float).T, metric)
+        return estimate(shared_episodes([values[run["run"]][metric] for run in runs]), metric)
     means = [run[metric] for run in runs]
     if len(runs) > 1:
         return Estimate(math.nan if is_error(metric) else sum(means) / len(means))

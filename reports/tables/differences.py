@@ -113,11 +113,10 @@ def best_rows(found: pd.DataFrame, shown: pd.DataFrame) -> set[tuple[str, str]]:
         shown: the numbers of the table, as `comparison_numbers` returns them.
     """
     chosen: set[tuple[str, str]] = set()
-    for column, against in _against_best(found, shown):
+    for column, top, against in _against_best(found, shown):
         untested = against["p_holm"].isna().any()  # a row not tested may be as good
-        if untested or (against["seeds"].map(len) < SEEDS_TO_RANK).any():
+        if top is None or untested or (against["seeds"].map(len) < SEEDS_TO_RANK).any():
             continue
-        top = _best(against, shown, column)
         told = against["p_holm"] < LEVEL
         if (told & ~_for(against, top)).any():
             continue  # by the test another row is better than the one with the best number
@@ -136,27 +135,28 @@ def pairs_with_best(found: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
         found: as `row_differences` returns it.
         shown: as `comparison_numbers` returns it.
     """
-    kept = []
-    for (column, _), pairs in found.groupby(["column", "block"], sort=False):
-        top = _best(pairs, shown, str(column))
-        with_top = (pairs["first"] == top) | (pairs["second"] == top)
-        kept.append(pairs if top is None else pairs[with_top])
+    kept = [against for _, _, against in _against_best(found, shown)]
     return pd.concat(kept, ignore_index=True) if kept else found
 
 
-def _for(pairs: pd.DataFrame, label: str | None) -> pd.Series:
+def _for(pairs: pd.DataFrame, label: str) -> pd.Series:
     """Which of these pairs, all with a label, speak for it."""
     equal = pairs["metric"].map(equality)
     first_better = (pairs["difference"] > equal) != pairs["metric"].map(is_error)
     return first_better == (pairs["first"] == label)
 
 
-def _against_best(found: pd.DataFrame, shown: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Of each column and block the column, and the pairs that have the block's best row."""
+def _against_best(
+    found: pd.DataFrame, shown: pd.DataFrame
+) -> Iterator[tuple[str, str | None, pd.DataFrame]]:
+    """Of each column and block the column, its best row, and the pairs that have it.
+
+    Where fewer than two rows show a number, there is no best row, and all pairs are given.
+    """
     for (column, _), pairs in found.groupby(["column", "block"], sort=False):
         top = _best(pairs, shown, str(column))
-        if top is not None:
-            yield str(column), pairs[(pairs["first"] == top) | (pairs["second"] == top)]
+        with_top = (pairs["first"] == top) | (pairs["second"] == top)
+        yield str(column), top, pairs if top is None else pairs[with_top]
 
 
 def _best(pairs: pd.DataFrame, shown: pd.DataFrame, column: str) -> str | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from zoo.reports.estimates import columns_of, estimate, estimate_in
+from zoo.reports.estimates import columns_of, estimate, estimate_in, shared_episodes
 from zoo.reports.formats.numbers import with_interval
 from zoo.reports.formats.table import Cell, Column, Table
 from zoo.reports.metrics import METRICS
@@ -55,8 +55,8 @@ def sweep_numbers(
         marks = [*failures(there), *dict.fromkeys([*line["note"].dropna(), *marks])]
         row = {"learner": learner, "way": way, "shot": shot, "runs": done, "marks": marks}
         if done:
-            values = pd.concat([accuracies[run["run"]] for run in done], axis=1, join="inner")
-            row |= estimate(values.to_numpy(float).T, "accuracy").columns("accuracy")
+            values = shared_episodes([accuracies[run["run"]] for run in done])
+            row |= estimate(values, "accuracy").columns("accuracy")
             if len(done) < len(line):
                 marks.append(f"of {counted(len(done), 'seed', 'seeds')}, not {len(line)}")
         elif not marks:

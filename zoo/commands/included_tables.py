@@ -7,8 +7,8 @@ from pathlib import Path
 from zoo.errors import UsageError
 from zoo.files import write_text
 
-BLOCK = re.compile(r"<!-- table: (?P<file>\S+) -->\n(?P<text>.*?)<!-- end of table -->", re.DOTALL)
 BLOCK_START, BLOCK_END = "<!-- table: ", "<!-- end of table -->"
+BLOCK = re.compile(rf"{BLOCK_START}(?P<file>\S+) -->\n.*?{BLOCK_END}", re.DOTALL)
 
 
 def include_command(options: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from zoo.errors import UsageError
 from zoo.files import slug
 from zoo.registry import learners
 from zoo.reports import published
-from zoo.reports.estimates import Estimate, compare
+from zoo.reports.estimates import Estimate, compare, shared_episodes
 from zoo.reports.figures.comparison import accuracy_figure, cost_figure, curves_figure
 from zoo.reports.figures.difference_matrix import difference_matrix
 from zoo.reports.formats.table import Table
@@ -317,7 +317,6 @@ def training_gains(
             continue
         for metric in map(str, values[name]):
             if metric.startswith(("accuracy", "mse")):
-                columns = [values[each][metric] for each in (name, run.name)]
-                both = pd.concat(columns, axis=1, join="inner").to_numpy(float).T
+                both = shared_episodes([values[each][metric] for each in (name, run.name)])
                 gains[name, metric] = compare(both[:1], both[1:], metric).estimate
     return gains

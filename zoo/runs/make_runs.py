@@ -157,15 +157,9 @@ def run_summary(run: Run, record: Mapping[str, Any]) -> str:
     if run.judged_by == "mse":  # a few tasks decide the mean: tables have the median's interval
         found = f"mean squared error {judged['mean']:.3f}"
     else:
-        known = judged["ci95"] is not None  # not of one episode
-        ci95 = judged["ci95"] if known else math.nan
-        accuracy = estimate_from_record(judged["mean"], ci95, run.judged_by, episodes).times(100)
-        found = f"{run.judged_by} {accuracy.value:.2f}"
-        if not math.isnan(accuracy.half):
-            found += f" ± {accuracy.half:.2f}"
-        elif known:
-            found += f" ({accuracy.low:.2f} to {accuracy.high:.2f})"
-        found += " %"
+        ci95 = math.nan if judged["ci95"] is None else judged["ci95"]  # None: a single episode
+        accuracy = estimate_from_record(judged["mean"], ci95, run.judged_by, episodes)
+        found = f"{run.judged_by} {accuracy.times(100).text()} %"
     return (
         f"{found} over {episodes} test episodes, "
         f"{record['updates']['total']} updates, {spent['train']:.0f} + {spent['test']:.0f} s; "
