@@ -93,7 +93,7 @@ class MAML(Host):
             1.0 if step_rates else inner_lr, first_order=first_order, memory=memory
         )
         self.inner_steps, self.test_steps = inner_steps, test_steps
-        self.multi_step, self.clip = multi_step, clip
+        self.multi_step, self.clip_value = multi_step, clip
         self.length_matters = multi_step  # the losses' weights follow from the share that is done
         self.transductive = self.batch_norm == "batch"
 
@@ -118,8 +118,7 @@ class MAML(Host):
 
     def meta_loss(self, episode: Episode) -> Tensor:
         """The query loss of theta'; with multi_step, at first of every step's theta."""
-        done = self.global_step / self.trainer.max_steps if self.global_step else 0.0
-        if not self.multi_step or done >= MULTI_STEP:
+        if not self.multi_step or (done := self.progress) >= MULTI_STEP:
             return super().meta_loss(episode)
         losses: list[Tensor] = []
 
@@ -129,16 +128,6 @@ class MAML(Host):
         self.adapt(self.net, episode.support, judge)
         weights = multi_step_weights(len(losses), done / MULTI_STEP)
         return torch.stack(losses) @ losses[0].new_tensor(weights)
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip the outer gradient by value."""
-        if self.clip is not None:
-            nn.utils.clip_grad_value_(self.parameters(), self.clip)
 
 
 def multi_step_weights(steps: int, done: float) -> list[float]:

@@ -20,8 +20,6 @@ Departures from the paper:
 On Omniglot 5-way 1-shot it is at 95.4 % (printed: 98.95) after 7,500 tasks, and still rises.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -97,7 +95,7 @@ class MetaNet(EmbeddingLearner):
         self.m = ByMLP(units, p)
         self.d = None if variant == "minus" else ByLSTM(units, p)
         self.d_base = ByLSTM(units, p) if variant == "plus" else None
-        self.draws, self.margin, self.detach, self.clip = draws, margin, detach, clip
+        self.draws, self.margin, self.detach, self.clip_norm = draws, margin, detach, clip
         self.sequential = self.d is not None
 
     def forward(self, episode: Episode) -> Tensor:
@@ -142,8 +140,3 @@ class MetaNet(EmbeddingLearner):
         one, other, same = pairs(z, y, way, self.draws)
         weights = self.look.weights.expand(*same.shape, -1)
         return gradient_of(losses, weights, one, other, same, detach=self.detach)
-
-    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
-        """Clip the outer gradient by norm."""
-        if self.clip is not None:
-            nn.utils.clip_grad_norm_(self.parameters(), self.clip)

@@ -102,6 +102,7 @@ class Related(PlugIn):
         self.weight, self.others, self.say, self.drawn = weight, others, say, drawn
         self.relations = TaskRelations(backbone.features, heads)  # type: ignore[arg-type]
         self.joint_tasks = True
+        self.one_device = "it relates all tasks of a meta-batch"
         self.asks_numbers = "SciPy pairs classes" if say == "aligned" else ""
 
     def loss_terms(self, episode: Episode) -> dict[str, Tensor]:

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
 
 from zoo.errors import UsageError
@@ -69,9 +70,39 @@ class BatchNorm(nn.Module):
             tasks = len(weight) // len(self.running_mean)
             constants = self.running_mean.repeat(tasks), self.running_var.repeat(tasks)
             return F.batch_norm(x, *constants, weight, bias, False, MOMENTUM, EPS)
+        if self.mode == "running" and self.training and self.track and shared_by_processes():
+            return self.over_all_processes(x, weight, bias)
         with self.moving() as moved:
             moving_mean, moving_var = moved or (None, None)
             return F.batch_norm(x, moving_mean, moving_var, weight, bias, True, MOMENTUM, EPS)
+
+    def over_all_processes(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """With the statistics of the batches of all processes that train together, (n, C, ...).
+
+        Each has its share of a meta-batch, and gets what it would if it had the whole of it.
+        """
+        dims = [d for d in range(x.dim()) if d != 1]
+        shape = [-1 if d == 1 else 1 for d in range(x.dim())]
+        sizes = torch.cat([x.sum(dims), x.new_tensor([x.numel() / x.shape[1]])])
+        *sums, count = all_reduce(sizes).split([x.shape[1], 1])
+        mean = sums[0] / count
+        centred = x - mean.view(shape)
+        var = all_reduce(centred.square().sum(dims)) / count
+        with self.moving() as moved, torch.no_grad():
+            assert moved is not None
+            moved[0].lerp_(mean, MOMENTUM)
+            moved[1].lerp_(var * count / (count - 1), MOMENTUM)
+        scale = (var + EPS).rsqrt() * weight
+        return centred * scale.view(shape) + bias.view(shape)
+
+
+def shared_by_processes() -> bool:
+    """Whether several processes train together."""
+    return (
+        distributed.is_available()
+        and distributed.is_initialized()
+        and (distributed.get_world_size() > 1)
+    )
 
 
 def set_batch_norm(net: nn.Module, mode: str) -> bool:

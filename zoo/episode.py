@@ -32,6 +32,13 @@ class Episode(NamedTuple):
         """T, the number of tasks."""
         return self.support.x.shape[0]
 
+    def to(self, dtype: torch.dtype) -> "Episode":
+        """The same with its floating-point numbers, images and outputs, of another type."""
+        support, query = (
+            Examples(x.to(dtype), y.to(dtype) if y.is_floating_point() else y) for x, y in self[:2]
+        )
+        return Episode(support, query, self.way)
+
 
 def shots_of(support: Examples, way: int) -> int:
     """K of a support set; in regression the number of its points."""

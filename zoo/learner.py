@@ -1,9 +1,10 @@
 """The contract every learner keeps: a meta-batch of episodes in, query logits out."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
@@ -13,6 +14,8 @@ from zoo.batch_norm import set_batch_norm
 from zoo.episode import Episode
 from zoo.errors import UsageError
 from zoo.losses import compare_gradients, task_cross_entropy, task_loss
+from zoo.micro_batches import loss_in_parts
+from zoo.registry import backbone_of
 from zoo.stage import Stage
 
 TRAITS = {
@@ -27,6 +30,7 @@ TRAITS = {
     "embeds_alone": "in evaluation, `net` embeds an image whatever the other images are",
 }
 OUTER_DECAYS = ("paper", "cosine")
+PRECISIONS = ("32-true", "64-true")  # of Lightning's Trainer
 
 
 class Learner(pl.LightningModule):
@@ -34,7 +38,11 @@ class Learner(pl.LightningModule):
 
     A baseline writes `forward`, and overrides `meta_loss` only where its paper's outer objective
     is not the query cross-entropy. Training, evaluation, logging and the outer-loop optimiser are
-    inherited. Its constructor is ``(backbone, way, *, <the paper's hyperparameters>, outer_lr)``.
+    inherited. Its constructor is ``(backbone, way, *, <the paper's hyperparameters>, outer_lr)``;
+    what it was given is kept as Lightning's ``hparams``, in every checkpoint too.
+
+    It trains and is tested by any Lightning Trainer, on batches that are Episodes: a batch is a
+    meta-batch, an optimiser step an update.
 
     The attributes below are *traits*, properties of the configured learner: the common tests hold
     it to them, tables show them. See `TRAITS` for their meaning.
@@ -60,6 +68,12 @@ class Learner(pl.LightningModule):
     host_key = ""  # of a plug-in, the learner whose rows of settings.yaml it takes too
     version: int = 1  # raised when the same settings give other numbers than before
     length_matters: bool = False  # whether a step follows from how many there will be
+    one_device: str = ""  # why processes cannot share a meta-batch, if they cannot
+    micro_batch: int | None = None  # tasks computed at once in training; None for all
+    clip_norm: float | None = None  # the outer gradient is clipped to this norm
+    clip_value: float | None = None  # each of its elements is clipped to +- this
+    prepare: Callable[[], Any] | None = None  # trains the stages, or loads them if they were
+    prepared: bool = False  # whether the stages have given their weights
     added_later: Mapping[str, Any] = {}  # settings newer than some records: the value those had
 
     def __init__(
@@ -74,11 +88,62 @@ class Learner(pl.LightningModule):
             outer_lr: learning rate of the outer loop's optimiser.
         """
         super().__init__()
+        self._keep_settings()
         self.net = net
         self.way = way
         # A network without batch norm has no mode of it, and is inductive by itself.
         self.batch_norm = batch_norm if set_batch_norm(net, batch_norm) else "none"
         self.outer_lr = outer_lr
+
+    def __new__(cls, *given: Any, **settings: Any) -> Self:
+        """Note what it is made with, for `hparams`."""
+        learner = super().__new__(cls)
+        object.__setattr__(learner, "_made_with", (given, settings))
+        return learner
+
+    def _keep_settings(self) -> None:
+        """Put all arguments of the constructor into `hparams`, the backbone as its variant text.
+
+        A backbone that `build_backbone` did not make is left out.
+        """
+        given, settings = self.__dict__.pop("_made_with")
+        bound = inspect.signature(type(self).__init__).bind(self, *given, **settings)
+        bound.apply_defaults()
+        net, way, *_ = list(bound.arguments.values())[1:]
+        names = list(bound.arguments)[3:]
+        kept = {"way": way} | {name: bound.arguments[name] for name in names}
+        if (variant := getattr(net, "variant", None)) is not None:
+            kept |= {"backbone": variant, "image": list(net.built_for)}
+        self.hparams.update(kept)
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: Any, map_location: Any = None, **changed: Any
+    ) -> Self:
+        """The learner of a checkpoint, with the settings it was made with and its weights.
+
+        Args:
+            checkpoint_path: written by a Trainer.
+            map_location: where to put it, as `torch.load` has it.
+            **changed: arguments of the constructor that are to be others; `backbone`, where the
+                learner was made with a network that `build_backbone` did not make.
+
+        Raises:
+            UsageError: the checkpoint does not say its backbone, and none is given.
+        """
+        if "backbone" not in changed:
+            known = torch.load(checkpoint_path, "cpu", weights_only=False)
+            kept = known.get("hyper_parameters", {})
+            if "backbone" not in kept:
+                raise UsageError(
+                    f"{checkpoint_path}: its learner was made with a network of your own: give it, "
+                    f"{cls.__name__}.load_from_checkpoint(path, backbone=...)"
+                )
+            changed["backbone"] = backbone_of(kept["backbone"], tuple(kept["image"]))
+        learner = super().load_from_checkpoint(checkpoint_path, map_location, **changed)
+        learner.outer_decay = learner.hparams.get("outer_decay", learner.outer_decay)
+        learner.prepared = True  # its weights are those after the stages
+        return learner
 
     @classmethod
     def as_asked(cls, overrides: Mapping[str, Any]) -> type["Learner"]:
@@ -181,14 +246,120 @@ class Learner(pl.LightningModule):
         """The traits of this learner as configured."""
         return {name: bool(getattr(self, name)) for name in TRAITS}
 
+    def setup(self, stage: str) -> None:
+        """Refuse what would train or test something else than asked; train the stages before.
+
+        Raises:
+            UsageError: the Trainer has a precision, or divides its batches among devices, that this
+                learner cannot take; or a stage must be trained before, and nobody has.
+        """
+        # Not in the constructor: Lightning would look for more settings in those that called it.
+        self.save_hyperparameters(dict(self.hparams))
+        precision, devices = self.trainer.precision, self.trainer.world_size
+        if precision not in PRECISIONS:
+            raise UsageError(
+                f'precision "{precision}": {self.title or type(self).__name__} computes in '
+                f"{' or '.join(PRECISIONS)}"
+            )
+        if devices > 1 and self.one_device:
+            raise UsageError(f"{self.title}: {self.one_device}; train it on one device")
+        if stage != "fit" or self.prepared:
+            return
+        if self.prepare is not None:
+            self.prepare()
+            self.prepared = True
+        elif stages := self.stages():
+            names = ", ".join(each.name for each in stages)
+            raise UsageError(
+                f"{self.title}: stage {names} must be trained before meta-training: make it by "
+                f"zoo.learner(...), which knows how, or set its `prepare`"
+            )
+
+    def on_train_start(self) -> None:
+        """Refuse a training of unknown length, where the learning rate follows from the length.
+
+        Raises:
+            UsageError: says what to tell the Trainer.
+        """
+        if self.needs_length and not math.isfinite(self.planned_updates):
+            raise UsageError(
+                f"{self.title}: its steps follow from how many updates there will be, and the "
+                "Trainer does not know: give it max_steps, or max_epochs and batches that have a "
+                "length"
+            )
+
+    @property
+    def needs_length(self) -> bool:
+        """Whether an update follows from how many there will be."""
+        falls = self.outer_decay != "paper" or type(self).anneal is not Learner.anneal
+        return falls or self.length_matters
+
+    @property
+    def planned_updates(self) -> float:
+        """Outer-loop updates of the whole training; infinite where the Trainer does not know.
+
+        Known only once training has begun: Lightning opens the data for it.
+        """
+        planned = self.trainer.estimated_stepping_batches
+        return planned if planned > 0 else math.inf
+
+    @property
+    def progress(self) -> float:
+        """The share of the training that is done, in [0, 1]."""
+        return self.global_step / self.planned_updates if self.global_step else 0.0
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """What a plain DataLoader collates of Episodes has their way as a tensor: make it a number.
+
+        Raises:
+            UsageError: the episodes of a batch differ in their way.
+        """
+        if isinstance(batch, Episode) and isinstance(batch.way, Tensor):
+            ways = sorted({*batch.way.flatten().tolist()})
+            if len(ways) > 1:
+                raise UsageError(f"a batch of episodes of ways {ways}: expected one way")
+            return batch._replace(way=ways[0])
+        return batch
+
+    def taken(self, batch: Any) -> Episode:
+        """A batch in the precision of the weights.
+
+        Raises:
+            UsageError: it is no Episode.
+        """
+        if not isinstance(batch, Episode):
+            raise UsageError(
+                f"{self.title or type(self).__name__}: a batch is a {type(batch).__name__}; "
+                "expected a zoo.Episode: take an EpisodicDataModule, or a DataLoader of Episodes"
+            )
+        dtype = next((p.dtype for p in self.parameters()), batch.support.x.dtype)
+        return batch if batch.support.x.dtype == dtype else batch.to(dtype)
+
     def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
-        """One micro-batch of the outer loop."""
-        terms = self.loss_terms(batch) if self.adds_losses else {"host": self.meta_loss(batch)}
-        loss = torch.stack([*terms.values()]).sum()
-        if len(terms) > 1:
-            self.log_terms(terms, batch.tasks)
+        """The loss of one update, whose gradient is that of the whole meta-batch.
+
+        It is computed `micro_batch` tasks at a time.
+        """
+        batch = self.taken(batch)
+        shared = self.trainer.world_size > 1
+        size = batch.tasks if self.joint_tasks else self.micro_batch or batch.tasks
+        if size >= batch.tasks and not shared:
+            loss = self.update_loss(batch)
+        else:
+            learned = [p for p in self.parameters() if p.requires_grad]
+            # A process must have a gradient of every parameter when processes average them.
+            loss = loss_in_parts(self.update_loss, batch, size, learned, unused=shared)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch.tasks)
         return loss
+
+    def update_loss(self, episode: Episode) -> Tensor:
+        """The outer-loop objective of some tasks of a meta-batch; logs its terms, if it has any."""
+        if not self.adds_losses:
+            return self.meta_loss(episode)
+        terms = self.loss_terms(episode)
+        if len(terms) > 1:
+            self.log_terms(terms, episode.tasks)
+        return torch.stack([*terms.values()]).sum()
 
     @property
     def adds_losses(self) -> bool:
@@ -213,21 +384,53 @@ class Learner(pl.LightningModule):
 
     def validation_step(self, batch: Episode, batch_idx: int) -> dict[str, Tensor]:
         """Metrics of meta-validation episodes, each (T,)."""
-        metrics, _ = self.evaluate(batch)
-        means = {f"val/{name}": value.mean() for name, value in metrics.items()}
-        self.log_dict(means, prog_bar=True, batch_size=batch.tasks)
+        metrics, _ = self.evaluate(self.taken(batch))
+        self._log_means("val", metrics, batch.tasks)
         return metrics
 
     def test_step(self, batch: Episode, batch_idx: int) -> dict[str, Tensor]:
         """Metrics of meta-test episodes, each (T,), and ``prediction`` of each query."""
-        metrics, prediction = self.evaluate(batch)
+        metrics, prediction = self.evaluate(self.taken(batch))
+        self._log_means("test", metrics, batch.tasks)
         return {**metrics, "prediction": prediction}
 
+    def _log_means(self, split: str, metrics: Mapping[str, Tensor], tasks: int) -> None:
+        means = {f"{split}/{name}": value.mean() for name, value in metrics.items()}
+        shared = self.trainer.world_size > 1
+        self.log_dict(means, prog_bar=split == "val", batch_size=tasks, sync_dist=shared)
+
+    def predict_step(self, batch: Episode, batch_idx: int) -> Tensor:
+        """The probability of each class for each query, (T, N*Q, N).
+
+        In regression what is predicted of each, (T, Q, N). The queries' labels are not looked at.
+        """
+        batch = self.taken(batch)
+        logits = self(batch)
+        return logits if batch.support.y.is_floating_point() else logits.softmax(-1)
+
     def configure_optimizers(self) -> Any:
-        """The outer optimiser on every parameter, its rate annealed over the budget's updates."""
+        """The outer optimiser on every parameter, its rate annealed over the whole training."""
         optimizer = self.outer_optimizer(self.parameters(), lr=self.outer_lr)
-        updates = max(1, self.trainer.max_steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda u: self.outer_rate(u / updates)
+            optimizer, lambda update: self.outer_rate(self._progress_at(update))
         )
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def _progress_at(self, update: int) -> float:
+        """The share of the training that is done after so many updates."""
+        # Asked for the first rate, Lightning would open the data before it is resumed.
+        return update / self.planned_updates if update and self.needs_length else 0.0
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the outer gradient as the Trainer asks; else as the learner's own settings say."""
+        if gradient_clip_val is not None:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif self.clip_value is not None:
+            nn.utils.clip_grad_value_(self.parameters(), self.clip_value)
+        elif self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters(), self.clip_norm)

@@ -131,6 +131,17 @@ def learner_of(text: str) -> tuple[str, Any, dict[str, Any]]:
     return key, learners.get(key).as_asked(overrides), overrides
 
 
+def backbone_of(text: str, image: tuple[int, ...]) -> Any:
+    """The network that a variant text such as ``conv4[channels=32]`` names; it keeps the text.
+
+    Its options are not checked: see `zoo.networks.backbone.build_backbone`.
+    """
+    key, options = parse_variant(text)
+    net = backbones.get(key)(image, **options)
+    net.variant, net.built_for = text, tuple(image)
+    return net
+
+
 register = learners.register
 register_backbone = backbones.register
 register_benchmark = benchmarks.register

@@ -27,7 +27,6 @@ class AdaptiveBatches(MetaBatches):
     def __init__(
         self,
         plain: MetaBatches,
-        meta_batch: int,
         seed: int,
         scores: Callable[[Examples, int], Tensor],
         normalise: Callable[[Tensor], Tensor],
@@ -36,35 +35,36 @@ class AdaptiveBatches(MetaBatches):
 
         Args:
             plain: what would be served.
-            meta_batch: T, tasks of an update.
             seed: of the choice.
             scores: of the candidates' support sets, x (C*T, N*K, *image) and their way -> (C*T,).
             normalise: pixels as stored to what a network sees.
         """
         super().__init__(
-            plain.store, plain.drawn, plain.episodes, plain.tasks, augmented=plain.augmented
+            plain.store,
+            plain.drawn,
+            plain.episodes,
+            plain.tasks,
+            training=True,
+            augmented=plain.augmented,
+            share=plain.share,
         )
-        self.meta_batch, self.key = meta_batch, key_of("adaptive", seed)
+        self.key = key_of("adaptive", seed)
         self.scores, self.normalise = scores, normalise
 
     def __iter__(self) -> Iterator[Gathered | Episode]:
-        """Choose a meta-batch, then serve it in parts of `tasks`."""
-        self.served = self.start
-        parts = self.meta_batch // self.tasks
-        for update in range(self.start // parts, self.episodes // self.meta_batch):
+        """Choose a meta-batch, then serve it."""
+        for update, _ in self.numbers():
             numbers, chosen = self.choose(update)
-            for at in range(0, self.meta_batch, self.tasks):
-                self.served += 1
-                part = slice(at, at + self.tasks)
-                yield self.gather(numbers[part], Indices(*(field[part] for field in chosen)))
+            part = slice(*self.share.part(0, self.tasks))
+            yield self.gather(numbers[part], Indices(*(field[part] for field in chosen)))
 
     def choose(self, update: int) -> tuple[Integers, Indices]:
         """The episodes of an update, in the order in which they were drawn: numbers, images."""
-        count = CANDIDATES * self.meta_batch
+        count = CANDIDATES * self.tasks
         candidates = self.drawn.indices(update * count, count)
         scores = self.scores(*self.supports(candidates)).double().cpu().numpy()
         random = uniform(derive(self.key, np.full(1, update, np.uint64)), count)[0]
-        places = drawn_by(scores, random, self.meta_batch)
+        places = drawn_by(scores, random, self.tasks)
         return update * count + places, Indices(*(part[places] for part in candidates))
 
     def supports(self, candidates: Indices) -> tuple[Examples, int]:

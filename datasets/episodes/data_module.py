@@ -18,6 +18,7 @@ from zoo.datasets.episodes.hash_random import Integers, key_of
 from zoo.datasets.episodes.image_store import Store
 from zoo.datasets.episodes.resize import enlarged
 from zoo.datasets.episodes.sampler import EVALUATION_SEED, Indices, fingerprint
+from zoo.errors import UsageError
 
 FEATURE_TASKS = 32  # episodes of features served at once
 AHEAD = 256  # episodes drawn at once: a draw of few takes as long as one of many
@@ -38,8 +39,25 @@ class Gathered(NamedTuple):
     keys: NDArray[np.uint64] | None = None  # (T,), of the augmentation of each episode; None: none
 
 
+class Share(NamedTuple):
+    """Which of the processes that train together this is: it takes its part of every batch."""
+
+    rank: int = 0
+    of: int = 1
+
+    def part(self, begin: int, end: int) -> tuple[int, int]:
+        """The part of this process of episodes `begin` to `end`; parts differ by one at most."""
+        count = end - begin
+        return begin + count * self.rank // self.of, begin + count * (self.rank + 1) // self.of
+
+
 class MetaBatches:
-    """Iterates over meta-batches; resumable (Lightning's stateful loader)."""
+    """Iterates over the batches of a split, `tasks` episodes each.
+
+    In evaluation every pass has the same episodes. In training a pass goes on where the last one
+    ended, so two epochs differ, and what was served is the state that a checkpoint keeps (it is a
+    stateful loader of Lightning's).
+    """
 
     def __init__(
         self,
@@ -48,29 +66,68 @@ class MetaBatches:
         episodes: int,
         tasks: int,
         first: int = 0,
+        *,
+        training: bool = False,
         augmented: bool = False,
+        share: Share | None = None,
     ) -> None:
-        """Episodes `first` to `episodes`, `tasks` at a time."""
+        """Serve the episodes `first` to `episodes` of a sampler.
+
+        Args:
+            store: of images or of functions.
+            sampler: draws episodes by their numbers.
+            episodes: up to this number; in training those of one pass.
+            tasks: episodes of a batch, of all processes together.
+            first: number of the first episode.
+            training: whether a pass goes on where the last one ended.
+            augmented: whether images are augmented.
+            share: of this process; None where it is the only one.
+        """
         # Not named `sampler`: Lightning takes that for a torch DataLoader's.
         self.store, self.drawn = store, sampler
         self.episodes, self.tasks, self.first = episodes, tasks, first
-        self.augmented = augmented
-        self.start = self.served = 0  # meta-batches
+        self.training, self.augmented = training, augmented
+        self.share = share or Share()
+        self.served = 0  # batches, in training of all passes
+        self._skipped = 0  # batches of the first pass, of a training that goes on
 
     def __len__(self) -> int:
-        return -(-(self.episodes - self.first) // self.tasks)
+        """Batches of a pass."""
+        count = self.episodes - self.first
+        if self.share.of > 1 and not self.training:  # each process has an episode of every batch
+            return max(1, count // self.tasks)
+        return -(-count // self.tasks)
 
     def __iter__(self) -> Iterator[Gathered | Episode]:
-        self.served = self.start
-        drawn_ahead = max(1, AHEAD // self.tasks) * self.tasks
-        begin = self.first + self.start * self.tasks
-        for start in range(begin, self.episodes, drawn_ahead):
-            ahead = self.drawn.indices(start, min(drawn_ahead, self.episodes - start))
-            for at in range(0, len(ahead[0]), self.tasks):
-                self.served += 1  # before the yield: the batch in hand counts
-                indices = type(ahead)(*(part[at : at + self.tasks] for part in ahead))
-                numbers = np.arange(start + at, start + at + len(indices[0]))
-                yield self.gather(numbers, indices)
+        ahead = max(1, AHEAD // self.tasks) * self.tasks
+        drawn_from = drawn_to = 0
+        for number, last in self.numbers():
+            start, end = self.bounds(number)
+            if end > drawn_to:
+                drawn_from, drawn_to = start, min(self.bounds(last)[1], max(end, start + ahead))
+                drawn = self.drawn.indices(start, drawn_to - start)
+            mine = self.share.part(start, end)
+            part = slice(mine[0] - drawn_from, mine[1] - drawn_from)
+            yield self.gather(np.arange(*mine), type(drawn)(*(each[part] for each in drawn)))
+
+    def numbers(self) -> Iterator[tuple[int, int]]:
+        """The numbers of the batches of a pass, each with the last one's; counts them as served."""
+        begin = self.served if self.training else 0
+        end = begin + len(self) - self._skipped
+        self._skipped = 0
+        for number in range(begin, end):
+            self.served = number + 1  # before the batch is handed out: the one in hand counts
+            yield number, end - 1
+
+    def bounds(self, number: int) -> tuple[int, int]:
+        """The first episode of a batch, and the one behind its last."""
+        if self.share.of > 1 and not self.training:
+            count, batches = self.episodes - self.first, len(self)
+            cuts = (self.first + count * n // batches for n in (number, number + 1))
+            return next(cuts), next(cuts)
+        start = self.first + number * self.tasks
+        end = start + self.tasks
+        return start, end if self.training else min(end, self.episodes)
 
     def gather(self, numbers: Integers, indices: Any) -> Gathered | Episode:
         """One gather from the store for the whole meta-batch; functions need none.
@@ -98,12 +155,13 @@ class MetaBatches:
         return np.take_along_axis(flat, indices.order, 1), indices.order // self.drawn.shot
 
     def state_dict(self) -> dict[str, Any]:
-        """How many meta-batches were served."""
+        """How many batches were served."""
         return {"served": self.served}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on behind the meta-batches that were served."""
-        self.start = state["served"]
+        """Go on behind the batches that were served; the first pass has the rest of its own."""
+        self.served = state["served"]
+        self._skipped = self.served % len(self)
 
 
 def rows_of(store: Store, indices: Indices) -> Integers:
@@ -128,7 +186,6 @@ class EpisodicDataModule(pl.LightningDataModule):
         way: int,
         shot: int,
         seed: int,
-        micro_batch: int,
         eval_batch: int,
         size: Sequence[int] = (),
     ) -> None:
@@ -143,7 +200,6 @@ class EpisodicDataModule(pl.LightningDataModule):
             way: N of validation and test.
             shot: K of validation and test.
             seed: of the training episodes.
-            micro_batch: tasks computed at once in training.
             eval_batch: tasks computed at once in validation and test.
             size: (H, W) of the images that a learner gets; empty: as they are stored.
 
@@ -156,7 +212,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         self.stores = dict(stores)
         self.mean = torch.tensor(mean).view(-1, 1, 1) * 255
         self.std = torch.tensor(std).view(-1, 1, 1) * 255
-        self.micro_batch, self.eval_batch, self.size = micro_batch, eval_batch, size
+        self.meta_batch, self.eval_batch, self.size = settings["meta_batch"], eval_batch, size
         self.train_episodes = settings["updates"] * settings["meta_batch"]
         self.evaluation = {"val": settings["val_episodes"], "test": settings["test_episodes"]}
         self.samplers = {}
@@ -179,7 +235,7 @@ class EpisodicDataModule(pl.LightningDataModule):
                     self.stores[split] = store.to(device)
 
     def train_dataloader(self) -> MetaBatches:
-        """Training episodes 0, 1, ... of the seed, or those that are chosen instead."""
+        """Meta-batches of training episodes 0, 1, ... of the seed, or of those chosen instead."""
         plain = self._batches("train", self.train_episodes)
         return self.chosen_from(plain) if self.chosen_from else plain
 
@@ -242,9 +298,39 @@ class EpisodicDataModule(pl.LightningDataModule):
         return content_hash(*(self.stores[split].fingerprint for split in sorted(self.stores)))
 
     def _batches(self, split: str, episodes: int, first: int = 0) -> MetaBatches:
-        store, sampler, training = self.stores[split], self.samplers[split], split == "train"
-        tasks = self.micro_batch if training else self.eval_batch
-        return MetaBatches(store, sampler, episodes, tasks, first, training and bool(self.ways))
+        """Batches of a split; in training each is a meta-batch, one update's tasks.
+
+        Raises:
+            UsageError: there are fewer tasks than processes, or they cannot share a meta-batch.
+        """
+        share, training = self.share, split == "train"
+        if training and self.meta_batch % share.of:
+            raise UsageError(
+                f"{share.of} devices cannot share a meta-batch of {self.meta_batch} tasks: take a "
+                f"--meta_batch that {share.of} divides"
+            )
+        if share.of > 1 and episodes - first < share.of:
+            raise UsageError(
+                f"{episodes - first} {split} episodes cannot be divided among {share.of} devices: "
+                "take fewer devices"
+            )
+        tasks = self.meta_batch if training else self.eval_batch * share.of
+        return MetaBatches(
+            self.stores[split],
+            self.samplers[split],
+            episodes,
+            tasks,
+            first,
+            training=training,
+            augmented=training and bool(self.ways),
+            share=share,
+        )
+
+    @property
+    def share(self) -> Share:
+        """What the trainer has this process do of every batch."""
+        trainer = self.trainer
+        return Share(trainer.global_rank, trainer.world_size) if trainer else Share()
 
     def on_after_batch_transfer(self, batch: Gathered | Episode, dataloader_idx: int) -> Episode:
         """Augment and normalise images on the device; features and functions stay as they are."""

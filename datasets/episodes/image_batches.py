@@ -84,7 +84,7 @@ class ImageDataModule(EpisodicDataModule):
         episodes = {"meta_batch": 1, "test_episodes": 0}
         super().__init__(
             stores, mean, std, {**settings, **shape, **episodes, "augment": ""},
-            way=way, shot=shot, seed=settings["seed"], micro_batch=1, eval_batch=eval_batch,
+            way=way, shot=shot, seed=settings["seed"], eval_batch=eval_batch,
             size=size,
         )  # fmt: skip
         self.count, self.batch, self.seed = (settings[n] for n in ("updates", "batch", "seed"))

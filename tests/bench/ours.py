@@ -65,7 +65,7 @@ def gather(normalise: bool) -> str:
     settings |= {"query": 15, "train_way": 5, "train_shot": 5, "train_query": 15}
     data = EpisodicDataModule(
         {"train": store}, (0.5,) * 3, (0.25,) * 3, settings,
-        way=5, shot=5, seed=0, micro_batch=4, eval_batch=4,
+        way=5, shot=5, seed=0, eval_batch=4,
     )  # fmt: skip
     batches = iter(MetaBatches(store, sampler, 10**9, 4))
 

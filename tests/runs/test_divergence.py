@@ -133,7 +133,7 @@ def test_the_share_of_a_test_is_known_when_it_goes_on(tmp_path, monkeypatch):
         recorder = checkpoints.TestRecorder(tmp_path)
         outputs, batch = batch_of([0.5, 90.0] if expected == 0.5 else [math.nan, 11.0])
         outputs["prediction"] = torch.zeros(2, 1, 1)
-        recorder.on_test_batch_end(None, None, outputs, batch, 0)
+        recorder.on_test_batch_end(SimpleNamespace(world_size=1), None, outputs, batch, 0)
         assert recorder.diverged() == expected
         assert recorder.results().keys() == {"mse", "prediction"}
 

@@ -63,31 +63,30 @@ class KilledError(Exception):
 
 
 def kill_at(monkeypatch, hook: str, count: int) -> None:
-    """Die at the count-th call of a hook of Lightning's."""
+    """Die at the count-th call of a hook of Lightning's, or of MAML's loss of a micro-batch."""
     calls = iter(range(1, 10**6))
-    cls = (
-        zoo.runs.checkpoints.TestRecorder
-        if "test" in hook
-        else zoo.runs.checkpoints.CheckpointKeeper
-    )
+    keepers = zoo.runs.checkpoints
+    cls = keepers.TestRecorder if "test" in hook else keepers.CheckpointKeeper
+    cls = learners.get("maml") if hook == "meta_loss" else cls
     original = getattr(cls, hook)
 
     def dying(self, *args, **kwargs):
-        original(self, *args, **kwargs)
+        result = original(self, *args, **kwargs)
         if next(calls) == count:
             raise KilledError
+        return result
 
     monkeypatch.setattr(cls, hook, dying)
 
 
-# Updates are 4 batches; saves come after update 2, 3 (a validation at 4), ...
+# An update is 4 micro-batches; saves come after update 2, 3 (a validation at 4), ...
 @pytest.mark.parametrize(
     ("hook", "count", "executed"),
     [
         ("on_train_start", 1, 12),  # before anything was saved
-        ("on_train_batch_end", 4, 11),  # just after the save of update 1
-        ("on_train_batch_end", 11, 10),  # between micro-batches
-        ("on_train_batch_end", 16, 9),  # before the validation of update 4
+        ("on_train_batch_end", 1, 11),  # just after the save of update 1
+        ("meta_loss", 11, 10),  # between micro-batches
+        ("on_train_batch_end", 4, 9),  # before the validation of update 4
         ("on_validation_batch_end", 2, 9),  # within a validation
         ("on_validation_end", 1, 8),
         ("on_validation_end", 3, 0),  # the last
@@ -260,7 +259,7 @@ def test_a_killed_augmented_run_ends_as_an_undisturbed_one(more, stores, tmp_pat
     whole.execute(progress=False)
     monkeypatch.setattr(zoo.runs.checkpoints, "SECONDS_BETWEEN_SAVES", -1.0)
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        kill_at(patch, "on_train_batch_end", 5)  # within the third update
+        kill_at(patch, "meta_loss", 5)  # within the third update
         plan(tmp_path / "killed", stores, flags=flags).execute(progress=False)
     killed = plan(tmp_path / "killed", stores, flags=flags)
     assert killed.execute(progress=False)["updates"]["executed_by_this_process"] == 2

@@ -150,7 +150,7 @@ def draw_benchmark_episode(
     counts = {"updates": 1, "meta_batch": 1, "val_episodes": 1, "test_episodes": 1}
     data = EpisodicDataModule(
         {split: stores[split]}, benchmark.mean, benchmark.std, shape | counts,
-        way=way, shot=shot, seed=0, micro_batch=1, eval_batch=1, size=benchmark.image[1:],
+        way=way, shot=shot, seed=0, eval_batch=1, size=benchmark.image[1:],
     )  # fmt: skip
     store = data.stores[split]
     batches = MetaBatches(store, data.samplers[split], number + 1, 1, first=number)

@@ -136,6 +136,21 @@ def build_parser() -> Parser:
     command.add_argument("learner", nargs="?", help="a key or variant: maml[first_order=true]")
     command.add_argument("benchmark", nargs="?", help="a key or variant: omniglot[split=1200/423]")
     command.add_argument("-h", "--help", action="store_true", help="this, with the settings")
+    group = command.add_argument_group("how it is trained")
+    group.add_argument(
+        "--devices",
+        type=int,
+        default=1,
+        help="processes that share each meta-batch, a device and --threads each (default: 1)",
+    )
+    group.add_argument("--logger", default="csv", help="csv, tensorboard or wandb (default: csv)")
+    group.add_argument(
+        "--callback",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a Lightning callback by its import path, options in brackets; may be repeated",
+    )
     command.set_defaults(call=run_or_help, parser=command)
 
     command = commands.add_parser(

@@ -1,6 +1,8 @@
 """The command ``zoo run``: one run, or the settings that it would have."""
 
 import argparse
+import contextlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import yaml
 from zoo.commands.run_set import workspace_of
 from zoo.errors import UsageError
 from zoo.registry import learner_of
+from zoo.runs.devices import started_to_help
 from zoo.runs.make_runs import execute
 from zoo.runs.request import RunRequest
 from zoo.runs.resolved import ResolvedRequest, resolve_request
@@ -83,4 +86,7 @@ def run_command(options: argparse.Namespace) -> int:
         options.parser.print_help()
         print(explain(resolve_request(run_request(options))))
         return 0
+    if started_to_help():  # the first process says all there is to say
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            return execute([plan_run(options)])
     return execute([plan_run(options)])

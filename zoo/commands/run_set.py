@@ -199,7 +199,7 @@ def workspace_of(options: argparse.Namespace) -> Workspace:
     """Where the command line says to work.
 
     Raises:
-        UsageError: a folder or device that cannot be used.
+        UsageError: a folder, device, logger or callback that cannot be used.
     """
     most = max(os.cpu_count() or 1, 64)
     if options.threads is not None and not 1 <= options.threads <= most:
@@ -209,12 +209,20 @@ def workspace_of(options: argparse.Namespace) -> Workspace:
         options.results,
         options.runs or Path("runs"),
         options.device,
-        options.threads or torch.get_num_threads(),
+        options.threads or default_threads(options),
+        getattr(options, "devices", 1),
+        getattr(options, "logger", "csv"),
+        tuple(getattr(options, "callback", ())),
         fetch=not getattr(options, "dry_run", False),
         yes=options.yes,
     )
-    workspace.check_device()
+    workspace.check()
     return workspace
+
+
+def default_threads(options: argparse.Namespace) -> int:
+    """The CPU threads of a process where none are asked for: all cores, shared by the processes."""
+    return max(1, torch.get_num_threads() // max(1, getattr(options, "devices", 1)))
 
 
 def how_to_run(options: argparse.Namespace) -> HowToRun:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from zoo.batch_norm import BatchNorm
 from zoo.errors import UsageError
 from zoo.networks.layers import Conv, FixedImages, Linear, fold, unfold
-from zoo.registry import backbones
+from zoo.registry import backbone_of, backbones
 from zoo.variants import parse_variant
 
 
@@ -18,6 +18,8 @@ class Backbone(nn.Module):
 
     features: int  # D
     family: str  # backbone_key of reports/published.csv
+    variant: str | None = None  # the text that it was built from, see `build_backbone`
+    built_for: tuple[int, ...] = ()  # the shape of one input, where it was built from a text
     folds = False  # whether it also runs with per-task parameters, all tasks at once
     fixed: FixedImages | None = None  # set by `batch_norm_context`
 
@@ -133,4 +135,5 @@ def build_backbone(text: str, image: tuple[int, ...]) -> Backbone:
             raise UsageError(f"backbone {text}: no option {name!r}; it has {known}")
         if not isinstance(value, int) or value < 1:
             raise UsageError(f"backbone {text}: {name} must be a whole number of at least 1")
-    return build(image, **options)
+    net: Backbone = backbone_of(text, image)
+    return net

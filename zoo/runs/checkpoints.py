@@ -15,6 +15,7 @@ from pytorch_lightning.utilities.types import STEP_OUTPUT
 from zoo.episode import Episode
 from zoo.files import write_arrays, write_atomically
 from zoo.runs.cost_meter import CostMeter
+from zoo.runs.devices import all_agree, first_process, gathered
 from zoo.runs.divergence import TaskErrors, Validated, diverged, mean_square
 
 SECONDS_BETWEEN_SAVES = float(os.environ.get("ZOO_SECONDS_BETWEEN_SAVES", "30"))
@@ -76,6 +77,7 @@ class CheckpointKeeper(pl.Callback):
         self.commits = [commit]
         self.seconds = 0.0  # of training, in earlier processes too
         self.executed = 0  # updates, by this process
+        self.updates = 0  # with those of earlier processes
         self.meter = CostMeter()
         self._random: torch.Tensor | None = None
         self._loss: Any = 0.0
@@ -101,7 +103,8 @@ class CheckpointKeeper(pl.Callback):
 
         `updates_cpu` are CPU seconds, of all threads together.
         """
-        updates, cpu = self.meter.seconds, self.meter.cpu
+        updates = self.meter.seconds
+        cpu = self.meter.cpu if self.machine.get("devices", 1) == 1 else math.nan
         return {
             "train": round(self.seconds, 2),
             "updates": None if math.isnan(updates) else round(updates, 4),
@@ -138,6 +141,8 @@ class CheckpointKeeper(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keep the random states until training starts."""
+        if trainer.accumulate_grad_batches == 1:
+            count_updates(checkpoint)
         self._random = checkpoint["random"]
         if "random_cuda" in checkpoint:
             torch.cuda.set_rng_state(checkpoint["random_cuda"])
@@ -167,20 +172,22 @@ class CheckpointKeeper(pl.Callback):
         complete = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         on_gpu = trainer.strategy.root_device.type == "cuda"
         if not on_gpu or (complete and trainer.global_step % GPU_LOSS_CHECK == 0):
-            self._check(trainer.global_step + (not complete))
+            self._check(trainer, trainer.global_step + (not complete))
         if not complete:
             return
         self.executed += 1
         assert trainer.val_check_batch is not None
         validation_due = (batch_idx + 1) % trainer.val_check_batch == 0
-        if not validation_due and time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
+        late = time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES
+        if not validation_due and not all_agree(trainer, not late):
             self.meter.stop()
             self.save(trainer)
             self.meter.resume()
 
-    def _check(self, update: int) -> None:
+    def _check(self, trainer: pl.Trainer, update: int) -> None:
+        """Stop, all processes together, when the loss of one is not finite."""
         loss = float(self._loss)
-        if not math.isfinite(loss):
+        if not all_agree(trainer, math.isfinite(loss)):
             raise DivergedError(update, f"the loss is {loss}")
 
     def on_exception(
@@ -212,10 +219,11 @@ class CheckpointKeeper(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights if none were better."""
-        self._check(trainer.global_step)
+        self._check(trainer, trainer.global_step)
         update, value = trainer.global_step, float(trainer.callback_metrics[self.metric])
         if self.regression:
-            self.of_tasks[update] = self._errors.validated()
+            errors = TaskErrors.joined(gathered(trainer, self._errors))
+            self.of_tasks[update] = errors.validated()
             value = self.of_tasks[update].mean
         self.curve = [*self.curve, (update, value)]
         logged = trainer.callback_metrics
@@ -223,7 +231,7 @@ class CheckpointKeeper(pl.Callback):
             self.pulls = [*self.pulls, (update, *(float(logged[name]) for name in PULL))]
         if self.best is None or self._score(update, value) > self._score(*self.best):
             self.best = (update, value)
-            self.save_weights(pl_module)
+            self.save_weights(trainer, pl_module)
         self.save(trainer)
         self.meter.start()
 
@@ -241,26 +249,42 @@ class CheckpointKeeper(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Without validation the last weights are the ones to test."""
-        self._check(trainer.global_step)
+        self._check(trainer, trainer.global_step)
         self.meter.stop()
         self.seconds += time.monotonic() - self._started
         if self.best is None:
-            self.save_weights(pl_module)
+            self.save_weights(trainer, pl_module)
 
     def save(self, trainer: pl.Trainer) -> None:
         """Write last.ckpt; a kill in the middle leaves the one before."""
         path = self.folder / "last.ckpt"
         trainer.save_checkpoint(path.with_suffix(".new"))
-        with open(path.with_suffix(".new"), "rb") as file:
-            os.fsync(file.fileno())
-        path.with_suffix(".new").replace(path)
+        if first_process():
+            with open(path.with_suffix(".new"), "rb") as file:
+                os.fsync(file.fileno())
+            path.with_suffix(".new").replace(path)
         self._saved = time.monotonic()
 
-    def save_weights(self, learner: pl.LightningModule) -> None:
+    def save_weights(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
         """Write best.ckpt."""
-        write_atomically(
-            self.folder / "best.ckpt", lambda file: torch.save(learner.state_dict(), file)
-        )
+        if first_process():
+            write_atomically(
+                self.folder / "best.ckpt", lambda file: torch.save(learner.state_dict(), file)
+            )
+        trainer.strategy.barrier()
+
+
+def count_updates(checkpoint: dict[str, Any]) -> None:
+    """Make a checkpoint count updates where it counted micro-batches, as older ones do."""
+    loops = checkpoint["loops"]["fit_loop"]
+    progress = loops["epoch_loop.batch_progress"]
+    parts = progress["current"]["ready"] // max(1, checkpoint["global_step"])
+    if parts <= 1:
+        return
+    for counts in (progress["current"], progress["total"]):
+        counts.update({name: count // parts for name, count in counts.items()})
+    for state in loops["state_dict"]["combined_loader"]:
+        state["served"] //= parts
 
 
 def micro_batch_of(checkpoint: Path) -> int | None:
@@ -268,6 +292,11 @@ def micro_batch_of(checkpoint: Path) -> int | None:
     state = torch.load(checkpoint, "cpu", weights_only=False)["callbacks"]
     machines = state[CheckpointKeeper.__qualname__].get("machines", [])
     return machines[-1]["tasks_at_once"]["training"] if machines else None
+
+
+def updates_in(checkpoint: Path) -> int:
+    """How many updates a checkpoint stands behind."""
+    return int(torch.load(checkpoint, "cpu", weights_only=False)["global_step"])
 
 
 class TestRecorder(pl.Callback):
@@ -300,7 +329,10 @@ class TestRecorder(pl.Callback):
         if isinstance(batch, Episode) and batch.query.y.is_floating_point():
             outputs = {**outputs, MEAN_SQUARE: mean_square(batch)}
         # Copied: what the step allocated would keep the large blocks around it from being reused.
-        self.parts.append({name: value.cpu().numpy().copy() for name, value in outputs.items()})
+        mine = {name: value.cpu().numpy().copy() for name, value in outputs.items()}
+        self.parts += gathered(trainer, mine)
+        if not first_process():
+            return
         if time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
             write_arrays(self.path, self._joined())
             self._saved = time.monotonic()

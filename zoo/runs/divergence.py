@@ -1,6 +1,7 @@
 """Which tasks of a regression diverged, and what a validation of such tasks is judged by."""
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,10 +62,19 @@ class TaskErrors:
         self.mse: list[torch.Tensor] = []
         self.mean_square: list[torch.Tensor] = []
 
+    @classmethod
+    def joined(cls, parts: Iterable["TaskErrors"]) -> "TaskErrors":
+        """Those of several processes as one."""
+        errors = cls()
+        for part in parts:
+            errors.mse += part.mse
+            errors.mean_square += part.mean_square
+        return errors
+
     def add(self, outputs: dict[str, Any], batch: Episode) -> None:
         """A batch of tasks: what the learner's step returned, with ``mse`` (T,)."""
-        self.mse.append(outputs["mse"].detach())
-        self.mean_square.append(mean_square(batch))
+        self.mse.append(outputs["mse"].detach().cpu())
+        self.mean_square.append(mean_square(batch).cpu())
 
     def validated(self) -> Validated:
         """What all tasks together gave."""

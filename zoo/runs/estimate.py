@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
 from zoo.errors import UsageError
 from zoo.learner import Learner
+from zoo.micro_batches import micro_batches
 from zoo.networks.backbone import build_backbone
 from zoo.origin import checkout_root
 from zoo.registry import learner_of
@@ -322,7 +323,7 @@ def timed_update(run: Run) -> float:
         for _ in range(1 + TIMED_UPDATES):
             started = time.process_time()
             batch = run.data.on_after_batch_transfer(next(batches), 0)
-            learner.meta_loss(batch).backward()
+            learner.meta_loss(next(micro_batches(batch, run.micro_batch))).backward()
             learner.zero_grad()
             found.append((time.process_time() - started) * parts)
     return min(found[1:])

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ def run_identity(
     stages: Mapping[str, str],
     cls: type[Learner],
     version: int,
+    callbacks: Sequence[str] = (),
 ) -> dict[str, Any]:
     """All that a run's numbers follow from, but the code and the machine.
 
@@ -50,6 +51,7 @@ def run_identity(
         stages: hash of each stage, by its name.
         cls: of the learner.
         version: of the learner that the numbers are of (see `version_of`).
+        callbacks: that the user had besides; what they do may change the numbers.
     """
     later = later_settings(cls)
     kept = {
@@ -63,6 +65,8 @@ def run_identity(
         identity["stages"] = dict(stages)
     if version != 1:
         identity["version"] = version
+    if callbacks:
+        identity["callbacks"] = [*callbacks]
     return identity
 
 
@@ -80,6 +84,7 @@ def identity_of_record(record: Mapping[str, Any], cls: type[Learner]) -> dict[st
         {stage["name"]: stage["hash"] for stage in record.get("stages") or ()},
         cls,
         record.get("version", 1),
+        record.get("callbacks", ()),
     )
     return identity | ({"weights_of": record["weights_of"]} if "weights_of" in record else {})
 

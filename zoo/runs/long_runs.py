@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-import torch
-
 from zoo.files import InUseError, is_locked
+from zoo.runs.checkpoints import updates_in
 from zoo.runs.run import Run
 from zoo.runs.stages import read_stage
 
@@ -80,7 +79,7 @@ def remove_if_finished(run: Run) -> None:
 def progress_of(run: Run) -> int:
     """Updates that a run has made as far as its last checkpoint knows."""
     try:
-        return int(torch.load(run.folder / "last.ckpt", "cpu", weights_only=False)["global_step"])
+        return updates_in(run.folder / "last.ckpt")
     except FileNotFoundError:  # not begun, or finished a moment ago
         return 0
 

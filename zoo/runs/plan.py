@@ -17,7 +17,7 @@ from zoo.runs.identity import name_in_use, run_identity, run_name, version_of
 from zoo.runs.request import RunRequest
 from zoo.runs.resolved import resolve_request
 from zoo.runs.settings import SELECTORS
-from zoo.runs.stages import stages_of_run
+from zoo.runs.stages import Stagings, stages_of_run
 from zoo.runs.training_tasks import choose_tasks
 from zoo.runs.workspace import Workspace, tasks_together
 from zoo.variants import parse_variant
@@ -58,13 +58,16 @@ class Plan:
         pl.seed_everything(self.seed, verbose=False)
         self.backbone, self.learner = resolved.build()
         self.learner.outer_decay = resolved.every_setting["outer_decay"].value
+        self.learner.hparams["outer_decay"] = self.learner.outer_decay
         self.family = resolved.family_of(self.backbone)
         self.stages = stages_of_run(
             self.settings, self.learner, self.backbone,
             self.benchmark, self.stores, self.workspace.runs, self.seed,
         )  # fmt: skip
         self._check()
-        self.micro_batch, self.eval_batch = self._tasks_at_once()
+        self.learner.micro_batch, self.eval_batch = self._tasks_at_once()
+        if self.stages:
+            self.learner.prepare = Stagings(self.stages, self.workspace.device_kind)
         self.data = self.episodes(self.seed)
 
     def _check(self) -> None:
@@ -118,7 +121,6 @@ class Plan:
             way=self.way,
             shot=self.request.shot,
             seed=seed,
-            micro_batch=self.micro_batch,
             eval_batch=self.eval_batch,
             size=self.benchmark.image[1:],
         )
@@ -145,6 +147,13 @@ class Plan:
         return asked or at_once, FUNCTIONS_AT_ONCE if regression else together
 
     @property
+    def micro_batch(self) -> int:
+        """Tasks computed at once in training."""
+        at_once = self.learner.micro_batch
+        assert at_once is not None
+        return at_once
+
+    @property
     def judged_by(self) -> str:
         """The metric that validation chooses by."""
         return "mse" if self.benchmark.regression else self.learner.judged_by
@@ -161,6 +170,7 @@ class Plan:
             {staging.stage.name: staging.hash for staging in self.stages},
             self.cls,
             version_of(self.cls),
+            self.workspace.callbacks,
         )
 
     @cached_property

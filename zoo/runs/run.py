@@ -1,5 +1,6 @@
 """A run: trained, tested once, recorded; whatever was done before is not done again."""
 
+import contextlib
 import hashlib
 import inspect
 import json
@@ -9,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import pytorch_lightning as pl
@@ -24,9 +25,12 @@ from zoo.runs.checkpoints import (
     DivergedError,
     TestRecorder,
     micro_batch_of,
+    updates_in,
 )
+from zoo.runs.devices import started_to_help
 from zoo.runs.environment import code_of, device_name, environment, interruptible, quiet
 from zoo.runs.identity import check_same_run, identity_of_record, version_of
+from zoo.runs.loggers_and_callbacks import callback_of, logger_of
 from zoo.runs.plan import Plan
 from zoo.runs.record import (
     finite_or_none,
@@ -35,6 +39,7 @@ from zoo.runs.record import (
     write_results,
     write_test_episodes,
 )
+from zoo.runs.stages import Stagings
 from zoo.runs.trainer import trainer_for, training_options, updates_between
 from zoo.runs.weights import load_weights, save_weights, weights_path
 from zoo.runs.workspace import UNDER_WAY
@@ -79,9 +84,7 @@ class Run(Plan):
 
         Empty where the length matters from the first update on.
         """
-        learner = self.learner
-        falls = learner.outer_decay != "paper" or type(learner).anneal is not Learner.anneal
-        if falls or learner.length_matters or not self["updates"]:
+        if self.learner.needs_length or not self["updates"]:
             return ""
         free = ("updates", "validations", "test_episodes")
         settings = {k: v for k, v in self.identity["settings"].items() if k not in free}
@@ -119,6 +122,8 @@ class Run(Plan):
         Raises:
             UsageError: another process works on the same run.
         """
+        if started_to_help():
+            self.help_first_process()
         folder = self.folder
         folder.mkdir(parents=True, exist_ok=True)
         self.workspace.results.mkdir(parents=True, exist_ok=True)
@@ -139,6 +144,16 @@ class Run(Plan):
             (folder / "test.npz").unlink(missing_ok=True)  # who deletes the record starts anew
             self._finish(folder)
             return record
+
+    def help_first_process(self) -> NoReturn:
+        """Compute this process's share of every batch; the first process records what comes out."""
+        with quiet():
+            torch.set_num_threads(self.workspace.threads)
+            keeper = self._keeper(self.folder, None)
+            with contextlib.suppress(DivergedError):
+                self.train(self.folder, keeper, progress=False)
+                self.test(self.folder, progress=False)
+        raise SystemExit(0)
 
     def trained(self, progress: bool = True) -> Learner:
         """The learner as it was tested by `execute`; trained again where its weights are gone.
@@ -222,27 +237,36 @@ class Run(Plan):
             "device": kind,
             "device_name": device_name(kind),
             "threads": self.workspace.threads,
+            **({"devices": self.workspace.devices} if self.workspace.devices > 1 else {}),
             "tasks_at_once": {"training": self.micro_batch, "evaluation": self.eval_batch},
         }
 
     def train(self, folder: Path, keeper: CheckpointKeeper, progress: bool) -> None:
         """Fit, from the last checkpoint if there is one; leave the best weights in the learner."""
-        device, updates, tasks = self.workspace.device_kind, self["updates"], self["meta_batch"]
-        self.staged = [staging.ready(device, progress) for staging in self.stages]
+        updates = self["updates"]
+        if self.stages:
+            self.staged = Stagings(self.stages, self.workspace.device_kind)(progress)
+            self.learner.prepared = True
         if updates == 0:
             return
         start = self._start(folder)
-        if start is not None:  # a checkpoint counts micro-batches
-            self.micro_batch = self.data.micro_batch = micro_batch_of(start) or self.micro_batch
+        if start is not None:  # as it was begun, so that it ends as an undisturbed run
+            self.learner.micro_batch = micro_batch_of(start) or self.micro_batch
             keeper.machine = self.machine
-        parts = tasks // self.micro_batch
-        trainer = self._trainer(
-            progress, **training_options(keeper, updates, self["validations"], parts, folder)
+        logger, done = self.workspace.logger, 0 if start is None else updates_in(start)
+        options = training_options(
+            keeper,
+            updates,
+            self["validations"],
+            logger_of(logger, folder, self.name, done),
+            callbacks=[callback_of(text) for text in self.workspace.callbacks],
         )
+        trainer = self._trainer(progress, **options)
         pl.seed_everything(self.seed, verbose=False)
         with interruptible():
             trainer.fit(self.learner, self.data, ckpt_path=start)
-        if trainer.global_step != updates:
+        keeper.updates = trainer.global_step
+        if trainer.global_step != updates and not self.workspace.callbacks:
             raise RuntimeError(f"{trainer.global_step} updates were made instead of {updates}")
         self.learner.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True))
 
@@ -253,7 +277,8 @@ class Run(Plan):
         passes = int(passes_path.read_text()) if passes_path.exists() else 0
         if not len(recorder):  # else an interrupted pass goes on
             passes += 1
-            write_text(passes_path, str(passes))
+            if not started_to_help():
+                write_text(passes_path, str(passes))
         started = time.monotonic()
         self.data.tested = len(recorder)
         if len(recorder) < self["test_episodes"]:
@@ -275,7 +300,8 @@ class Run(Plan):
             trainer.test(self.learner, features, verbose=False)
 
     def _trainer(self, progress: bool, **options: Any) -> pl.Trainer:
-        return trainer_for(self.workspace.device_kind, progress, **options)
+        workspace = self.workspace
+        return trainer_for(workspace.device_kind, progress, workspace.devices, **options)
 
     def _write(
         self,
@@ -290,7 +316,7 @@ class Run(Plan):
         """
         if (there := self.record()) is not None:
             return there
-        updates = failure["update"] if failure else self["updates"]
+        updates = failure["update"] if failure else keeper.updates
         metrics: dict[str, dict[str, Any]] = {}
         way = None if self.benchmark.regression else self.way
         if tested.results is not None:
@@ -313,6 +339,7 @@ class Run(Plan):
             "terms": self.request.terms,
             "budget": self.request.budget,
             "seed": self.seed,
+            **({"callbacks": [*self.workspace.callbacks]} if self.workspace.callbacks else {}),
             **({"version": version} if (version := version_of(self.cls)) != 1 else {}),
             **({"weights_of": self.weights_of} if self.weights_of else {}),
             "settings": {name: s._asdict() for name, s in self.settings.items()},

@@ -2,12 +2,13 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import CSVLogger
 
 from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.datasets.episodes.image_batches import ImageDataModule
@@ -154,7 +155,9 @@ class Staging:
         trainer = trainer_for(
             device,
             progress,
-            **training_options(keeper, updates, settings["validations"], parts, folder),
+            **training_options(
+                keeper, updates, settings["validations"], CSVLogger(folder, "log"), parts=parts
+            ),
         )
         pl.seed_everything(settings["seed"], verbose=False)
         try:
@@ -195,11 +198,29 @@ class Staging:
             )
         way, shot, query = (settings[name] for name in ("way", "shot", "query"))
         shape = {"train_way": way, "train_shot": shot, "train_query": query, "test_episodes": 0}
+        # Task by task: `training_options` accumulates the gradients of a meta-batch.
+        shape |= {"meta_batch": 1, "updates": settings["updates"] * settings["meta_batch"]}
         return EpisodicDataModule(
             self.stores, benchmark.mean, benchmark.std, {**settings, **shape},
-            way=way, shot=shot, seed=settings["seed"], micro_batch=1, eval_batch=at_once,
+            way=way, shot=shot, seed=settings["seed"], eval_batch=at_once,
             size=benchmark.image[1:],
         )  # fmt: skip
+
+
+class Stagings:
+    """What trains the stages of a learner when a plain Trainer begins to train that."""
+
+    def __init__(self, stages: Sequence[Staging], device: str) -> None:
+        """Keep the stages, and the kind of device they are trained on."""
+        self.stages, self.device = stages, device
+
+    def __call__(self, progress: bool = False) -> list[dict[str, Any]]:
+        """Train each, unless it was; returns what a run's record says of them."""
+        return [staging.ready(self.device, progress) for staging in self.stages]
+
+    def __deepcopy__(self, memo: Any) -> "Stagings":
+        """The same for a copy of the learner: folders and data are not copied."""
+        return self
 
 
 def stages_of_run(

@@ -1,19 +1,23 @@
 """Lightning's Trainer as runs and stages use it: updates counted, validated at equal distances."""
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import Logger
 
 from zoo.runs.checkpoints import CheckpointKeeper
 
 
-def trainer_for(device: str, progress: bool, **options: Any) -> pl.Trainer:
-    """A trainer on a kind of device that makes nothing by itself: no checkpoint, no summary."""
+def trainer_for(device: str, progress: bool, devices: int = 1, **options: Any) -> pl.Trainer:
+    """A trainer on a kind of device that makes nothing by itself: no checkpoint, no summary.
+
+    On several devices there is a process for each, see `zoo.runs.devices`.
+    """
     return pl.Trainer(
         accelerator={"cpu": "cpu", "cuda": "gpu"}[device],
-        devices=1,
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
         num_sanity_val_steps=0,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -30,15 +34,27 @@ def updates_between(updates: int, validations: int) -> int:
 
 
 def training_options(
-    keeper: CheckpointKeeper, updates: int, validations: int, parts: int, folder: Path
+    keeper: CheckpointKeeper,
+    updates: int,
+    validations: int,
+    logger: Logger,
+    *,
+    parts: int = 1,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> dict[str, Any]:
-    """What `trainer_for` is told to make so many updates, each of so many batches.
+    """What `trainer_for` is told to make so many updates.
 
-    Logs go below `folder`.
+    Args:
+        keeper: of the checkpoints.
+        updates: to be made in all.
+        validations: how often to validate.
+        logger: of the learning curve.
+        parts: batches of one update.
+        callbacks: besides the keeper.
     """
     return {
-        "logger": CSVLogger(folder, name="log"),
-        "callbacks": [keeper],
+        "logger": logger,
+        "callbacks": [*callbacks, keeper],
         "max_steps": updates,
         "max_epochs": 1,
         "accumulate_grad_batches": parts,

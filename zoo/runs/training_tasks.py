@@ -51,7 +51,6 @@ def choose_tasks(
             )
         data.chosen_from = partial(
             AdaptiveBatches,
-            meta_batch=meta_batch,
             seed=seed,
             scores=partial(task_scores, backbone),
             normalise=data.normalise,

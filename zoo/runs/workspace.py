@@ -1,5 +1,6 @@
 """Where a run reads, writes and computes."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,7 @@ from zoo.datasets.benchmarks.base import Benchmark
 from zoo.datasets.episodes.image_store import Store
 from zoo.datasets.fetching.fetch import fetch
 from zoo.errors import UsageError
+from zoo.runs.loggers_and_callbacks import callback_of, check_logger
 
 UNDER_WAY = "under_way"  # folder below the results of what a campaign has begun
 SMALL_IMAGE = 32  # pixels a side; up to that, several tasks at once are faster on a CPU
@@ -24,7 +26,10 @@ class Workspace:
     results: Path = Path("results")
     runs: Path = Path("runs")
     device: str = "auto"
-    threads: int = field(default_factory=torch.get_num_threads)
+    threads: int = field(default_factory=torch.get_num_threads)  # of each process
+    devices: int = 1  # processes that share a run, each on a device of its own
+    logger: str = "csv"  # of training: one of zoo.runs.loggers_and_callbacks.LOGGERS
+    callbacks: tuple[str, ...] = ()  # of training, import paths with options
     fetch: bool = False  # an image set that is not there
     yes: bool = False  # without asking, however large it is
 
@@ -42,13 +47,18 @@ class Workspace:
             raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu")
         return "cuda" if there and self.device != "cpu" else "cpu"
 
-    def check_device(self) -> None:
-        """Refuse a device that is not there, before anything is opened.
+    def check(self) -> None:
+        """Refuse a device, logger or callback that is not there, before anything is opened.
 
         Raises:
-            UsageError: see `device_kind`.
+            UsageError: says what to change.
         """
-        _ = self.device_kind
+        most = torch.cuda.device_count() if self.device_kind == "cuda" else os.cpu_count() or 1
+        if not 1 <= self.devices <= most:
+            raise UsageError(f"--devices {self.devices}: expected a number from 1 to {most}")
+        check_logger(self.logger)
+        for text in self.callbacks:
+            callback_of(text)
 
     def open(self, benchmark: Benchmark) -> dict[str, Store]:
         """The stores of a benchmark, its images fetched first if they are missing and may be."""

@@ -69,29 +69,15 @@ def test_the_chosen_are_of_the_candidates_and_score_higher(stores, tmp_path):
     assert torch.stack(gains).mean() > 0.5
 
 
-def test_parts_of_an_update_are_the_whole(stores, tmp_path):
-    whole, parts = (
-        list(plan(tmp_path, stores, flags={**ADAPTIVE, "micro_batch": m}).data.train_dataloader())
-        for m in (4, 1)
-    )
-    assert len(whole) == 12 and len(parts) == 48
-    for update in range(12):
-        for field in ("x", "y"):
-            alone = [getattr(part, field) for part in parts[4 * update : 4 * update + 4]]
-            assert torch.equal(getattr(whole[update], field), torch.cat(alone))
-
-
 def test_augmentation_is_that_of_the_chosen(stores, tmp_path):
-    """Of the episodes' numbers among the candidates, in whatever parts they are served."""
+    """Of the episodes' numbers among the candidates."""
     flags = {**ADAPTIVE, "augment": "shift"}
     run = plan(tmp_path, stores, flags=flags)
     batches = run.data.train_dataloader()
     numbers = np.concatenate([batches.choose(update)[0] for update in range(12)])
     expected = run.data.samplers["train"].augmentation_keys(numbers)
-    for micro_batch in (4, 1):
-        parts = plan(tmp_path, stores, flags={**flags, "micro_batch": micro_batch}).data
-        keys = np.concatenate([batch.keys for batch in parts.train_dataloader()])
-        assert np.array_equal(keys, expected)
+    keys = np.concatenate([batch.keys for batch in run.data.train_dataloader()])
+    assert np.array_equal(keys, expected)
 
 
 def test_scores_are_of_the_weights_at_hand(stores, tmp_path, monkeypatch):

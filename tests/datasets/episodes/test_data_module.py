@@ -1,5 +1,7 @@
 """The data module: what reaches a learner is what was drawn."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from zoo.runs.settings import Protocol
 SETTINGS = {
     **{name: field.default for name, field in Protocol.__dataclass_fields__.items()},
     "query": 3, "train_way": 6, "train_shot": 2, "train_query": 4,
-    "updates": 5, "val_episodes": 7, "test_episodes": 9,
+    "updates": 5, "meta_batch": 4, "val_episodes": 7, "test_episodes": 9,
 }  # fmt: skip
 
 
@@ -27,7 +29,7 @@ def coded() -> Store:
 
 def module(stores=None, settings=SETTINGS, **options) -> EpisodicDataModule:
     stores = stores or {split: coded() for split in ("train", "val", "test")}
-    defaults = dict(way=5, shot=1, seed=0, micro_batch=2, eval_batch=3)
+    defaults = dict(way=5, shot=1, seed=0, eval_batch=3)
     return EpisodicDataModule(stores, (0.0,), (1.0,), settings, **{**defaults, **options})
 
 
@@ -64,14 +66,53 @@ def test_training_goes_on_where_it_was():
     first, state = iter(module().train_dataloader()), None
     loader = module().train_dataloader()
     batches = iter(loader)
-    for _ in range(4):
+    for _ in range(2):
         next(batches)
     state = loader.state_dict()
     again = module().train_dataloader()
     again.load_state_dict(state)
     rest = [batch.x for batch in again]
-    assert len(whole) == 10 and len(rest) == 6 and next(first) is not None
-    assert all(torch.equal(a, b) for a, b in zip(whole[4:], rest, strict=True))
+    assert len(whole) == 5 and len(rest) == 3 and next(first) is not None
+    assert all(torch.equal(a, b) for a, b in zip(whole[2:], rest, strict=True))
+
+
+def test_two_epochs_have_different_episodes():
+    """Those of a training twice as long, and a resumed one goes on in the middle of the second."""
+    longer = [batch.x for batch in module(settings={**SETTINGS, "updates": 10}).train_dataloader()]
+    loader = module().train_dataloader()
+    epochs = [batch.x for _ in range(2) for batch in loader]
+    assert len(epochs) == 10 and all(map(torch.equal, epochs, longer))
+    again = module().train_dataloader()
+    again.load_state_dict({"served": 7})
+    rest, third = [batch.x for batch in again], [batch.x for batch in again]
+    assert len(rest) == 3 and all(map(torch.equal, rest, longer[7:]))
+    assert len(third) == 5 and not any(torch.equal(x, y) for x in third for y in longer)
+
+
+@pytest.mark.parametrize(("loader", "episodes"), [("train", 20), ("val", 7), ("test", 9)])
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_every_batch(loader, episodes, processes):
+    """Together they have what one alone has, in its order; each has as many batches."""
+    alone = torch.cat([batch.x for batch in getattr(module(), f"{loader}_dataloader")()])
+    shares = []
+    for rank in range(processes):
+        data = module()
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=processes)
+        shares.append([batch.x for batch in getattr(data, f"{loader}_dataloader")()])
+    assert len({len(share) for share in shares}) == 1
+    assert all(len(x) for share in shares for x in share)
+    together = torch.cat([x for batch in zip(*shares, strict=True) for x in batch])
+    assert len(alone) == episodes and torch.equal(together, alone)
+
+
+def test_what_processes_cannot_share():
+    data = module()
+    data.trainer = SimpleNamespace(global_rank=0, world_size=3)
+    with pytest.raises(UsageError, match="3 devices cannot share a meta-batch of 4 tasks"):
+        data.train_dataloader()
+    data.trainer = SimpleNamespace(global_rank=0, world_size=8)
+    with pytest.raises(UsageError, match="7 val episodes cannot be divided among 8 devices"):
+        data.val_dataloader()
 
 
 def test_evaluation_is_the_same_for_every_seed_and_training_is_not():
@@ -94,13 +135,13 @@ def test_the_fingerprint_tells_episodes_and_images_apart():
 
 def test_training_has_its_own_shape():
     batch = next(iter(module().train_dataloader()))
-    assert batch.y.shape == (2, 6 * 2 + 6 * 4) and batch.support == 12 and batch.way == 6
+    assert batch.y.shape == (4, 6 * 2 + 6 * 4) and batch.support == 12 and batch.way == 6
 
 
 def test_pixels_are_normalised():
     data = EpisodicDataModule(
         {s: coded() for s in ("train", "val", "test")}, (0.5,), (0.25,), SETTINGS,
-        way=5, shot=1, seed=0, micro_batch=2, eval_batch=3,
+        way=5, shot=1, seed=0, eval_batch=3,
     )  # fmt: skip
     batch = next(iter(data.test_dataloader()))
     episode = data.on_after_batch_transfer(batch, 0)
@@ -122,7 +163,7 @@ def pictures(settings=AUGMENTED, **options) -> EpisodicDataModule:
     stores = {split: blobs(12, 20, (3, 28, 28), seed) for seed, split in enumerate(SPLITS)}
     module = EpisodicDataModule(
         stores, (0.5,) * 3, (0.25,) * 3, settings,
-        **{**dict(way=5, shot=1, seed=0, micro_batch=2, eval_batch=3), **options},
+        **{**dict(way=5, shot=1, seed=0, eval_batch=3), **options},
     )  # fmt: skip
     return module
 
@@ -154,14 +195,15 @@ def test_nothing_but_training_is_augmented():
 def test_augmentation_follows_from_the_seed_and_the_episode():
     """Not from how many are computed at once; a resumed loader goes on with the same."""
     whole = served(pictures())
-    for micro_batch in (1, 4):
-        assert torch.equal(served(pictures(micro_batch=micro_batch)), whole)
+    for meta_batch in (1, 2):
+        settings = {**AUGMENTED, "meta_batch": meta_batch, "updates": 20 // meta_batch}
+        assert torch.equal(served(pictures(settings)), whole)
     assert torch.equal(served(pictures()), whole)
     data = pictures()
     loader = data.train_dataloader()
-    loader.load_state_dict({"served": 3})
+    loader.load_state_dict({"served": 2})
     rest = [data.on_after_batch_transfer(batch, 0).query.x for batch in loader]
-    assert torch.equal(torch.cat(rest), whole[6:, 12:])
+    assert torch.equal(torch.cat(rest), whole[8:, 12:])
     one, two = ([b.keys for b in pictures(seed=s).train_dataloader()] for s in (0, 1))
     assert len({int(key) for keys in (*one, *two) for key in keys}) == 40
 

@@ -1,6 +1,7 @@
 """Tests on features: every image that the test uses is embedded once."""
 
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,8 @@ def alone(key: str, stores, folder) -> Run:
 def test_what_is_kept_of_a_batch_holds_no_memory_of_its_step(tmp_path):
     """Else the tensors of ten thousand episodes leave holes: 1.5 GB more, measured."""
     recorder = zoo.runs.checkpoints.TestRecorder(tmp_path)
-    recorder.on_test_batch_end(None, None, {"accuracy": torch.ones(3)}, None, 0)
+    trainer = SimpleNamespace(world_size=1)
+    recorder.on_test_batch_end(trainer, None, {"accuracy": torch.ones(3)}, None, 0)
     assert recorder.parts[0]["accuracy"].flags.owndata
 
 
