@@ -1,4 +1,7 @@
-"""The contract that every learner of the zoo keeps, and what they share.
+"""The meta-learning zoo as a library: its learners, their contract, and what they share.
+
+``learner, data = zoo.experiment("maml", "omniglot", way=5, shot=1)`` and any Lightning Trainer; see
+`zoo.runs.api`. The names in ``__all__`` are the public interface.
 
 Names are imported on first use (PEP 562): Lightning alone takes seconds to import, and
 ``python -m zoo list`` must not pay for it. ``zoo.__version__`` is found out when it is asked for.
@@ -10,11 +13,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
     from zoo.episode import Episode, Examples
+    from zoo.errors import UsageError
     from zoo.learner import Learner
     from zoo.methods.inner_loop import adapt, call
     from zoo.methods.inner_optimizer import InnerOptimizer
     from zoo.methods.preconditioners import Params
-    from zoo.registry import learners, register
+    from zoo.networks.backbone import build_backbone
+    from zoo.registry import learners, register, register_backbone, register_benchmark
+    from zoo.runs.api import difference, experiment, load, make_episode, published, records
+    from zoo.runs.checkpoints import TestRecorder
 
 _HOME = {
     "Episode": "zoo.episode",
@@ -22,10 +29,21 @@ _HOME = {
     "InnerOptimizer": "zoo.methods.inner_optimizer",
     "Learner": "zoo.learner",
     "Params": "zoo.methods.preconditioners",
+    "TestRecorder": "zoo.runs.checkpoints",
+    "UsageError": "zoo.errors",
     "adapt": "zoo.methods.inner_loop",
+    "build_backbone": "zoo.networks.backbone",
     "call": "zoo.methods.inner_loop",
+    "difference": "zoo.runs.api",
+    "experiment": "zoo.runs.api",
     "learners": "zoo.registry",
+    "load": "zoo.runs.api",
+    "make_episode": "zoo.runs.api",
+    "published": "zoo.runs.api",
+    "records": "zoo.runs.api",
     "register": "zoo.registry",
+    "register_backbone": "zoo.registry",
+    "register_benchmark": "zoo.registry",
 }
 
 __all__ = [
@@ -34,10 +52,21 @@ __all__ = [
     "InnerOptimizer",
     "Learner",
     "Params",
+    "TestRecorder",
+    "UsageError",
     "adapt",
+    "build_backbone",
     "call",
+    "difference",
+    "experiment",
     "learners",
+    "load",
+    "make_episode",
+    "published",
+    "records",
     "register",
+    "register_backbone",
+    "register_benchmark",
 ]
 
 

@@ -48,9 +48,9 @@ class Learner(pl.LightningModule):
     it to them, tables show them. See `TRAITS` for their meaning.
     """
 
+    registered_as: str  # its key, set by the decorator `register`
     title = ""  # how tables call it
     outer_optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
-    outer_decay = "paper"  # of OUTER_DECAYS: how the outer learning rate falls
     family = ""  # metric, gradient, memory, ...: what kind of learner it is
     judged_by = "accuracy"  # the metric that validation chooses by; in regression mse
     transductive: bool = False
@@ -111,9 +111,12 @@ class Learner(pl.LightningModule):
         bound.apply_defaults()
         net, way, *_ = list(bound.arguments.values())[1:]
         names = list(bound.arguments)[3:]
-        kept = {"way": way} | {name: bound.arguments[name] for name in names}
+        kept = {"way": way, "outer_decay": "paper"}
+        kept |= {name: bound.arguments[name] for name in names}
         if (variant := getattr(net, "variant", None)) is not None:
             kept |= {"backbone": variant, "image": list(net.built_for)}
+        if "registered_as" in vars(type(self)):
+            kept["learner"] = type(self).registered_as
         self.hparams.update(kept)
 
     @classmethod
@@ -131,9 +134,8 @@ class Learner(pl.LightningModule):
         Raises:
             UsageError: the checkpoint does not say its backbone, and none is given.
         """
+        kept = torch.load(checkpoint_path, "cpu", weights_only=False).get("hyper_parameters", {})
         if "backbone" not in changed:
-            known = torch.load(checkpoint_path, "cpu", weights_only=False)
-            kept = known.get("hyper_parameters", {})
             if "backbone" not in kept:
                 raise UsageError(
                     f"{checkpoint_path}: its learner was made with a network of your own: give it, "
@@ -141,9 +143,18 @@ class Learner(pl.LightningModule):
                 )
             changed["backbone"] = backbone_of(kept["backbone"], tuple(kept["image"]))
         learner = super().load_from_checkpoint(checkpoint_path, map_location, **changed)
-        learner.outer_decay = learner.hparams.get("outer_decay", learner.outer_decay)
+        learner.outer_decay = kept.get("outer_decay", "paper")
         learner.prepared = True  # its weights are those after the stages
         return learner
+
+    @property
+    def outer_decay(self) -> str:
+        """How the outer learning rate falls, one of `OUTER_DECAYS`; a checkpoint keeps it."""
+        return str(self.hparams["outer_decay"])
+
+    @outer_decay.setter
+    def outer_decay(self, decay: str) -> None:
+        self.hparams["outer_decay"] = decay
 
     @classmethod
     def as_asked(cls, overrides: Mapping[str, Any]) -> type["Learner"]:
@@ -400,13 +411,17 @@ class Learner(pl.LightningModule):
         self.log_dict(means, prog_bar=split == "val", batch_size=tasks, sync_dist=shared)
 
     def predict_step(self, batch: Episode, batch_idx: int) -> Tensor:
+        """See `probabilities`."""
+        return self.probabilities(self.taken(batch))
+
+    @torch.no_grad()
+    def probabilities(self, episode: Episode) -> Tensor:
         """The probability of each class for each query, (T, N*Q, N).
 
         In regression what is predicted of each, (T, Q, N). The queries' labels are not looked at.
         """
-        batch = self.taken(batch)
-        logits = self(batch)
-        return logits if batch.support.y.is_floating_point() else logits.softmax(-1)
+        logits = self(episode)
+        return logits if episode.support.y.is_floating_point() else logits.softmax(-1)
 
     def configure_optimizers(self) -> Any:
         """The outer optimiser on every parameter, its rate annealed over the whole training."""

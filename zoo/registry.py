@@ -88,6 +88,7 @@ class Registry:
             source, _, _ = (getattr(sys.modules.get(module), "__doc__", "") or "").partition("\n")
             self.entries.setdefault(key, Entry(module, summary, source))
             self._objects[key] = thing
+            thing.registered_as = key  # type: ignore[attr-defined]
             return thing
 
         return enter

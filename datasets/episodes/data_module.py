@@ -247,6 +247,10 @@ class EpisodicDataModule(pl.LightningDataModule):
         """The fixed test episodes that are not recorded yet."""
         return self._batches("test", self.evaluation["test"], self.tested)
 
+    def predict_dataloader(self) -> MetaBatches:
+        """The test episodes."""
+        return self.test_dataloader()
+
     def embedded(
         self,
         network: Callable[[Tensor], Tensor],

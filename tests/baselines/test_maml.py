@@ -72,7 +72,10 @@ def test_a_query_loss_after_every_step(memory):
     learner = maml(inner_lr=0.3, inner_steps=3, multi_step=True, memory=memory)
     torch.testing.assert_close(learner.meta_loss(e), sum(losses) / 3)
     for updates, weights in ((75, (1 / 6, 1 / 6, 4 / 6)), (150, (0, 0, 1))):
-        trained = {"global_step": updates, "trainer": SimpleNamespace(estimated_stepping_batches=1000)}
+        trained = {
+            "global_step": updates,
+            "trainer": SimpleNamespace(estimated_stepping_batches=1000),
+        }
         learner.__class__ = type("Trained", (MAML,), trained)
         expected = sum(w * loss for w, loss in zip(weights, losses, strict=True))
         torch.testing.assert_close(learner.meta_loss(e), expected)

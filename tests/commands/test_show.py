@@ -42,9 +42,7 @@ def test_the_episode_is_the_data_modules_own(
 
     benchmark = find_benchmark("glyphs")
     stores = benchmark.open(None)
-    data = EpisodicDataModule(
-        stores, (0.0,), (1.0,), SETTINGS, way=3, shot=2, seed=0, eval_batch=1
-    )
+    data = EpisodicDataModule(stores, (0.0,), (1.0,), SETTINGS, way=3, shot=2, seed=0, eval_batch=1)
     loader = getattr(data, f"{split}_dataloader")()
     served = [data.on_after_batch_transfer(batch, 0) for batch in loader][2]
     for part, examples in ((support, served.support), (query, served.query)):

@@ -47,6 +47,7 @@ def _on(cls: type[PlugIn], key: str) -> type[Learner]:
         able = [name for name in learners.names() if learners.get(name).wrappable]
         raise UsageError(f"host {key}: cannot be one; choose from {', '.join(able)}")
     body = {"__doc__": cls.__doc__, "__module__": cls.__module__, "host_key": key}
+    body["registered_as"] = cls.registered_as
     return type(f"{cls.__name__}On{host.__name__}", (cls.__bases__[0], host), body)
 
 

@@ -300,13 +300,16 @@ def updates_in(checkpoint: Path) -> int:
 
 
 class TestRecorder(pl.Callback):
-    """Collects per-episode metrics and predictions, and saves them on the way."""
+    """Collects per-episode metrics and predictions, and saves them on the way.
 
-    def __init__(self, folder: Path) -> None:
-        """Take up what an earlier process left in `folder`."""
-        self.path = folder / "test.npz"
+    A callback for ``trainer.test``; `results` has what was collected.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Take up what an earlier process left in `folder`; with None, nothing is saved."""
+        self.path = folder and folder / "test.npz"
         self.parts: list[dict[str, np.ndarray]] = []
-        if self.path.exists():
+        if self.path and self.path.exists():
             with np.load(self.path) as saved:
                 self.parts = [dict(saved)]
         self._saved = time.monotonic()
@@ -333,7 +336,7 @@ class TestRecorder(pl.Callback):
         self.parts += gathered(trainer, mine)
         if not first_process():
             return
-        if time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
+        if self.path and time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
             write_arrays(self.path, self._joined())
             self._saved = time.monotonic()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from zoo.datasets.benchmarks.base import Benchmark
 from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
@@ -33,6 +34,7 @@ class Plan:
         request: RunRequest,
         workspace: Workspace | None = None,
         stores: Mapping[str, Store] | None = None,
+        benchmark: Benchmark | None = None,
     ) -> None:
         """Resolve the settings and open the data.
 
@@ -40,11 +42,12 @@ class Plan:
             request: what is run.
             workspace: where to read, write and compute.
             stores: the benchmark's, opened already.
+            benchmark: in the place of the one that the request names.
 
         Raises:
             UsageError: something that cannot be run; says what to change.
         """
-        resolved = resolve_request(request)
+        resolved = resolve_request(request, benchmark)
         self.request, self.cls, self.benchmark = resolved.request, resolved.cls, resolved.benchmark
         self.settings, self.changed, self.title = (
             resolved.settings,
@@ -58,7 +61,6 @@ class Plan:
         pl.seed_everything(self.seed, verbose=False)
         self.backbone, self.learner = resolved.build()
         self.learner.outer_decay = resolved.every_setting["outer_decay"].value
-        self.learner.hparams["outer_decay"] = self.learner.outer_decay
         self.family = resolved.family_of(self.backbone)
         self.stages = stages_of_run(
             self.settings, self.learner, self.backbone,

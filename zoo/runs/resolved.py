@@ -78,14 +78,18 @@ class ResolvedRequest:
         return getattr(backbone, "family", default)
 
 
-def resolve_request(request: RunRequest) -> ResolvedRequest:
+def resolve_request(request: RunRequest, benchmark: Benchmark | None = None) -> ResolvedRequest:
     """Look up what a request names, and give every setting its value.
+
+    Args:
+        request: what is asked for.
+        benchmark: in the place of the one that the request names.
 
     Raises:
         UsageError: there is no such learner, benchmark or setting, or no such run can be.
     """
     key, cls, overrides = learner_of(request.learner)
-    benchmark = find_benchmark(request.benchmark)
+    benchmark = benchmark or find_benchmark(request.benchmark)
     way = check_way(benchmark, request.way)
     check_tasks(cls, key, benchmark)
     if request.shot < 1:

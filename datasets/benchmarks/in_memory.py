@@ -1,0 +1,114 @@
+"""Own images in memory: a benchmark made of datasets of (image, label)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from zoo.datasets.benchmarks.base import Benchmark
+from zoo.datasets.episodes.image_store import Store
+from zoo.errors import UsageError
+
+
+class ImagesInMemory(Benchmark):
+    """Datasets of the user's own, one for each split, held in memory.
+
+    Settings are those of the benchmark `folder`, the learners' defaults for any image set. Mean and
+    standard deviation of each channel are those of the training images.
+    """
+
+    key = "folder"
+    title = "Own images"
+    allowed: ClassVar = {}
+    per_class = None
+
+    def __init__(self, datasets: Mapping[str, Any]) -> None:
+        """Read every image once.
+
+        Args:
+            datasets: by split, ``train``, ``test`` and, for choosing among the validated weights,
+                ``val``; each anything with a length whose items are (image, label), such as a torch
+                Dataset. No class should be in two splits. An image is a PIL image, or an array or
+                tensor (C, H, W) or (H, W), uint8 or floating-point in [0, 1]; all have one shape.
+                A label is a number or a name.
+
+        Raises:
+            UsageError: a split is missing or unknown, or an image cannot be taken as it is.
+        """
+        super().__init__()
+        unknown = sorted({*datasets} - {"train", "val", "test"})
+        missing = sorted({"train", "test"} - {*datasets})
+        if unknown or missing:
+            raise UsageError(
+                f"datasets by split: {', '.join(datasets) or 'none'}; expected train, test and, if "
+                "there is one, val"
+            )
+        self.stores = {split: store_of(dataset, split) for split, dataset in datasets.items()}
+        shapes = {split: tuple(store.images.shape[1:]) for split, store in self.stores.items()}
+        if len({*shapes.values()}) > 1:
+            raise UsageError(f"images differ in shape: {shapes}; resize them to one")
+        self.image = shapes["train"]  # type: ignore[misc]
+        pixels = self.stores["train"].images.transpose(0, 1).flatten(1).double() / 255
+        self.mean = tuple(pixels.mean(1).tolist())  # type: ignore[misc]
+        self.std = tuple(pixels.std(1).clamp_min(1e-3).tolist())  # type: ignore[misc]
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits there are."""
+        return list(self.stores)
+
+    def lists(self) -> dict[str, list[str]]:
+        """The classes of each split."""
+        return {split: list(store.names) for split, store in self.stores.items()}
+
+    def open(self, data: Path | None) -> dict[str, Store]:
+        """The images, whatever `data` is."""
+        return dict(self.stores)
+
+
+def store_of(dataset: Any, split: str) -> Store:
+    """The images of a dataset of (image, label), class by class.
+
+    Raises:
+        UsageError: it is empty, or an image cannot be taken as it is.
+    """
+    by_class: dict[str, list[np.ndarray]] = {}
+    for number in range(len(dataset)):
+        image, label = dataset[number]
+        name = str(label.item() if hasattr(label, "item") else label)
+        by_class.setdefault(name, []).append(pixels_of(image, f"{split}: image {number}"))
+    if not by_class:
+        raise UsageError(f"{split}: the dataset is empty")
+    shapes = {image.shape for images in by_class.values() for image in images}
+    if len(shapes) > 1:
+        raise UsageError(f"{split}: images differ in shape: {sorted(shapes)[:3]}; resize them")
+    names = sorted(by_class)
+    return Store.from_arrays(names, [np.stack(by_class[name]) for name in names])
+
+
+def pixels_of(image: Any, where: str) -> np.ndarray:
+    """An image as uint8 (C, H, W).
+
+    Args:
+        image: a PIL image, or an array or tensor (C, H, W) or (H, W), uint8 or in [0, 1].
+        where: it is, for messages.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    pixels = np.asarray(image)
+    if hasattr(image, "getbands") and pixels.ndim == 3:  # PIL has (H, W, C)
+        pixels = pixels.transpose(2, 0, 1)
+    if pixels.ndim == 2:
+        pixels = pixels[None]
+    if pixels.ndim != 3 or pixels.shape[0] > 4:
+        raise UsageError(f"{where}: shape {pixels.shape}; expected (C, H, W) or (H, W)")
+    if pixels.dtype == np.uint8:
+        return pixels
+    if not np.issubdtype(pixels.dtype, np.floating) or pixels.min() < 0 or pixels.max() > 1:
+        raise UsageError(
+            f"{where}: {pixels.dtype} from {pixels.min():g} to {pixels.max():g}; expected uint8, "
+            "or floating-point numbers in [0, 1] (leave out what normalises them)"
+        )
+    return np.rint(pixels * 255).astype(np.uint8)
