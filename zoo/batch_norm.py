@@ -46,6 +46,11 @@ class BatchNorm(nn.Module):
         """Whether the statistics are the buffers' constants."""
         return self.mode == "running" and not self.training
 
+    @property
+    def spans_processes(self) -> bool:
+        """Whether the statistics are of the batches of all processes that train together."""
+        return self.mode == "running" and self.training and self.track and shared_by_processes()
+
     @contextmanager
     def moving(self) -> Iterator[tuple[Tensor, Tensor] | None]:
         """The running statistics that this batch moves, a copy for each task; None for none."""
@@ -70,7 +75,7 @@ class BatchNorm(nn.Module):
             tasks = len(weight) // len(self.running_mean)
             constants = self.running_mean.repeat(tasks), self.running_var.repeat(tasks)
             return F.batch_norm(x, *constants, weight, bias, False, MOMENTUM, EPS)
-        if self.mode == "running" and self.training and self.track and shared_by_processes():
+        if self.spans_processes:
             return self.over_all_processes(x, weight, bias)
         with self.moving() as moved:
             moving_mean, moving_var = moved or (None, None)

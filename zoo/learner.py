@@ -406,9 +406,14 @@ class Learner(pl.LightningModule):
         return {**metrics, "prediction": prediction}
 
     def _log_means(self, split: str, metrics: Mapping[str, Tensor], tasks: int) -> None:
-        means = {f"{split}/{name}": value.mean() for name, value in metrics.items()}
-        shared = self.trainer.world_size > 1
-        self.log_dict(means, prog_bar=split == "val", batch_size=tasks, sync_dist=shared)
+        means = torch.stack([value.mean() for value in metrics.values()])
+        if self.trainer.world_size > 1:
+            # Not by sync_dist: it rounds the mean number of tasks of a process to a whole one.
+            sums = torch.cat([means * tasks, means.new_tensor([tasks])])
+            torch.distributed.all_reduce(sums)
+            means, tasks = sums[:-1] / sums[-1], int(sums[-1])
+        named = dict(zip((f"{split}/{name}" for name in metrics), means, strict=True))
+        self.log_dict(named, prog_bar=split == "val", batch_size=tasks)
 
     def predict_step(self, batch: Episode, batch_idx: int) -> Tensor:
         """See `probabilities`."""

@@ -126,7 +126,7 @@ def _normalised(
     x: Tensor, conv: Conv, norm: BatchNorm, relu: bool, pool: bool, fixed: FixedImages | None
 ) -> Tensor:
     """A block without FiLM."""
-    if _plain:
+    if _plain or norm.spans_processes:
         x = norm(conv(x.contiguous()))  # the layout in which PyTorch's own derivatives are faster
         x = F.max_pool2d(x, 2) if pool else x
         return F.relu(x) if relu else x  # ReLU and maximum commute; so it sees a quarter
