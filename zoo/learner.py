@@ -272,6 +272,11 @@ class Learner(pl.LightningModule):
                 f'precision "{precision}": {self.title or type(self).__name__} computes in '
                 f"{' or '.join(PRECISIONS)}"
             )
+        if self._compiler_ctx is not None:
+            raise UsageError(
+                f"{self.title}: torch.compile compiles the steps of a Trainer with it; compile its "
+                "network alone: learner.net.compile()"
+            )
         if devices > 1 and self.one_device:
             raise UsageError(f"{self.title}: {self.one_device}; train it on one device")
         if stage != "fit" or self.prepared:

@@ -344,6 +344,26 @@ def test_other_precisions_are_refused(precision, stores, tmp_path):
         trainer(precision=precision).fit(run.learner, run.data)
 
 
+def test_a_compiled_network(stores, tmp_path):
+    """Gives the numbers of one that is not, in first-order learners; others refuse it in a line."""
+    losses = []
+    for compiled in (False, True):
+        run = plan(tmp_path, stores, "maml[first_order=true]", flags={**FEW, "updates": 1})
+        if compiled:
+            run.learner.net.compile(backend="eager")
+        fit = trainer(limit_val_batches=0)
+        fit.fit(run.learner, run.data)
+        losses.append(float(fit.callback_metrics["train/loss"]))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    run = plan(tmp_path, stores, flags=FEW)
+    run.learner.net.compile(backend="eager")
+    with pytest.raises(UsageError, match="no right second derivative: set first_order=true"):
+        trainer(limit_val_batches=0).fit(run.learner, run.data)
+    whole = torch.compile(plan(tmp_path, stores, flags=FEW).learner, backend="eager")
+    with pytest.raises(UsageError, match=r"compile its network alone: learner\.net\.compile"):
+        trainer().fit(whole, run.data)
+
+
 def test_clipping_and_early_stopping_are_the_trainers(stores, tmp_path):
     run = plan(tmp_path, stores, flags={**FEW, "updates": 20})
     norms = []

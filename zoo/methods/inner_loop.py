@@ -14,6 +14,7 @@ from torch.autograd import Function
 from torch.func import functional_call
 
 from zoo.episode import Examples
+from zoo.errors import UsageError
 from zoo.methods.inner_optimizer import InnerOptimizer
 from zoo.methods.preconditioners import Params
 from zoo.networks.backbone import batch_norm_context
@@ -59,11 +60,19 @@ def adapt(
     Returns:
         theta', every parameter with a leading T, also what P says does not move; differentiable in
         theta, in what is learned of L, P and R, and in x, where grad is enabled.
+
+    Raises:
+        UsageError: second-order steps of a network that torch.compile compiled.
     """
     lr, momentum, penalty = optimizer.lr, optimizer.momentum, optimizer.penalty
     weight_decay = optimizer.weight_decay
     differentiable = torch.is_grad_enabled()
     second_order = differentiable and not optimizer.first_order
+    if second_order and is_compiled(net):
+        raise UsageError(
+            "the network is compiled, and what torch.compile makes has no right second derivative: "
+            "set first_order=true, or train without torch.compile"
+        )
     low = second_order and optimizer.memory == "low"
     with torch.inference_mode(False), torch.enable_grad():
         x, y = differentiable_copies(*support)
@@ -107,6 +116,14 @@ def adapt(
         if not differentiable:
             theta, held = [q.detach() for q in theta], {n: q.detach() for n, q in held.items()}
     return held | dict(zip(names, theta, strict=True))
+
+
+def is_compiled(net: nn.Module) -> bool:
+    """Whether torch.compile was called on a network or a part of it."""
+    return any(
+        getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod")
+        for module in net.modules()
+    )
 
 
 def differentiable_copies(*tensors: Tensor) -> list[Tensor]:
