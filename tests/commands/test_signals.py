@@ -120,6 +120,18 @@ def test_a_second_signal_changes_nothing_for_a_worker():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_a_signal_in_a_destructor_is_not_lost():
+    """Lightning has destructors, which run after each run of a table."""
+
+    class Last:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Stopped), stoppable():
+        Last()
+        time.sleep(10)
+
+
 def test_a_signal_that_is_ignored_stays_ignored():
     """As SIGHUP under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
