@@ -234,6 +234,7 @@ def test_stopped_by_sigterm_and_taken_up_from_a_copy(tmp_path):
     finally:
         process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=600)
+    assert process.returncode == 143
     assert "begun, update" in out and not list((tmp_path / "here").glob("*.json"))
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     again = start("there")

@@ -12,23 +12,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.commands.parser import build_parser
+from zoo.commands.signals import Stopped, stoppable
 from zoo.errors import UsageError
 from zoo.runs.tune_cpu import tune_cpu
+from zoo.runs.workers import end_with_parent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 if a run failed, 2 for what cannot be run."""
+    """Run one command.
+
+    Returns:
+        The exit status: 0, 1 if a run failed, 2 for what cannot be run; 128 and the number of the
+        signal that stopped it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    worker = end_with_parent()
     tune_cpu()
     try:
-        options, rest = build_parser().parse_known_args(words)
-        options.flags, options.words = rest, words
-        load_plugins(getattr(options, "plugin", None) or [])
-        if rest and options.command not in ("run", "plot", "ablation"):
-            raise UsageError(f"{rest[0]} is not known; see python -m zoo {options.command} --help")
-        status = int(options.call(options))
-        sys.stdout.flush()
-        return status
+        with stoppable(worker):
+            return call_command(words)
     except BrokenPipeError:  # who read our output has gone, as in `zoo list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
@@ -40,9 +42,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"zoo: {error}; mend that, and the same command goes on", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        if not worker:  # its parent says it
+            print("\nstopped; the same command goes on", file=sys.stderr)
+        return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+
+
+def call_command(words: Sequence[str]) -> int:
+    """Call the command that the words name; returns its exit status.
+
+    Raises:
+        UsageError: the words cannot be understood, or the command cannot be run.
+    """
+    options, rest = build_parser().parse_known_args(words)
+    options.flags, options.words = rest, words
+    load_plugins(getattr(options, "plugin", None) or [])
+    if rest and options.command not in ("run", "plot", "ablation"):
+        raise UsageError(f"{rest[0]} is not known; see python -m zoo {options.command} --help")
+    status = int(options.call(options))
+    sys.stdout.flush()
+    return status
 
 
 def load_plugins(paths: Sequence[Path]) -> None:

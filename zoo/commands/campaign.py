@@ -70,9 +70,10 @@ def campaign_command(options: argparse.Namespace) -> int:
         make_folder(folder, flag)
     if not options.worker:
         warn_if_uncommitted()
-        status = in_workers(jobs_of(options), options.threads, [*options.words, "--worker"])
-        print_status(content["title"], stages, run_set, jobs_of(options))
-        return status
+        try:
+            return in_workers(jobs_of(options), options.threads, [*options.words, "--worker"])
+        finally:
+            print_status(content["title"], stages, run_set, jobs_of(options))
     lower_priority(options.nice)
     planned = [run for stage in stages for run in runs_of_stage(stage, run_set) if run is not None]
 

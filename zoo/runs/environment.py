@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import platform
+import signal
 import subprocess
 import warnings
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from zoo.origin import checkout_root, code_hash, zoo_version
 
@@ -95,10 +97,20 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C through; Lightning turns it into sys.exit(1), which would read as a failure."""
+    """Let signals to stop through, which Lightning turns into exits of its own.
+
+    Ctrl-C becomes sys.exit(1), which would read as a failure. SIGTERM, where nobody handles it (the
+    command line does), becomes an exit with status 0, which would read as success; it is 143 here.
+
+    Raises:
+        KeyboardInterrupt: the one that came.
+        SystemExit: SIGTERM came.
+    """
     try:
         yield
+    except SIGTERMException:
+        raise SystemExit(128 + signal.SIGTERM) from None
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
+            raise error.__context__ from None
         raise

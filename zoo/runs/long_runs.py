@@ -3,17 +3,14 @@
 import contextlib
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
 from zoo.files import InUseError, is_locked
 from zoo.runs.checkpoints import updates_in
 from zoo.runs.run import Run
 from zoo.runs.stages import read_stage
+from zoo.runs.workers import run_workers
 
 
 def next_run(runs: Sequence[Run], tried: set[str]) -> Run | None:
@@ -98,44 +95,16 @@ def lower_priority(nice: int) -> None:
         Path("/proc/self/autogroup").write_text(str(nice))
 
 
-def _ended(worker: subprocess.Popen[bytes]) -> int:
-    """The exit status of a worker, once it has ended; says so if it was killed."""
-    status = worker.wait()
-    if status < 0:
-        print(
-            f"process {worker.pid} was killed; its run goes on from its last checkpoint when the "
-            "same command is given again",
-            file=sys.stderr,
-        )
-    return status
-
-
 def in_workers(jobs: int, threads: int, words: Sequence[str]) -> int:
     """Run a command of the zoo in several processes; 1 if one failed, else 0.
 
-    Each has a session of its own, so that its priority is its own. A signal to stop kills all:
-    at this priority they could take minutes to stop by themselves, and a kill loses no more than
-    half a minute of training.
+    Each has a session of its own, so that its priority is its own. At this priority they may take
+    long to stop by themselves: `run_workers` kills them then, and a kill loses no more than half a
+    minute of training.
 
     Args:
         jobs: how many.
         threads: of each.
         words: behind ``python -m zoo``.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "zoo", *words]
-    workers: list[subprocess.Popen[bytes]] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        for worker in workers:
-            worker.kill()
-
-    stopping = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in stopping}
-    try:
-        for _ in range(jobs):
-            workers.append(subprocess.Popen(command, env=environment, start_new_session=True))
-        return int(any([_ended(worker) for worker in workers]))
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return run_workers([words] * jobs, {"OMP_NUM_THREADS": str(threads)}, own_sessions=True)

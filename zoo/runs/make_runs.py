@@ -1,7 +1,6 @@
 """Runs made one after the other, or shared by several processes."""
 
 import math
-import subprocess
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from zoo.reports.estimates import estimate_from_record
 from zoo.reports.records import BROKEN, checksum_state
 from zoo.runs.estimate import Estimator, run_megabytes
 from zoo.runs.run import Run
+from zoo.runs.workers import run_workers
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def execute(runs: Sequence[Run], how: HowToRun | None = None) -> int:
         make_folder(workspace.results, "--results")
         make_folder(workspace.runs, "--runs")
     if how.jobs > 1 and len(left) > 1 and not how.part:
-        return run_in_processes(min(how.jobs, len(left)), how.command)
+        jobs = min(how.jobs, len(left))
+        return run_workers([[*how.command, "--part", f"{k}/{jobs}"] for k in range(1, jobs + 1)])
     mine, parts = how.part or (1, 1)
     failed = 0
     for number, run in enumerate(runs, 1):
@@ -111,20 +112,6 @@ def make_run(run: Run, alone: bool = False) -> bool:
     if checksum_state(record) == BROKEN:
         print(f"  {run.record_path} was edited: its checksum does not hold", file=sys.stderr)
     return bool(record["status"] != "failed")
-
-
-def run_in_processes(jobs: int, command: Sequence[str]) -> int:
-    """The same command in several processes, each with its part of the runs; 1 if one failed."""
-    words = [sys.executable, "-m", "zoo", *command]
-    started = [
-        subprocess.Popen([*words, "--part", f"{part}/{jobs}"]) for part in range(1, jobs + 1)
-    ]
-    try:
-        return int(any([process.wait() for process in started]))
-    except KeyboardInterrupt:
-        for process in started:  # they had the same Ctrl-C
-            process.wait()
-        raise
 
 
 def changed_since(run: Run) -> str:

@@ -1,0 +1,37 @@
+"""Commands of the zoo as processes, for tests that stop them."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+STOPPED = "\nstopped; the same command goes on\n"  # what a command says that was stopped
+
+
+def start_python(words: Sequence[object]) -> subprocess.Popen[str]:
+    """A process of Python in the checkout, whose output is kept; runs save often in it."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, words)],
+        cwd=ROOT,
+        env={**os.environ, "ZOO_SECONDS_BETWEEN_SAVES": "0.1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def start_zoo(*words: object) -> subprocess.Popen[str]:
+    """The same of ``python -m zoo``."""
+    return start_python(["-m", "zoo", *words])
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Wait until something holds while a process runs."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
