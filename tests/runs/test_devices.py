@@ -78,13 +78,13 @@ def test_killed_two_processes_go_on(tmp_path):
     assert whole.returncode == 0, whole.stderr
     killed = zoo_run(
         tmp_path / "killed", *words,
-        "--callback", "tests.runs.dying_callback.DiesInFirstProcess[after=3]",
+        "--callback", "tests.support.dying_callback.DiesInFirstProcess[after=3]",
         ZOO_SECONDS_BETWEEN_SAVES="0",
     )  # fmt: skip
     assert killed.returncode != 0
     again = zoo_run(
         tmp_path / "killed", *words,
-        "--callback", "tests.runs.dying_callback.DiesInFirstProcess[after=3]",
+        "--callback", "tests.support.dying_callback.DiesInFirstProcess[after=3]",
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
     (one, values), (two, others) = (recorded(tmp_path / name) for name in ("whole", "killed"))
