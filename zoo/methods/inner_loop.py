@@ -5,6 +5,7 @@ holds each task's own, and one `torch.autograd.grad` serves all of them.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -12,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from zoo.episode import Examples
 from zoo.methods.inner_optimizer import InnerOptimizer
-from zoo.methods.preconditioners import Params
+from zoo.methods.preconditioners import Params, chosen
 from zoo.networks.backbone import batch_norm_context
 from zoo.networks.layers import FixedImages
 
@@ -45,7 +47,8 @@ def adapt(
     """`steps` steps of the optimizer on L, from the network's own parameters theta.
 
     Works inside no_grad and inference_mode too, as evaluation needs; running statistics of batch
-    norm do not move.
+    norm do not move. Frozen parameters stay as they are; one that the loss does not depend on has
+    a gradient of zeros.
 
     Args:
         net: the network f.
@@ -70,16 +73,23 @@ def adapt(
         fixed = FixedImages(x)
         p = optimizer.precondition.drawn(len(x))
         start = p.start(expanded_parameters(net, len(x)))
-        names = [name for name in start if p.moves(name)]
+        moving = chosen(net, None)
+        names = [name for name in start if name in moving and p.moves(name)]
         held = {name: q for name, q in start.items() if name not in names}
 
         def move(step: int, theta: Sequence[Tensor], create_graph: bool) -> list[Tensor]:
             """P(grad L(theta)): what the rate multiplies."""
-            with torch.enable_grad(), batch_norm_context(net, track=False, fixed=fixed):
+            with (
+                torch.enable_grad(),
+                batch_norm_context(net, track=False, fixed=fixed),
+                twice_differentiable() if create_graph else nullcontext(),
+            ):
                 named = dict(zip(names, theta, strict=True))
                 loss = losses(call(net, held | named, x), y)
                 loss = loss if penalty is None else loss + penalty(named)
-                grads = torch.autograd.grad(loss.sum(), theta, create_graph=create_graph)
+                grads = torch.autograd.grad(
+                    loss.sum(), theta, create_graph=create_graph, materialize_grads=True
+                )
                 moves = p(step, dict(zip(names, grads, strict=True)))
                 if weight_decay:
                     moves = {name: m + weight_decay * named[name] for name, m in moves.items()}
@@ -123,13 +133,22 @@ def expanded_parameters(net: nn.Module, tasks: int) -> Params:
 def task_gradients(net: nn.Module, theta: Params, batch: Examples, losses: Losses) -> Params:
     """Each task's gradient of its own loss at theta, for inner loops that differentiate no step.
 
-    Works inside no_grad and inference_mode too; running statistics of batch norm do not move.
+    Works inside no_grad and inference_mode too; running statistics of batch norm do not move. That
+    of a frozen parameter, and of one that the loss does not depend on, is zeros.
     """
     with torch.inference_mode(False), torch.enable_grad(), batch_norm_context(net, track=False):
         x, y = differentiable_copies(*batch)
         theta = {name: p.detach().clone().requires_grad_() for name, p in theta.items()}
-        found = torch.autograd.grad(losses(call(net, theta, x), y).sum(), [*theta.values()])
-    return dict(zip(theta, found, strict=True))
+        moving = [theta[name] for name in chosen(net, None)]
+        loss = losses(call(net, theta, x), y).sum()
+        found = torch.autograd.grad(loss, moving, materialize_grads=True)
+    gradients = dict(zip(chosen(net, None), found, strict=True))
+    return {n: gradients[n] if n in gradients else torch.zeros_like(p) for n, p in theta.items()}
+
+
+def twice_differentiable() -> AbstractContextManager[None]:
+    """Attention by its formula: PyTorch's fused kernels have no second derivative."""
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 class _Step(Function):
@@ -158,7 +177,10 @@ class _Step(Function):
             raise RuntimeError("adapt: a second outer derivative needs memory full")
         theta = [p.detach().requires_grad_() for p in ctx.saved_tensors]
         inputs = [*theta, *ctx.learned]
-        products = torch.autograd.grad(ctx.move(theta, True), inputs, v, allow_unused=True)
+        moves = zip(ctx.move(theta, True), v, strict=True)
+        moved = [(m, vm) for m, vm in moves if m.requires_grad]  # not zeros of what is unused
+        outputs, vectors = [m for m, _ in moved], [vm for _, vm in moved]
+        products = torch.autograd.grad(outputs, inputs, vectors, allow_unused=True)
         back = [None if p is None else -ctx.lr * p for p in products]
         direct = [b if p is None else b + p for b, p in zip(v, back[: len(v)], strict=True)]
         return None, None, None, *direct, *back[len(v) :]
