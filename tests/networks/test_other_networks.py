@@ -130,6 +130,20 @@ def test_the_meta_gradient_is_exact(key, kind):
     assert ours == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.parametrize("dropout", [nn.Dropout(0.5), nn.Dropout2d(0.5)])
+def test_in_low_memory_dropout_is_the_same_when_a_step_is_computed_again(dropout):
+    grads, drawn = [], []
+    for memory in ("full", "low"):
+        torch.manual_seed(0)
+        net = Body(nn.Sequential(dropout, nn.ReLU()))
+        learner = learners.get("maml")(net, 3, memory=memory, inner_lr=0.5).double()
+        learner.meta_loss(episode(dtype=torch.float64)).backward()
+        grads.append([p.grad for p in learner.parameters()])
+        drawn.append(torch.rand(1))
+    torch.testing.assert_close(*grads, rtol=1e-9, atol=1e-12)
+    assert torch.equal(*drawn)
+
+
 @pytest.mark.parametrize("kind", ["residual", "partly_frozen"])
 def test_maml_on_it_is_maml_with_pytorchs_own_layers(kind):
     """Task by task, on a copy that nothing has converted, in training: its norms take the batch."""

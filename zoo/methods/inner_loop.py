@@ -4,8 +4,8 @@ Per-task parameters carry a leading T. Tasks do not mix, so the gradient of the 
 holds each task's own, and one `torch.autograd.grad` serves all of them.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -82,7 +82,7 @@ def adapt(
             with (
                 torch.enable_grad(),
                 batch_norm_context(net, track=False, fixed=fixed),
-                twice_differentiable() if create_graph else nullcontext(),
+                twice_differentiable() if second_order else nullcontext(),
             ):
                 named = dict(zip(names, theta, strict=True))
                 loss = losses(call(net, held | named, x), y)
@@ -151,8 +151,26 @@ def twice_differentiable() -> AbstractContextManager[None]:
     return sdpa_kernel(SDPBackend.MATH)
 
 
+def random_state(device: torch.device) -> list[Tensor]:
+    """Of the generators that a forward pass on this device draws from, as dropout does."""
+    state = [torch.get_rng_state()]
+    return [*state, torch.cuda.get_rng_state(device)] if device.type == "cuda" else state
+
+
+@contextmanager
+def drawing_again(state: Sequence[Tensor], device: torch.device) -> Iterator[None]:
+    """Inside, the random numbers that came after that state; outside they go on as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.set_rng_state(state[0])
+        for of_device in state[1:]:
+            torch.cuda.set_rng_state(of_device, device)
+        yield
+
+
 class _Step(Function):
     """One inner step by its adjoint: backward makes the step's graph anew, and drops it.
+
+    It draws the same random numbers again.
 
     v goes back through theta' = theta - lr m(theta) as v - lr J^T v, and J^T v is the gradient of
     <m(theta), v>; likewise for what else is learned.
@@ -168,6 +186,7 @@ class _Step(Function):
     ) -> tuple[Tensor, ...]:
         ctx.move, ctx.lr, ctx.learned = move, lr, inputs[count:]
         ctx.save_for_backward(*inputs[:count])
+        ctx.random = random_state(inputs[0].device)
         moves = move([p.detach().requires_grad_() for p in inputs[:count]], False)
         return tuple(p - lr * m for p, m in zip(inputs[:count], moves, strict=True))
 
@@ -177,8 +196,10 @@ class _Step(Function):
             raise RuntimeError("adapt: a second outer derivative needs memory full")
         theta = [p.detach().requires_grad_() for p in ctx.saved_tensors]
         inputs = [*theta, *ctx.learned]
-        moves = zip(ctx.move(theta, True), v, strict=True)
-        moved = [(m, vm) for m, vm in moves if m.requires_grad]  # not zeros of what is unused
+        with drawing_again(ctx.random, theta[0].device):
+            moves = ctx.move(theta, True)
+        pairs = zip(moves, v, strict=True)
+        moved = [(m, vm) for m, vm in pairs if m.requires_grad]  # not zeros of what is unused
         outputs, vectors = [m for m, _ in moved], [vm for _, vm in moved]
         products = torch.autograd.grad(outputs, inputs, vectors, allow_unused=True)
         back = [None if p is None else -ctx.lr * p for p in products]

@@ -15,8 +15,7 @@ A backbone is any nn.Module that keeps this contract; it need not be a `Backbone
 - A forward pass changes no other buffer, if the learner has an inner loop (`batch_norm_context`).
 - A parameter that is frozen (requires_grad=False) stays as it is, in the inner loop too. One that
   no output depends on has no gradient, and no step moves it.
-- It draws no random numbers in a learner with `memory=low`, which computes each inner step twice:
-  no dropout there.
+- Dropout draws anew in every inner step.
 
 `prepare_backbone` holds a registered one to it. Of a network that is handed to a learner directly
 the size of images is not known: a learner reads `features_of` it, and `set_batch_norm` converts it.
