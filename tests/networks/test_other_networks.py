@@ -18,6 +18,7 @@ from zoo.conformance import DoesNotApplyError, Maker, checks
 from zoo.errors import UsageError
 from zoo.losses import task_loss
 from zoo.methods.inner_loop import task_gradients
+from zoo.methods.preconditioners import PRECONDITIONERS
 from zoo.networks.backbone import build_backbone, features_of
 from zoo.registry import register_backbone
 
@@ -36,10 +37,21 @@ HELD = (
 )
 
 
+def ours_frozen(image: tuple[int, ...]) -> nn.Module:
+    """One of our own networks, a convolution and another one's norm frozen."""
+    net = build_backbone("conv4_strided[channels=4]", image)
+    net.convs[0].requires_grad_(False)
+    net.norms[2].requires_grad_(False)
+    return net
+
+
+NETWORKS = {**OTHER_NETWORKS, "ours_frozen": ours_frozen}
+
+
 def learner_on(kind: str, key: str, **options) -> Learner:
     torch.manual_seed(0)
     few = {"inner_steps": 2, "test_steps": 2} if key in INNER_LOOPS else {}
-    return learners.get(key)(OTHER_NETWORKS[kind](IMAGE), 3, **{**few, **options})
+    return learners.get(key)(NETWORKS[kind](IMAGE), 3, **{**few, **options})
 
 
 def episode(tasks: int = 2, dtype: torch.dtype = torch.float32) -> Episode:
@@ -106,7 +118,7 @@ def test_no_running_statistics_move_in_inner_steps(key, kind):
     assert all(torch.equal(before[name], b) for name, b in learner.net.named_buffers())
 
 
-@pytest.mark.parametrize("kind", OTHER_NETWORKS)
+@pytest.mark.parametrize("kind", NETWORKS)
 @pytest.mark.parametrize("key", INNER_LOOPS)
 def test_the_meta_gradient_is_exact(key, kind):
     """In full and low memory, against a difference along a random direction in what is learned."""
@@ -189,6 +201,19 @@ def test_a_learner_that_is_frozen_as_a_whole_adapts_as_before():
     learner.freeze()
     with torch.no_grad():
         assert torch.equal(learner(episode()), expected)
+
+
+@pytest.mark.parametrize("options", [*PRECONDITIONERS, "step_rates"])
+def test_every_preconditioner_passes_frozen_layers_over(options):
+    """Post-block layers stand behind blocks, of our networks alone."""
+    kind = "ours_frozen" if options == "post_block" else "partly_frozen"
+    given = {"step_rates": True} if options == "step_rates" else {"preconditioner": options}
+    learner = learner_on(kind, "maml", inner_lr=0.1, **given)
+    learner.meta_loss(episode()).backward()
+    theta = learner.models(episode())
+    for name, p in learner.net.named_parameters():
+        assert (p.grad is None or bool(p.grad.isfinite().all())) and name in theta
+        assert p.requires_grad or torch.equal(theta[name][1], p)
 
 
 def test_reptile_leaves_them_too():
