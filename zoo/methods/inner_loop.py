@@ -198,10 +198,7 @@ class _Step(Function):
         inputs = [*theta, *ctx.learned]
         with drawing_again(ctx.random, theta[0].device):
             moves = ctx.move(theta, True)
-        pairs = zip(moves, v, strict=True)
-        moved = [(m, vm) for m, vm in pairs if m.requires_grad]  # not zeros of what is unused
-        outputs, vectors = [m for m, _ in moved], [vm for _, vm in moved]
-        products = torch.autograd.grad(outputs, inputs, vectors, allow_unused=True)
+        products = torch.autograd.grad(moves, inputs, v, allow_unused=True)
         back = [None if p is None else -ctx.lr * p for p in products]
         direct = [b if p is None else b + p for b, p in zip(v, back[: len(v)], strict=True)]
         return None, None, None, *direct, *back[len(v) :]
