@@ -27,7 +27,7 @@ from zoo import Episode, Examples, register
 from zoo.errors import UsageError
 from zoo.losses import task_loss
 from zoo.methods.embedding import EmbeddingLearner, prototypes
-from zoo.networks.backbone import Backbone, Classifier, build_backbone
+from zoo.networks.backbone import Backbone, Classifier, build_backbone, features_of
 from zoo.networks.layers import pointwise
 from zoo.networks.mlp import MLP
 
@@ -79,7 +79,8 @@ class CNP(EmbeddingLearner):
             raise UsageError(f"min_sd {min_sd}: expected a number between 0 and 1")
         net: nn.Module = backbone
         if aggregate == "class":
-            target, r, outputs = backbone.features, way * backbone.features, way
+            target = features_of(backbone)
+            r, outputs = way * target, way
         elif isinstance(backbone, MLP):
             target, r, outputs = backbone.inputs, backbone.features, 2 * way
             net = Classifier(MLP(target + way, r, len(backbone.layers)), r)

@@ -28,7 +28,7 @@ from zoo.baselines.mann_memory import LRUA, State
 from zoo.errors import UsageError
 from zoo.losses import task_loss
 from zoo.methods.embedding import EmbeddingLearner
-from zoo.networks.backbone import Backbone
+from zoo.networks.backbone import Backbone, features_of
 from zoo.networks.layers import pointwise
 from zoo.networks.mlp import MLP
 from zoo.variants import hint
@@ -86,7 +86,7 @@ class MANN(EmbeddingLearner):
             raise UsageError("protocol instances: is of classes, not of labels=numbers")
         super().__init__(backbone, way, batch_norm="running", outer_lr=outer_lr)
         self.protocol, self.labels = protocol, LABELS[labels](way)
-        inputs = backbone.features + self.labels.inputs
+        inputs = features_of(backbone) + self.labels.inputs
         self.memory = LRUA(inputs, controller, rows, width, heads, decay, own_rows)
         self.head = nn.Linear(self.memory.features, self.labels.outputs)
         if not adam:

@@ -31,6 +31,7 @@ from torch.nn import functional as F
 from zoo import Episode, register
 from zoo.errors import UsageError
 from zoo.methods.embedding import EmbeddingLearner, by_class, squared_distances
+from zoo.networks.backbone import features_of
 
 MATCHING_DISTANCES = ("cosine", "l2")
 NORMALISED = {  # what a cosine divides by its length, and what tables must say of it
@@ -88,7 +89,7 @@ class MatchingNet(EmbeddingLearner):
         self.distance, self.normalise = distance, normalise
         self.remark = NORMALISED[normalise] if distance == "cosine" else ""
         self.temperature = 1.0 if temperature is None else temperature
-        features: int = backbone.features  # type: ignore[assignment]
+        features = features_of(backbone)
         self.context = FullContext(features, processing_steps) if fce else None
         self.sequential = fce
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from zoo.errors import UsageError
+from zoo.networks.backbone import features_of
 from zoo.networks.conv5 import PlainConvNet
 
 
@@ -102,7 +103,7 @@ def split_rows(
         tail = FastTail(trunk.shape, convs, backbone.channels, hidden, way)  # type: ignore[arg-type]
     else:
         trunk = deepcopy(backbone)
-        tail = FastTail((backbone.features, 1, 1), 0, 0, hidden, way)  # type: ignore[arg-type]
+        tail = FastTail((features_of(backbone), 1, 1), 0, 0, hidden, way)
     return trunk, tail
 
 

@@ -77,15 +77,16 @@ class AdaptedTail(LastBlock):
         self.head = Linear(backbone.widths[-1], 1)
         layers = backbone.layers(backbone.depth - 1)
         moving = [conv.weight for conv, _ in layers] + list(self.head.parameters())
-        kept = {id(p) for p in moving}
+        kept = {id(p) for p in moving if p.requires_grad}
         self.adapted = [name for name, p in self.named_parameters() if id(p) in kept]
         self.weights = [name for name in self.adapted if name.endswith("weight")]
         for conv, norm in layers if film else []:
             norm.film = FiLM(conv.weight.shape[1], conv.weight.shape[0])
         if frozen:
-            self.requires_grad_(False)
-            for part in (self.head, *(part for layer in layers for part in layer)):
-                part.requires_grad_(True)
+            parts = (self.head, *(part for layer in layers for part in layer))
+            learned = {id(p) for part in parts for p in part.parameters()}
+            for p in self.parameters():
+                p.requires_grad_(p.requires_grad and id(p) in learned)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Of the trunk's maps: (n, C, H, W) -> logits (n, N); or all with a T before."""

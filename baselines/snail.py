@@ -26,6 +26,7 @@ from zoo import Episode, register
 from zoo.episode import fewer_shots, shots_of
 from zoo.errors import UsageError
 from zoo.methods.embedding import EmbeddingLearner
+from zoo.networks.backbone import features_of
 from zoo.networks.layers import Linear
 from zoo.networks.mlp import MLP
 
@@ -147,7 +148,7 @@ class SNAIL(EmbeddingLearner):
             raise UsageError(f"first_dilation {first_dilation}: choose from 1, 2")
         if not (tc or attention):
             raise UsageError("tc=false with attention=false: no block is left; leave out one")
-        features: int = backbone.features  # type: ignore[assignment]
+        features = features_of(backbone)
         if embedding is not None:
             backbone = nn.Sequential(backbone, Linear(features, embedding))
         super().__init__(backbone, way, batch_norm=batch_norm, outer_lr=outer_lr)

@@ -45,7 +45,7 @@ from zoo.methods.embedding import prototypes
 from zoo.methods.host import taken
 from zoo.methods.learner_plugin import PlugIn
 from zoo.methods.task_scores import hardest
-from zoo.networks.backbone import batch_norm_context
+from zoo.networks.backbone import batch_norm_context, features_of
 from zoo.networks.layers import cosines
 
 SAY, DRAWN = ("aligned", "encoders"), ("all", "hardest")
@@ -100,7 +100,7 @@ class Related(PlugIn):
             raise UsageError(f"heads {heads}, others {others}: expected at least 1")
         super().__init__(backbone, way, **settings)
         self.weight, self.others, self.say, self.drawn = weight, others, say, drawn
-        self.relations = TaskRelations(backbone.features, heads)  # type: ignore[arg-type]
+        self.relations = TaskRelations(features_of(backbone), heads)
         self.joint_tasks = True
         self.one_device = "it relates all tasks of a meta-batch"
         self.asks_numbers = "SciPy pairs classes" if say == "aligned" else ""

@@ -1,17 +1,22 @@
-"""Batch normalisation in three modes, and putting a network into one of them."""
+"""Batch normalisation in three modes, and putting a network into one of them.
+
+Other networks come with PyTorch's own layers; these are turned into ours.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parameter import is_lazy
 
 from zoo.errors import UsageError
 
-EPS, MOMENTUM = 1e-5, 0.1  # of every batch norm
+EPS, MOMENTUM = 1e-5, 0.1  # of our networks; a converted layer keeps its own
 BATCH_NORM_MODES = ("batch", "running", "support")
 
 
@@ -27,13 +32,20 @@ class BatchNorm(nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
+    eps: float
+    momentum: float
 
     def __init__(self, channels: int, mode: str = "batch") -> None:
         super().__init__()
+        self.eps, self.momentum = EPS, MOMENTUM
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
+        self.use(mode)
+
+    def use(self, mode: str) -> None:
+        """Start in a mode, outside of any `batch_norm_context`, without FiLM."""
         self.mode = mode
         self.support_rows: int | None = None  # set by `batch_norm_context`
         self.track = True
@@ -70,16 +82,18 @@ class BatchNorm(nn.Module):
             dims = [d for d in range(x.dim()) if d != 1]
             shape = [-1 if d == 1 else 1 for d in range(x.dim())]
             var, mean = torch.var_mean(x[: self.support_rows], dims, correction=0, keepdim=True)
-            return (x - mean) * (var + EPS).rsqrt() * weight.view(shape) + bias.view(shape)
+            return (x - mean) * (var + self.eps).rsqrt() * weight.view(shape) + bias.view(shape)
         if self.constant:
             tasks = len(weight) // len(self.running_mean)
             constants = self.running_mean.repeat(tasks), self.running_var.repeat(tasks)
-            return F.batch_norm(x, *constants, weight, bias, False, MOMENTUM, EPS)
+            return F.batch_norm(x, *constants, weight, bias, False, self.momentum, self.eps)
         if self.spans_processes:
             return self.over_all_processes(x, weight, bias)
         with self.moving() as moved:
             moving_mean, moving_var = moved or (None, None)
-            return F.batch_norm(x, moving_mean, moving_var, weight, bias, True, MOMENTUM, EPS)
+            return F.batch_norm(
+                x, moving_mean, moving_var, weight, bias, True, self.momentum, self.eps
+            )
 
     def over_all_processes(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """With the statistics of the batches of all processes that train together, (n, C, ...).
@@ -95,10 +109,51 @@ class BatchNorm(nn.Module):
         var = all_reduce(centred.square().sum(dims)) / count
         with self.moving() as moved, torch.no_grad():
             assert moved is not None
-            moved[0].lerp_(mean, MOMENTUM)
-            moved[1].lerp_(var * count / (count - 1), MOMENTUM)
-        scale = (var + EPS).rsqrt() * weight
+            moved[0].lerp_(mean, self.momentum)
+            moved[1].lerp_(var * count / (count - 1), self.momentum)
+        scale = (var + self.eps).rsqrt() * weight
         return centred * scale.view(shape) + bias.view(shape)
+
+
+# What a layer that does just what PyTorch's batch norm does has for its forward.
+PLAIN = (nn.BatchNorm1d.forward, nn.SyncBatchNorm.forward)
+
+
+def convert_batch_norm(net: nn.Module) -> None:
+    """Turn PyTorch's batch norms in a network into ours, each in its place.
+
+    Parameters, running statistics, epsilon and momentum stay; only `num_batches_tracked` goes. The
+    layer object stays too, so whoever else holds it, as a list beside the network's modules does,
+    has the converted one.
+
+    Raises:
+        UsageError: a norm keeps running statistics and cannot be converted.
+    """
+    like = next(net.parameters(), torch.empty(0))
+    for name, layer in net.named_modules():
+        if not isinstance(layer, _NormBase):
+            continue
+        if type(layer).forward not in PLAIN:
+            if layer.running_mean is None:
+                continue  # as instance norm: nothing of it moves
+            refuse_norm(name, layer, "keeps running statistics in a way of its own", "leave it out")
+        if any(is_lazy(p) for p in (*layer.parameters(), *layer.buffers())):
+            refuse_norm(name, layer, "has no size yet", "run the network on an image before")
+        if layer.momentum is None:
+            refuse_norm(name, layer, "has momentum=None", "give it a number, such as 0.1")
+        del layer.num_batches_tracked
+        for part, value in (("weight", 1.0), ("bias", 0.0)):
+            if getattr(layer, part) is None:  # affine=False
+                delattr(layer, part)
+                constant = like.new_full((layer.num_features,), value)
+                layer.register_buffer(part, constant, persistent=False)
+        layer.__class__ = BatchNorm  # type: ignore[assignment]
+        layer.use("batch")  # type: ignore[operator]
+
+
+def refuse_norm(name: str, layer: nn.Module, fault: str, remedy: str) -> NoReturn:
+    """Say what is wrong with a norm, and what to do."""
+    raise UsageError(f"backbone: its layer {name}, a {type(layer).__name__}, {fault}: {remedy}")
 
 
 def shared_by_processes() -> bool:
@@ -113,12 +168,18 @@ def shared_by_processes() -> bool:
 def set_batch_norm(net: nn.Module, mode: str) -> bool:
     """Put every batch norm of a network into one of the three modes; tells whether it has any.
 
+    PyTorch's own are converted first.
+
     Raises:
-        UsageError: there is no such mode.
+        UsageError: there is no such mode, or the network has a norm that cannot be in it.
     """
     if mode not in BATCH_NORM_MODES:
         raise UsageError(f"batch_norm: no mode {mode!r}: choose from {', '.join(BATCH_NORM_MODES)}")
-    norms = [module for module in net.modules() if isinstance(module, BatchNorm)]
-    for norm in norms:
+    convert_batch_norm(net)
+    norms = {name: layer for name, layer in net.named_modules() if isinstance(layer, BatchNorm)}
+    for name, norm in norms.items():
+        if mode == "running" and norm.running_mean is None:
+            remedy = "use batch_norm=batch, or build it with track_running_stats=True"
+            refuse_norm(name, norm, "has no running statistics", remedy)
         norm.mode = mode
     return bool(norms)

@@ -76,6 +76,21 @@ def test_outputs_gradients_and_buffers(text, mode, training, rows):
     same(*results)
 
 
+@MODES
+@pytest.mark.parametrize(("training", "rows"), [(True, None), (True, 4), (False, None)])
+def test_a_norm_may_have_an_epsilon_and_a_momentum_of_its_own(mode, training, rows):
+    found = []
+    for reference, eps, momentum in ((False, 0.1, 0.3), (True, 0.1, 0.3), (True, 1e-5, 0.1)):
+        net = network("conv4_strided[channels=3]", mode, (2, 13, 16)).train(training)
+        for norm in net.backbone.norms:
+            norm.eps, norm.momentum = eps, momentum
+        x = data((2, 13, 16), 1)[0][0]
+        with batch_norm_context(net, support_rows=rows), plain() if reference else nullcontext():
+            found.append([net(x), *net.buffers()])
+    same(found[0], found[1])
+    assert not torch.allclose(found[1][0], found[2][0])
+
+
 @functools.cache
 def meta_gradients(text, mode, tasks, learned, reference, **options):
     """Of two inner steps and a query pass, the queries by the support's statistics."""

@@ -4,7 +4,8 @@ Per-task parameters carry a leading T. Tasks do not mix, so the gradient of the 
 holds each task's own, and one `torch.autograd.grad` serves all of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -12,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from zoo.episode import Examples
 from zoo.errors import UsageError
 from zoo.methods.inner_optimizer import InnerOptimizer
-from zoo.methods.preconditioners import Params
+from zoo.methods.preconditioners import Params, chosen
 from zoo.networks.backbone import batch_norm_context
 from zoo.networks.layers import FixedImages
 
@@ -46,7 +48,8 @@ def adapt(
     """`steps` steps of the optimizer on L, from the network's own parameters theta.
 
     Works inside no_grad and inference_mode too, as evaluation needs; running statistics of batch
-    norm do not move.
+    norm do not move. Frozen parameters stay as they are; one that the loss does not depend on has
+    a gradient of zeros.
 
     Args:
         net: the network f.
@@ -79,16 +82,23 @@ def adapt(
         fixed = FixedImages(x)
         p = optimizer.precondition.drawn(len(x))
         start = p.start(expanded_parameters(net, len(x)))
-        names = [name for name in start if p.moves(name)]
+        moving = chosen(net, None)
+        names = [name for name in start if name in moving and p.moves(name)]
         held = {name: q for name, q in start.items() if name not in names}
 
         def move(step: int, theta: Sequence[Tensor], create_graph: bool) -> list[Tensor]:
             """P(grad L(theta)): what the rate multiplies."""
-            with torch.enable_grad(), batch_norm_context(net, track=False, fixed=fixed):
+            with (
+                torch.enable_grad(),
+                batch_norm_context(net, track=False, fixed=fixed),
+                twice_differentiable() if second_order else nullcontext(),
+            ):
                 named = dict(zip(names, theta, strict=True))
                 loss = losses(call(net, held | named, x), y)
                 loss = loss if penalty is None else loss + penalty(named)
-                grads = torch.autograd.grad(loss.sum(), theta, create_graph=create_graph)
+                grads = torch.autograd.grad(
+                    loss.sum(), theta, create_graph=create_graph, materialize_grads=True
+                )
                 moves = p(step, dict(zip(names, grads, strict=True)))
                 if weight_decay:
                     moves = {name: m + weight_decay * named[name] for name, m in moves.items()}
@@ -140,17 +150,44 @@ def expanded_parameters(net: nn.Module, tasks: int) -> Params:
 def task_gradients(net: nn.Module, theta: Params, batch: Examples, losses: Losses) -> Params:
     """Each task's gradient of its own loss at theta, for inner loops that differentiate no step.
 
-    Works inside no_grad and inference_mode too; running statistics of batch norm do not move.
+    Works inside no_grad and inference_mode too; running statistics of batch norm do not move. That
+    of a frozen parameter, and of one that the loss does not depend on, is zeros.
     """
     with torch.inference_mode(False), torch.enable_grad(), batch_norm_context(net, track=False):
         x, y = differentiable_copies(*batch)
         theta = {name: p.detach().clone().requires_grad_() for name, p in theta.items()}
-        found = torch.autograd.grad(losses(call(net, theta, x), y).sum(), [*theta.values()])
-    return dict(zip(theta, found, strict=True))
+        moving = [theta[name] for name in chosen(net, None)]
+        loss = losses(call(net, theta, x), y).sum()
+        found = torch.autograd.grad(loss, moving, materialize_grads=True)
+    gradients = dict(zip(chosen(net, None), found, strict=True))
+    return {n: gradients[n] if n in gradients else torch.zeros_like(p) for n, p in theta.items()}
+
+
+def twice_differentiable() -> AbstractContextManager[None]:
+    """Attention by its formula: PyTorch's fused kernels have no second derivative."""
+    return sdpa_kernel(SDPBackend.MATH)
+
+
+def random_state(device: torch.device) -> list[Tensor]:
+    """Of the generators that a forward pass on this device draws from, as dropout does."""
+    state = [torch.get_rng_state()]
+    return [*state, torch.cuda.get_rng_state(device)] if device.type == "cuda" else state
+
+
+@contextmanager
+def drawing_again(state: Sequence[Tensor], device: torch.device) -> Iterator[None]:
+    """Inside, the random numbers that came after that state; outside they go on as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.set_rng_state(state[0])
+        for of_device in state[1:]:
+            torch.cuda.set_rng_state(of_device, device)
+        yield
 
 
 class _Step(Function):
     """One inner step by its adjoint: backward makes the step's graph anew, and drops it.
+
+    It draws the same random numbers again.
 
     v goes back through theta' = theta - lr m(theta) as v - lr J^T v, and J^T v is the gradient of
     <m(theta), v>; likewise for what else is learned.
@@ -166,6 +203,7 @@ class _Step(Function):
     ) -> tuple[Tensor, ...]:
         ctx.move, ctx.lr, ctx.learned = move, lr, inputs[count:]
         ctx.save_for_backward(*inputs[:count])
+        ctx.random = random_state(inputs[0].device)
         moves = move([p.detach().requires_grad_() for p in inputs[:count]], False)
         return tuple(p - lr * m for p, m in zip(inputs[:count], moves, strict=True))
 
@@ -175,7 +213,9 @@ class _Step(Function):
             raise RuntimeError("adapt: a second outer derivative needs memory full")
         theta = [p.detach().requires_grad_() for p in ctx.saved_tensors]
         inputs = [*theta, *ctx.learned]
-        products = torch.autograd.grad(ctx.move(theta, True), inputs, v, allow_unused=True)
+        with drawing_again(ctx.random, theta[0].device):
+            moves = ctx.move(theta, True)
+        products = torch.autograd.grad(moves, inputs, v, allow_unused=True)
         back = [None if p is None else -ctx.lr * p for p in products]
         direct = [b if p is None else b + p for b, p in zip(v, back[: len(v)], strict=True)]
         return None, None, None, *direct, *back[len(v) :]

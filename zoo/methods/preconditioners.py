@@ -97,8 +97,14 @@ def convolutions(net: nn.Module, names: Collection[str] | None) -> dict[str, nn.
 
 
 def chosen(net: nn.Module, names: Collection[str] | None) -> dict[str, nn.Parameter]:
-    """The parameters of a network, or those of them that are named, in its order."""
-    return {n: p for n, p in net.named_parameters() if names is None or n in names}
+    """The parameters that a network learns, or those of them that are named, in its order.
+
+    Frozen ones are left out. A network frozen as a whole, as a learner may be for its test, counts
+    as one that learns all of them.
+    """
+    every = dict(net.named_parameters())
+    learned = {n: p for n, p in every.items() if p.requires_grad} or every
+    return {n: p for n, p in learned.items() if names is None or n in names}
 
 
 class MetaCurvature(Preconditioner):
@@ -227,7 +233,7 @@ class TNet(Preconditioner):
             weight = known.get(f"{prefix}.weight".lstrip("."))
             if weight is not None and weight.dim() > 1:
                 own = module.named_parameters(prefix, recurse=False)
-                self.layer |= {name: len(outputs) for name, _ in own}
+                self.layer |= {name: len(outputs) for name, p in own if p.requires_grad}
                 outputs.append(len(weight))
         self.transforms = nn.ParameterList([torch.eye(n) for n in outputs])
         self.log_odds = nn.ParameterList([torch.zeros(n) for n in outputs] if mask else [])

@@ -1,12 +1,35 @@
-"""Backbones: networks from an image to D features."""
+"""Backbones: networks from images to D features, and what a learner may expect of one.
 
+A backbone is any nn.Module that keeps this contract; it need not be a `Backbone`.
+
+- It maps images (n, *image) to features (n, D), floats. For a learner with an inner loop each
+  operation in it has a second derivative.
+- `features` is D, a whole number. A learner builds its head by it.
+- `family`, if it has one, is its key in reports/published.csv: records name its kind by it.
+- `folds`, if it is true, says that it also runs with per-task parameters, all with a T in front:
+  (T, n, *image) -> (T, n, D). Without it a learner calls it task by task.
+- Batch norm may be ours or PyTorch's own, which is turned into ours (`convert_batch_norm`). What
+  statistics it takes is the learner's setting `batch_norm`; inner steps never move the running
+  ones. Load weights before: the converted layer has no `num_batches_tracked`. Norms that look at
+  one image alone (layer, group, instance norm) stay as they are.
+- A forward pass changes no other buffer, if the learner has an inner loop (`batch_norm_context`).
+- A parameter that is frozen (requires_grad=False) stays as it is, in the inner loop too. One that
+  no output depends on has no gradient, and no step moves it.
+- Dropout draws anew in every inner step.
+
+`prepare_backbone` holds a registered one to it. Of a network that is handed to a learner directly
+the size of images is not known: a learner reads `features_of` it, and `set_batch_norm` converts it.
+"""
+
+import copy
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
-from zoo.batch_norm import BatchNorm
+from zoo.batch_norm import BatchNorm, convert_batch_norm
 from zoo.errors import UsageError
 from zoo.networks.layers import Conv, FixedImages, Linear, fold, unfold
 from zoo.registry import backbone_of, backbones
@@ -14,7 +37,7 @@ from zoo.variants import parse_variant
 
 
 class Backbone(nn.Module):
-    """A network from images to features, and what is known of it before it runs."""
+    """What our own backbones share; see the contract above."""
 
     features: int  # D
     family: str  # backbone_key of reports/published.csv
@@ -45,14 +68,21 @@ def batch_norm_context(
     """Say what a forward pass inside this block is, to our layers in `net`.
 
     Args:
-        net: any network; layers that are not ours are left alone.
+        net: any network; layers that are not ours are left alone, and must change no buffer where
+            running statistics do not move.
         track: whether running statistics move (not in inner steps).
         support_rows: in batch-norm mode ``support``, how many rows of the batch, the first ones,
             are the support set; None means all.
         fixed: images that enter more than once: what needs computing only once of them is.
+
+    Raises:
+        UsageError: a buffer changed that was to stay.
     """
-    norms = [module for module in net.modules() if isinstance(module, BatchNorm)]
-    nets = [module for module in net.modules() if isinstance(module, Backbone)]
+    modules = list(net.modules())
+    norms = [module for module in modules if isinstance(module, BatchNorm)]
+    nets = [module for module in modules if isinstance(module, Backbone)]
+    others = [] if track else [m for m in modules if m._buffers and not isinstance(m, BatchNorm)]
+    kept = [versions(module) for module in others]
     before = [(norm.track, norm.support_rows) for norm in norms]
     for norm in norms:
         norm.track, norm.support_rows = track, support_rows
@@ -66,6 +96,19 @@ def batch_norm_context(
             norm.track, norm.support_rows = was_tracking, rows
         for backbone, was in zip(nets, outside, strict=True):
             backbone.fixed = was
+    for module, was_kept in zip(others, kept, strict=True):
+        if versions(module) != was_kept:
+            raise UsageError(
+                f"backbone: its layer {type(module).__name__} changes its buffers "
+                f"({', '.join(was_kept)}) in inner steps, where only the running statistics of "
+                "batch norm are held still: take another layer"
+            )
+
+
+def versions(layer: nn.Module) -> dict[str, tuple[int, int]]:
+    """Which tensor each of its buffers is, and how often it was written to."""
+    buffers = layer.named_buffers(recurse=False)
+    return {name: (id(b), b._version) for name, b in buffers if not b.is_inference()}
 
 
 class BlockNet(Backbone):
@@ -113,7 +156,7 @@ class Classifier(nn.Module):
     def __init__(self, backbone: nn.Module, way: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = Linear(backbone.features, way)  # type: ignore[arg-type]
+        self.head = Linear(features_of(backbone), way)
         self.folds = getattr(backbone, "folds", False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -136,4 +179,43 @@ def build_backbone(text: str, image: tuple[int, ...]) -> Backbone:
         if not isinstance(value, int) or value < 1:
             raise UsageError(f"backbone {text}: {name} must be a whole number of at least 1")
     net: Backbone = backbone_of(text, image)
+    prepare_backbone(net, image)
     return net
+
+
+def features_of(backbone: nn.Module) -> int:
+    """D, as the backbone says it.
+
+    Raises:
+        UsageError: it does not.
+    """
+    features = getattr(backbone, "features", None)
+    if isinstance(features, bool) or not isinstance(features, int) or features < 1:
+        raise UsageError(
+            f"backbone {type(backbone).__name__}: its attribute `features` must be how many "
+            f"features D it gives an image, a whole number of at least 1; it is {features!r}"
+        )
+    return features
+
+
+def prepare_backbone(net: nn.Module, image: tuple[int, ...]) -> None:
+    """Make a network's batch norms ours, and hold it to the contract above.
+
+    Two blank images go through a copy of it; random numbers of others stay as they were.
+
+    Raises:
+        UsageError: it does not keep the contract; says what to do.
+    """
+    name = f"backbone {type(net).__name__}"
+    if not isinstance(net, nn.Module):
+        raise UsageError(f"{name}: expected an nn.Module from images to features")
+    features = features_of(net)
+    convert_batch_norm(net)
+    with torch.no_grad(), torch.random.fork_rng([]):
+        z = copy.deepcopy(net)(torch.zeros(2, *image))
+    if not isinstance(z, Tensor) or z.shape != (2, features) or not z.is_floating_point():
+        got = f"{z.dtype} {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
+        raise UsageError(
+            f"{name}: of 2 images {image} it gives {got}; expected floats (2, {features}), a row "
+            "of `features` numbers for each image: flatten or average what is left of the pixels"
+        )

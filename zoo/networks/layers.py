@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.batch_norm import EPS, BatchNorm
+from zoo.batch_norm import BatchNorm
 from zoo.errors import UsageError
 from zoo.networks import second_derivatives
 from zoo.networks.patch_statistics import PatchMoments, batch_moments
@@ -142,13 +142,14 @@ def _normalised(
         if rows is None:
             with norm.moving() as moved:
                 return second_derivatives.batch_norm(
-                    z, gamma, beta, relu=relu, pool=pool, running=moved
-                )
+                    z, gamma, beta, relu=relu, pool=pool, running=moved,
+                    eps=norm.eps, momentum=norm.momentum,
+                )  # fmt: skip
         mean, var = batch_moments(z[:rows])
-        scale = gamma * (var + EPS).rsqrt()
+        scale = gamma * (var + norm.eps).rsqrt()
         return _shifted(z * scale.view(-1, 1, 1), beta - mean * scale, relu, pool)
     # The statistics are known before the convolution: its weights take the scale.
-    scale = gamma * (var + EPS).rsqrt()
+    scale = gamma * (var + norm.eps).rsqrt()
     z = second_derivatives.conv2d(x, weight * scale.view(-1, 1, 1, 1), conv.stride, tasks)
     return _shifted(z, beta - mean * scale, relu, pool)
 

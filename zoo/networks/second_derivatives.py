@@ -73,8 +73,10 @@ def batch_norm(
     relu: bool = False,
     pool: bool = False,
     running: tuple[Tensor, Tensor] | None = None,
+    eps: float = EPS,
+    momentum: float = MOMENTUM,
 ) -> Tensor:
-    """bias + weight * (z - mean) / sqrt(var + EPS), then 2x2 maxima and ReLU where asked for.
+    """bias + weight * (z - mean) / sqrt(var + eps), then 2x2 maxima and ReLU where asked for.
 
     Mean and variance are those of the batch, over n, H and W, as `channel_moments` has them.
 
@@ -84,12 +86,14 @@ def batch_norm(
         bias: beta (C,).
         relu: whether negative values become zero.
         pool: whether to take maxima as `max_pool` does.
-        running: mean and variance (C,) of earlier batches, moved towards this one's by MOMENTUM.
+        running: mean and variance (C,) of earlier batches, moved towards this one's.
+        eps: added to the variance.
+        momentum: the share of the way that `running` is moved.
 
     Returns:
         (n, C, H, W), or (n, C, H/2, W/2) where pooled.
     """
-    return _BatchNorm.apply(z, weight, bias, relu, pool, running or (None, None))
+    return _BatchNorm.apply(z, weight, bias, relu, pool, running or (None, None), eps, momentum)
 
 
 def _convolve(x: Tensor, w: Tensor, how: tuple[int, int]) -> Tensor:
@@ -249,12 +253,16 @@ def wide(v: Tensor) -> Tensor:
 
 
 def _move(
-    running: tuple[Tensor | None, Tensor | None], mean: Tensor, var: Tensor, count: int
+    running: tuple[Tensor | None, Tensor | None],
+    momentum: float,
+    mean: Tensor,
+    var: Tensor,
+    count: int,
 ) -> None:
     """Running statistics towards this batch's, where there are some; its variance unbiased."""
     for old, new in zip(running, (mean, var * (count / max(1, count - 1))), strict=True):
         if old is not None:
-            old.lerp_(new, MOMENTUM)
+            old.lerp_(new, momentum)
 
 
 class _BatchNorm(Function):
@@ -269,11 +277,13 @@ class _BatchNorm(Function):
         relu: bool,
         pool: bool,
         running: tuple[Tensor | None, Tensor | None],
+        eps: float,
+        momentum: float,
     ) -> Tensor:
         zhat = z.detach()
         mean, var = channel_moments(zhat)
-        _move(running, mean, var, zhat.numel() // len(gamma))
-        istd = (var + EPS).rsqrt()
+        _move(running, momentum, mean, var, zhat.numel() // len(gamma))
+        istd = (var + eps).rsqrt()
         # In place: zhat is what the derivatives need, and z is only their way on to the graph.
         torch.addcmul(wide(-mean * istd), zhat, wide(istd), out=zhat)
         p, where = zhat, None
@@ -290,7 +300,7 @@ class _BatchNorm(Function):
     @staticmethod
     def backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:
         gz, ggamma, gbeta = _BatchNormBackward.apply(channels_last(gy), *ctx.saved_tensors)
-        return gz, ggamma, gbeta, None, None, None
+        return gz, ggamma, gbeta, None, None, None, None, None
 
 
 class _BatchNormBackward(Function):
