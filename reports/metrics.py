@@ -24,4 +24,4 @@ def metric_of(name: str) -> Metric:
 
 def is_error(name: str) -> bool:
     """Whether less of a metric is better: a squared error, not an accuracy."""
-    return metric_of(name) is METRICS["mse"]
+    return METRICS.get(name.partition("@")[0]) is METRICS["mse"]

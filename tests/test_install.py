@@ -119,16 +119,17 @@ def test_a_run_and_readmes_example_from_an_empty_folder(site, tmp_path):
     run("git", "init", "--quiet", cwd=site)
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     example = page.partition("### As a library")[2].partition("```python\n")[2].partition("```")[0]
+    example = example.replace("updates=200", "updates=2")
     code = (
-        f"{example}\nassert logits.shape == (1, 10, 5)\n"
         "import zoo\nprint(zoo.__file__, zoo.__version__)\n"
+        f"{example}\nassert trainer.global_step == 2\n"
         "from zoo.commands import main\n"
         "raise SystemExit(main(['run', 'protonet', 'glyphs', '--budget', 'smoke']))"
     )
     out = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(site))
     file, version = out.splitlines()[0].split()
     assert Path(file) == site / "zoo" / "__init__.py"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["results", "runs"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "results", "runs"]
     (path,) = (tmp_path / "results").glob("protonet-*.json")
     made_with = json.loads(path.read_text())["environment"]
     assert (made_with["commit"], made_with["dirty"]) == (None, None)

@@ -53,6 +53,7 @@ USED_ONCE = {
     "datasets/readers/torchmeta_hdf5.py": "a form that is read, beside the others",
     "zoo/methods/learner_plugin.py": "for whoever writes a plug-in on learners",
     "zoo/networks/conv5.py": "a registered backbone",
+    "datasets/benchmarks/in_memory.py": "a benchmark, if not a registered one",
     "zoo/networks/resnet12.py": "a registered backbone",
 }
 FACES = {ROOT / "zoo" / "__init__.py", ROOT / "zoo" / "__main__.py"}  # hand names on, no more

@@ -324,30 +324,22 @@ class Learner(pl.LightningModule):
         """The share of the training that is done, in [0, 1]."""
         return self.global_step / self.planned_updates if self.global_step else 0.0
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """What a plain DataLoader collates of Episodes has their way as a tensor: make it a number.
-
-        Raises:
-            UsageError: the episodes of a batch differ in their way.
-        """
-        if isinstance(batch, Episode) and isinstance(batch.way, Tensor):
-            ways = sorted({*batch.way.flatten().tolist()})
-            if len(ways) > 1:
-                raise UsageError(f"a batch of episodes of ways {ways}: expected one way")
-            return batch._replace(way=ways[0])
-        return batch
-
     def taken(self, batch: Any) -> Episode:
-        """A batch in the precision of the weights.
+        """A batch as the steps take it: its way a number, in the precision of the weights.
 
         Raises:
-            UsageError: it is no Episode.
+            UsageError: it is no Episode, or its episodes differ in their way.
         """
         if not isinstance(batch, Episode):
             raise UsageError(
                 f"{self.title or type(self).__name__}: a batch is a {type(batch).__name__}; "
                 "expected a zoo.Episode: take an EpisodicDataModule, or a DataLoader of Episodes"
             )
+        if isinstance(batch.way, Tensor):  # as a plain DataLoader collates Episodes
+            ways = sorted({*batch.way.flatten().tolist()})
+            if len(ways) > 1:
+                raise UsageError(f"a batch of episodes of ways {ways}: expected one way")
+            batch = batch._replace(way=ways[0])
         dtype = next((p.dtype for p in self.parameters()), batch.support.x.dtype)
         return batch if batch.support.x.dtype == dtype else batch.to(dtype)
 

@@ -139,7 +139,8 @@ def backbone_of(text: str, image: tuple[int, ...]) -> Any:
     """
     key, options = parse_variant(text)
     net = backbones.get(key)(image, **options)
-    net.variant, net.built_for = text, tuple(image)
+    if hasattr(net, "parameters"):  # else it is no network, which `build_backbone` says
+        net.variant, net.built_for = text, tuple(image)
     return net
 
 

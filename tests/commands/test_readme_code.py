@@ -1,0 +1,29 @@
+"""The Python that README shows does what the page says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parents[2] / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_library_in_five_lines(tmp_path, monkeypatch, capsys):
+    """One block after the other, as somebody types them."""
+    monkeypatch.chdir(tmp_path)
+    train, own = BLOCKS
+    names: dict[str, object] = {}
+    exec(train.replace("updates=200", "updates=3"), names)
+    (found,) = names["trainer"].test(names["learner"], names["data"], verbose=False)
+    assert 0 <= found["test/accuracy"] <= 1
+    assert names["learner"].hparams["inner_lr"] == 0.4
+    capsys.readouterr()
+    exec(own, names)
+    assert "tensor([[[" in capsys.readouterr().out
+    assert names["data"].stores["test"].names == ["5", "6", "7", "8", "9"]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_lines_are_short_enough_to_read(block):
+    assert max(map(len, block.splitlines())) <= 100

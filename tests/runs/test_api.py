@@ -1,0 +1,214 @@
+"""The zoo as a library: the public names, and what they do."""
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import Dataset, TensorDataset
+
+import zoo
+from tests.runs.test_any_trainer import FEW, trainer
+from tests.runs.test_run import numbers_of, plan
+from zoo.errors import UsageError
+from zoo.runs.weights import weights_path
+
+PUBLIC = {
+    "Episode", "Examples", "InnerOptimizer", "Learner", "Params", "TestRecorder", "UsageError",
+    "adapt", "build_backbone", "call", "difference", "experiment", "learners", "load",
+    "make_episode", "published", "records", "register", "register_backbone", "register_benchmark",
+}  # fmt: skip
+
+
+def test_the_public_names():
+    """A name that goes is missed by somebody: see zoo.runs.api on how to change one."""
+    assert set(zoo.__all__) == PUBLIC
+    for name in PUBLIC:
+        assert getattr(zoo, name).__doc__, name
+    with pytest.raises(AttributeError, match="module 'zoo' has no attribute 'nothing'"):
+        _ = zoo.nothing
+
+
+def test_an_experiment_is_the_run_of_the_same_words(tmp_path):
+    """The same settings, weights and episodes as ``zoo run`` would have."""
+    flags = {**FEW, "inner_lr": 0.3}
+    learner, data = zoo.experiment(
+        "maml[first_order=true]", "glyphs", shot=2, seed=3, runs=tmp_path / "runs", **flags
+    )
+    run = plan(tmp_path, data.stores, "maml[first_order=true]", flags=flags, shot=2, seed=3)
+    assert learner.hparams == run.learner.hparams and learner.hparams["inner_lr"] == 0.3
+    for name, value in run.learner.state_dict().items():
+        assert torch.equal(learner.state_dict()[name], value)
+    assert data.test_fingerprint() == run.data.test_fingerprint()
+    ours, theirs = (next(iter(d.train_dataloader())) for d in (data, run.data))
+    assert torch.equal(ours.x, theirs.x)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"learner": "mamml"}, "no learner 'mamml': did you mean 'maml'"),
+        ({"benchmark": "glyph"}, "no benchmark 'glyph': did you mean 'glyphs'"),
+        ({"inner_rl": 0.1}, "experiment: no setting 'inner_rl': did you mean 'inner_lr'"),
+        ({"inner_lr": "fast"}, "experiment: .*inner_lr"),
+        ({"shot": 0}, "--shot 0: expected a number of at least 1"),
+        ({"benchmark": {"train": []}}, "datasets by split: train; expected train, test"),
+    ],
+)
+def test_what_cannot_be_is_said(words, said):
+    with pytest.raises(UsageError, match=said):
+        zoo.experiment(**{"learner": "maml", "benchmark": "glyphs", **words})
+
+
+class Squares(Dataset):
+    """Images of one's own: class c has a square at its place; labels are names."""
+
+    def __init__(self, first: int, classes: int, kind: str = "uint8") -> None:
+        self.first, self.classes, self.kind = first, classes, kind
+
+    def __len__(self) -> int:
+        return 12 * self.classes
+
+    def __getitem__(self, number):
+        label = self.first + number % self.classes
+        image = np.random.default_rng(number).integers(0, 60, (3, 20, 20), np.uint8)
+        row, column = divmod(label, 5)
+        image[:, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 150
+        if self.kind == "float":
+            return torch.from_numpy(image) / 255, torch.tensor(label)
+        if self.kind == "pillow":
+            from PIL import Image
+
+            return Image.fromarray(image.transpose(1, 2, 0)), f"square {label}"
+        return image, f"square {label}"
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float", "pillow"])
+def test_own_images_by_dataset(kind, tmp_path):
+    """ProtoNet on a dataset of (image, label): the pixels are the dataset's, and it learns."""
+    datasets = {"train": Squares(0, 10, kind), "test": Squares(10, 5, kind)}
+    learner, data = zoo.experiment(
+        "protonet", datasets, way=5, shot=1, train_way=5, train_query=4, query=4, meta_batch=1,
+        updates=20, test_episodes=20, backbone="conv4[channels=8]", outer_lr=0.01, runs=tmp_path,
+    )  # fmt: skip
+    store = data.stores["train"]
+    label = "square 3" if kind != "float" else "3"
+    place = store.names.index(label)
+    first = store.images[store.offsets[place]]
+    expected = Squares(0, 10)[3][0]
+    assert np.array_equal(first.numpy(), expected)
+    episode = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+    assert abs(float(episode.support.x.mean())) < 0.5  # normalised by the training images
+    pl.seed_everything(0, verbose=False)
+    trainer().fit(learner, data)
+    (found,) = trainer().test(learner, data, verbose=False)
+    assert found["test/accuracy"] > 0.6
+
+
+@pytest.mark.parametrize(
+    ("dataset", "said"),
+    [
+        ([], "train: the dataset is empty"),
+        ([(np.zeros((3, 8, 8)) - 1, 0)], r"train: image 0: float64 from -1 to -1; expected uint8"),
+        ([(np.zeros((2, 3, 8, 8), np.uint8), 0)], r"train: image 0: shape \(2, 3, 8, 8\)"),
+        (
+            [(np.zeros((3, 8, n), np.uint8), 0) for n in (8, 9)],
+            "train: images differ in shape: .* resize them",
+        ),
+    ],
+)
+def test_images_that_cannot_be_taken(dataset, said):
+    test = [(np.zeros((3, 8, 8), np.uint8), 0)]
+    with pytest.raises(UsageError, match=said):
+        zoo.experiment("protonet", {"train": dataset, "test": test})
+
+
+def test_splits_of_different_sizes():
+    train, test = ([(np.zeros((3, n, n), np.uint8), 0)] for n in (8, 9))
+    with pytest.raises(UsageError, match=r"images differ in shape: .*'test': .3, 9, 9.*resize"):
+        zoo.experiment("protonet", {"train": train, "test": test})
+
+
+def test_weights_come_back_by_path(stores, tmp_path):
+    """Of the file beside a record: the learner that was tested, its settings with it."""
+    for learner in ("maml[inner_lr=0.3]", "trlearner[host=protonet]"):
+        run = plan(tmp_path, stores, learner, flags={**FEW, "train_way": 5})
+        run.execute(progress=False)
+        again = zoo.load(weights_path(run.record_path))
+        assert type(again) is type(run.learner) and not again.training
+        recorder = zoo.TestRecorder()
+        trainer(callbacks=[recorder]).test(again, run.data.of_shape(5, 1), verbose=False)
+        np.testing.assert_allclose(
+            recorder.results()["nll"], numbers_of(run)["nll"], rtol=1e-3, atol=1e-5
+        )
+
+
+def test_what_is_no_weights(tmp_path):
+    with pytest.raises(UsageError, match=r"nothing\.ckpt: there is no such file"):
+        zoo.load(tmp_path / "nothing.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(UsageError, match=r"other\.ckpt: does not say which learner"):
+        zoo.load(tmp_path / "other.ckpt")
+    (tmp_path / "bad.safetensors").write_bytes(b"nothing")
+    with pytest.raises(UsageError, match=r"bad\.safetensors: cannot be read as weights"):
+        zoo.load(tmp_path / "bad.safetensors")
+
+
+def test_an_episode_of_ones_own():
+    learner = zoo.learners.get("protonet")(zoo.build_backbone("conv4[channels=4]", (1, 28, 28)), 3)
+    x, y = torch.rand(6, 1, 28, 28), torch.tensor([0, 1, 2, 0, 1, 2])
+    found = learner.eval().probabilities(zoo.make_episode((x, y), torch.rand(4, 1, 28, 28)))
+    assert found.shape == (1, 4, 3)
+    torch.testing.assert_close(found.sum(-1), torch.ones(1, 4))
+    own = zoo.make_episode((x, y), (x, y))
+    assert own.way == 3 and own.tasks == 1 and torch.equal(own.query.y, y[None])
+    points = zoo.make_episode((torch.rand(5, 1), torch.rand(5, 2)), torch.rand(7, 1))
+    assert points.way == 2 and points.query.y.shape == (1, 7, 2)
+
+
+@pytest.mark.parametrize(
+    ("support", "query", "said"),
+    [
+        ((torch.rand(2, 4), torch.tensor([0, 1, 1])), torch.rand(1, 4), "2 inputs and 3 labels"),
+        ((torch.rand(3, 4), torch.tensor([0, 1, 1])), torch.rand(1, 4), r"\[1, 2\] of each class"),
+        ((torch.rand(2, 4), torch.tensor([0, 1])), torch.rand(1, 5), r"shape \(4,\), queries"),
+    ],
+)
+def test_an_episode_that_cannot_be(support, query, said):
+    with pytest.raises(UsageError, match=said):
+        zoo.make_episode(support, query)
+
+
+def test_records_and_their_difference(stores, tmp_path):
+    """As frames, and as the tables compare them."""
+    runs = {}
+    for learner in ("maml", "protonet"):
+        for seed in (0, 1):
+            run = plan(tmp_path, stores, learner, flags={**FEW, "train_way": 5}, seed=seed)
+            run.execute(progress=False)
+            runs.setdefault(learner, []).append(run)
+    folder = tmp_path / "results"
+    frame = zoo.records(folder)
+    assert sorted(frame["learner"]) == ["maml", "maml", "protonet", "protonet"]
+    paths = {learner: [run.record_path for run in own] for learner, own in runs.items()}
+    one = zoo.difference(paths["maml"][0], paths["protonet"][0])
+    values = [numbers_of(runs[learner][0])["accuracy"] for learner in ("maml", "protonet")]
+    assert one.estimate.value == pytest.approx(np.mean(values[0] - values[1]), abs=1e-6)
+    both = zoo.difference(paths["maml"][::-1], paths["protonet"], "nll")
+    assert both.estimate.low < both.estimate.value < both.estimate.high and 0 <= both.p <= 1
+    with pytest.raises(UsageError, match=r"seed of .* expected the same"):
+        zoo.difference(paths["maml"][0], paths["protonet"][1])
+    with pytest.raises(UsageError, match="no metric 'mse'; it has accuracy, nll"):
+        zoo.difference(paths["maml"][0], paths["protonet"][0], "mse")
+    with pytest.raises(UsageError, match=r"gone\.json: no record that can be read"):
+        zoo.difference(folder / "gone.json", paths["maml"][0])
+    assert {"learner", "benchmark", "value"} & {*zoo.published().columns}
+    with pytest.raises(UsageError, match="no such folder"):
+        zoo.records(tmp_path / "gone")
+
+
+def test_a_tensor_dataset_will_do(tmp_path):
+    images = torch.rand(40, 1, 28, 28)
+    datasets = {split: TensorDataset(images, torch.arange(40) % 5) for split in ("train", "test")}
+    _, data = zoo.experiment("maml", datasets, query=3, budget="smoke", runs=tmp_path)
+    assert data.stores["test"].names == ["0", "1", "2", "3", "4"]
+    assert len(next(iter(data.test_dataloader())).x)
