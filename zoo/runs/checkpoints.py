@@ -78,6 +78,7 @@ class CheckpointKeeper(pl.Callback):
         self.seconds = 0.0  # of training, in earlier processes too
         self.executed = 0  # updates, by this process
         self.updates = 0  # with those of earlier processes
+        self.stopped = False  # whether another callback ended the training before its time
         self.meter = CostMeter()
         self._random: torch.Tensor | None = None
         self._loss: Any = 0.0
@@ -92,6 +93,7 @@ class CheckpointKeeper(pl.Callback):
             "pulls": self.pulls,
             "of_tasks": {update: tuple(found) for update, found in self.of_tasks.items()},
             "commits": self.commits,
+            "stopped": self.stopped,
             "machines": [*self.other_machines, self.machine],
             "seconds": self.seconds + time.monotonic() - self._started,
             "meter": self.meter.state(),
@@ -113,6 +115,7 @@ class CheckpointKeeper(pl.Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where an earlier process was."""
+        self.stopped = state.get("stopped", False)
         self.pulls = state.get("pulls", [])
         self.curve, self.best = state["curve"], state["best"]
         of_tasks = state.get("of_tasks", {})
@@ -254,6 +257,9 @@ class CheckpointKeeper(pl.Callback):
         self.seconds += time.monotonic() - self._started
         if self.best is None:
             self.save_weights(trainer, pl_module)
+        if trainer.should_stop and 0 < trainer.global_step < trainer.max_steps:
+            self.stopped = True
+            self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
         """Write last.ckpt; a kill in the middle leaves the one before."""
@@ -285,6 +291,13 @@ def count_updates(checkpoint: dict[str, Any]) -> None:
         counts.update({name: count // parts for name, count in counts.items()})
     for state in loops["state_dict"]["combined_loader"]:
         state["served"] //= parts
+
+
+def load_keeper(keeper: CheckpointKeeper, checkpoint: Path) -> None:
+    """Let a keeper take up what a checkpoint says, without training on."""
+    content = torch.load(checkpoint, "cpu", weights_only=False)
+    keeper.load_state_dict(content["callbacks"][CheckpointKeeper.__qualname__])
+    keeper.updates = content["global_step"]
 
 
 def micro_batch_of(checkpoint: Path) -> int | None:

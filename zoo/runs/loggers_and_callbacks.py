@@ -61,7 +61,8 @@ def logged_rows(path: Path, updates: int) -> Iterator[tuple[int, dict[str, Tenso
         for row in csv.DictReader(file):
             step = int(float(row.pop("step") or 0))
             if step < updates:
-                yield step, {name: float(value) for name, value in row.items() if value}
+                kinds = {"epoch": int}
+                yield step, {n: kinds.get(n, float)(value) for n, value in row.items() if value}
 
 
 def callback_of(text: str) -> pl.Callback:

@@ -24,8 +24,8 @@ from zoo.runs.checkpoints import (
     CheckpointKeeper,
     DivergedError,
     TestRecorder,
+    load_keeper,
     micro_batch_of,
-    updates_in,
 )
 from zoo.runs.devices import started_to_help
 from zoo.runs.environment import code_of, device_name, environment, interruptible, quiet
@@ -253,7 +253,11 @@ class Run(Plan):
         if start is not None:  # as it was begun, so that it ends as an undisturbed run
             self.learner.micro_batch = micro_batch_of(start) or self.micro_batch
             keeper.machine = self.machine
-        logger, done = self.workspace.logger, 0 if start is None else updates_in(start)
+            load_keeper(keeper, start)
+            if keeper.stopped:  # by a callback, which need not do so again
+                self._load_best(folder)
+                return
+        logger, done = self.workspace.logger, keeper.updates
         options = training_options(
             keeper,
             updates,
@@ -268,6 +272,10 @@ class Run(Plan):
         keeper.updates = trainer.global_step
         if trainer.global_step != updates and not self.workspace.callbacks:
             raise RuntimeError(f"{trainer.global_step} updates were made instead of {updates}")
+        self._load_best(folder)
+
+    def _load_best(self, folder: Path) -> None:
+        """The weights that validated best."""
         self.learner.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True))
 
     def test(self, folder: Path, progress: bool) -> Tested:

@@ -1,0 +1,103 @@
+"""Loggers and callbacks of the user's own, in `zoo run`."""
+
+import csv
+
+import pytest
+
+from tests.runs.test_run import SMALL, KilledError, kill_at, plan
+from zoo.errors import UsageError
+from zoo.runs.loggers_and_callbacks import callback_of, check_logger, logger_of
+from zoo.runs.request import RunRequest
+from zoo.runs.run import Run
+from zoo.runs.workspace import Workspace
+
+STOP = "pytorch_lightning.callbacks.EarlyStopping[min_delta=1.0,mode=max,monitor=val/accuracy,patience=1]"  # noqa: E501
+FLAGS = {**SMALL, "updates": 30, "validations": 10, "val_episodes": 4, "meta_batch": 2}
+
+
+def logged(run: Run) -> list[dict[str, str]]:
+    """The rows of a run's learning curve."""
+    with open(run.folder / "log" / "metrics.csv", newline="") as file:
+        return [*csv.DictReader(file)]
+
+
+def test_a_resumed_run_has_one_curve(stores, tmp_path, monkeypatch):
+    """That of an undisturbed one; what was logged behind the last checkpoint is dropped."""
+    whole = plan(tmp_path / "whole", stores, flags=FLAGS)
+    whole.execute(progress=False)
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        kill_at(patch, "on_train_batch_end", 17)  # the last checkpoint is of update 15
+        plan(tmp_path / "killed", stores, flags=FLAGS).execute(progress=False)
+    killed = plan(tmp_path / "killed", stores, flags=FLAGS)
+    killed.execute(progress=False)
+    assert logged(killed) == logged(whole)
+    steps = [int(row["step"]) for row in logged(whole) if row["val/accuracy"]]
+    assert steps == [*range(2, 30, 3)]
+    assert [path.name for path in (killed.folder / "log").iterdir()].count("metrics.csv") == 1
+
+
+def run_with(folder, stores, *callbacks: str) -> Run:
+    work = Workspace(results=folder / "results", runs=folder / "runs", threads=1,
+                     callbacks=callbacks)  # fmt: skip
+    return Run(RunRequest("maml", "glyphs", flags=FLAGS), work, stores=stores)
+
+
+def test_early_stopping(stores, tmp_path):
+    """It ends the training; the record says so, and is of another run than without it."""
+    plain, stopped = run_with(tmp_path, stores), run_with(tmp_path, stores, STOP)
+    assert plain.name != stopped.name and plain.identity != stopped.identity
+    record = stopped.execute(progress=False)
+    assert record["updates"]["total"] == 6  # two validations
+    assert record["training_tasks"]["seen"] == 12
+    assert record["callbacks"] == [STOP]
+    again = run_with(tmp_path, stores, STOP)
+    assert again.execute(progress=False) == record
+
+
+def test_a_stopped_run_resumes_as_stopped(stores, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        kill_at(patch, "on_test_batch_end", 1)
+        run_with(tmp_path, stores, STOP).execute(progress=False)
+    record = run_with(tmp_path, stores, STOP).execute(progress=False)
+    assert record["updates"] == {"total": 6, "executed_by_this_process": 0}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nothing.at.All", "no nothing.at.All: expected the import path of a class"),
+        ("Nothing", "no Nothing: expected the import path"),
+        ("pathlib.Path", "pathlib.Path is no callback of Lightning's"),
+        ("pytorch_lightning.callbacks.EarlyStopping", "missing 1 required .*'monitor'"),
+        ("pytorch_lightning.callbacks.EarlyStopping[monitor]", "not of the form name=value"),
+    ],
+)
+def test_a_callback_that_there_is_not(text, said):
+    with pytest.raises(UsageError, match=said):
+        callback_of(text)
+
+
+def test_a_logger_that_there_is_not(monkeypatch):
+    with pytest.raises(UsageError, match="--logger excel: choose from csv, tensorboard, wandb"):
+        check_logger("excel")
+    monkeypatch.setattr("zoo.runs.loggers_and_callbacks.import_module", missing)
+    with pytest.raises(UsageError, match="wandb is not installed: pip install wandb"):
+        check_logger("wandb")
+
+
+def missing(name):
+    raise ImportError(name)
+
+
+def test_tensorboard(tmp_path):
+    """Where it is installed: a curve that goes on behind the updates of the checkpoint."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for updates, steps in ((0, range(8)), (5, range(5, 12))):
+        logger = logger_of("tensorboard", tmp_path, "a run", updates)
+        for step in steps:
+            logger.log_metrics({"train/loss": float(step)}, step)
+        logger.finalize("success")
+    events = EventAccumulator(str(tmp_path / "log")).Reload().Scalars("train/loss")
+    assert [event.step for event in events] == [*range(12)]
