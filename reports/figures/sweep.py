@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from zoo.reports.figures.style import interval_arms, style
-from zoo.reports.metrics import METRICS
+from zoo.reports.metrics import metric_of
 
 APART, SPREAD = 1.025, 1.12  # factors between places: of neighbours, of first and last at most
 
@@ -36,7 +36,7 @@ def sweep_figure(found: pd.DataFrame, title: str, way: int, shot: int) -> Figure
     right.set_title(f"{title}, {shot}-shot", fontsize=8)
     left.set_xlabel("shot: support images a class", fontsize=8)
     right.set_xlabel("way: classes of an episode", fontsize=8)
-    left.set_ylabel(METRICS["accuracy"].name, fontsize=8)
+    left.set_ylabel(metric_of("accuracy").name, fontsize=8)
     handles = {name: handle for axes in (left, right) for handle, name in _legend(axes)}
     handles = {name: handles[name] for name in (*learners, "chance") if name in handles}
     drawing.legend(

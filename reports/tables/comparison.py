@@ -123,8 +123,8 @@ def comparison_table(
         rows.append(row)
     columns = [Column(NAME)]
     for heading in map(heading_of, shapes):
-        of_errors = ERRORS if plain == "mse" else ()
-        first_head = MEDIAN if plain == "mse" else MEASURED
+        of_errors = ERRORS if is_error(plain) else ()
+        first_head = MEDIAN if is_error(plain) else MEASURED
         columns += [Column(heading, heading, first_head)]
         columns += [Column(f"{heading} {name}", heading, name) for name in of_errors]
         columns += [Column(PUBLISHED, heading)]
@@ -150,8 +150,8 @@ def _caption(
     seeds = max((len(runs) for runs in done), default=0)
     mixed = any(protocol(cell.runs[0]).items() - common.items() for cell in cells)
     aside = "; departures are marked" if mixed else ""
-    words = [f"{METRICS[plain].name}, {phrases(common)}{aside}.", INTERVALS[seeds > 1]]
-    if plain == "mse":
+    words = [f"{metric_of(plain).name}, {phrases(common)}{aside}.", INTERVALS[seeds > 1]]
+    if is_error(plain):
         words.append(ERRORS_CLAIM)
     words.append("Published numbers are as printed.")
     if any(cell.bold for row in rows for cell in row):
@@ -265,7 +265,7 @@ def measured_cell(runs: list[RecordRow], metric: str, values: EpisodeValues | No
     if not done:
         failed = any(run["status"] == "failed" for run in runs)
         return Measured("failed" if failed else NONE, remarks)
-    _, unit, form = metric_of(metric)
+    _, unit, form, *_ = metric_of(metric)
     if any(pd.isna(run.get(metric, math.nan)) for run in done):
         return Measured(NONE, [f"measured without {metric}", *remarks])
     found = estimated(done, metric, values)

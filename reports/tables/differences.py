@@ -95,7 +95,7 @@ def row_differences(
     tests = ["p", "p_holm", "wilcoxon", "wilcoxon_holm", "needed"]
     numbers = [*columns_of("difference"), *tests]
     frame = frame.astype(dict.fromkeys(numbers, float) | {"episodes": "Int64"})
-    frame.loc[frame["metric"] == "mse", "needed"] = np.nan
+    frame.loc[frame["metric"].map(is_error).astype(bool), "needed"] = np.nan
     for _, family in frame.groupby("block"):
         for name in ("p", "wilcoxon"):
             frame.loc[family.index, f"{name}_holm"] = holm(family[name])
@@ -289,7 +289,7 @@ def _difference(line: RecordRow) -> str:
     found = estimate_in(line, "difference")
     if is_error(line["metric"]):
         return ratio_text(found)
-    _, unit, form = metric_of(line["metric"])
+    _, unit, form, *_ = metric_of(line["metric"])
     return with_interval(found.times(unit), form, "+")
 
 

@@ -291,5 +291,5 @@ def _text(line: RecordRow) -> str:
     """Our cell."""
     if pd.isna(line[OURS]):
         return "failed" if line["marks"] and not line["runs"] else NONE
-    _, unit, form = metric_of(line["metric"])
+    _, unit, form, *_ = metric_of(line["metric"])
     return with_interval(estimate_in(line, OURS).times(unit), form)

@@ -8,7 +8,7 @@ import pandas as pd
 from zoo.reports.estimates import columns_of, estimate, estimate_in, shared_episodes
 from zoo.reports.formats.numbers import with_interval
 from zoo.reports.formats.table import Cell, Column, Table
-from zoo.reports.metrics import METRICS
+from zoo.reports.metrics import metric_of
 from zoo.reports.published import counted
 from zoo.reports.tables.cells import (
     CellRuns,
@@ -83,7 +83,7 @@ def sweep_table(found: pd.DataFrame, title: str, way: int, shot: int) -> Table:
         if line["runs"]:
             firsts.setdefault(line["learner"], line["runs"][0])
     common = usual(list(firsts.values()))
-    name, unit, form = METRICS["accuracy"]
+    name, unit, form, *_ = metric_of("accuracy")
     rows = []
     for key, lines in found.groupby("learner", sort=False):
         learner = str(key)

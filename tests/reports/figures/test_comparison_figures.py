@@ -171,6 +171,50 @@ def test_errors_are_drawn_by_magnitude():
         check(figure)
 
 
+def test_curves_of_errors_are_medians_where_all_runs_recorded_them():
+    curve = [[1, 4.0], [2, 3.0], [3, 2.0]]
+    frame = runs(["a", "b"], validation=curve, validation_median=[0.4, None, 0.2])
+    axes = curves_figure(frame, metric="mse").axes[0]
+    assert axes.get_ylabel() == "validation: median squared error"
+    assert axes.lines[0].get_xydata().tolist() == [[1, 0.4], [3, 0.2]]
+    for none in ([None] * 3, None):
+        frame.at[1, "validation_median"] = none
+        axes = curves_figure(frame, metric="mse").axes[0]
+        assert axes.get_ylabel() == "validation: mean squared error"
+        assert axes.lines[0].get_ydata().tolist() == axes.lines[1].get_ydata().tolist() == [4, 3, 2]
+
+
+def test_accuracy_at_an_instance_is_drawn_too():
+    frame = runs(["a", "b"]).assign(**{"accuracy@instance2": 0.8, "accuracy@instance2_ci95": 0.01})
+    axes = cost_figure(frame, metric="accuracy@instance2").axes[0]
+    assert [c[0].get_ydata()[0] for c in axes.containers] == [80, 80]
+    assert axes.get_ylabel() == "test: accuracy in %"
+    numbers = found(["a", "b"], ["5-way instance 2"])
+    axes = accuracy_figure(numbers, metric="accuracy@instance2").axes[0]
+    assert axes.get_xlabel() == "accuracy in %"
+
+
+def test_a_row_looks_alike_in_all_figures_of_a_page():
+    """Whether or not it, or a row above it, has a curve or a test."""
+    page = NAMES[:4]
+    without = runs(page[:1], validation=None, accuracy=np.nan, status="failed")
+    frame = pd.concat([without, runs(page[2:0:-1])], ignore_index=True)
+    expected = {label: style(number) for number, label in enumerate(page)}
+    for draw in (curves_figure, cost_figure):
+        figure = draw(frame, labels=page)
+        (legend,) = figure.legends
+        handles = zip(legend.get_lines(), legend.get_texts(), strict=True)
+        drawn = {text.get_text(): line for line, text in handles}
+        assert drawn.keys() == set(page[1:3])
+        for label, line in drawn.items():
+            assert (line.get_color(), line.get_marker()) == expected[label][:2]
+    many = curves_figure(runs(NAMES[:7]), labels=NAMES[::-1])
+    own = [axes.lines[-1].get_color() for axes in many.axes if axes.get_visible()]
+    titles = [axes.get_title() for axes in many.axes if axes.get_visible()]
+    assert titles == NAMES[6::-1]  # in the order of the page
+    assert own == [style(NAMES[::-1].index(label)).color for label in titles]
+
+
 def test_seconds_are_all_of_one_kind():
     """The CPU's, else the clock's of updates, else of training in whole; 0 has its place."""
     frame = runs(["a", "b"]).assign(update_cpu_seconds=8.0)
