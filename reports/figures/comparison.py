@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from zoo.reports.costs import cpu_cost, stages_of
 from zoo.reports.figures.style import (
     MEASURED_STYLE,
     PUBLISHED_STYLE,
@@ -35,6 +36,7 @@ from zoo.reports.tables.cells import RecordRow, runs_of
 
 TOGETHER, PANELS_ACROSS = 5, 3  # curves of so many learners share a panel; panels side by side
 SECONDS = {
+    "cpu_seconds": "CPU seconds of updates and of the stages before",
     "update_cpu_seconds": "CPU seconds of updates",
     "update_seconds": "seconds of updates by the clock, other work of the machine included",
     "train_seconds": "seconds of training by the clock, validation and other work included",
@@ -209,9 +211,10 @@ def cost_figure(
 ) -> Figure:
     """What the test gave, with its interval, against how long training took, a point a run.
 
-    The seconds are the CPU's of all updates. Where a run, an old one, does not know them, they are
-    for all runs those of the clock, which tell of the machine's other work too; the axis says so.
-    Stages before the training are in neither.
+    The seconds are the CPU's of all updates, those of stages before the training included. Where a
+    run, an old one, does not know those of its stages, they are left out for all runs; where one
+    does not know its CPU seconds, they are for all those of the clock, which tell of the machine's
+    other work too. The axis says so.
 
     Args:
         runs: as `records.load` returns them, and `label`; failed ones are left out.
@@ -222,7 +225,11 @@ def cost_figure(
     looks = row_styles(runs, labels)
     done = runs[(runs["status"] == "done") & runs.get(metric, pd.Series(dtype=float)).notna()]
     figure = figure_sheet(2.4, title)
-    columns = ("update_cpu_seconds", "update_seconds", "train_seconds")
+    costs = [cpu_cost(run) for run in runs_of(done)]
+    whole = [np.nan if cost.unknown else cost.own + cost.stages for cost in costs]
+    done = done.assign(cpu_seconds=np.array(whole, dtype=float))
+    staged = any(stages_of(run) for run in runs_of(done))
+    columns = [*SECONDS] if staged else [*SECONDS][1:]
     name = next((name for name in columns if done[name].notna().all()), "train_seconds")
     done = done[done[name].notna()].sort_values(metric, ascending=False, kind="stable")
     if not len(done):
@@ -246,7 +253,8 @@ def cost_figure(
             axes.set_xscale("log")
         else:  # with a place for 0
             axes.set_xscale("symlog", linthresh=least, linscale=0.4)
-    words = textwrap.fill(SECONDS[name], 52)
+    left_out = ", without the stages before" if staged and name != "cpu_seconds" else ""
+    words = textwrap.fill(SECONDS[name] + left_out, 52)
     axes.set_xlabel(f"{words}\n{_machines(done)}", fontsize=TEXT_SIZE)
     if is_error(metric):
         axes.set_yscale("log")

@@ -126,6 +126,25 @@ def best_rows(found: pd.DataFrame, shown: pd.DataFrame) -> set[tuple[str, str]]:
     return chosen
 
 
+def bold_cells(shown: pd.DataFrame, values: Mapping[str, pd.DataFrame]) -> set[tuple[str, str]]:
+    """The `best_rows` of a table, from its numbers alone.
+
+    Args:
+        shown: one line a number. Columns: `column`, `block`, `label`, `metric`, `value`; `runs`,
+            the finished ones by seed.
+        values: as for `row_differences`.
+    """
+    runs = [
+        {name: line[name] for name in ("column", "block", "label", "metric")} | run
+        for line in runs_of(shown)
+        for run in line["runs"]
+    ]
+    if not runs:
+        return set()
+    frame = pd.DataFrame(runs)
+    return best_rows(row_differences(frame, frame, values), shown)
+
+
 def pairs_with_best(found: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
     """The pairs of each column and block that have its best row, by the number it shows.
 

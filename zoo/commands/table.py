@@ -23,7 +23,7 @@ from zoo.reports.figures.difference_matrix import difference_matrix
 from zoo.reports.formats.table import Table
 from zoo.reports.metrics import is_error
 from zoo.reports.tables.comparison import compared_rows, comparison_numbers, comparison_table
-from zoo.reports.tables.comparison_csv import comparison_csv_frame
+from zoo.reports.tables.comparison_csv import cells_csv_frame, comparison_csv_frame
 from zoo.reports.tables.differences import (
     best_rows,
     differences_table,
@@ -209,6 +209,7 @@ def write_comparison(
     found: dict[str, pd.DataFrame] = {}
     pairs: list[Table] = []
     texts: list[Table] = []
+    cells: list[pd.DataFrame] = []
     drawn: dict[str, Drawing] = {}
     compared = {name: compared_rows(part, benchmark.variant, order) for name, part in parts.items()}
     labels = list(dict.fromkeys(label for rows in compared.values() for label in rows["label"]))
@@ -216,6 +217,8 @@ def write_comparison(
         contenders = compared[name]
         shown = comparison_numbers(part, printed_numbers, benchmark.variant, order, values)
         found[name] = row_differences(contenders, part, values)
+        bold = best_rows(found[name], shown)
+        cells.append(cells_csv_frame(shown, values, bold).assign(terms=name))
         texts.append(
             comparison_table(
                 part,
@@ -225,7 +228,7 @@ def write_comparison(
                 order=order,
                 gains=training_gains(values, untrained) if asked.untrained else None,
                 values=values,
-                bold=best_rows(found[name], shown),
+                bold=bold,
             )
         )
         if len(found[name]):
@@ -242,6 +245,7 @@ def write_comparison(
     if len(parts) > 1:
         texts.append(ranks(parts, benchmark.variant, benchmark.title, order, values))
     data = {"": comparison_csv_frame(measured, printed_numbers, values)}
+    data["-cells"] = pd.concat(cells)
     every = pd.concat([part.assign(terms=name) for name, part in found.items()])
     if len(every):
         data["-differences"] = every.assign(seeds=every["seeds"].map(seeds_text))

@@ -244,6 +244,22 @@ def test_seconds_are_all_of_one_kind():
     check(figure)
 
 
+def test_seconds_of_stages_count_where_all_runs_know_them():
+    def drawn(*stages):
+        frame = runs(["a", "b"]).assign(update_cpu_seconds=8.0, stages=stages)
+        axes = cost_figure(frame).axes[0]
+        seconds = sorted(float(c[0].get_xdata()[0]) for c in axes.containers)
+        return seconds, axes.get_xlabel().replace("\n", " ").removesuffix(
+            " on a processor, 2 threads"
+        )
+
+    known = [{"name": "pretrain", "hash": "1", "seconds": 5.0, "cpu_seconds": 4.0}]
+    old = [{"name": "pretrain", "hash": "1", "seconds": 5.0}]
+    assert drawn(known, None) == ([8, 12], "CPU seconds of updates and of the stages before")
+    assert drawn(known, old) == ([8, 8], "CPU seconds of updates, without the stages before")
+    assert drawn(None, []) == ([8, 8], "CPU seconds of updates")
+
+
 def test_a_run_without_seconds_or_interval():
     frame = runs(["a", "b"], accuracy_ci95=np.nan)
     frame.loc[0, ["update_seconds", "train_seconds"]] = np.nan
