@@ -2,10 +2,10 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-RunLike = Mapping[Any, Any]  # a row of records.load
+from zoo.reports.published import RunLike
 
 
 class CpuCost(NamedTuple):

@@ -199,10 +199,12 @@ def _panel_each(
             axes.plot(curve.x, curve.y, color=looks[label].color, linewidth=1.1)
             if curve.failed:
                 axes.plot(curve.x[-1:], curve.y[-1:], "x", color=looks[label].color, markersize=5)
-        axes.set_title(wrapped_label(label, 20), fontsize=TEXT_SIZE, pad=2)
+        axes.set_title(wrapped_label(label, 17), fontsize=TEXT_SIZE, pad=2)
         axes.xaxis.set_major_locator(MaxNLocator(2))
-    for axes in grid.flat[len(curves) :]:
-        axes.set_visible(False)
+    for number, axes in enumerate(grid.flat):
+        axes.set_visible(number < len(curves))
+        below = number + PANELS_ACROSS  # the lowest panel of each column has the numbers
+        axes.tick_params(labelbottom=below >= len(curves))
     return figure, list(grid.flat[: len(curves)])
 
 

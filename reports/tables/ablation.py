@@ -44,7 +44,7 @@ ABLATION_COLUMNS = [
     Column("MB"),
 ]
 COSTS = ("learned_parameters", "update_cpu_seconds", "update_seconds", "update_memory")
-SECONDS = {
+UPDATE_SECONDS = {
     "update_cpu_seconds": "Seconds are the CPU's, of all threads together, of an update and its "
     "episodes.",
     "update_seconds": "Seconds are of an update and its episodes by the clock, other work of the "
@@ -168,7 +168,7 @@ def ablation_table(found: pd.DataFrame, title: str, source: str) -> Table:
             if seeds < 2
             else "."
         ),
-        f"{SECONDS[seconds]} MB are what updates take at most, on {on}.",
+        f"{UPDATE_SECONDS[seconds]} MB are what updates take at most, on {on}.",
         INTERVALS[seeds > 1],
         "Published numbers are as printed.",
         *ranking_words(rows, seeds),

@@ -41,7 +41,7 @@ from zoo.reports.tables.differences import bold_cells
 AXES = ("benchmark_key", "way", "shot", "metric")  # columns of published.csv that a column names
 # Budgets whose runs are shown: the first that there is.
 TRAINED_BUDGETS = ("paper", "hour", "quick", "smoke")
-SAME = ("row", "column", "block", "learner", "benchmark", "metric")  # of a cell's numbers
+SAME_IN_CELL = ("row", "column", "block", "learner", "benchmark", "metric")  # of a cell's numbers
 NOT_KNOWN = "not known whether transductive"
 OURS, ONLY = "ours", "published only: we have no such learner"
 PLAIN_ERRORS = (
@@ -273,7 +273,7 @@ def paper_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
     """The `paper_numbers`, one a row; a published accuracy as a fraction of 1, too."""
     lines: list[dict[str, Any]] = []
     for row in runs_of(found):
-        same = {name: row[name] for name in SAME}
+        same = {name: row[name] for name in SAME_IN_CELL}
         for what in ("published", OURS):
             if not pd.isna(row[what]):
                 own = what == OURS
@@ -283,7 +283,7 @@ def paper_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
                 line["runs"] = listed(row["runs"], "run") if own else ""
                 lines.append(line)
     numbers = columns_of("value")
-    return pd.DataFrame(lines, columns=[*SAME, "what", *numbers, "source", "seeds", "runs"])
+    return pd.DataFrame(lines, columns=[*SAME_IN_CELL, "what", *numbers, "source", "seeds", "runs"])
 
 
 def _ends(row: RecordRow, own: bool) -> Estimate:

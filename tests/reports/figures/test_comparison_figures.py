@@ -152,8 +152,12 @@ def test_more_than_five_learners_have_a_panel_each():
     for axes in panels:
         greys = [line.get_color() == "0.85" for line in axes.lines]
         assert greys == [True] * 6 + [False]  # its own lies above all others
+    numbered = [any(t.get_visible() and t.get_text() for t in axes.get_xticklabels())
+                for axes in panels]  # fmt: skip
+    assert numbered == [False] * 4 + [True] * 3  # below the lowest of each column
     words = check(figure)
     assert "updates" in words and "validation: accuracy in %" in words
+    check(curves_figure(runs([*NAMES[:7], "SNAIL [updates=5400,validations=15]"])))
 
 
 def test_sixteen_styles_differ():
