@@ -34,6 +34,11 @@ def stages_of(run: RunLike) -> list[dict[str, Any]]:
 
 
 def shared_stages(runs: Sequence[RunLike]) -> list[str]:
-    """Names of the stages that more than one of these runs needed, and that were trained once."""
-    counts = Counter((stage["name"], stage["hash"]) for run in runs for stage in stages_of(run))
+    """Names of the stages in the costs of more than one of these runs; each was trained once."""
+    counts = Counter(
+        (stage["name"], stage["hash"])
+        for run in runs
+        for stage in stages_of(run)
+        if stage.get("cpu_seconds") is not None
+    )
     return list(dict.fromkeys(name for (name, _), number in counts.items() if number > 1))

@@ -408,7 +408,9 @@ def cost_words(runs: Sequence[RecordRow]) -> list[str]:
     if not any(cpu_cost(run).stages for run in runs if not math.isnan(cpu_cost(run).own)):
         return []
     shared = shared_stages(runs)
-    once = f"; {' and '.join(shared)}, trained once, in each row that needed it" if shared else ""
+    once = (
+        f"; {' and '.join(shared)}, trained once, in each number that needed it" if shared else ""
+    )
     return [f"CPU hours include the stages before the updates{once}."]
 
 

@@ -28,10 +28,13 @@ from zoo.reports.tables.cells import (
     without_heading,
 )
 from zoo.reports.tables.comparison import (
+    CPU,
     INTERVALS,
     NAME,
     PUBLISHED,
     SHARE,
+    cost_words,
+    cpu_hours,
     estimated,
     ranking_words,
     shares,
@@ -213,7 +216,8 @@ def paper_table(found: pd.DataFrame, title: str, caption: str, notes: Mapping[st
     common = _usual_by_benchmark(runs_of(found))
     lines_of = {str(key): runs_of(cells) for key, cells in found.groupby("row", sort=False)}
     blocks = {label: _block_of_lines(lines) for label, lines in lines_of.items()}
-    in_blocks = len({*blocks.values()}) > 1
+    of_ours = {line["block"] for line in runs_of(found) if line["runs"]}
+    in_blocks = len({*blocks.values()} | of_ours) > 1
     rows: list[list[Cell]] = []
     labels = sorted(blocks, key=lambda label: [*BLOCKS, NOT_KNOWN].index(blocks[label]))
     for label in labels:
@@ -235,7 +239,8 @@ def paper_table(found: pd.DataFrame, title: str, caption: str, notes: Mapping[st
                 ours = said + ours
             row.append(Cell(line["printed"] or NONE, _but_heading(theirs, headed)))
             row.append(Cell(_text(line), ours, bold=line["bold"]))
-        row.append(Cell(shares([run for line in lines for run in line["runs"][:1]] or [None])))
+        firsts = [run for line in lines for run in line["runs"][:1]]
+        row += [Cell(shares(firsts or [None])), cpu_hours(firsts)]
         rows.append(row)
     columns = [Column(NAME)]
     for number, head in enumerate(found["column"].unique()):
@@ -252,13 +257,14 @@ def paper_table(found: pd.DataFrame, title: str, caption: str, notes: Mapping[st
         parts.append("Published numbers are as printed.")
         if any(is_error(metric) for metric in found["metric"].dropna()):
             parts.append(PLAIN_ERRORS)
+        parts += cost_words([run for runs in found["runs"] for run in runs[:1]])
         parts += ranking_words(rows, max((len(runs) for runs in found["runs"]), default=0))
     else:
         parts.append("Nothing of ours was run yet.")
     return Table(
         title,
         " ".join(parts),
-        [*columns, Column(SHARE)],
+        [*columns, Column(SHARE), Column(CPU)],
         rows,
         blocks=[blocks[label] for label in labels] if in_blocks else (),
     )

@@ -336,7 +336,7 @@ def test_cpu_hours_include_the_stages(frame):
     assert texts_under(table, "CPU hours of updates") == ["1.01", "1.01", "0.51", "0.51"]
     marked = [len(cell.footnotes) for cell in cells_under(table, "CPU hours of updates")]
     assert marked == [0, 0, 1, 1] and "CPU hours without pretrain: not recorded" in notes
-    once = "CPU hours include the stages before the updates; pretrain, trained once, in each row"
+    once = "CPU hours include the stages before the updates; pretrain, trained once, in each number"
     assert once in table.caption
     table, _ = rows(measured[measured["learner"] == "maml"])
     assert "before the updates. " in table.caption
