@@ -9,11 +9,15 @@ class Metric(NamedTuple):
     name: str
     unit: int  # times the raw number
     form: str
+    typical: str  # what an axis of `estimate`'s numbers is called
+    mean: str  # and one of plain means
 
 
 METRICS = {
-    "accuracy": Metric("accuracy in %", 100, ".2f"),
-    "mse": Metric("squared error, less is better", 1, ".3f"),
+    "accuracy": Metric("accuracy in %", 100, ".2f", "accuracy in %", "accuracy in %"),
+    "mse": Metric(
+        "squared error, less is better", 1, ".3f", "median squared error", "mean squared error"
+    ),
 }
 
 

@@ -1,11 +1,13 @@
-"""README and docs: every table is a file of `results/`, and its command prints it again."""
+"""README and docs: every table is a file of `results/`, and its command writes it again."""
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+from tests.bench.table import PEERS, summary
 from zoo.commands import main
 from zoo.commands.included_tables import BLOCK, with_tables
 from zoo.commands.sweep import SWEEP_FOLDER
@@ -15,12 +17,16 @@ from zoo.runs.run import Run
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MADE = re.compile(r"\nMade by `python -m zoo (.*?)`: .*\n$")
+NUMBER = re.compile(r"\| *\**[+-]?[\d,]*\.\d+\**[^|]*\|")
+LEARNERS = re.compile("<!-- learners.*?end of learners -->", re.DOTALL)
+BENCH = (ROOT / PEERS).with_suffix(".md")
 FILES = sorted(
     {
         (page.parent / block["file"]).resolve()
         for page in PAGES
         for block in BLOCK.finditer(page.read_text(encoding="utf-8"))
     }
+    - {BENCH}
 )
 
 
@@ -32,10 +38,19 @@ def test_the_tables_of_a_page_are_those_of_their_files(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_no_table_with_intervals_stands_without_a_file(page):
-    rest = BLOCK.sub("", page.read_text(encoding="utf-8"))
-    lines = [line for line in rest.splitlines() if line.startswith("|") and "±" in line]
-    assert lines == []
+def test_no_table_with_measured_numbers_stands_without_a_file(page):
+    """Neither one of intervals nor one of decimals, such as seconds.
+
+    The register's table of learners has a test of its own.
+    """
+    rest = LEARNERS.sub("", BLOCK.sub("", page.read_text(encoding="utf-8")))
+    rows = [line for line in rest.splitlines() if line.startswith("|")]
+    assert [row for row in rows if "±" in row or NUMBER.search(row)] == []
+
+
+def test_the_table_of_other_libraries_is_made_from_their_measurements():
+    results = json.loads((ROOT / PEERS).read_text(encoding="utf-8"))
+    assert BENCH.read_text(encoding="utf-8") == summary(results)
 
 
 def test_the_pages_have_tables():
@@ -62,6 +77,11 @@ def test_a_table_is_what_its_command_writes(path, tmp_path, request, monkeypatch
     words += ["--results", str(tmp_path), "--runs", str(tmp_path / "runs")]
     assert main(words) == 0
     assert (tmp_path / path.name).read_text(encoding="utf-8") == text
+    written = sorted(tmp_path.glob("*.csv")) + sorted(tmp_path.glob("*.tex"))
+    assert {each.suffix for each in written} == {".csv", ".tex"}
+    for each in written:
+        kept = (path.parent / each.name).read_bytes()
+        assert each.read_bytes() == kept, f"{each.name} is not what the command writes"
 
 
 def test_a_block_is_replaced_by_its_file(tmp_path):

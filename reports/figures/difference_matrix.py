@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from zoo.reports.metrics import METRICS, is_error
+from zoo.reports.metrics import is_error, metric_of
 from zoo.reports.tables.cells import runs_of
 from zoo.reports.tables.differences import LEVEL, TRAINED
 
@@ -24,7 +24,7 @@ def difference_matrix(found: pd.DataFrame, column: str, metric: str = "accuracy"
     """
     part = found[found["column"] == column]
     labels = list(dict.fromkeys(part[["first", "second"]].to_numpy().ravel()))
-    count, unit = max(len(labels), 1), METRICS[metric].unit
+    count, unit = max(len(labels), 1), metric_of(metric).unit
     across = 3.4 * max(1.0, count / 16)  # inch
     names = min(0.32 * across, 1.6)
     cell = (across - names - 0.05) / count

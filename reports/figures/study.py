@@ -9,7 +9,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from zoo.reports.estimates import equality
 from zoo.reports.figures.style import interval_arms
-from zoo.reports.metrics import METRICS, is_error
+from zoo.reports.metrics import is_error, metric_of
 
 
 def study_figure(found: pd.DataFrame, title: str) -> Figure:
@@ -20,7 +20,7 @@ def study_figure(found: pd.DataFrame, title: str) -> Figure:
     pairs = list(dict.fromkeys(shown["pair"]))
     for at, metric in enumerate(metrics):
         axes, part = drawing.add_subplot(1, len(metrics), at + 1), shown[shown["metric"] == metric]
-        tasks, unit = list(dict.fromkeys(part["tasks"])), METRICS[metric].unit
+        tasks, unit = list(dict.fromkeys(part["tasks"])), metric_of(metric).unit
         axes.axhline(equality(metric), color="0.6", linewidth=0.8)
         for number, pair in enumerate(pairs):
             own = part[part["pair"] == pair]

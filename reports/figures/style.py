@@ -64,7 +64,7 @@ def say_nothing_measured(figure: Figure) -> Figure:
 def plain_axes(axes: Axes) -> None:
     """Thin lines and small text, without a frame above and at the right."""
     axes.set_axisbelow(True)
-    axes.tick_params(labelsize=TEXT_SIZE, width=0.5, length=2)
+    axes.tick_params(which="both", labelsize=TEXT_SIZE, width=0.5, length=2)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_linewidth(0.5)

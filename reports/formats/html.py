@@ -39,7 +39,8 @@ thead tr:last-child th, thead th[rowspan] { border-bottom: 1px solid var(--ink);
 tbody th, thead tr:first-child th:first-child { position: sticky; left: 0;
   background: var(--paper); border-right: 1px solid var(--line) }
 tbody th { white-space: normal; min-width: 8rem; overflow-wrap: break-word }
-tr.block th { font-style: italic; font-weight: normal; padding-top: .8em }
+thead th, td.words { white-space: normal; min-width: 5.5em; overflow-wrap: break-word }
+tbody tr.block th { font-style: italic; padding-top: .8em; border-right: 0 }
 tbody tr:hover > * { background: color-mix(in srgb, var(--ink) 8%, var(--paper)) }
 sup { line-height: 0 }
 sup a + a { margin-left: .1em }
@@ -171,11 +172,19 @@ def _body(table: Table, links: _Links) -> list[str]:
         if heading:
             span = f'colspan="{len(table.columns)}" scope="rowgroup"'
             lines.append(f'<tr class="block"><th {span}>{_text(heading)}</th></tr>')
-        label = _text(first.text).replace(",", ",<wbr>")  # long labels break after a comma
-        cells = [f'<th scope="row">{_strong(label, first)}{links.to_notes(first)}</th>']
-        cells += [f"<td>{_strong(_text(c.text), c)}{links.to_notes(c)}</td>" for c in others]
+        cells = [f'<th scope="row">{_breaking(first)}{links.to_notes(first)}</th>']
+        for cell in others:
+            words = cell.text[:1].isalpha()  # a label may break, a number with its interval not
+            text = _breaking(cell) if words else _strong(_text(cell.text), cell)
+            kind = ' class="words"' if words else ""
+            cells.append(f"<td{kind}>{text}{links.to_notes(cell)}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return [*lines, "</tbody>"]
+
+
+def _breaking(cell: Cell) -> str:
+    """A label; a long one may break after a comma."""
+    return _strong(_text(cell.text).replace(",", ",<wbr>"), cell)
 
 
 def _strong(text: str, cell: Cell) -> str:

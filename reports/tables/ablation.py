@@ -20,14 +20,18 @@ from zoo.reports.formats.table import NONE, Cell, Column, Table
 from zoo.reports.tables.cells import (
     CellRuns,
     RecordRow,
+    block_of,
     departures,
     failures,
+    listed,
     phrases,
     protocol,
     runs_of,
     usual,
+    without_heading,
 )
-from zoo.reports.tables.comparison import INTERVALS, MEASURED, PUBLISHED
+from zoo.reports.tables.comparison import INTERVALS, MEASURED, PUBLISHED, ranking_words
+from zoo.reports.tables.differences import bold_cells
 
 ABLATION_COLUMNS = [
     Column("row"),
@@ -39,7 +43,13 @@ ABLATION_COLUMNS = [
     Column("s an update"),
     Column("MB"),
 ]
-COSTS = ("learned_parameters", "update_seconds", "update_memory")
+COSTS = ("learned_parameters", "update_cpu_seconds", "update_seconds", "update_memory")
+UPDATE_SECONDS = {
+    "update_cpu_seconds": "Seconds are the CPU's, of all threads together, of an update and its "
+    "episodes.",
+    "update_seconds": "Seconds are of an update and its episodes by the clock, other work of the "
+    "machine included: not all records know the CPU's.",
+}
 SAME_IN_ALL_ROWS = ["benchmark", "way", "shot", "terms", "budget"]
 
 
@@ -49,11 +59,13 @@ def ablation_numbers(
     accuracies: Mapping[str, pd.Series],
     published: pd.DataFrame,
 ) -> pd.DataFrame:
-    """What was measured of each row, and what it differs by from the first.
+    """What was measured of each row, and what it differs by from the first of its block.
 
-    A row of several learners shows the one that is best on validation. Of several seeds the
-    intervals are for a new seed and new test episodes. Published are numbers of the first row's
-    learner alone: other papers have other encoders.
+    Transductive rows, and rows tested on other episodes, stand in blocks of their own: only rows
+    of one block are compared. Blocks come in the order of their first rows; a row without a record
+    stands in the first. A row of several learners shows the one that is best on validation. Of
+    several seeds the intervals are for a new seed and new test episodes. Published are numbers of
+    the first row's learner alone: other papers have other encoders.
 
     Args:
         planned: one line a run. Columns: `row`, its label; `learner`, as the row names it; `own`,
@@ -63,14 +75,18 @@ def ablation_numbers(
         published: as `published.published` returns it.
 
     Returns:
-        One line a row: `row`, `learner`; `runs`, the finished ones by seed; accuracies as
-        fractions of 1: `accuracy` and `difference` with the ends of their 95 % intervals (`_low`,
-        `_high`), `published` with `published_ci95`, and `published_difference`; `printed`, as
-        `published` is; `learned_parameters`, `update_seconds` of one, `update_memory` in bytes;
-        `marks`, for footnotes of the number, and `remarks`, of the published one. nan where there
-        is none.
+        One line a row: `row`, `learner`; its `block`, and `bold`, whether it is the best there or
+        not told from it; `runs`, the finished ones by seed; accuracies as fractions of 1:
+        `accuracy` and `difference` with the ends of their 95 % intervals (`_low`, `_high`),
+        `published` with `published_ci95`, and `published_difference`; `printed`, as `published`
+        is; `learned_parameters`; of one update `update_cpu_seconds` and, by the clock,
+        `update_seconds`; `update_memory` in bytes; `marks`, for footnotes of the number, and
+        `remarks`, of the published one. nan where there is none.
     """
     records = {run["run"]: run for run in runs_of(measured)}
+    there = [records[name] for name in planned["run"] if name in records]
+    common = usual(there)
+    firsts: dict[str, dict[str, Any]] = {}  # by block
     lines: list[dict[str, Any]] = []
     for label, line in planned.groupby("row", sort=False):
         learner, marks = _chosen(line, records)
@@ -81,19 +97,27 @@ def ablation_numbers(
         if len(done) > 1:
             marks.append(f"seeds {', '.join(str(run['seed']) for run in done)}")
         row = {"row": label, "learner": learner["learner"].iloc[0], "runs": done, "marks": marks}
+        known = [*runs, *there]
+        row["block"] = block_of(known[0], common) if known else ""
+        first = firsts.setdefault(row["block"], row)
         if done:
             values = shared_episodes([accuracies[run["run"]] for run in done])
             row |= estimate(values, "accuracy").columns("accuracy")
             row |= _costs(done)
             if done[0]["learner"] == paper.benchmark_key(planned["learner"].iloc[0]):
                 row |= _published(done[0], line, published)
-        if lines and done:
-            row |= _difference(row, lines[0], accuracies)
+            if first is not row:
+                row |= _difference(row, first, accuracies)
         lines.append(row)
     ours = [*columns_of("accuracy"), *columns_of("difference")]
     theirs = ["published", "published_ci95", "published_difference", "published_source", "printed"]
-    columns = ["row", "learner", "runs", *ours, *theirs, *COSTS, "marks", "remarks"]
-    return pd.DataFrame(lines, columns=columns)
+    columns = ["row", "learner", "block", "runs", *ours, *theirs, *COSTS, "marks", "remarks"]
+    blocks = [*firsts]
+    lines.sort(key=lambda row: blocks.index(row["block"]))
+    found = pd.DataFrame(lines, columns=columns)
+    shown = found.assign(column="", label=found["row"], metric="accuracy", value=found["accuracy"])
+    best = bold_cells(shown, {run: own.to_frame("accuracy") for run, own in accuracies.items()})
+    return found.assign(bold=[("", row) in best for row in found["row"]])
 
 
 def ablation_table(found: pd.DataFrame, title: str, source: str) -> Table:
@@ -107,12 +131,16 @@ def ablation_table(found: pd.DataFrame, title: str, source: str) -> Table:
     firsts = [runs[0] for runs in found["runs"] if runs]
     common = usual(firsts)
     on = _hardware(firsts)
+    several = found["block"].nunique() > 1
+    cpu = found["update_cpu_seconds"].notna() | found["update_seconds"].isna()
+    seconds = "update_cpu_seconds" if cpu.all() else "update_seconds"
     rows: list[list[Cell]] = []
     for line in runs_of(found):
         marks = list(line["marks"])
         if line["runs"]:
             run = line["runs"][0]
-            marks += departures(CellRuns(line["runs"], ""), common)
+            said = departures(CellRuns(line["runs"], ""), common)
+            marks += without_heading(said, line["block"], line["block"]) if several else said
             marks += [f"measured on {own}" for own in [_hardware([run])] if own != on]
         theirs = Cell()
         if not pd.isna(line["printed"]):
@@ -120,31 +148,38 @@ def ablation_table(found: pd.DataFrame, title: str, source: str) -> Table:
         rows.append(
             [
                 Cell(line["row"], marks),
-                Cell(_points(estimate_in(line, "accuracy"))),
+                Cell(_points(estimate_in(line, "accuracy")), bold=line["bold"]),
                 Cell(_points(estimate_in(line, "difference"), sign="+")),
                 theirs,
                 Cell(_points(Estimate(line["published_difference"]), sign="+")),
                 Cell(_count(line["learned_parameters"], ",")),
-                Cell(_count(line["update_seconds"], ".3g")),
+                Cell(_count(line[seconds], ".3g")),
                 Cell(_count(line["update_memory"] / 1e6, ",.0f")),
             ]
         )
     mixed = any(protocol(run).items() - common.items() for run in firsts)
+    seeds = max((len(runs) for runs in found["runs"]), default=0)
+    to = "the first row of the block" if several else found["row"].iloc[0]
     words = [
         f"accuracy in %, {phrases(common)}" + ("; departures are marked." if mixed else "."),
-        f"Differences are to {found['row'].iloc[0]}, paired over seeds and test episodes"
+        f"Differences are to {to}, paired over seeds and test episodes"
         + (
             ", each between two trained models: of one seed they say nothing about the parts."
-            if all(len(runs) < 2 for runs in found["runs"])
+            if seeds < 2
             else "."
         ),
-        "Seconds are of an update and its episodes by the clock, other work of the machine "
-        f"included; MB what updates take at most, on {on}.",
-        INTERVALS[any(len(runs) > 1 for runs in found["runs"])],
+        f"{UPDATE_SECONDS[seconds]} MB are what updates take at most, on {on}.",
+        INTERVALS[seeds > 1],
         "Published numbers are as printed.",
+        *ranking_words(rows, seeds),
     ]
-    caption = " ".join(words) if firsts else "no runs."
-    return Table(f"{title} ({source})", caption, ABLATION_COLUMNS, rows)
+    return Table(
+        f"{title} ({source})",
+        " ".join(words) if firsts else "no runs.",
+        ABLATION_COLUMNS,
+        rows,
+        blocks=list(found["block"]) if several else (),
+    )
 
 
 def ablation_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
@@ -152,10 +187,10 @@ def ablation_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for row in runs_of(found):
         first = row["runs"][0] if row["runs"] else {}
-        about = {"row": row["row"], "learner": row["learner"]}
+        about = {name: row[name] for name in ("row", "learner", "block")}
         about |= {name: first.get(name) for name in SAME_IN_ALL_ROWS}
-        about["seeds"] = " ".join(str(run["seed"]) for run in row["runs"])
-        runs = " ".join(run["run"] for run in row["runs"])
+        about["seeds"] = listed(row["runs"], "seed")
+        runs = listed(row["runs"], "run")
         metrics = [m for m in ("accuracy", "difference", *COSTS) if not pd.isna(row[m])]
         for metric in metrics or [""]:
             line = {**about, "metric": metric, "value": row.get(metric), "runs": runs}
@@ -170,6 +205,7 @@ def ablation_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
     columns = [
         "row",
         "learner",
+        "block",
         *SAME_IN_ALL_ROWS,
         "seeds",
         "metric",
@@ -258,10 +294,16 @@ def _published(run: RecordRow, line: pd.DataFrame, published: pd.DataFrame) -> d
 def _costs(runs: list[RecordRow]) -> dict[str, float]:
     """Parameters; seconds of an update, the mean over seeds; memory, the largest."""
     frame = pd.DataFrame(runs)
-    seconds = frame["update_seconds"].astype(float) / frame["updates"].astype(float)
+    updates = frame["updates"].astype(float)
+
+    def of_one(name: str) -> float:
+        each = frame[name].astype(float) / updates
+        return float(each.where(updates > 0).mean(skipna=False))
+
     return {
         "learned_parameters": frame["learned_parameters"].astype(float).iloc[0],
-        "update_seconds": seconds.where(frame["updates"].astype(float) > 0).mean(),
+        "update_cpu_seconds": of_one("update_cpu_seconds"),
+        "update_seconds": of_one("update_seconds"),
         "update_memory": frame["update_memory"].astype(float).max(),
     }
 

@@ -20,6 +20,12 @@ DEFAULT_OPTIONS = "default options"  # of a benchmark
 # Blocks of a table, and the parts of the protocol that make test episodes others.
 INDUCTIVE = "inductive: each query by itself"
 TRANSDUCTIVE_BLOCK = "transductive: sees all queries at once"
+OTHER_EPISODES = "tested on other episodes"
+BLOCKS = [
+    kind + apart
+    for apart in ("", f"; {OTHER_EPISODES}")
+    for kind in (INDUCTIVE, TRANSDUCTIVE_BLOCK)
+]
 EPISODES = ("options", "queries", "tests", "data")
 
 INSTANCES = (1, 2, 3, 4, 5, 10)  # of each class, whose accuracies are published
@@ -43,6 +49,11 @@ class Shape(NamedTuple):
 
 
 Line = dict[Shape, CellRuns]  # where one was run
+
+
+def listed(runs: Sequence[RecordRow], name: str) -> str:
+    """What runs have under a name, separated by spaces, as every file writes lists."""
+    return " ".join(str(run[name]) for run in runs)
 
 
 def runs_of(frame: pd.DataFrame) -> list[RecordRow]:
@@ -142,15 +153,30 @@ def usual(runs: list[RecordRow]) -> dict[str, str]:
     return {part: common[part] for run in runs for part in protocol(run)}
 
 
-def block_of(line: Line, common: dict[str, str]) -> str:
-    """Which block of a table a line stands in: only lines of one block are compared.
+def block_of(run: RecordRow, common: dict[str, str]) -> str:
+    """Which block of a table a number stands in: only numbers of one block are compared.
 
     Whoever sees all queries at once has more to go by, and other test episodes are another test.
     """
-    runs = [cell.runs[0] for cell in line.values()]
-    others = [part for run in runs for part in EPISODES if _differs(run, common, part)]
-    kind = TRANSDUCTIVE_BLOCK if any(run["transductive"] is True for run in runs) else INDUCTIVE
-    return f"{kind}; tested on other episodes" if others else kind
+    kind = TRANSDUCTIVE_BLOCK if run["transductive"] is True else INDUCTIVE
+    others = any(_differs(run, common, part) for part in EPISODES)
+    return f"{kind}; {OTHER_EPISODES}" if others else kind
+
+
+def block_of_row(blocks: Sequence[str]) -> str:
+    """Which block a row stands in: that of most of its numbers, of equals the first of `BLOCKS`."""
+    return max(BLOCKS, key=blocks.count)
+
+
+def without_heading(footnotes: Sequence[str], block: str, of_row: str) -> list[str]:
+    """The footnotes of a number in a table of several blocks.
+
+    What the heading of the row says is left out. A number that belongs to another block than its
+    row is marked: it is compared with none of the rows around it.
+    """
+    if block != of_row:
+        return [*footnotes, f"{block}; not compared with the rows around it"]
+    return [text for text in footnotes if text != TRANSDUCTIVE]
 
 
 def _differs(run: RecordRow, common: dict[str, str], part: str) -> bool:

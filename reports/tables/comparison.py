@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 import zoo.reports.published as paper
+from zoo.reports.costs import cpu_cost, shared_stages
 from zoo.reports.estimates import (
     Estimate,
     columns_of,
@@ -21,13 +22,13 @@ from zoo.reports.formats.numbers import ratio_text, with_interval
 from zoo.reports.formats.table import NONE, Cell, Column, Table
 from zoo.reports.metrics import METRICS, is_error, metric_of
 from zoo.reports.tables.cells import (
-    INDUCTIVE,
-    TRANSDUCTIVE_BLOCK,
+    BLOCKS,
     CellRuns,
     Line,
     RecordRow,
     Shape,
     block_of,
+    block_of_row,
     departures,
     failures,
     phrases,
@@ -35,6 +36,7 @@ from zoo.reports.tables.cells import (
     runs_of,
     table_lines,
     usual,
+    without_heading,
 )
 
 GAIN = "over untrained"
@@ -102,12 +104,17 @@ def comparison_table(
     firsts = [cell.runs[0] for line in table.values() for cell in line.values()]
     common, plain = usual(firsts), judged_by(firsts)
     blocks = blocks_of(table)
+    headings = {label: block_of_row([*own.values()]) for label, own in blocks.items()}
+    several = len({block for own in blocks.values() for block in own.values()}) > 1
     rows: list[list[Cell]] = []
     for label in blocks:
         line = table[label]
         said = {shape: departures(cell, common) for shape, cell in line.items()}
-        if len(set(blocks.values())) > 1:  # the heading says it
-            said = {at: [t for t in texts if t != paper.TRANSDUCTIVE] for at, texts in said.items()}
+        if several:
+            said = {
+                at: without_heading(texts, blocks[label][at], headings[label])
+                for at, texts in said.items()
+            }
         first, *others = said.values()
         of_all = [text for text in first if all(text in other for other in others)]
         row = [Cell(label, of_all)]
@@ -119,12 +126,12 @@ def comparison_table(
             if gains is not None:
                 row.append(_gain([] if cell is None else cell.runs, gains, metric))
         firsts_of_row = [line[at].runs[0] if at in line else None for at in shapes]
-        row += [Cell(shares(firsts_of_row)), Cell(cpu_hours(firsts_of_row))]
+        row += [Cell(shares(firsts_of_row)), cpu_hours(firsts_of_row)]
         rows.append(row)
     columns = [Column(NAME)]
     for heading in map(heading_of, shapes):
-        of_errors = ERRORS if plain == "mse" else ()
-        first_head = MEDIAN if plain == "mse" else MEASURED
+        of_errors = ERRORS if is_error(plain) else ()
+        first_head = MEDIAN if is_error(plain) else MEASURED
         columns += [Column(heading, heading, first_head)]
         columns += [Column(f"{heading} {name}", heading, name) for name in of_errors]
         columns += [Column(PUBLISHED, heading)]
@@ -137,7 +144,7 @@ def comparison_table(
         columns=[*columns, Column(SHARE), Column(CPU)],
         rows=rows,
         legend={arrow: text for arrow, text in paper.AGREEMENT.items() if arrow in arrows},
-        blocks=list(blocks.values()) if len(set(blocks.values())) > 1 else (),
+        blocks=list(headings.values()) if several else (),
     )
 
 
@@ -150,24 +157,38 @@ def _caption(
     seeds = max((len(runs) for runs in done), default=0)
     mixed = any(protocol(cell.runs[0]).items() - common.items() for cell in cells)
     aside = "; departures are marked" if mixed else ""
-    words = [f"{METRICS[plain].name}, {phrases(common)}{aside}.", INTERVALS[seeds > 1]]
-    if plain == "mse":
+    words = [f"{metric_of(plain).name}, {phrases(common)}{aside}.", INTERVALS[seeds > 1]]
+    if is_error(plain):
         words.append(ERRORS_CLAIM)
     words.append("Published numbers are as printed.")
+    words += cost_words([cell.runs[0] for cell in cells])
+    return " ".join([*words, *ranking_words(rows, seeds)])
+
+
+def ranking_words(rows: Sequence[Sequence[Cell]], seeds: int) -> list[str]:
+    """What a caption says of bold: what it means, or why there is none.
+
+    Args:
+        rows: of the table.
+        seeds: how many finished runs a number has at most.
+    """
     if any(cell.bold for row in rows for cell in row):
-        words.append(BOLD)
-    elif seeds:
-        words.append(NO_RANKS)
-    return " ".join(words)
+        return [BOLD]
+    return [NO_RANKS] if seeds else []
 
 
-def blocks_of(table: Mapping[str, Line]) -> dict[str, str]:
-    """The heading that each line stands under, by its label, in the order of the table."""
+def blocks_of(table: Mapping[str, Line]) -> dict[str, dict[Shape, str]]:
+    """The block of each number by label and shape; the labels in the order of the table's rows."""
     common = usual([cell.runs[0] for line in table.values() for cell in line.values()])
-    found = {label: block_of(line, common) for label, line in table.items()}
-    order = [INDUCTIVE, TRANSDUCTIVE_BLOCK]
-    rank = {block: order.index(block) if block in order else len(order) for block in found.values()}
-    return dict(sorted(found.items(), key=lambda item: (rank[item[1]], item[1])))
+    found = {
+        label: {shape: block_of(cell.runs[0], common) for shape, cell in line.items()}
+        for label, line in table.items()
+    }
+
+    def place(label: str) -> int:
+        return BLOCKS.index(block_of_row([*found[label].values()]))
+
+    return {label: found[label] for label in sorted(found, key=place)}
 
 
 def named_lines(
@@ -191,14 +212,14 @@ def compared_rows(
     """Which runs stand behind which cell of a `comparison_table`.
 
     Returns:
-        One line a finished run and column: `column`, its heading; `block` that the line stands
+        One line a finished run and column: `column`, its heading; `block` that the number stands
         in; `label` of the line; `seed`; `run`; `metric`, that the column shows.
     """
     table = named_lines(measured, benchmark, order)
     blocks = blocks_of(table)
     plain = judged_by([cell.runs[0] for line in table.values() for cell in line.values()])
     found = [
-        (heading_of(at), blocks[label], label, run["seed"], run["run"], metric_in(at, plain))
+        (heading_of(at), blocks[label][at], label, run["seed"], run["run"], metric_in(at, plain))
         for label in blocks
         for at, cell in table[label].items()
         for run in cell.runs
@@ -217,26 +238,28 @@ def comparison_numbers(
     """What a `comparison_table` shows, as numbers: accuracies are fractions of 1.
 
     Returns:
-        One line a cell that has a number: `label`, `column`, `metric`; `value` with the ends of
-        its interval, `value_low` and `value_high`: a mean accuracy, or a median squared error;
-        `published`, `published_ci95`.
+        One line a cell that has a number: `label`, `column`, `block`, `metric`; `value` with the
+        ends of its interval, `value_low` and `value_high`: a mean accuracy, or a median squared
+        error; `published`, `published_ci95`; `runs`, the finished ones by seed.
     """
     table = named_lines(measured, benchmark, order)
     plain = judged_by([cell.runs[0] for line in table.values() for cell in line.values()])
     found = []
-    for label in blocks_of(table):
+    for label, blocks in blocks_of(table).items():
         for shape, cell in table[label].items():
             metric = metric_in(shape, plain)
-            ours = measured_cell(cell.runs, metric, values).estimate
-            if math.isnan(ours.value):
+            ours = measured_cell(cell.runs, metric, values)
+            if math.isnan(ours.estimate.value):
                 continue
             theirs = paper.match(cell.runs[0], published, metric)
             if is_error(metric):  # a published error is a mean, and ours here is a median
                 theirs = None
             printed = [math.nan] * 2 if theirs is None else [theirs["value"], theirs["ci95"]]
             printed = [number / metric_of(metric).unit for number in printed]
-            found.append((label, heading_of(shape), metric, *ours, *printed))
-    names = ["label", "column", "metric", *columns_of("value"), "published", "published_ci95"]
+            about = (label, heading_of(shape), blocks[shape], metric)
+            found.append((*about, *ours.estimate, *printed, list(ours.runs)))
+    theirs_too = ["published", "published_ci95", "runs"]
+    names = ["label", "column", "block", "metric", *columns_of("value"), *theirs_too]
     return pd.DataFrame(found, columns=names)
 
 
@@ -265,7 +288,7 @@ def measured_cell(runs: list[RecordRow], metric: str, values: EpisodeValues | No
     if not done:
         failed = any(run["status"] == "failed" for run in runs)
         return Measured("failed" if failed else NONE, remarks)
-    _, unit, form = metric_of(metric)
+    _, unit, form, *_ = metric_of(metric)
     if any(pd.isna(run.get(metric, math.nan)) for run in done):
         return Measured(NONE, [f"measured without {metric}", *remarks])
     found = estimated(done, metric, values)
@@ -321,14 +344,26 @@ def error_cells(runs: Sequence[RecordRow], metric: str, values: EpisodeValues | 
     """Trimmed mean, share of diverged tasks, and mean of a squared error, over all runs."""
     if not runs:
         return [Cell()] * 3
-    trimmed = Cell()
+    trimmed, diverged = error_numbers(runs, metric, values)
+    return [
+        Cell() if math.isnan(trimmed) else Cell(error_text(trimmed)),
+        Cell() if math.isnan(diverged) else Cell(f"{100 * diverged:.1f} %"),
+        Cell(error_text(sum(run[metric] for run in runs) / len(runs))),
+    ]
+
+
+def error_numbers(
+    runs: Sequence[RecordRow], metric: str, values: EpisodeValues | None
+) -> tuple[float, float]:
+    """Trimmed mean and share of diverged tasks of a squared error, over all runs; nan for none."""
+    trimmed = diverged = math.nan
     if values is not None and all(run["run"] in values for run in runs):
         every = np.concatenate([values[run["run"]][metric].to_numpy(float) for run in runs])
-        trimmed = Cell(error_text(trimmed_mean(every)))
+        trimmed = trimmed_mean(every)
     shares = [run["diverged_test"] for run in runs]
-    known = not any(pd.isna(share) for share in shares)
-    diverged = Cell(f"{100 * sum(shares) / len(shares):.1f} %") if known else Cell()
-    return [trimmed, diverged, Cell(error_text(sum(run[metric] for run in runs) / len(runs)))]
+    if not any(pd.isna(share) for share in shares):
+        diverged = sum(shares) / len(shares)
+    return trimmed, diverged
 
 
 def error_text(value: float) -> str:
@@ -353,17 +388,30 @@ def _gain(runs: list[RecordRow], gains: Gains, metric: str) -> Cell:
     return Cell(text, remarks)
 
 
-def cpu_hours(runs: Sequence[RecordRow | None]) -> str:
-    """``0.51`` hours of the updates on one core, one number a column: ``0.51 / 0.80``."""
-    seconds = [math.nan if run is None else _cpu_seconds(run) for run in runs]
-    texts = [NONE if math.isnan(s) else f"{s / 3600:.2f}" for s in seconds]
-    return NONE if set(texts) == {NONE} else " / ".join(texts)
+def cpu_hours(runs: Sequence[RecordRow | None]) -> Cell:
+    """``0.51`` hours on one core, of the updates and the stages before, one number a column.
+
+    A stage whose record, an old one, does not know its hours is named in a footnote.
+    """
+    costs = [None if run is None else cpu_cost(run) for run in runs]
+    known = [cost for cost in costs if cost is not None and not math.isnan(cost.own)]
+    if not known:
+        return Cell()
+    texts = [f"{(cost.own + cost.stages) / 3600:.2f}" if cost in known else NONE for cost in costs]
+    left_out = dict.fromkeys(name for cost in known for name in cost.unknown)
+    footnotes = [f"CPU hours without {' and '.join(left_out)}: not recorded"] if left_out else []
+    return Cell(" / ".join(texts), footnotes)
 
 
-def _cpu_seconds(run: RecordRow) -> float:
-    """Of all updates; nan where the record, an old one, does not know them."""
-    seconds = run.get("update_cpu_seconds")
-    return math.nan if seconds is None or pd.isna(seconds) else float(seconds)
+def cost_words(runs: Sequence[RecordRow]) -> list[str]:
+    """What a caption says of stages in the CPU hours of these runs; empty without a stage."""
+    if not any(cpu_cost(run).stages for run in runs if not math.isnan(cpu_cost(run).own)):
+        return []
+    shared = shared_stages(runs)
+    once = (
+        f"; {' and '.join(shared)}, trained once, in each number that needed it" if shared else ""
+    )
+    return [f"CPU hours include the stages before the updates{once}."]
 
 
 def share(run: RecordRow) -> float:

@@ -1,13 +1,23 @@
 """The raw numbers of a comparison."""
 
+import math
+from collections.abc import Sequence, Set
+
+import numpy as np
 import pandas as pd
 
 import zoo.reports.published as paper
-from zoo.reports.estimates import columns_of, estimate_in, trimmed_mean
+from zoo.reports.costs import cpu_cost
+from zoo.reports.estimates import columns_of, estimate_in
 from zoo.reports.metrics import METRICS, is_error, metric_of
-from zoo.reports.tables.cells import RecordRow, runs_of
-from zoo.reports.tables.comparison import EpisodeValues, estimated, share
+from zoo.reports.tables.cells import RecordRow, listed, runs_of
+from zoo.reports.tables.comparison import EpisodeValues, error_numbers, estimated, share
 
+SPENT = ["share", "cpu_seconds", "stage_cpu_seconds"]
+CELL_COLUMNS = [
+    "label", "column", "block", "metric", *columns_of("value"), "mean", "trimmed_mean", "diverged",
+    "published", "published_ci95", "bold", "seeds", "runs",
+]  # fmt: skip
 AGREEMENT_WORDS = {paper.REACHED: "reached", paper.BELOW: "worse", "": "agrees"}
 
 
@@ -36,10 +46,13 @@ def comparison_csv_frame(
             row["mean"] = run.get(metric)
             if metric.startswith(tuple(METRICS)):
                 row |= estimated([run], metric, values).columns("value")
-                row |= _of_errors(run, metric, values)
+                row |= _of_errors([run], metric, values)
             else:  # a loss
                 row["ci95"] = run.get(f"{metric}_ci95")
             row |= {"episodes": run["episodes"], "share": share(run), "run": run["run"]}
+            cost = cpu_cost(run)
+            row["cpu_seconds"] = cost.own
+            row["stage_cpu_seconds"] = math.nan if cost.unknown else cost.stages
             asked = repr([metric, *(run[n] for n in [*same[:4], "settings", "backbone_family"])])
             if asked not in known:
                 known[asked] = paper.match(run, published, metric)
@@ -56,17 +69,40 @@ def comparison_csv_frame(
             rows.append(row)
     ours = ["metric", "mean", *columns_of("value"), "ci95", "trimmed_mean", "diverged", "episodes"]
     theirs = ["published", "published_ci95", "published_source", "agreement"]
-    columns = [same[0], "variant", *same[1:], *ours, *theirs, "share", "run"]
+    columns = [same[0], "variant", *same[1:], *ours, *theirs, *SPENT, "run"]
     frame = pd.DataFrame(rows, columns=columns)
     by = ["benchmark", "learner", "variant", "way", "shot", "metric", "terms", "budget", "seed"]
     return frame.sort_values([*by, "run"], ignore_index=True)
 
 
-def _of_errors(run: RecordRow, metric: str, values: EpisodeValues | None) -> dict[str, float]:
-    """Of a squared error what stands beside its median."""
+def cells_csv_frame(
+    shown: pd.DataFrame,
+    values: EpisodeValues | None = None,
+    bold: Set[tuple[str, str]] = frozenset(),
+) -> pd.DataFrame:
+    """The numbers of a comparison as its table shows them, one cell a row, of all its seeds.
+
+    Args:
+        shown: as `comparison_numbers` returns it.
+        values: as `records.values` returns them.
+        bold: column and label of the cells that stand out.
+    """
+    rows = []
+    for cell in runs_of(shown):
+        runs, metric = cell["runs"], cell["metric"]
+        row = {name: cell[name] for name in CELL_COLUMNS if name in cell}
+        row |= {"mean": np.mean([run[metric] for run in runs])}
+        row |= _of_errors(runs, metric, values)
+        row |= {"bold": (cell["column"], cell["label"]) in bold, "seeds": listed(runs, "seed")}
+        row["runs"] = listed(runs, "run")
+        rows.append(row)
+    return pd.DataFrame(rows, columns=CELL_COLUMNS)
+
+
+def _of_errors(
+    runs: Sequence[RecordRow], metric: str, values: EpisodeValues | None
+) -> dict[str, float]:
+    """Of a squared error what stands beside its median, over all runs."""
     if not is_error(metric):
         return {}
-    found = {"diverged": run["diverged_test"]}
-    if values is not None and run["run"] in values:
-        found["trimmed_mean"] = trimmed_mean(values[run["run"]][metric].to_numpy(float))
-    return found
+    return dict(zip(("trimmed_mean", "diverged"), error_numbers(runs, metric, values), strict=True))

@@ -95,7 +95,7 @@ def row_differences(
     tests = ["p", "p_holm", "wilcoxon", "wilcoxon_holm", "needed"]
     numbers = [*columns_of("difference"), *tests]
     frame = frame.astype(dict.fromkeys(numbers, float) | {"episodes": "Int64"})
-    frame.loc[frame["metric"] == "mse", "needed"] = np.nan
+    frame.loc[frame["metric"].map(is_error).astype(bool), "needed"] = np.nan
     for _, family in frame.groupby("block"):
         for name in ("p", "wilcoxon"):
             frame.loc[family.index, f"{name}_holm"] = holm(family[name])
@@ -124,6 +124,25 @@ def best_rows(found: pd.DataFrame, shown: pd.DataFrame) -> set[tuple[str, str]]:
         alike = {top, *near["first"], *near["second"]}
         chosen |= {(column, str(label)) for label in alike}
     return chosen
+
+
+def bold_cells(shown: pd.DataFrame, values: Mapping[str, pd.DataFrame]) -> set[tuple[str, str]]:
+    """The `best_rows` of a table, from its numbers alone.
+
+    Args:
+        shown: one line a number. Columns: `column`, `block`, `label`, `metric`, `value`; `runs`,
+            the finished ones by seed.
+        values: as for `row_differences`.
+    """
+    runs = [
+        {name: line[name] for name in ("column", "block", "label", "metric")} | run
+        for line in runs_of(shown)
+        for run in line["runs"]
+    ]
+    if not runs:
+        return set()
+    frame = pd.DataFrame(runs)
+    return best_rows(row_differences(frame, frame, values), shown)
 
 
 def pairs_with_best(found: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
@@ -289,7 +308,7 @@ def _difference(line: RecordRow) -> str:
     found = estimate_in(line, "difference")
     if is_error(line["metric"]):
         return ratio_text(found)
-    _, unit, form = metric_of(line["metric"])
+    _, unit, form, *_ = metric_of(line["metric"])
     return with_interval(found.times(unit), form, "+")
 
 

@@ -1,6 +1,6 @@
 """The table of a paper: its published cells, and ours beside them where something was run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,22 +9,43 @@ from zoo.reports.estimates import Estimate, columns_of, estimate_in
 from zoo.reports.formats.numbers import with_interval
 from zoo.reports.formats.table import NONE, Cell, Column, Table
 from zoo.reports.metrics import is_error, metric_of
-from zoo.reports.published import LENGTH, remarks
+from zoo.reports.published import LENGTH, TRANSDUCTIVE, remarks
 from zoo.reports.tables.cells import (
+    BLOCKS,
+    INDUCTIVE,
+    TRANSDUCTIVE_BLOCK,
     CellRuns,
     RecordRow,
     alike,
+    block_of,
+    block_of_row,
     departures,
     failures,
+    listed,
     phrases,
     runs_of,
     usual,
+    without_heading,
 )
-from zoo.reports.tables.comparison import INTERVALS, NAME, PUBLISHED, SHARE, estimated, shares
+from zoo.reports.tables.comparison import (
+    CPU,
+    INTERVALS,
+    NAME,
+    PUBLISHED,
+    SHARE,
+    cost_words,
+    cpu_hours,
+    estimated,
+    ranking_words,
+    shares,
+)
+from zoo.reports.tables.differences import bold_cells
 
 AXES = ("benchmark_key", "way", "shot", "metric")  # columns of published.csv that a column names
 # Budgets whose runs are shown: the first that there is.
 TRAINED_BUDGETS = ("paper", "hour", "quick", "smoke")
+SAME_IN_CELL = ("row", "column", "block", "learner", "benchmark", "metric")  # of a cell's numbers
+NOT_KNOWN = "not known whether transductive"
 OURS, ONLY = "ours", "published only: we have no such learner"
 PLAIN_ERRORS = (
     "Squared errors are means, as papers print them, without interval: a few tasks decide a mean."
@@ -136,15 +157,17 @@ def paper_numbers(
     Returns:
         One line a cell: `row`, `column`, `learner`, `benchmark`, `metric`, `runs`, the finished
         ones; `ours`, raw, with the ends of its 95 % interval (`ours_low`, `ours_high`): a mean
-        accuracy, or a mean squared error, as papers print it, without interval; `printed`, and
-        `published` with `published_ci95`, an accuracy as a fraction of 1; `source`; for footnotes
-        `marks` of ours and `remarks` of the published one. nan or "" where there is none.
+        accuracy, or a mean squared error, as papers print it, without interval; `block` that ours,
+        or else the published number, stands in, and `bold`, whether our accuracy is the best of
+        column and block or not told from it; `printed`, and `published` with `published_ci95`, an
+        accuracy as a fraction of 1; `source`; for footnotes `marks` of ours and `remarks` of the
+        published one. nan or "" where there is none.
     """
-    lines = []
+    lines: list[dict[str, Any]] = []
     for line, fit in zip(runs_of(planned), runs, strict=True):
         chosen, marks = best_runs(fit)
         row = {name: line[name] for name in ("row", "column", "learner", "benchmark", "metric")}
-        row |= {"printed": "", "source": "", "remarks": []}
+        row |= {"printed": "", "source": "", "remarks": [], "block": ""}
         if line["published"] is not None:
             row |= _published(published.iloc[int(line["published"])], chosen)
         if chosen:
@@ -152,9 +175,33 @@ def paper_numbers(
         row["runs"] = [run for run in chosen if run["status"] == "done"]
         row["marks"] = row.get("marks", []) + failures(chosen) + marks
         lines.append(row)
+    common = _usual_by_benchmark(lines)
+    for row in lines:
+        for run in row["runs"][:1]:
+            row["block"] = block_of(run, common[row["benchmark"]])
     both = [*columns_of(OURS), "published", "published_ci95"]
-    columns = ["row", "column", "learner", "benchmark", "metric", "runs", *both]
-    return pd.DataFrame(lines, columns=[*columns, "printed", "source", "marks", "remarks"])
+    columns = ["row", "column", "learner", "benchmark", "metric", "block", "runs", *both]
+    found = pd.DataFrame(lines, columns=[*columns, "printed", "source", "marks", "remarks"])
+    ours = found[found[OURS].notna()]
+    accuracies = ours[~ours["metric"].map(is_error).astype(bool)]
+    shown = accuracies.assign(label=accuracies["row"], value=accuracies[OURS])
+    best = bold_cells(shown, values)
+    return found.assign(bold=[(cell["column"], cell["row"]) in best for cell in lines])
+
+
+def _usual_by_benchmark(lines: Sequence[RecordRow]) -> dict[str, dict[str, str]]:
+    """What most of our runs on each benchmark share."""
+    on: dict[str, list[RecordRow]] = {}
+    for line in lines:
+        on.setdefault(line["benchmark"], []).extend(line["runs"][:1])
+    return {benchmark: usual(runs) for benchmark, runs in on.items() if runs}
+
+
+def _block_of_lines(lines: Sequence[RecordRow]) -> str:
+    """The block of a row: of its numbers of ours, or, without any, of the published ones."""
+    ours = [line["block"] for line in lines if line["runs"]]
+    known = [block for block in ours or [line["block"] for line in lines] if block in BLOCKS]
+    return block_of_row(known) if known else NOT_KNOWN
 
 
 def paper_table(found: pd.DataFrame, title: str, caption: str, notes: Mapping[str, str]) -> Table:
@@ -166,26 +213,34 @@ def paper_table(found: pd.DataFrame, title: str, caption: str, notes: Mapping[st
         caption: what is said of it first.
         notes: what is to be said of a row, by its label.
     """
-    on: dict[str, list[RecordRow]] = {}
-    for line in runs_of(found):
-        on.setdefault(line["benchmark"], []).extend(line["runs"][:1])
-    common = {benchmark: usual(runs) for benchmark, runs in on.items() if runs}
+    common = _usual_by_benchmark(runs_of(found))
+    lines_of = {str(key): runs_of(cells) for key, cells in found.groupby("row", sort=False)}
+    blocks = {label: _block_of_lines(lines) for label, lines in lines_of.items()}
+    of_ours = {line["block"] for line in runs_of(found) if line["runs"]}
+    in_blocks = len({*blocks.values()} | of_ours) > 1
     rows: list[list[Cell]] = []
-    for key, cells in found.groupby("row", sort=False):
-        label, lines = str(key), runs_of(cells)
+    labels = sorted(blocks, key=lambda label: [*BLOCKS, NOT_KNOWN].index(blocks[label]))
+    for label in labels:
+        lines = lines_of[label]
         printed = [line["remarks"] for line in lines if line["printed"]]
         of_all = [text for text in (printed or [[]])[0] if all(text in said for said in printed)]
         of_all = of_all if len(printed) > 1 else []
-        alone = [ONLY] if cells["learner"].isna().all() else []
+        alone = [ONLY] if all(line["learner"] is None for line in lines) else []
         own = [notes[label]] if label in notes else alone
-        row = [Cell(label, [*own, *of_all])]
+        headed = in_blocks and TRANSDUCTIVE_BLOCK in blocks[label]
+        row = [Cell(label, [*own, *_but_heading(of_all, headed)])]
         for line in lines:
             theirs = [text for text in line["remarks"] if text not in of_all]
             ours = list(line["marks"])
             if line["runs"]:
-                ours = departures(CellRuns(line["runs"], ""), common[line["benchmark"]]) + ours
-            row += [Cell(line["printed"] or NONE, theirs), Cell(_text(line), ours)]
-        row.append(Cell(shares([run for line in lines for run in line["runs"][:1]] or [None])))
+                said = departures(CellRuns(line["runs"], ""), common[line["benchmark"]])
+                if in_blocks:
+                    said = without_heading(said, line["block"], blocks[label])
+                ours = said + ours
+            row.append(Cell(line["printed"] or NONE, _but_heading(theirs, headed)))
+            row.append(Cell(_text(line), ours, bold=line["bold"]))
+        firsts = [run for line in lines for run in line["runs"][:1]]
+        row += [Cell(shares(firsts or [None])), cpu_hours(firsts)]
         rows.append(row)
     columns = [Column(NAME)]
     for number, head in enumerate(found["column"].unique()):
@@ -202,27 +257,39 @@ def paper_table(found: pd.DataFrame, title: str, caption: str, notes: Mapping[st
         parts.append("Published numbers are as printed.")
         if any(is_error(metric) for metric in found["metric"].dropna()):
             parts.append(PLAIN_ERRORS)
+        parts += cost_words([run for runs in found["runs"] for run in runs[:1]])
+        parts += ranking_words(rows, max((len(runs) for runs in found["runs"]), default=0))
     else:
         parts.append("Nothing of ours was run yet.")
-    return Table(title, " ".join(parts), [*columns, Column(SHARE)], rows)
+    return Table(
+        title,
+        " ".join(parts),
+        [*columns, Column(SHARE), Column(CPU)],
+        rows,
+        blocks=[blocks[label] for label in labels] if in_blocks else (),
+    )
+
+
+def _but_heading(remarks: list[str], headed: bool) -> list[str]:
+    """The remarks of a published number, but for what a heading says already."""
+    return [text for text in remarks if not (headed and text == TRANSDUCTIVE)]
 
 
 def paper_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
     """The `paper_numbers`, one a row; a published accuracy as a fraction of 1, too."""
     lines: list[dict[str, Any]] = []
     for row in runs_of(found):
-        same = {name: row[name] for name in ("row", "column", "learner", "benchmark", "metric")}
+        same = {name: row[name] for name in SAME_IN_CELL}
         for what in ("published", OURS):
             if not pd.isna(row[what]):
                 own = what == OURS
                 line = {**same, "what": what, **_ends(row, own).columns("value")}
                 line["source"] = "" if own else row["source"]
-                line["seeds"] = " ".join(str(run["seed"]) for run in row["runs"]) if own else ""
-                line["runs"] = " ".join(run["run"] for run in row["runs"]) if own else ""
+                line["seeds"] = listed(row["runs"], "seed") if own else ""
+                line["runs"] = listed(row["runs"], "run") if own else ""
                 lines.append(line)
-    columns = ["row", "column", "learner", "benchmark", "metric", "what"]
     numbers = columns_of("value")
-    return pd.DataFrame(lines, columns=[*columns, *numbers, "source", "seeds", "runs"])
+    return pd.DataFrame(lines, columns=[*SAME_IN_CELL, "what", *numbers, "source", "seeds", "runs"])
 
 
 def _ends(row: RecordRow, own: bool) -> Estimate:
@@ -259,6 +326,7 @@ def _published(row: pd.Series, runs: list[RecordRow]) -> dict[str, Any]:
         "printed": row["printed"],
         "source": row["source"],
         "remarks": remarks(row, runs[0] if runs else None),
+        "block": {"yes": TRANSDUCTIVE_BLOCK, "no": INDUCTIVE}.get(row["transductive"], NOT_KNOWN),
     }
 
 
@@ -291,5 +359,5 @@ def _text(line: RecordRow) -> str:
     """Our cell."""
     if pd.isna(line[OURS]):
         return "failed" if line["marks"] and not line["runs"] else NONE
-    _, unit, form = metric_of(line["metric"])
+    _, unit, form, *_ = metric_of(line["metric"])
     return with_interval(estimate_in(line, OURS).times(unit), form)

@@ -8,7 +8,7 @@ import pandas as pd
 from zoo.reports.estimates import columns_of, compare, estimate, estimate_in
 from zoo.reports.formats.numbers import ratio_text, with_interval
 from zoo.reports.formats.table import NONE, Cell, Column, Table
-from zoo.reports.metrics import METRICS, is_error
+from zoo.reports.metrics import is_error, metric_of
 from zoo.reports.published import counted
 from zoo.reports.tables.cells import RecordRow, doubts, failures, runs_of
 from zoo.reports.tables.comparison import INTERVALS
@@ -94,7 +94,7 @@ def study_table(found: pd.DataFrame, title: str, heads: Sequence[str]) -> Table:
         for line in runs_of(found)
     ]
     metrics = list(dict.fromkeys(found["metric"].dropna()))
-    names = "; ".join(METRICS[name].name for name in metrics)
+    names = "; ".join(metric_of(name).name for name in metrics)
     seeds = max((len(of) for of in found["seeds"]), default=0)
     words = [f"{names or 'no runs'}."]
     if seeds:
@@ -146,5 +146,5 @@ def _number(line: RecordRow, name: str, sign: str = "-") -> str:
     found = estimate_in(line, name)
     if name == "difference" and is_error(line["metric"]):
         return ratio_text(found)
-    _, unit, form = METRICS[line["metric"]]
+    _, unit, form, *_ = metric_of(line["metric"])
     return with_interval(found.times(unit), form, sign)

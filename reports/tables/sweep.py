@@ -1,6 +1,6 @@
 """The table of a sweep: accuracy over shots and over ways, from one training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -8,19 +8,26 @@ import pandas as pd
 from zoo.reports.estimates import columns_of, estimate, estimate_in, shared_episodes
 from zoo.reports.formats.numbers import with_interval
 from zoo.reports.formats.table import Cell, Column, Table
-from zoo.reports.metrics import METRICS
+from zoo.reports.metrics import metric_of
 from zoo.reports.published import counted
 from zoo.reports.tables.cells import (
+    BLOCKS,
+    INDUCTIVE,
     CellRuns,
     RecordRow,
+    Shape,
+    block_of,
     departures,
     failures,
+    listed,
     phrases,
     protocol,
     runs_of,
     usual,
+    without_heading,
 )
-from zoo.reports.tables.comparison import INTERVALS
+from zoo.reports.tables.comparison import INTERVALS, heading_of, ranking_words
+from zoo.reports.tables.differences import bold_cells
 
 STALE = "of other weights than its run has now: delete the record, and it is tested anew"
 
@@ -39,8 +46,10 @@ def sweep_numbers(
 
     Returns:
         One line for each learner, way and shot: `accuracy` as a fraction of 1, and the ends of its
-        95 % interval, `accuracy_low` and `accuracy_high`, nan where there is none; `runs`, the
-        records by seed; `marks`, for footnotes.
+        95 % interval, `accuracy_low` and `accuracy_high`, nan where there is none; its `block`
+        (for a learner that was tested nowhere the first), and `bold`, whether it is the best there
+        at its way and shot or not told from it; `runs`, the records by seed; `marks`, for
+        footnotes.
     """
     records = {run["run"]: run for run in runs_of(measured)}
     lines: list[dict[str, Any]] = []
@@ -62,8 +71,32 @@ def sweep_numbers(
         elif not marks:
             marks.append("measured without accuracy" if own else "not run")
         lines.append(row)
-    columns = ["learner", "way", "shot", *columns_of("accuracy"), "runs", "marks"]
-    return pd.DataFrame(lines, columns=columns)
+    firsts = _first_runs(lines)
+    common = usual(list(firsts.values()))
+    blocks = {key: block_of(run, common) for key, run in firsts.items()}
+    usual_block = next(iter(blocks.values()), INDUCTIVE)
+    for row in lines:
+        row["block"] = blocks.get(str(row["learner"]), usual_block)
+    lines.sort(key=lambda row: BLOCKS.index(row["block"]))
+    columns = ["learner", "way", "shot", "block", *columns_of("accuracy"), "runs", "marks"]
+    found = pd.DataFrame(lines, columns=columns)
+    shown = found.assign(
+        column=[heading_of(Shape(row["way"], 0, row["shot"])) for row in lines],
+        label=found["learner"],
+        metric="accuracy",
+        value=found["accuracy"],
+    )
+    best = bold_cells(shown, {run: own.to_frame("accuracy") for run, own in accuracies.items()})
+    return found.assign(bold=[(cell["column"], cell["label"]) in best for cell in runs_of(shown)])
+
+
+def _first_runs(lines: Sequence[RecordRow]) -> dict[str, RecordRow]:
+    """A run of each learner that was tested anywhere, for what all its tests share."""
+    found: dict[str, RecordRow] = {}
+    for line in lines:
+        for run in line["runs"][:1]:
+            found.setdefault(line["learner"], run)
+    return found
 
 
 def sweep_table(found: pd.DataFrame, title: str, way: int, shot: int) -> Table:
@@ -78,24 +111,24 @@ def sweep_table(found: pd.DataFrame, title: str, way: int, shot: int) -> Table:
     shapes = sorted(
         set(zip(found["way"], found["shot"], strict=True)), key=lambda at: (at[0] != way, *at)
     )
-    firsts: dict[str, RecordRow] = {}
-    for line in runs_of(found):
-        if line["runs"]:
-            firsts.setdefault(line["learner"], line["runs"][0])
+    firsts = _first_runs(runs_of(found))
     common = usual(list(firsts.values()))
-    name, unit, form = METRICS["accuracy"]
-    rows = []
+    name, unit, form, *_ = metric_of("accuracy")
+    several = found["block"].nunique() > 1
+    rows, blocks = [], []
     for key, lines in found.groupby("learner", sort=False):
-        learner = str(key)
+        learner, block = str(key), lines["block"].iloc[0]
+        blocks.append(block)
         about: list[str] = []
         if learner in firsts:
             about = departures(CellRuns([firsts[learner]], ""), common)
+            about = without_heading(about, block, block) if several else about
             about += _trained(firsts[learner], way, shot)
         row = [Cell(learner, about)]
         cells = {(line["way"], line["shot"]): line for line in runs_of(lines)}
         for line in (cells[shape] for shape in shapes):
             text = with_interval(estimate_in(line, "accuracy").times(unit), form)
-            row.append(Cell(text, line["marks"]))
+            row.append(Cell(text, line["marks"], bold=line["bold"]))
         rows.append(row)
     mixed = any(protocol(run).items() - common.items() for run in firsts.values())
     seeds = max((len(runs) for runs in found["runs"]), default=0)
@@ -105,12 +138,14 @@ def sweep_table(found: pd.DataFrame, title: str, way: int, shot: int) -> Table:
         f"chosen by {way}-way {shot}-shot validation, and tested as they are at every way and "
         "shot; chance is 100/N % at N ways.",
         INTERVALS[seeds > 1],
+        *ranking_words(rows, seeds),
     ]
     return Table(
         title=f"{title} over shots and ways",
         caption=" ".join(words) if firsts else "no runs.",
-        columns=[Column("learner"), *(Column(f"{n}-way {k}-shot") for n, k in shapes)],
+        columns=[Column("learner"), *(Column(heading_of(Shape(n, 0, k))) for n, k in shapes)],
         rows=rows,
+        blocks=blocks if several else (),
     )
 
 
@@ -122,15 +157,16 @@ def sweep_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
         lines.append(
             {
                 "learner": row["learner"],
+                "block": row["block"],
                 **{name: first.get(name) for name in ("benchmark", "terms", "budget")},
                 "way": row["way"],
                 "shot": row["shot"],
-                "seeds": " ".join(str(run["seed"]) for run in row["runs"]),
+                "seeds": listed(row["runs"], "seed"),
                 "episodes": first.get("episodes"),
                 "metric": "accuracy" if row["runs"] else "",
                 **estimate_in(row, "accuracy").columns("value"),
                 "note": "; ".join(row["marks"]),
-                "runs": " ".join(run["run"] for run in row["runs"]),
+                "runs": listed(row["runs"], "run"),
             }
         )
     return pd.DataFrame(lines)

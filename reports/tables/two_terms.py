@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from zoo.reports.formats.table import Cell, Column, Table
-from zoo.reports.metrics import METRICS, metric_of
+from zoo.reports.metrics import is_error, metric_of
 from zoo.reports.tables.comparison import (
     NAME,
     EpisodeValues,
@@ -63,7 +63,7 @@ def ranks(
         if not seeds or min(seeds) < SEEDS_TO_RANK:
             continue
         both = pd.DataFrame(means).dropna()
-        rank = both.rank(method="min", ascending=metric_of(metric) is METRICS["mse"]).astype(int)
+        rank = both.rank(method="min", ascending=is_error(metric)).astype(int)
         columns.append(Column("rank", heading_of(shape)))
         for label, row in zip(labels, rows, strict=True):
             known = label in rank.index

@@ -1,4 +1,7 @@
-"""The tables in Markdown, made from results files alone: `python -m tests.bench.table FILE...`."""
+"""The tables in Markdown, made from results files alone: `python -m tests.bench.table FILE...`.
+
+With ``--summary`` before the files, the one table that README has of each.
+"""
 
 import json
 import statistics
@@ -10,6 +13,7 @@ Results = dict[str, Any]
 QUIET = 0.2  # cores that others may take during a sample that counts
 TOLERANCE = 1e-10
 PACKAGES = {"jax_": "jax", "plain": "torch"}  # elsewhere the contestant's own name
+PEERS = "results/bench/peers.json"  # the file that README's table is made from
 WORK = {
     "second": "Second order, Conv4-{}: the meta-gradient of {tasks} tasks, {steps} inner steps",
     "first": "First order, Conv4-{}: the meta-gradient of {tasks} tasks, {steps} inner steps",
@@ -101,6 +105,34 @@ def race_table(results: Results, width: int, order: str) -> list[str]:
     return [*lines, ""]
 
 
+def summary(results: Results) -> str:
+    """README's table: the second-order update as users get it, a row a contestant."""
+    widths = sorted({s["channels"] for s in results["samples"] if s["order"] == "second"})
+    heads = [""]
+    for width in widths:
+        heads += [f"Conv4-{width}, s", "of the fastest library's", "MB"]
+    entries = {n: e for n, e in results["contestants"].items() if "second" in e["orders"]}
+    rows = {name: [_named(name, entry)] for name, entry in entries.items()}
+    for width in widths:
+        ours = {name: name.startswith("ours") for name in entries}  # sets the allocator by itself
+        cells = {name: Cell(results, name, width, "second", ours[name]) for name in entries}
+        libraries = [cells[name].comparable for name, e in entries.items() if e["library"]]
+        fastest = min(seconds for seconds in libraries if seconds)
+        for name, cell in cells.items():
+            seconds, ratio, megabytes = cell.columns(fastest)
+            rows[name] += [seconds.partition(" (")[0], ratio, megabytes]
+    rows["ours"] = [f"**{text}**" for text in rows["ours"]]
+    made = f"Made by `python -m tests.bench.table --summary {PEERS}`\n"
+    return "\n".join([*map(line, [heads, ["---"] * len(heads), *rows.values()]), "", made])
+
+
+def _named(name: str, entry: dict[str, Any]) -> str:
+    """A contestant, and the version of the library that it is."""
+    version = entry["versions"].get(PACKAGES.get(name, name), "") if entry["library"] else ""
+    title, comma, rest = entry["title"].partition(",")
+    return f"{title} {version}{comma}{rest}" if version else entry["title"]
+
+
 def line(cells: list[str]) -> str:
     """A row of a table."""
     return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
@@ -142,5 +174,7 @@ def markdown(results: Results) -> str:
 
 
 if __name__ == "__main__":
-    files = [json.loads(Path(name).read_text()) for name in sys.argv[1:]]
-    print("\n".join(map(markdown, files)), end="")
+    short = "--summary" in sys.argv
+    names = [name for name in sys.argv[1:] if name != "--summary"]
+    files = [json.loads(Path(name).read_text()) for name in names]
+    print("\n".join(map(summary if short else markdown, files)), end="")

@@ -11,6 +11,7 @@ from scipy import stats
 
 import zoo.commands.run_set
 from tests.commands.test_command_line import ROOT, folders
+from tests.support.table_cells import cells_under, texts_under
 from zoo import learners
 from zoo.commands import main
 from zoo.commands.ablation import flags_by_variant, load_ablation
@@ -20,6 +21,7 @@ from zoo.reports.formats.markdown import to_markdown
 from zoo.reports.published import match, published
 from zoo.reports.records import load as load_records
 from zoo.reports.tables.ablation import ablation_csv_frame, ablation_numbers, ablation_table
+from zoo.reports.tables.cells import INDUCTIVE, TRANSDUCTIVE_BLOCK
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.settings import resolve, settings_rows
@@ -186,6 +188,51 @@ def test_of_several_seeds_differences_are_for_a_new_one(measure, seeds):
     caption = ablation_table(found, "Parts", "Someone 2030").caption
     assert "for a new seed and new test episodes" in caption
     assert "between two trained models" not in caption
+
+
+OWN = {"traits": {"transductive": False, "batch_norm": "batch"}}
+
+
+def test_rows_of_two_blocks_are_not_compared(measure):
+    """Each block has its own first row and its own best one."""
+    values = np.random.default_rng(0).random((3, 40)) / 10
+    levels = {"(1)": 0.3, "alone": 0.1, "(2)": 0.5, "none": 0.0, "alone too": 0.7}
+    lines = [line(row, f"{row}{s}", seed=s) for row in levels for s in range(3)]
+    runs = [
+        (record(f"{row}{s}", list(own), seed=s, **(OWN if "alone" in row else {})), own)
+        for row, level in levels.items() if level
+        for s, own in enumerate(values + level)
+    ]  # fmt: skip
+    found = measure(lines, runs)
+    assert found["row"].tolist() == ["(1)", "(2)", "none", "alone", "alone too"]
+    assert found["block"].tolist() == [TRANSDUCTIVE_BLOCK] * 3 + [INDUCTIVE] * 2
+    expected = [np.nan, 0.2, np.nan, np.nan, 0.6]
+    assert found["difference"].tolist() == pytest.approx(expected, nan_ok=True)
+    assert found["bold"].tolist() == [False, True, False, False, True]
+    table = ablation_table(found, "Parts", "Someone 2030")
+    assert list(table.blocks) == found["block"].tolist()
+    assert "Differences are to the first row of the block" in table.caption
+    assert "In bold, of each block" in table.caption
+    said = [text for cell in cells_under(table, "row") for text in cell.footnotes]
+    assert not any(text.startswith("transductive") for text in said)  # the heading says it
+    assert ablation_csv_frame(found)["block"].tolist()[-1] == INDUCTIVE
+
+
+def test_seconds_are_the_cpus_where_all_rows_know_them(measure):
+    both = {"seconds": {"updates": 25.0, "updates_cpu": 40.0}}
+    lines = [line("(1)", "a"), line("(2)", "b")]
+    runs = runs_of(("a", ONE), ("b", TWO), **both)
+    found = measure(lines, runs)
+    assert found["update_cpu_seconds"].tolist() == [0.4, 0.4]
+    table = ablation_table(found, "Parts", "Someone 2030")
+    assert texts_under(table, "s an update") == ["0.4", "0.4"]
+    assert "Seconds are the CPU's" in table.caption
+    found = measure(lines, runs[:1] + runs_of(("b", TWO)))
+    table = ablation_table(found, "Parts", "Someone 2030")
+    assert texts_under(table, "s an update") == ["0.25", "0.25"]
+    assert "by the clock" in table.caption and "not all records know" in table.caption
+    csv = ablation_csv_frame(found)
+    assert csv["value"][csv["metric"] == "update_cpu_seconds"].tolist() == [0.4]
 
 
 def test_seeds_are_averaged_and_paired(measure):

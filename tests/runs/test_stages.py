@@ -1,6 +1,7 @@
 """Stages: trained once, killed, resumed, shared, recorded, refused."""
 
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -61,6 +62,7 @@ def test_the_record_says_what_was_trained(first):
     kept = json.loads((run.stages[0].folder / "stage.json").read_text())
     assert said["name"] == "pretrain" and said["hash"] == run.stages[0].hash == kept["hash"]
     assert said["seconds"] > 0 and said["updates"] == 12
+    assert said["cpu_seconds"] == kept["cpu_seconds"] > 0
     best = max(kept["validation"], key=lambda point: point[1])
     assert said["selected"] == {"update": best[0], "accuracy": best[1]}
     assert [update for update, _ in kept["validation"]] == [4, 8, 12]
@@ -82,6 +84,18 @@ def test_whoever_asks_for_the_same_shares_it(learner, options, first, stores, mo
     record = run.execute(progress=False)
     assert record["stages"] == first[1]["stages"]
     assert same(run.backbone.state_dict(), weights_of(first[0]))
+
+
+def test_an_older_stage_knows_no_cpu_seconds(first, stores, tmp_path):
+    """It is read as it is, and the record says that they are not known."""
+    shutil.copytree(first[0].workspace.runs / "stages", tmp_path / "runs" / "stages")
+    run = plan(tmp_path, stores, "finetune", flags=NO_UPDATES)
+    path = run.stages[0].folder / "stage.json"
+    kept = json.loads(path.read_text())
+    del kept["cpu_seconds"]
+    path.write_text(json.dumps(kept))
+    (said,) = run.execute(progress=False)["stages"]
+    assert said == first[1]["stages"][0] | {"cpu_seconds": None}
 
 
 def test_meta_training_starts_from_it(first, stores, tmp_path):

@@ -29,12 +29,16 @@ def save_figure(figure: "Figure", path: Path, kind: str) -> None:
 
 
 def figure_bytes(figure: "Figure", kind: str) -> bytes:
-    """What a picture's file holds; a PDF has fonts of a kind that journals take."""
+    """What a picture's file holds: of the same figure the same, whenever it is drawn.
+
+    A PDF has fonts of a kind that journals take.
+    """
     import matplotlib
 
     content = BytesIO()
+    metadata = {"CreationDate": None} if kind == "pdf" else None
     with matplotlib.rc_context({"pdf.fonttype": 42}):
-        figure.savefig(content, format=kind)
+        figure.savefig(content, format=kind, metadata=metadata)
     return content.getvalue()
 
 

@@ -21,8 +21,9 @@ from zoo.reports.estimates import Estimate, compare, shared_episodes
 from zoo.reports.figures.comparison import accuracy_figure, cost_figure, curves_figure
 from zoo.reports.figures.difference_matrix import difference_matrix
 from zoo.reports.formats.table import Table
+from zoo.reports.metrics import is_error
 from zoo.reports.tables.comparison import compared_rows, comparison_numbers, comparison_table
-from zoo.reports.tables.comparison_csv import comparison_csv_frame
+from zoo.reports.tables.comparison_csv import cells_csv_frame, comparison_csv_frame
 from zoo.reports.tables.differences import (
     best_rows,
     differences_table,
@@ -208,11 +209,16 @@ def write_comparison(
     found: dict[str, pd.DataFrame] = {}
     pairs: list[Table] = []
     texts: list[Table] = []
+    cells: list[pd.DataFrame] = []
     drawn: dict[str, Drawing] = {}
+    compared = {name: compared_rows(part, benchmark.variant, order) for name, part in parts.items()}
+    labels = list(dict.fromkeys(label for rows in compared.values() for label in rows["label"]))
     for name, part in parts.items():
-        contenders = compared_rows(part, benchmark.variant, order)
+        contenders = compared[name]
         shown = comparison_numbers(part, printed_numbers, benchmark.variant, order, values)
         found[name] = row_differences(contenders, part, values)
+        bold = best_rows(found[name], shown)
+        cells.append(cells_csv_frame(shown, values, bold).assign(terms=name))
         texts.append(
             comparison_table(
                 part,
@@ -222,7 +228,7 @@ def write_comparison(
                 order=order,
                 gains=training_gains(values, untrained) if asked.untrained else None,
                 values=values,
-                bold=best_rows(found[name], shown),
+                bold=bold,
             )
         )
         if len(found[name]):
@@ -234,11 +240,12 @@ def write_comparison(
         if asked.figures:
             end = f"-{name}" if len(parts) > 1 else ""
             said = f"{benchmark.title}, {name} terms"
-            figures = table_figures(part, contenders, shown, found[name], said)
+            figures = table_figures(part, contenders, shown, found[name], said, labels)
             drawn |= {f"{kind}{end}": drawing for kind, drawing in figures.items()}
     if len(parts) > 1:
         texts.append(ranks(parts, benchmark.variant, benchmark.title, order, values))
     data = {"": comparison_csv_frame(measured, printed_numbers, values)}
+    data["-cells"] = pd.concat(cells)
     every = pd.concat([part.assign(terms=name) for name, part in found.items()])
     if len(every):
         data["-differences"] = every.assign(seeds=every["seeds"].map(seeds_text))
@@ -252,12 +259,22 @@ def table_figures(
     shown: pd.DataFrame,
     found: pd.DataFrame,
     title: str,
+    labels: Sequence[str],
 ) -> dict[str, Drawing]:
-    """The figures of a comparison by the end of their files' names."""
+    """The figures of a comparison by the end of their files' names.
+
+    Args:
+        measured: as `records.load` returns it.
+        contenders: as `compared_rows` returns it.
+        shown: as `comparison_numbers` returns it.
+        found: as `row_differences` returns it.
+        title: what captions begin with.
+        labels: all rows of the page, which look alike in all its figures.
+    """
     if not len(shown):
         return {}
-    metric = "mse" if shown["metric"].iloc[0] == "mse" else "accuracy"
-    what = "median squared error" if metric == "mse" else "accuracy"
+    metric = "mse" if is_error(shown["metric"].iloc[0]) else "accuracy"
+    what = "median squared error" if is_error(metric) else "accuracy"
     drawn = {
         f"-{metric}": Drawing(
             accuracy_figure(shown, metric=metric),
@@ -269,20 +286,30 @@ def table_figures(
             difference_matrix(found, column, metric),
             f"{title}, {column}: every row of a block compared with every other",
         )
+    curves: dict[tuple[str, ...], list[str]] = {}  # columns by the runs that they are of
     for column in dict.fromkeys(map(str, contenders["column"])):
         own = contenders[contenders["column"] == column]
-        labels = own.set_index("run")["label"]
-        runs = measured[measured["run"].isin(labels.index)]
-        runs = runs.assign(label=runs["run"].map(labels))
-        drawn[f"-curves-{slug(column)}"] = Drawing(
-            curves_figure(runs, metric=metric, title=column),
-            f"{title}, {column}: what validation gave while each row trained",
-        )
+        runs = labelled(measured, own)
+        curves.setdefault(tuple(runs["run"]), []).append(column)
         drawn[f"-seconds-{slug(column)}"] = Drawing(
-            cost_figure(runs, metric=own["metric"].iloc[0], title=column),
+            cost_figure(runs, metric=own["metric"].iloc[0], title=column, labels=labels),
             f"{title}, {column}: the test's result against the seconds of training",
         )
+    for names, columns in curves.items():
+        runs = labelled(measured[measured["run"].isin(names)], contenders)
+        heading = " to ".join(dict.fromkeys([columns[0], columns[-1]]))
+        drawn[f"-curves-{slug(heading)}"] = Drawing(
+            curves_figure(runs, metric=metric, title=heading, labels=labels),
+            f"{title}, {heading}: what validation gave while each row trained",
+        )
     return drawn
+
+
+def labelled(measured: pd.DataFrame, contenders: pd.DataFrame) -> pd.DataFrame:
+    """The records of these contenders, each with the label of its row."""
+    labels = dict(zip(contenders["run"], contenders["label"], strict=True))
+    runs = measured[measured["run"].isin(list(labels))]
+    return runs.assign(label=runs["run"].map(labels))
 
 
 def seeds_text(seeds: list[int]) -> str:

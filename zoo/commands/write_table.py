@@ -22,7 +22,12 @@ from zoo.reports.formats.table import Table
 FOLDER_FLAGS = ("--data", "--results", "--runs")
 LONGEST_STEM = 100  # characters of a file name
 # What the Markdown file links to, by the end of the file's name.
-LINKS = {".html": "page", ".csv": "numbers", "-differences.csv": "differences"}
+LINKS = {
+    ".html": "page",
+    ".csv": "numbers",
+    "-cells.csv": "cells",
+    "-differences.csv": "differences",
+}
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,8 @@ def _measured(row: Mapping[Any, Any]) -> Measured:
         rates["episode"] = threads * row["test_seconds"] / (row["episodes"] * size.episode)
     for stage in row["stages"] or ():
         if stage["name"] == PRETRAIN and size.pretraining:
-            rates["pretraining"] = threads * stage["seconds"] / size.pretraining
+            cpu = stage.get("cpu_seconds") or threads * stage["seconds"]
+            rates["pretraining"] = cpu / size.pretraining
     kind = learner_key(row["learner"], settings)
     image = tuple(benchmark.image)
     return Measured(kind, row["benchmark"], settings["backbone"], image, rates)

@@ -141,7 +141,8 @@ class Staging:
             weights = torch.load(self.folder / "weights.ckpt", "cpu", weights_only=True)
         self.stage.net.load_state_dict(weights)
         self.stage.give()
-        return {name: kept[name] for name in ("name", "hash", "seconds", "updates", "selected")}
+        said = {name: kept[name] for name in ("name", "hash", "seconds", "updates", "selected")}
+        return said | {"cpu_seconds": kept.get("cpu_seconds")}  # older stages do not know them
 
     def _train(self, device: str, progress: bool) -> dict[str, Any]:
         """Fit, from the last checkpoint if there is one; keep the best weights."""
@@ -178,6 +179,7 @@ class Staging:
             "hash": self.hash,
             "identity": self.identity,
             "seconds": round(keeper.seconds, 2),
+            "cpu_seconds": keeper.spent["updates_cpu"],  # of the updates, without validations
             "updates": updates,
             "selected": {"update": update, "accuracy": value},
             "validation": keeper.curve,

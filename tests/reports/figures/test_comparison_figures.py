@@ -152,8 +152,12 @@ def test_more_than_five_learners_have_a_panel_each():
     for axes in panels:
         greys = [line.get_color() == "0.85" for line in axes.lines]
         assert greys == [True] * 6 + [False]  # its own lies above all others
+    numbered = [any(t.get_visible() and t.get_text() for t in axes.get_xticklabels())
+                for axes in panels]  # fmt: skip
+    assert numbered == [False] * 4 + [True] * 3  # below the lowest of each column
     words = check(figure)
     assert "updates" in words and "validation: accuracy in %" in words
+    check(curves_figure(runs([*NAMES[:7], "SNAIL [updates=5400,validations=15]"])))
 
 
 def test_sixteen_styles_differ():
@@ -169,6 +173,50 @@ def test_errors_are_drawn_by_magnitude():
         assert figure.axes[0].get_yscale() == "log"
         assert "mean squared error" in figure.axes[0].get_ylabel()
         check(figure)
+
+
+def test_curves_of_errors_are_medians_where_all_runs_recorded_them():
+    curve = [[1, 4.0], [2, 3.0], [3, 2.0]]
+    frame = runs(["a", "b"], validation=curve, validation_median=[0.4, None, 0.2])
+    axes = curves_figure(frame, metric="mse").axes[0]
+    assert axes.get_ylabel() == "validation: median squared error"
+    assert axes.lines[0].get_xydata().tolist() == [[1, 0.4], [3, 0.2]]
+    for none in ([None] * 3, None):
+        frame.at[1, "validation_median"] = none
+        axes = curves_figure(frame, metric="mse").axes[0]
+        assert axes.get_ylabel() == "validation: mean squared error"
+        assert axes.lines[0].get_ydata().tolist() == axes.lines[1].get_ydata().tolist() == [4, 3, 2]
+
+
+def test_accuracy_at_an_instance_is_drawn_too():
+    frame = runs(["a", "b"]).assign(**{"accuracy@instance2": 0.8, "accuracy@instance2_ci95": 0.01})
+    axes = cost_figure(frame, metric="accuracy@instance2").axes[0]
+    assert [c[0].get_ydata()[0] for c in axes.containers] == [80, 80]
+    assert axes.get_ylabel() == "test: accuracy in %"
+    numbers = found(["a", "b"], ["5-way instance 2"])
+    axes = accuracy_figure(numbers, metric="accuracy@instance2").axes[0]
+    assert axes.get_xlabel() == "accuracy in %"
+
+
+def test_a_row_looks_alike_in_all_figures_of_a_page():
+    """Whether or not it, or a row above it, has a curve or a test."""
+    page = NAMES[:4]
+    without = runs(page[:1], validation=None, accuracy=np.nan, status="failed")
+    frame = pd.concat([without, runs(page[2:0:-1])], ignore_index=True)
+    expected = {label: style(number) for number, label in enumerate(page)}
+    for draw in (curves_figure, cost_figure):
+        figure = draw(frame, labels=page)
+        (legend,) = figure.legends
+        handles = zip(legend.get_lines(), legend.get_texts(), strict=True)
+        drawn = {text.get_text(): line for line, text in handles}
+        assert drawn.keys() == set(page[1:3])
+        for label, line in drawn.items():
+            assert (line.get_color(), line.get_marker()) == expected[label][:2]
+    many = curves_figure(runs(NAMES[:7]), labels=NAMES[::-1])
+    own = [axes.lines[-1].get_color() for axes in many.axes if axes.get_visible()]
+    titles = [axes.get_title() for axes in many.axes if axes.get_visible()]
+    assert titles == NAMES[6::-1]  # in the order of the page
+    assert own == [style(NAMES[::-1].index(label)).color for label in titles]
 
 
 def test_seconds_are_all_of_one_kind():
@@ -198,6 +246,22 @@ def test_seconds_are_all_of_one_kind():
     )
     assert figure.axes[0].get_xscale() == "symlog"
     check(figure)
+
+
+def test_seconds_of_stages_count_where_all_runs_know_them():
+    def drawn(*stages):
+        frame = runs(["a", "b"]).assign(update_cpu_seconds=8.0, stages=stages)
+        axes = cost_figure(frame).axes[0]
+        seconds = sorted(float(c[0].get_xdata()[0]) for c in axes.containers)
+        return seconds, axes.get_xlabel().replace("\n", " ").removesuffix(
+            " on a processor, 2 threads"
+        )
+
+    known = [{"name": "pretrain", "hash": "1", "seconds": 5.0, "cpu_seconds": 4.0}]
+    old = [{"name": "pretrain", "hash": "1", "seconds": 5.0}]
+    assert drawn(known, None) == ([8, 12], "CPU seconds of updates and of the stages before")
+    assert drawn(known, old) == ([8, 8], "CPU seconds of updates, without the stages before")
+    assert drawn(None, []) == ([8, 8], "CPU seconds of updates")
 
 
 def test_a_run_without_seconds_or_interval():

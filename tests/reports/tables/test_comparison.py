@@ -14,7 +14,7 @@ from zoo.reports.published import published
 from zoo.reports.records import checksum, load
 from zoo.reports.tables.cells import INDUCTIVE, TRANSDUCTIVE_BLOCK
 from zoo.reports.tables.comparison import compared_rows, comparison_numbers, comparison_table
-from zoo.reports.tables.comparison_csv import comparison_csv_frame
+from zoo.reports.tables.comparison_csv import cells_csv_frame, comparison_csv_frame
 
 PUBLISHED = published()
 OVER_BATCH = {"transductive": True, "batch_norm": "batch"}
@@ -176,10 +176,12 @@ def test_a_departure_of_one_cell_is_marked_in_that_cell(frame):
         )
     )
     texts = ["New", "50.00 ± 0.12", "–", "60.00 ± 0.12", "–", "12 %", "–"]
-    assert [cell.text for cell in table.rows[-1]] == texts
-    assert list(table.blocks) == [INDUCTIVE, f"{INDUCTIVE}; tested on other episodes"]
+    assert [cell.text for cell in table.rows[0]] == texts
+    assert list(table.blocks) == [INDUCTIVE, INDUCTIVE]  # the row stays where most of it belongs
     marked = [cell.text for row in table.rows for cell in row if cell.footnotes]
-    assert marked == ["60.00 ± 0.12"] and notes == ["300 test episodes"]
+    apart = f"{INDUCTIVE}; tested on other episodes"
+    assert marked == ["60.00 ± 0.12"]
+    assert notes == ["300 test episodes", f"{apart}; not compared with the rows around it"]
     assert "1000 test episodes" in table.caption
     assert "departures are marked" in table.caption
 
@@ -242,6 +244,25 @@ def test_regression_shows_its_median_beside_the_published_mean(frame):
     assert pd.isna(csv["agreement"]) and csv["published"] == 0.35
 
 
+def test_a_cell_of_several_seeds_is_one_line_of_its_file(frame):
+    rng = np.random.default_rng(0)
+    runs = [record("maml", 5, 0, run=f"maml-{seed}", seed=seed, diverged={"test": seed / 10},
+                   metrics={"mse": {"mean": 1.0 + seed, "ci95": 0.1}}, **FUNCTIONS)
+            for seed in range(2)]  # fmt: skip
+    measured = frame(*runs)
+    values = {run["run"]: pd.DataFrame({"mse": rng.lognormal(0, 1, 50)}) for run in runs}
+    both = np.stack([values[run["run"]]["mse"] for run in runs])
+    shown = comparison_numbers(measured, PUBLISHED, "sinusoid", (), values)
+    (line,) = cells_csv_frame(shown, values, {("5-shot", "MAML")}).to_dict("records")
+    assert estimate_in(line, "value") == estimate(both, "mse")
+    assert (line["mean"], line["diverged"]) == (1.5, 0.05)
+    assert line["trimmed_mean"] == trimmed_mean(both)
+    about = {name: line[name] for name in ("label", "column", "block", "metric", "bold")}
+    assert about == {"label": "MAML", "column": "5-shot", "block": INDUCTIVE, "metric": "mse",
+                     "bold": True}  # fmt: skip
+    assert (line["seeds"], line["runs"]) == ("0 1", "maml-0 maml-1")
+
+
 def test_without_its_tasks_an_error_has_its_mean_alone(frame):
     run = record("maml", 5, 0, metrics={"mse": {"mean": 0.41234, "ci95": 0.02}}, **FUNCTIONS)
     table = comparison_table(frame(run), PUBLISHED, "sinusoid")
@@ -278,6 +299,16 @@ def test_rows_tested_on_other_episodes_stand_apart(frame):
     assert found["F"] == f"{TRANSDUCTIVE_BLOCK}; {apart}"
 
 
+def test_a_number_of_other_episodes_is_compared_with_its_like_alone(frame):
+    few = {"episodes": {"count": 300, "fingerprint": "x"}}
+    runs = [record(name, shot, 0.5, run=f"{name}{shot}") for name in "abc" for shot in (1, 5)]
+    runs[1] = record("a", 5, 0.5, run="a5", **few)
+    measured = frame(*(run | {"title": run["learner"].upper()} for run in runs))
+    found = compared_rows(measured, "omniglot").set_index("run")["block"].to_dict()
+    assert found.pop("a5") == f"{INDUCTIVE}; tested on other episodes"
+    assert set(found.values()) == {INDUCTIVE}
+
+
 def test_another_budget_is_the_same_test(frame):
     runs = [record("new", 1, 0.5), record("newer", 1, 0.5), record("maml", 1, 0.5, budget="paper")]
     assert set(compared_rows(frame(*runs), "omniglot")["block"]) == {INDUCTIVE}
@@ -291,6 +322,30 @@ def test_cpu_hours_stand_beside_the_share(frame):
     assert dict(zip(texts_under(table, "learner"), hours, strict=True)) == {
         "MAML": "0.51 / 0.80", "New": "0.51 / –", "Reptile": "–",
     }  # fmt: skip
+
+
+def test_cpu_hours_include_the_stages(frame):
+    def staged(learner, **stage):
+        stages = [{"name": "pretrain", "hash": "1f", "seconds": 9.0, **stage}]
+        return record(learner, 1, 0.9, seconds={"updates_cpu": 1836.0}, stages=stages)
+
+    runs = [staged("maml", cpu_seconds=1800.0), staged("new", cpu_seconds=1800.0)]
+    runs += [staged("protonet"), staged("reptile", cpu_seconds=None, hash="2f")]
+    measured = frame(*runs)
+    table, notes = rows(measured)
+    assert texts_under(table, "CPU hours of updates") == ["1.01", "1.01", "0.51", "0.51"]
+    marked = [len(cell.footnotes) for cell in cells_under(table, "CPU hours of updates")]
+    assert marked == [0, 0, 1, 1] and "CPU hours without pretrain: not recorded" in notes
+    once = "CPU hours include the stages before the updates; pretrain, trained once, in each number"
+    assert once in table.caption
+    table, _ = rows(measured[measured["learner"] == "maml"])
+    assert "before the updates. " in table.caption
+    table, _ = rows(measured[measured["learner"] == "protonet"])
+    assert "CPU hours include" not in table.caption
+    lines = comparison_csv_frame(measured, PUBLISHED).set_index("learner")
+    assert (lines["cpu_seconds"] == 1836).all()
+    assert lines.loc[["maml", "new"], "stage_cpu_seconds"].tolist() == [1800, 1800]
+    assert lines.loc[["protonet", "reptile"], "stage_cpu_seconds"].isna().all()
 
 
 def test_near_one_the_ends_are_written_out(frame):
