@@ -134,6 +134,9 @@ def test_weights_come_back_by_path(stores, tmp_path):
         run = plan(tmp_path, stores, learner, flags={**FEW, "train_way": 5})
         run.execute(progress=False)
         again = zoo.load(weights_path(run.record_path))
+        named = zoo.load(run.name, results=tmp_path / "results")
+        for name, value in again.state_dict().items():
+            assert torch.equal(named.state_dict()[name], value)
         assert type(again) is type(run.learner) and not again.training
         recorder = zoo.TestRecorder()
         trainer(callbacks=[recorder]).test(again, run.data.of_shape(5, 1), verbose=False)
@@ -143,7 +146,7 @@ def test_weights_come_back_by_path(stores, tmp_path):
 
 
 def test_what_is_no_weights(tmp_path):
-    with pytest.raises(UsageError, match=r"nothing\.ckpt: there is no such file"):
+    with pytest.raises(UsageError, match=r"nothing\.ckpt: no such file, and no run of this name"):
         zoo.load(tmp_path / "nothing.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(UsageError, match=r"other\.ckpt: does not say which learner"):

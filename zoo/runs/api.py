@@ -80,20 +80,31 @@ def experiment(
     return Experiment(plan.learner, plan.data)
 
 
-def load(path: str | Path, backbone: torch.nn.Module | None = None) -> Learner:
+def load(
+    name: str | Path,
+    backbone: torch.nn.Module | None = None,
+    *,
+    results: str | Path = "results",
+) -> Learner:
     """A trained learner, in evaluation mode.
 
     Args:
-        path: of weights that ``zoo run`` kept beside a record (``.safetensors``), or of a
-            checkpoint of a Trainer (``.ckpt``).
+        name: of a run whose record lies in `results`; or the path of the weights beside a record
+            (``.safetensors``), or of a checkpoint of a Trainer (``.ckpt``).
         backbone: of the learner, where it was made with a network of your own.
+        results: folder of the records.
 
     Raises:
         UsageError: there is no such file, it is damaged, or it does not say which learner it is of.
     """
-    path = Path(path)
+    path = Path(name)
     if not path.is_file():
-        raise UsageError(f"{path}: there is no such file; expected .safetensors or .ckpt")
+        path = Path(results) / f"{name}.safetensors"
+    if not path.is_file():
+        raise UsageError(
+            f"{name}: no such file, and no run of this name with weights in {results}; expected a "
+            "run's name, or the path of a .safetensors or .ckpt file"
+        )
     given = {} if backbone is None else {"backbone": backbone}
     if path.suffix != ".safetensors":
         kept = torch.load(path, "cpu", weights_only=False).get("hyper_parameters", {})
