@@ -20,6 +20,7 @@ from zoo.errors import UsageError
 from zoo.files import alone_in, write_bytes, write_text
 from zoo.learner import Learner
 from zoo.plugin_files import plugin_of_file
+from zoo.runs.calibration import Calibration, calibrate
 from zoo.runs.checkpoints import (
     CheckpointKeeper,
     DivergedError,
@@ -60,6 +61,7 @@ class Run(Plan):
     """A plan, and carrying it out."""
 
     staged: Sequence[dict[str, Any]] = ()  # what the record says of each stage
+    calibration: Calibration | None = None
     weights_of: str | None = None  # the run whose weights it tests, where it trains none itself
 
     @property
@@ -140,6 +142,7 @@ class Run(Plan):
                 failure = {"update": error.update, "reason": error.reason}
                 record = self._write(keeper, made_with, failure, Tested())
             else:
+                self.calibration = self.calibrated()
                 record = self._write(keeper, made_with, None, tested)
             (folder / "test.npz").unlink(missing_ok=True)  # who deletes the record starts anew
             self._finish(folder)
@@ -307,6 +310,15 @@ class Run(Plan):
             features = self.data.embedded(network.to(device), device, progress)
             trainer.test(self.learner, features, verbose=False)
 
+    def calibrated(self) -> Calibration | None:
+        """How far the tested weights' probabilities can be trusted; None of regression."""
+        if self.benchmark.regression or self.weights_of:
+            return None
+        pl.seed_everything(self.seed, verbose=False)
+        found = calibrate(self.learner.to(self.workspace.device_kind), self.data)
+        self.learner.cpu()
+        return found
+
     def _trainer(self, progress: bool, **options: Any) -> pl.Trainer:
         workspace = self.workspace
         return trainer_for(workspace.device_kind, progress, workspace.devices, **options)
@@ -367,6 +379,7 @@ class Run(Plan):
                 "fingerprint": self.data.test_fingerprint(),
             },
             "metrics": metrics,
+            **({"calibration": self.calibration.as_json()} if self.calibration else {}),
             "failure": failure,
             "weights": weights,
             "data": {"fingerprint": self.data.fingerprint(), "splits": self.identity["data"]},
@@ -401,6 +414,7 @@ class Run(Plan):
             "mean": list(benchmark.mean),
             "std": list(benchmark.std),
             "data": self.data.fingerprint(),
+            **({"calibration": self.calibration.as_json()} if self.calibration else {}),
         }
         kept = save_weights(weights_path(self.record_path), self.learner, about)
         command = shlex.join(replace(self.request, learner=self.title).command)

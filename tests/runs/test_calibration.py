@@ -1,0 +1,103 @@
+"""Probabilities that can be trusted: temperature, calibration error, and the price of rejecting."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tests.runs.test_run import SMALL, plan
+from zoo.runs.calibration import (
+    Calibration,
+    calibrate,
+    calibration_error,
+    episodes_and_strangers,
+    fit_temperature,
+    rejection_curve,
+)
+from zoo.runs.weights import read_weights, weights_path
+
+
+def drawn(temperature: float, n: int = 20_000, ways: int = 5):
+    """Labels drawn from the softmax of logits, and the logits times a temperature."""
+    g = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(n, ways, generator=g)
+    y = torch.multinomial(logits.softmax(-1), 1, generator=g)[:, 0]
+    return temperature * logits, y
+
+
+@pytest.mark.parametrize("temperature", [0.2, 1.0, 7.0])
+def test_the_temperature_that_the_labels_were_drawn_with(temperature):
+    logits, y = drawn(temperature)
+    assert fit_temperature(logits, y) == pytest.approx(temperature, rel=0.03)
+    assert calibration_error(logits, y, temperature) < 0.015
+    if temperature != 1:
+        assert calibration_error(logits, y, 1.0) > 0.1
+
+
+def test_the_calibration_error_by_hand():
+    """Four predictions of probability 0.8, half of them right; one of 1/2 + 1/2, wrong or right."""
+    z = torch.tensor([[math.log(4.0), 0.0]] * 4)
+    y = torch.tensor([0, 0, 1, 1])
+    assert calibration_error(z, y, 1.0) == pytest.approx(0.3)
+    both = torch.cat([z, torch.tensor([[20.0, 0.0]] * 4)])
+    labels = torch.cat([y, torch.zeros(4, dtype=torch.int64)])
+    assert calibration_error(both, labels, 1.0) == pytest.approx(0.15)
+
+
+def test_the_rejection_curve_by_hand():
+    known = torch.log(torch.tensor([[0.9, 0.1], [0.7, 0.3], [0.45, 0.55]]))
+    unknown = torch.log(torch.tensor([[0.6, 0.4], [0.95, 0.05]]))
+    curve = {row[0]: row[1:] for row in rejection_curve(known, torch.tensor([0, 1, 1]), unknown)}
+    assert curve[0.0] == pytest.approx((1.0, 2 / 3, 0.0))
+    assert curve[0.65] == pytest.approx((2 / 3, 0.5, 0.5))
+    assert curve[0.8] == pytest.approx((1 / 3, 1.0, 0.5))
+    assert len(curve) == 20
+
+
+def test_strangers_are_of_other_classes(stores, tmp_path):
+    """They are queries of the episode before; those of a class that is in both are left out."""
+    run = plan(tmp_path, stores)
+    classes = run.data.samplers["val"].indices(0, 8).classes
+    pairs = [*episodes_and_strangers(run.data, 8, torch.device("cpu"))]
+    assert len(pairs) == 8 and pairs[0][1] is None
+    shared = 0
+    for number in range(1, 8):
+        episode, outside = pairs[number]
+        before = pairs[number - 1][0]
+        new = [c not in classes[number] for c in classes[number - 1]]
+        shared += new.count(False)
+        assert torch.equal(outside.support.x, episode.support.x)
+        expected = before.query.x.unflatten(1, (5, -1))[:, torch.tensor(new)].flatten(1, 2)
+        assert torch.equal(outside.query.x, expected)
+    assert shared  # the store has few enough classes that some are in both
+
+
+def test_a_record_and_its_weights_say_it(stores, tmp_path):
+    """Of the validation episodes, the same each time; without validation classes there is none."""
+    run = plan(tmp_path, stores, "protonet", flags={**SMALL, "train_way": 5})
+    record = run.execute(progress=False)
+    found = record["calibration"]
+    assert {*found} == {*Calibration._fields}
+    assert found["episodes"] == 20 and 0.01 < found["temperature"] < 100
+    assert 0 <= found["ece"] <= 1 and found["ece"] < found["ece_before"] + 0.1
+    coverage = [row[1] for row in found["rejection"]]
+    rejected = [row[3] for row in found["rejection"]]
+    assert coverage[0] == 1 and coverage == sorted(coverage, reverse=True)
+    assert rejected[0] == 0 and rejected == sorted(rejected)
+    _, about = read_weights(weights_path(run.record_path))
+    assert about["calibration"] == found
+    again = calibrate(run.learner, run.data)
+    assert json.loads(json.dumps(again.as_json())) == found
+    fewer = {name: stores[name] for name in ("train", "test")}
+    without = plan(tmp_path / "less", fewer, "protonet",
+                   flags={**SMALL, "train_way": 5})  # fmt: skip
+    assert "calibration" not in without.execute(progress=False)
+
+
+def test_what_is_not_finite_is_not_calibrated(stores, tmp_path, monkeypatch):
+    run = plan(tmp_path, stores, "protonet", flags={**SMALL, "train_way": 5})
+    forward = type(run.learner).forward
+    monkeypatch.setattr(type(run.learner), "forward", lambda self, e: forward(self, e) * np.inf)
+    assert calibrate(run.learner, run.data) is None

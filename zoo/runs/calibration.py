@@ -1,0 +1,180 @@
+"""How far a learner's probabilities can be trusted, measured on validation episodes.
+
+A temperature is fitted to the logits (Guo et al. 2017, arXiv 1706.04599): dividing them by it makes
+the probability of a prediction the share of such predictions that are right. It changes no
+prediction. What "none of these" costs is measured too: queries of classes outside the support are
+put to the learner, and rejected where the largest probability is below a threshold.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.nn import functional as F
+
+from zoo.datasets.episodes.data_module import EpisodicDataModule, Gathered, MetaBatches
+from zoo.episode import Episode, Examples
+from zoo.learner import Learner
+from zoo.runs.record import finite_or_none
+
+EPISODES = 50  # of validation, that it is measured on
+BINS = 15  # of the expected calibration error, of equal width
+THRESHOLDS = tuple(round(0.05 * n, 2) for n in range(20))  # of the largest probability
+TEMPERATURES = (0.01, 100.0)  # the range that is searched
+
+
+class Calibration(NamedTuple):
+    """What was measured on validation episodes."""
+
+    temperature: float  # what logits are divided by
+    ece: float  # expected calibration error with a temperature fitted on the other episodes
+    ece_before: float  # without temperature
+    episodes: int
+    rejection: list[tuple[float, ...]] | None  # see `rejection_curve`
+
+    def as_json(self) -> dict[str, Any]:
+        """As records and weights keep it."""
+        curve = self.rejection and [
+            [finite_or_none(value) for value in row] for row in self.rejection
+        ]
+        return {**self._asdict(), "rejection": curve}
+
+
+def calibrate(learner: Learner, data: EpisodicDataModule) -> Calibration | None:
+    """Measure a trained learner.
+
+    None where there are too few validation episodes, or a logit is not a finite number.
+
+    The temperature is fitted on all episodes; the error that is reported is of each half of them
+    with the temperature of the other.
+
+    Args:
+        learner: of classification, on the device where it is to compute.
+        data: with validation episodes.
+    """
+    count = min(EPISODES, data.evaluation["val"])
+    if "val" not in data.stores or count < 2:
+        return None
+    learner.eval()
+    known, labels, unknown = [], [], []
+    with torch.no_grad(), torch.random.fork_rng([]):
+        for episode, outside in episodes_and_strangers(data, count, learner.device):
+            known.append(learner(episode)[0])
+            labels.append(episode.query.y[0])
+            if outside is not None:
+                unknown.append(learner(outside)[0])
+    halves = [(torch.cat(known[half::2]), torch.cat(labels[half::2])) for half in (0, 1)]
+    if not all(z.isfinite().all() for z, _ in halves):
+        return None
+    errors = [
+        calibration_error(*halves[half], fit_temperature(*halves[1 - half])) for half in (0, 1)
+    ]
+    logits, y = torch.cat(known), torch.cat(labels)
+    temperature = fit_temperature(logits, y)
+    rejection = None
+    if unknown:
+        rejection = rejection_curve(logits / temperature, y, torch.cat(unknown) / temperature)
+    return Calibration(
+        temperature,
+        sum(errors) / 2,
+        calibration_error(logits, y, 1.0),
+        count,
+        rejection,
+    )
+
+
+def episodes_and_strangers(
+    data: EpisodicDataModule, count: int, device: torch.device
+) -> Iterator[tuple[Episode, Episode | None]]:
+    """The first validation episodes, one by one, each with queries of classes that it has not.
+
+    Those are the queries of the episode before, without those of classes that are in both; None
+    where there are none. Their labels are all 0.
+    """
+    classes = data.samplers["val"].indices(0, count).classes
+    query = data.samplers["val"].query
+    before: Tensor | None = None
+    number = 0
+    for batch in MetaBatches(data.stores["val"], data.samplers["val"], count, data.eval_batch):
+        assert isinstance(batch, Gathered)
+        for episode in single_episodes(data, batch, device):
+            outside = None
+            if before is not None:
+                new = ~np.isin(classes[number - 1], classes[number])
+                rows = torch.from_numpy(np.repeat(new, query)).to(before.device)
+                if rows.any():
+                    x = before[:, rows]
+                    labels = torch.zeros(x.shape[:2], dtype=torch.int64, device=device)
+                    outside = episode._replace(query=Examples(x, labels))
+            yield episode, outside
+            before, number = episode.query.x, number + 1
+
+
+def single_episodes(
+    data: EpisodicDataModule, batch: Gathered, device: torch.device
+) -> Iterator[Episode]:
+    """The episodes of a batch, each alone and as a learner takes it."""
+    moved = batch._replace(x=batch.x.to(device), y=batch.y.to(device))
+    episode = data.on_after_batch_transfer(moved, 0)
+    for task in range(episode.tasks):
+        part = slice(task, task + 1)
+        support, query = (Examples(x[part], y[part]) for x, y in episode[:2])
+        yield Episode(support, query, episode.way)
+
+
+def fit_temperature(logits: Tensor, y: Tensor) -> float:
+    """The temperature of the least cross-entropy: logits (n, N), y (n,)."""
+    z = logits.double().cpu()
+    labels = y.cpu()
+
+    def cross_entropy(log_temperature: float) -> float:
+        return float(F.cross_entropy(z / math.exp(log_temperature), labels))
+
+    low, high = (math.log(end) for end in TEMPERATURES)
+    return math.exp(minimize_scalar(cross_entropy, bounds=(low, high), method="bounded").x)
+
+
+def calibration_error(logits: Tensor, y: Tensor, temperature: float) -> float:
+    """The expected calibration error: |share that is right - mean probability|, bin by bin.
+
+    Predictions are put into bins by their probability, and each bin counts by its size.
+    """
+    confidence, prediction = (logits.double() / temperature).softmax(-1).max(-1)
+    confidences = confidence.cpu().numpy()
+    right = (prediction == y).cpu().numpy().astype(np.float64)
+    bins = np.minimum((confidences * BINS).astype(int), BINS - 1)
+    error = 0.0
+    for number in range(BINS):
+        inside = bins == number
+        if inside.any():
+            error += inside.mean() * abs(right[inside].mean() - confidences[inside].mean())
+    return float(error)
+
+
+def rejection_curve(known: Tensor, y: Tensor, unknown: Tensor) -> list[tuple[float, ...]]:
+    """What is gained and lost by a threshold of the largest probability.
+
+    Args:
+        known: calibrated logits of queries of the support's classes, (n, N).
+        y: their labels, (n,).
+        unknown: calibrated logits of queries of other classes, (m, N).
+
+    Returns:
+        For each threshold: itself, the share of known queries that are kept, the share of those
+        that are right (nan where none is kept), and the share of unknown queries rejected.
+    """
+    confidence, prediction = (part.cpu().numpy() for part in known.softmax(-1).max(-1))
+    strangers = unknown.softmax(-1).max(-1).values.cpu().numpy()
+    right: NDArray[Any] = prediction == y.cpu().numpy()
+    rows: list[tuple[float, ...]] = []
+    for threshold in THRESHOLDS:
+        kept = confidence >= threshold
+        accuracy = float(right[kept].mean()) if kept.any() else math.nan
+        rejected = float((strangers < threshold).mean())
+        rows.append((threshold, float(kept.mean()), accuracy, rejected))
+    return rows
