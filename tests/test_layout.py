@@ -54,6 +54,7 @@ USED_ONCE = {
     "zoo/methods/learner_plugin.py": "for whoever writes a plug-in on learners",
     "zoo/networks/conv5.py": "a registered backbone",
     "datasets/benchmarks/in_memory.py": "a benchmark, if not a registered one",
+    "datasets/benchmarks/own_photos.py": "a set of images, if not of a benchmark",
     "zoo/networks/resnet12.py": "a registered backbone",
 }
 FACES = {ROOT / "zoo" / "__init__.py", ROOT / "zoo" / "__main__.py"}  # hand names on, no more

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from zoo.methods.preconditioners import Params
     from zoo.networks.backbone import build_backbone
     from zoo.registry import learners, register, register_backbone, register_benchmark
-    from zoo.runs.api import difference, experiment, load, make_episode, published, records
+    from zoo.runs.api import (
+        difference,
+        experiment,
+        load,
+        make_episode,
+        predict,
+        published,
+        records,
+    )
     from zoo.runs.checkpoints import TestRecorder
 
 _HOME = {
@@ -39,6 +47,7 @@ _HOME = {
     "learners": "zoo.registry",
     "load": "zoo.runs.api",
     "make_episode": "zoo.runs.api",
+    "predict": "zoo.runs.api",
     "published": "zoo.runs.api",
     "records": "zoo.runs.api",
     "register": "zoo.registry",
@@ -62,6 +71,7 @@ __all__ = [
     "learners",
     "load",
     "make_episode",
+    "predict",
     "published",
     "records",
     "register",

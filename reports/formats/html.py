@@ -48,6 +48,14 @@ sup a + a { margin-left: .1em }
 .notes :target, td :target, th :target { outline: 2px solid var(--link) }
 img { width: 34rem; max-width: 100%; height: auto; background: #fff }
 code { overflow-wrap: anywhere }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .8rem }
+.card { display: flex; flex-direction: column; font-size: .8rem; line-height: 1.35;
+  padding: .4rem; border: 1px solid var(--line); border-left-width: 4px; border-radius: 4px;
+  overflow-wrap: anywhere }
+.card img { width: 100%; aspect-ratio: 1; object-fit: contain; margin-bottom: .3rem }
+.card.right { border-left-color: #009e73 }
+.card.wrong { border-left-color: #d55e00 }
+.card.unsure { border-left-style: dashed }
 @media print {
   :root { --ink: #000; --paper: #fff; --line: #999; --soft: #000; --link: #000 }
   body { max-width: none; padding: 0; font-size: 9pt }
@@ -59,15 +67,25 @@ code { overflow-wrap: anywhere }
   .back { display: none } }
 """
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-IMAGE_KINDS = {b"\x89PNG": "image/png", b"<?xml": "image/svg+xml", b"<svg": "image/svg+xml"}
+IMAGE_KINDS = {
+    b"\x89PNG": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"<?xml": "image/svg+xml",
+    b"<svg": "image/svg+xml",
+}
 
 
-def to_html(tables: Sequence[Table], figures: Sequence[tuple[str, bytes]] = ()) -> str:
-    """A whole page: the tables with their footnotes, then the figures.
+def to_html(
+    tables: Sequence[Table],
+    figures: Sequence[tuple[str, bytes]] = (),
+    galleries: Sequence["Gallery"] = (),
+) -> str:
+    """A whole page: the tables with their footnotes, then the figures, then the galleries.
 
     Args:
         tables: the first one's title is the page's.
         figures: what is said below each, and its PNG or SVG.
+        galleries: of small pictures.
 
     Raises:
         ValueError: a figure is neither.
@@ -88,10 +106,49 @@ def to_html(tables: Sequence[Table], figures: Sequence[tuple[str, bytes]] = ()) 
             "<body>",
             *sections,
             *(_figure(*figure) for figure in figures),
+            *(_gallery(gallery) for gallery in galleries),
             "</body>",
             "</html>\n",
         ]
     )
+
+
+class Card(NamedTuple):
+    """A small picture, and what is said of it."""
+
+    picture: bytes  # PNG or JPEG
+    lines: Sequence[str]  # the first one stands out
+    kind: str = ""  # right, wrong or unsure: how it is marked
+
+
+class Gallery(NamedTuple):
+    """Small pictures side by side."""
+
+    title: str
+    cards: Sequence[Card]
+
+
+def _gallery(gallery: Gallery) -> str:
+    """A section of cards, as many in a line as the page is wide."""
+    lines = [f"<section>\n<h2>{_text(gallery.title)}</h2>", '<div class="cards">']
+    for card in gallery.cards:
+        first, *others = map(_text, card.lines)
+        said = "".join([f"<strong>{first}</strong>", *(f"<span>{line}</span>" for line in others)])
+        picture = f'<img src="{_data_url(card.picture)}" alt="{first}" loading="lazy">'
+        lines.append(f'<div class="card {escape(card.kind)}">{picture}{said}</div>')
+    return "\n".join([*lines, "</div>\n</section>"])
+
+
+def _data_url(content: bytes) -> str:
+    """A picture as an address within the page.
+
+    Raises:
+        ValueError: it is no PNG, JPEG or SVG.
+    """
+    kind = next((kind for start, kind in IMAGE_KINDS.items() if content.startswith(start)), None)
+    if kind is None:
+        raise ValueError(f"expected PNG, JPEG or SVG, not {content[:8]!r}")
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 class _Links(NamedTuple):
@@ -193,12 +250,11 @@ def _strong(text: str, cell: Cell) -> str:
 
 def _figure(caption: str, content: bytes) -> str:
     """A picture within the page; nothing in it is run."""
-    kind = next((kind for start, kind in IMAGE_KINDS.items() if content.startswith(start)), None)
-    if kind is None:
-        raise ValueError(f"figure {caption!r}: expected PNG or SVG, not {content[:8]!r}")
-    data = base64.b64encode(content).decode()
     said = _text(caption)
-    image = f'<img src="data:{kind};base64,{data}" alt="{said}">'
+    try:
+        image = f'<img src="{_data_url(content)}" alt="{said}">'
+    except ValueError as error:
+        raise ValueError(f"figure {caption!r}: {error}") from None
     return f"<figure>\n{image}\n<figcaption>{said}</figcaption>\n</figure>"
 
 

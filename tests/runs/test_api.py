@@ -15,7 +15,8 @@ from zoo.runs.weights import weights_path
 PUBLIC = {
     "Episode", "Examples", "InnerOptimizer", "Learner", "Params", "TestRecorder", "UsageError",
     "adapt", "build_backbone", "call", "difference", "experiment", "learners", "load",
-    "make_episode", "published", "records", "register", "register_backbone", "register_benchmark",
+    "make_episode", "predict", "published", "records", "register", "register_backbone",
+    "register_benchmark",
 }  # fmt: skip
 
 
@@ -146,7 +147,7 @@ def test_weights_come_back_by_path(stores, tmp_path):
 
 
 def test_what_is_no_weights(tmp_path):
-    with pytest.raises(UsageError, match=r"nothing\.ckpt: no such file, and no run of this name"):
+    with pytest.raises(UsageError, match=r"nothing\.ckpt: there is no such file"):
         zoo.load(tmp_path / "nothing.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(UsageError, match=r"other\.ckpt: does not say which learner"):

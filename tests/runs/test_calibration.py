@@ -53,7 +53,7 @@ def test_the_rejection_curve_by_hand():
     assert curve[0.0] == pytest.approx((1.0, 2 / 3, 0.0))
     assert curve[0.65] == pytest.approx((2 / 3, 0.5, 0.5))
     assert curve[0.8] == pytest.approx((1 / 3, 1.0, 0.5))
-    assert len(curve) == 20
+    assert len(curve) == 23
 
 
 def test_strangers_are_of_other_classes(stores, tmp_path):

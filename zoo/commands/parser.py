@@ -154,6 +154,36 @@ def build_parser() -> Parser:
     command.set_defaults(call=run_or_help, parser=command)
 
     command = commands.add_parser(
+        "predict", help="the class of each photo, by trained weights and a few photos of each class"
+    )
+    command.add_argument("weights", help="the name of a run, or the path of its .safetensors")
+    command.add_argument(
+        "--support", type=Path, required=True, metavar="DIR", help="a folder of photos a class"
+    )
+    command.add_argument(
+        "--query", type=Path, required=True, metavar="DIR",
+        help="photos to predict; in a folder a class where the classes are known",
+    )  # fmt: skip
+    command.add_argument(
+        "-o", "--output", type=Path, metavar="FILE",
+        help="a page, .html, with a .csv beside it; or the .csv alone",
+    )  # fmt: skip
+    command.add_argument(
+        "--reject", type=float, metavar="P",
+        help='say "none of these" where the largest probability is below P',
+    )  # fmt: skip
+    command.add_argument(
+        "--transductive", action="store_true",
+        help="let a transductive learner see all photos together (default: one at a time)",
+    )  # fmt: skip
+    command.add_argument(
+        "--results", type=Path, metavar="DIR", default=Path("results"),
+        help="where the run's record lies (default: results)",
+    )  # fmt: skip
+    command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    command.set_defaults(call=imported_command("predict", "predict_command"))
+
+    command = commands.add_parser(
         "plot",
         parents=[one],
         help="draw what a run predicts of functions or of images' pixels, trained first if need be",

@@ -56,7 +56,7 @@ def draw_functions(run: Run, learner: Learner, tasks: int) -> "Figure":
     x = torch.cat([episode.support.x, episode.query.x], 1)  # (T, n, 1)
     steps = torch.linspace(0, 1, CURVE_POINTS)[:, None]
     grid = torch.lerp(x.amin(1, keepdim=True), x.amax(1, keepdim=True), steps)
-    mean, sd = predict(learner, episode, grid)
+    mean, sd = mean_and_sd(learner, episode, grid)
     parts = episode.support, episode.query, Examples(grid, mean)
     context, query, curve = (torch.cat([e.x, e.y], -1).mT.numpy() for e in parts)  # (T, 2, n)
     deviation = [None] * tasks if sd is None else sd[..., 0].numpy()
@@ -73,7 +73,7 @@ def draw_images(run: Run, learner: Learner, tasks: int) -> "Figure":
     columns = []
     for shot in shots:
         episode = first_test_tasks(run, shot, pixels, tasks)
-        mean, sd = predict(learner, episode, episode.query.x)
+        mean, sd = mean_and_sd(learner, episode, episode.query.x)
         seen = torch.full_like(episode.query.y, torch.nan)
         places = (episode.support.x * torch.tensor([height - 1, width - 1])).round().long()
         at = places[..., :1] * width + places[..., 1:]
@@ -102,7 +102,7 @@ def first_test_tasks(run: Run, shot: int, query: int, tasks: int) -> Episode:
     return store.meta_batch(sampler, sampler.indices(0, tasks))
 
 
-def predict(learner: Learner, episode: Episode, x: Tensor) -> tuple[Tensor, Tensor | None]:
+def mean_and_sd(learner: Learner, episode: Episode, x: Tensor) -> tuple[Tensor, Tensor | None]:
     """Mean and, where the learner has one, standard deviation at x (T, n, *input)."""
     blank = torch.zeros(*x.shape[:2], episode.way)
     asked = episode._replace(query=Examples(x, blank))

@@ -19,14 +19,15 @@ from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.episode import Episode, Examples
 from zoo.errors import UsageError
 from zoo.learner import Learner
-from zoo.registry import backbone_of, learner_of, learners
+from zoo.registry import learner_of, learners
 from zoo.reports import records as measured
 from zoo.reports.estimates import Comparison, compare
 from zoo.reports.published import published as published_numbers
 from zoo.runs.plan import Plan
+from zoo.runs.prediction import predict_photos
 from zoo.runs.request import RunRequest
-from zoo.runs.settings import SHARED_SETTING_NAMES, constructor_defaults, parse_values
-from zoo.runs.weights import read_weights
+from zoo.runs.settings import parse_values
+from zoo.runs.trained import trained_learner, weights_named
 from zoo.runs.workspace import Workspace
 
 
@@ -98,33 +99,48 @@ def load(
         UsageError: there is no such file, it is damaged, or it does not say which learner it is of.
     """
     path = Path(name)
+    if path.suffix != ".ckpt":
+        return trained_learner(weights_named(name, results), backbone).learner
     if not path.is_file():
-        path = Path(results) / f"{name}.safetensors"
-    if not path.is_file():
-        raise UsageError(
-            f"{name}: no such file, and no run of this name with weights in {results}; expected a "
-            "run's name, or the path of a .safetensors or .ckpt file"
-        )
+        raise UsageError(f"{path}: there is no such file")
     given = {} if backbone is None else {"backbone": backbone}
-    if path.suffix != ".safetensors":
-        kept = torch.load(path, "cpu", weights_only=False).get("hyper_parameters", {})
-        if "learner" not in kept:
-            raise UsageError(f"{path}: does not say which learner it is of")
-        cls = learners.get(kept["learner"]).as_asked(kept)
-        learner: Learner = cls.load_from_checkpoint(path, "cpu", **given)
-        return learner.eval()
-    tensors, about = read_weights(path)
-    settings = about["settings"]
-    cls = learners.get(about["learner"]).as_asked(settings)
-    names = {*constructor_defaults(cls)} - SHARED_SETTING_NAMES
-    net = backbone or backbone_of(settings["backbone"], tuple(about["image"]))
-    learner = cls(net, about["way"], **{name: settings[name] for name in names})
-    try:
-        learner.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise UsageError(f"{path} does not fit its learner: {error}") from None
-    learner.prepared = True
+    kept = torch.load(path, "cpu", weights_only=False).get("hyper_parameters", {})
+    if "learner" not in kept:
+        raise UsageError(f"{path}: does not say which learner it is of")
+    cls = learners.get(kept["learner"]).as_asked(kept)
+    learner: Learner = cls.load_from_checkpoint(path, "cpu", **given)
     return learner.eval()
+
+
+def predict(
+    weights: str | Path,
+    support: str | Path,
+    query: str | Path,
+    *,
+    jointly: bool = False,
+    reject: float | None = None,
+    results: str | Path = "results",
+) -> pd.DataFrame:
+    """The class of each photo, by a trained learner and a few photos of each class.
+
+    Args:
+        weights: the name of a run whose record lies in `results`, or the path of its weights.
+        support: folder with a folder of photos for each class.
+        query: folder of photos; or with a folder for each class, where the classes are known.
+        jointly: let a transductive learner see all queries together.
+        reject: predict "none of these" where the largest probability is below this.
+        results: folder of the records.
+
+    Returns:
+        A row a photo: ``file``, ``prediction``, ``probability``, ``runner_up``,
+        ``runner_up_probability``; where the classes are known ``class`` and ``right`` too.
+
+    Raises:
+        UsageError: something cannot be read, or the learner cannot take these classes.
+    """
+    trained = trained_learner(weights_named(weights, results))
+    found = predict_photos(trained, Path(support), Path(query), jointly=jointly, reject=reject)
+    return found.table
 
 
 def make_episode(

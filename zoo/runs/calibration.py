@@ -24,7 +24,7 @@ from zoo.runs.record import finite_or_none
 
 EPISODES = 50  # of validation, that it is measured on
 BINS = 15  # of the expected calibration error, of equal width
-THRESHOLDS = tuple(round(0.05 * n, 2) for n in range(20))  # of the largest probability
+THRESHOLDS = (*(round(0.05 * n, 2) for n in range(20)), 0.98, 0.99, 0.999)  # of the largest one
 TEMPERATURES = (0.01, 100.0)  # the range that is searched
 
 
@@ -39,9 +39,9 @@ class Calibration(NamedTuple):
 
     def as_json(self) -> dict[str, Any]:
         """As records and weights keep it."""
-        curve = self.rejection and [
-            [finite_or_none(value) for value in row] for row in self.rejection
-        ]
+        curve = None
+        if self.rejection is not None:
+            curve = [[finite_or_none(value) for value in row] for row in self.rejection]
         return {**self._asdict(), "rejection": curve}
 
 

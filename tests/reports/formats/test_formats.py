@@ -393,7 +393,7 @@ def test_any_text_stays_text(text):
 
 
 def test_a_figure_that_is_none():
-    with pytest.raises(ValueError, match="figure 'curves': expected PNG or SVG"):
+    with pytest.raises(ValueError, match="figure 'curves': expected PNG, JPEG or SVG"):
         to_html([table()], [("curves", b"%PDF-1.4")])
     kinds = {"png": "image/png", "svg": "image/svg+xml"}
     for kind, named in kinds.items():

@@ -1,0 +1,210 @@
+"""`zoo predict`: photos in folders, a trained learner, and what comes out."""
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+from tests.conftest import blobs
+from tests.runs.test_any_trainer import FEW
+from tests.runs.test_run import plan
+from zoo.commands import main
+from zoo.episode import Examples
+from zoo.errors import UsageError
+from zoo.registry import learners
+from zoo.runs.prediction import NONE_OF_THESE, predict_photos, query_logits
+from zoo.runs.trained import trained_learner, weights_named
+from zoo.runs.weights import weights_path
+
+CLASSES = ("ant", "bee", "cat & <dog>", "Ødegård")
+
+
+@pytest.fixture(scope="module")
+def stores():
+    return {split: blobs(20, seed=seed) for seed, split in enumerate(("train", "val", "test"))}
+
+
+@pytest.fixture(scope="module")
+def weights(stores, tmp_path_factory) -> dict[str, Path]:
+    """Of an inductive learner of any way, a transductive one, and one of a fixed way."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("weights")
+    texts = {"protonet": {"updates": 30, "outer_lr": 0.01}, "maml": {}, "reptile": {}}
+    paths = {}
+    for text, more in texts.items():
+        flags = {**FEW, "train_way": 4, "val_episodes": 10, **more}
+        run = plan(folder, stores, text, way=4, flags=flags)
+        run.execute(progress=False)
+        paths[text] = weights_path(run.record_path)
+    return paths
+
+
+@pytest.fixture
+def photos(stores, tmp_path) -> Path:
+    """Support of four classes, one with fewer photos; queries flat and in class folders."""
+    store = stores["test"]
+    for place, name in enumerate(CLASSES):
+        images = store.images[store.offsets[place] : store.offsets[place + 1]]
+        for number in range(9):
+            pixels = Image.fromarray(images[number, 0].numpy())
+            parts = ["support"] if number < (2 if place == 1 else 3) else ["query", "flat"]
+            for part in parts if number != 2 or place != 1 else []:
+                folder = tmp_path / part if part == "flat" else tmp_path / part / name
+                folder.mkdir(parents=True, exist_ok=True)
+                kind = ("png", "bmp", "jpg")[number % 3]
+                pixels.convert("RGB").save(folder / f"{place} {number}.{kind}", quality=95)
+    return tmp_path
+
+
+def run_predict(weights: Path, photos: Path, *words: str, query: str = "query") -> int:
+    where = ["--support", str(photos / "support"), "--query", str(photos / query)]
+    return main(["predict", str(weights), *where, *words])
+
+
+def test_what_is_printed_and_written(weights, photos, capsys):
+    """A table, a CSV that says the same, and a page with every photo and nothing fetched."""
+    page = photos / "out.html"
+    assert run_predict(weights["protonet"], photos, "-o", str(page)) == 0
+    out = capsys.readouterr().out
+    assert "24 photos, 4 classes with 2 support photos each" in out
+    assert "the first 2 photos of each class are used, as many as 'bee' has; 3 others are" in out
+    with open(photos / "out.csv", newline="") as file:
+        rows = [*csv.DictReader(file)]
+    assert [*rows[0]] == ["file", "class", "prediction", "probability", "runner_up",
+                          "runner_up_probability", "right"]  # fmt: skip
+    assert len(rows) == 24 and {row["class"] for row in rows} == {*CLASSES}
+    right = sum(row["right"] == "True" for row in rows)
+    assert right > 12 and f"({right} of 24;" in out
+    for row in rows:
+        assert row["right"] == str(row["class"] == row["prediction"])
+        assert float(row["probability"]) >= float(row["runner_up_probability"])
+    text = page.read_text(encoding="utf-8")
+    assert text.count("data:image/jpeg;base64,") == 24 + 8
+    assert "cat &amp; &lt;dog&gt;" in text and "<dog>" not in text and "Ødegård" in text
+    assert "expected calibration error" in text and "Confusion matrix" in text
+    assert not re.search(r'(src|href)="(?!data:|#)', text)
+
+
+def test_photos_without_classes(weights, photos, capsys):
+    assert run_predict(weights["protonet"], photos, query="flat") == 0
+    out = capsys.readouterr().out
+    assert "right" not in out and "24 photos" in out
+
+
+def test_a_prediction_is_of_its_photo_alone(weights, photos):
+    """Of every learner, whatever the other photos are; jointly, a transductive one's is not."""
+    for text, path in weights.items():
+        trained = trained_learner(path)
+        whole = predict_photos(trained, photos / "support", photos / "flat").table
+        few = photos / f"few {text}"
+        few.mkdir()
+        for name in ("0 3.png", "2 5.jpg"):
+            (few / name).write_bytes((photos / "flat" / name).read_bytes())
+        part = predict_photos(trained, photos / "support", few).table
+        expected = whole.set_index("file")["probability"][part["file"].tolist()]
+        np.testing.assert_allclose(part["probability"], expected, rtol=1e-4)
+        if trained.learner.transductive:
+            joint = predict_photos(trained, photos / "support", photos / "flat", jointly=True)
+            assert not np.allclose(joint.table["probability"], whole["probability"], rtol=1e-3)
+            assert "all photos were classified together" in " ".join(joint.notes)
+
+
+@pytest.mark.parametrize("key", ["maml", "trlearner", "anil", "protonet", "npbml[inductive=true]"])
+def test_the_logits_are_those_of_an_episode(key):
+    """Whether what adaptation leaves is kept for the next query or not."""
+    name, _, rest = key.partition("[")
+    cls = learners.get(name)
+    torch.manual_seed(0)
+    options = {"inductive": True} if rest else {"batch_norm": "support"}
+    options = {} if name == "protonet" else options
+    learner = cls(zoo.build_backbone("conv4_strided[channels=8]", (1, 28, 28)), 3, **options)
+    learner.eval()
+    pixels = np.random.default_rng(0).integers(0, 255, (7, 1, 28, 28), np.uint8)
+    shown = np.random.default_rng(1).integers(0, 255, (6, 1, 28, 28), np.uint8)
+    from zoo.runs.prediction import prepared
+    from zoo.runs.trained import Trained
+
+    trained = Trained(learner, (1, 28, 28), (0.5,), (0.5,), {})
+    y = torch.arange(3).repeat(2)
+    x, asked = prepared(shown, trained), prepared(pixels, trained)
+    with torch.no_grad():
+        expected = learner(zoo.make_episode((x, y), asked))[0]
+        for alone in (True, False):
+            support = Examples(x[None], y[None])
+            found = query_logits(learner, support, pixels, trained, alone)
+            torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_rejecting(weights, photos, capsys):
+    """Photos of which it is not sure, and only those; a stranger rejected is right."""
+    stranger = photos / "query" / "stranger"
+    stranger.mkdir()
+    Image.effect_noise((28, 28), 90).save(stranger / "noise.png")
+    found = predict_photos(
+        trained_learner(weights["protonet"]), photos / "support", photos / "query", reject=0.9
+    ).table
+    rejected = found["prediction"] == NONE_OF_THESE
+    assert rejected.any() and ((found["probability"] < 0.9) == rejected).all()
+    strangers = found[found["class"] == "stranger"]
+    assert (strangers["right"] == (strangers["prediction"] == NONE_OF_THESE)).all()
+    assert not found[rejected & (found["class"] != "stranger")]["right"].any()
+    assert run_predict(weights["protonet"], photos, "--reject", "0.9") == 0
+    out = capsys.readouterr().out
+    assert "1 photos are of classes without support" in out and "rejected as none of these" in out
+
+
+def test_the_same_in_python(weights, photos):
+    path = weights["protonet"]
+    table = zoo.predict(path.stem, photos / "support", photos / "flat", results=path.parent)
+    assert len(table) == 24 and set(table["prediction"]) <= {*CLASSES}
+    assert weights_named(path, "nowhere") == path
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "said"),
+    [
+        ("", ["--reject", "2"], "--reject 2: expected a probability, from 0 to 1"),
+        ("", ["-o", "out.pdf"], "-o out.pdf: expected a name that ends in .csv or .html"),
+        ("empty class", [], "class 'empty' has no image; remove its folder"),
+        ("one class", [], "expected a folder of images for each class, at least two; found ant"),
+        ("mixed", [], "has images and also folders of images"),
+        ("no query", [], "there is no such folder"),
+        ("damaged", [], "3 0.png: expected an image, the file is damaged"),
+    ],
+)
+def test_what_cannot_be_is_said(change, words, said, weights, photos, capsys):
+    support, query = photos / "support", photos / "query"
+    if change == "empty class":
+        (support / "empty").mkdir()
+    elif change == "one class":
+        for name in CLASSES[1:]:
+            (support / name).rename(photos / name)
+    elif change == "mixed":
+        (query / "here.png").write_bytes((photos / "flat" / "0 3.png").read_bytes())
+    elif change == "no query":
+        query.rename(photos / "gone")
+    elif change == "damaged":
+        (support / CLASSES[3] / "3 0.png").write_bytes(b"\x89PNG nothing")
+    assert run_predict(weights["protonet"], photos, *words) == 2
+    err = capsys.readouterr().err
+    assert said in err and "Traceback" not in err
+    assert not (photos / "out.pdf").exists()
+
+
+def test_a_learner_of_another_number_of_classes(weights, photos, capsys):
+    (photos / "support" / CLASSES[0]).rename(photos / "one less")
+    assert run_predict(weights["maml"], photos) == 2
+    assert "was trained for 4 classes and has one output for each" in capsys.readouterr().err
+    assert run_predict(weights["protonet"], photos) == 0
+
+
+def test_no_such_weights(photos, capsys):
+    assert run_predict(Path("nothing"), photos) == 2
+    assert "nothing: no such file, and no run of this name" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="no run of this name"):
+        zoo.predict("nothing", photos, photos)

@@ -1,0 +1,197 @@
+"""The command ``zoo predict``: the class of each photo, as a table, CSV and a page of HTML."""
+
+import argparse
+import io
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+from tabulate import tabulate
+
+from zoo.commands.picture_files import figure_bytes
+from zoo.datasets.readers.base import load_image
+from zoo.errors import UsageError
+from zoo.files import write_text
+from zoo.reports.figures.confusion import confusion_figure
+from zoo.reports.figures.rejection import rejection_figure
+from zoo.reports.formats.html import Card, Gallery, to_html
+from zoo.reports.formats.table import Cell, Column, Table
+from zoo.runs.prediction import NONE_OF_THESE, Predictions, predict_photos
+from zoo.runs.trained import Trained, trained_learner, weights_named
+
+SHOWN = 40  # rows that the terminal gets
+THUMBNAIL = 160  # pixels of the longer side
+
+
+def predict_command(options: argparse.Namespace) -> int:
+    """Predict, print the table, and write what `-o` asks for."""
+    output: Path | None = options.output
+    if output is not None and output.suffix not in (".csv", ".html"):
+        raise UsageError(f"-o {output}: expected a name that ends in .csv or .html")
+    trained = trained_learner(weights_named(options.weights, options.results))
+    found = predict_photos(
+        trained,
+        options.support,
+        options.query,
+        jointly=options.transductive,
+        reject=options.reject,
+        device=options.device,
+    )
+    print(as_text(found))
+    for line in summary(found):
+        print(line)
+    if output is not None:
+        table = found.table.to_csv(index=False)
+        write_text(output.with_suffix(".csv"), table)
+        print(f"wrote {output.with_suffix('.csv')}")
+        if output.suffix == ".html":
+            write_text(output, page(trained, found, options))
+            print(f"wrote {output}")
+    return 0
+
+
+def as_text(found: Predictions) -> str:
+    """The first rows of the table."""
+    shown = readable(found.table.head(SHOWN))
+    text = tabulate(shown, headers="keys", showindex=False)  # type: ignore[arg-type]
+    more = len(found.table) - SHOWN
+    return text + (f"\n… and {more} more" if more > 0 else "")
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with per cent and words for a reader."""
+    shown = table.copy()
+    for name in ("probability", "runner_up_probability"):
+        shown[name] = [f"{100 * value:.1f} %" for value in table[name]]
+    if "right" in shown:
+        shown["right"] = ["yes" if right else "no" for right in table["right"]]
+    return shown.rename(columns=lambda name: name.replace("_", " "))
+
+
+def summary(found: Predictions) -> list[str]:
+    """What was found, in lines: accuracy where classes are known, and what must be known."""
+    table, lines = found.table, []
+    shots = len(found.support.files) // len(found.classes)
+    lines.append(
+        f"{len(table)} photos, {len(found.classes)} classes with {shots} support photos each"
+    )
+    if "right" in table:
+        right, count = int(table["right"].sum()), len(table)
+        low, high = (100 * end for end in binomtest(right, count).proportion_ci(method="wilson"))
+        lines.append(
+            f"{100 * right / count:.1f} % right ({right} of {count}; 95 % interval {low:.1f} to "
+            f"{high:.1f} %, for these support photos)"
+        )
+    rejected = int((table["prediction"] == NONE_OF_THESE).sum())
+    if rejected:
+        lines.append(f"{rejected} rejected as {NONE_OF_THESE}")
+    if "class" in table and (strangers := int((~table["class"].isin(found.classes)).sum())):
+        lines.append(
+            f"{strangers} photos are of classes without support: right only where rejected"
+        )
+    return [*lines, *found.notes]
+
+
+def page(trained: Trained, found: Predictions, options: argparse.Namespace) -> str:
+    """The page: what was found, the confusion matrix, rejecting, and every photo."""
+    about, learner = trained.about, trained.learner
+    channels, height, width = trained.image
+    said = [
+        f"By {about['title']}, trained on {about['benchmark']} (weights {options.weights}), on "
+        f"images of {width}x{height} pixels, {'grey' if channels == 1 else 'in colour'}.",
+        *(f"{line[0].upper()}{line[1:]}." for line in summary(found)),
+    ]
+    if trained.temperature is not None:
+        calibration = about["calibration"]
+        said.append(
+            f"Probabilities are calibrated on {calibration['episodes']} validation episodes of "
+            f"{about['benchmark']}, temperature {trained.temperature:.2f}; there their expected "
+            f"calibration error is {calibration['ece']:.3f}, {calibration['ece_before']:.3f} "
+            "without."
+        )
+    facts = Table(f"Predictions of {learner.title}", " ".join(said), [], [])
+    tables, figures = [facts], []
+    if "right" in found.table:
+        counts = confusion(found)
+        tables.append(confusion_table(counts))
+        figures.append(
+            (
+                "Confusion matrix: photos of each class (rows) and what was predicted (columns).",
+                figure_bytes(confusion_figure(counts), "svg"),
+            )
+        )
+    curve = (about.get("calibration") or {}).get("rejection")
+    if curve:
+        figures.append(
+            (
+                "What --reject costs, on validation episodes of "
+                f"{about['benchmark']}: accuracy of the photos that are kept, and share of photos "
+                "of other classes that are rejected, against the share of photos kept.",
+                figure_bytes(rejection_figure(curve, options.reject), "svg"),
+            )
+        )
+    galleries = [Gallery("Photos", query_cards(found, options.query)), *support_galleries(found)]
+    return to_html(tables, figures, galleries)
+
+
+def confusion(found: Predictions) -> pd.DataFrame:
+    """How often each class (rows) was taken for each (columns)."""
+    table = found.table
+    rows = [*found.classes, *sorted({*table["class"]} - {*found.classes})]
+    columns = [*found.classes]
+    if (table["prediction"] == NONE_OF_THESE).any():
+        columns.append(NONE_OF_THESE)
+    counts = Counter(zip(table["class"], table["prediction"], strict=True))
+    cells = [[counts[row, column] for column in columns] for row in rows]
+    frame = pd.DataFrame(cells, index=rows, columns=columns)
+    return frame[frame.sum(axis=1) > 0]
+
+
+def confusion_table(counts: pd.DataFrame) -> Table:
+    """The confusion matrix, with the share of each class that is right."""
+    rows = []
+    for name, row in counts.iterrows():
+        right = row.get(name, row.get(NONE_OF_THESE, 0))
+        share = Cell(f"{100 * right / row.sum():.0f} %")
+        rows.append([Cell(str(name)), *(Cell(str(count)) for count in row), share])
+    columns = [Column("class"), *(Column(str(name)) for name in counts), Column("right")]
+    return Table("Confusion matrix", "Photos of each class, and what was predicted.", columns, rows)
+
+
+def query_cards(found: Predictions, folder: Path) -> list[Card]:
+    """Every photo with its prediction, the least sure first."""
+    cards = []
+    for place in np.argsort(found.table["probability"].to_numpy(), kind="stable"):
+        row: Any = found.table.iloc[int(place)]
+        kind = ""
+        if "right" in row:
+            kind = "right" if row["right"] else "wrong"
+        elif row["prediction"] == NONE_OF_THESE:
+            kind = "unsure"
+        lines = [
+            f"{row['prediction']}, {100 * row['probability']:.0f} %",
+            f"then {row['runner_up']}, {100 * row['runner_up_probability']:.0f} %",
+            row["file"],
+        ]
+        if kind == "wrong":
+            lines.insert(1, f"is {row['class']}")
+        cards.append(Card(thumbnail(folder / row["file"]), lines, kind))
+    return cards
+
+
+def support_galleries(found: Predictions) -> list[Gallery]:
+    """The support photos."""
+    pairs = zip(found.support.files, found.support.labels or [], strict=True)
+    return [Gallery("Support photos", [Card(thumbnail(path), [name]) for path, name in pairs])]
+
+
+def thumbnail(path: Path) -> bytes:
+    """A small JPEG of a photo."""
+    photo = load_image(path).convert("RGB")
+    photo.thumbnail((THUMBNAIL, THUMBNAIL))
+    content = io.BytesIO()
+    photo.save(content, "JPEG", quality=80)
+    return content.getvalue()

@@ -1,0 +1,178 @@
+"""Which class each photo is of, by a trained learner and a few photos of each class."""
+
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from zoo.datasets.benchmarks.own_photos import Photos, query_photos, support_photos
+from zoo.episode import Episode, Examples
+from zoo.errors import UsageError
+from zoo.learner import Learner
+from zoo.methods.host import Host
+from zoo.runs.trained import Trained
+
+AT_ONCE = 100  # queries of an inductive learner
+NONE_OF_THESE = "none of these"
+
+
+class Predictions(NamedTuple):
+    """What was predicted, and of what."""
+
+    table: pd.DataFrame  # see `predict_photos`
+    classes: list[str]
+    support: Photos  # that was used, as many of each class
+    query: Photos
+    notes: list[str]  # what a reader must know
+
+
+def predict_photos(
+    trained: Trained,
+    support: Path,
+    query: Path,
+    *,
+    jointly: bool = False,
+    reject: float | None = None,
+    device: str = "cpu",
+) -> Predictions:
+    """Predict the class of each photo.
+
+    Args:
+        trained: the learner.
+        support: folder with a folder of photos for each class.
+        query: folder of photos; or with a folder for each class, where the classes are known.
+        jointly: let a transductive learner see all queries together; otherwise it classifies one
+            at a time, so that no prediction depends on the other photos.
+        reject: predict `NONE_OF_THESE` where the largest probability is below this.
+        device: to compute on.
+
+    Returns:
+        `table` has a row a photo: ``file``, ``prediction``, ``probability``, ``runner_up``,
+        ``runner_up_probability``, and where the classes are known ``class`` and ``right``.
+
+    Raises:
+        UsageError: the photos cannot be read, or the learner cannot take these classes.
+    """
+    if reject is not None and not 0 <= reject <= 1:
+        raise UsageError(f"--reject {reject:g}: expected a probability, from 0 to 1")
+    learner = trained.learner
+    shown, notes = same_number_of_each(support_photos(support, trained.image))
+    asked = query_photos(query, trained.image)
+    classes = sorted({*(shown.labels or [])})
+    if learner.fixed_way and learner.way != len(classes):
+        raise UsageError(
+            f"{learner.title} was trained for {learner.way} classes and has one output for each; "
+            f"--support {support} has {len(classes)}: take as many, or weights of a learner of any "
+            "number of classes, such as protonet"
+        )
+    learner.check_episodes(len(classes), len(shown.files) // len(classes), 1)
+    y = torch.tensor([classes.index(name) for name in shown.labels or []])
+    known = Examples(prepared(shown.pixels, trained)[None].to(device), y[None].to(device))
+    alone = learner.transductive and not jointly
+    with torch.no_grad():
+        logits = query_logits(learner.to(device).eval(), known, asked.pixels, trained, alone)
+    if learner.transductive:
+        notes.append(
+            "transductive: each photo was classified by itself"
+            if alone
+            else "transductive: all photos were classified together, a prediction depends on them"
+        )
+    if trained.temperature is None:
+        notes.append("probabilities are not calibrated: these weights have no temperature")
+    probabilities = (logits / (trained.temperature or 1.0)).softmax(-1).cpu().numpy()
+    table = table_of(probabilities, classes, asked, query, reject)
+    return Predictions(table, classes, shown, asked, notes)
+
+
+def same_number_of_each(photos: Photos) -> tuple[Photos, list[str]]:
+    """As many photos of each class as the smallest has, the first by name; and a note of that."""
+    labels = photos.labels or []
+    counts = Counter(labels)
+    least = min(counts.values())
+    if max(counts.values()) == least:
+        return photos, []
+    seen: Counter[str] = Counter()
+    rows = []
+    for row, name in enumerate(labels):
+        seen[name] += 1
+        if seen[name] <= least:
+            rows.append(row)
+    smallest = min(counts, key=lambda name: counts[name])
+    note = (
+        f"support: the first {least} photos of each class are used, as many as {smallest!r} has; "
+        f"{len(labels) - len(rows)} others are not"
+    )
+    kept = Photos(
+        [photos.files[row] for row in rows], photos.pixels[rows], [labels[row] for row in rows]
+    )
+    return kept, [note]
+
+
+def prepared(pixels: np.ndarray, trained: Trained) -> Tensor:
+    """Pixels as the network takes them: (n, C, H, W) float."""
+    mean, std = (torch.tensor(part).view(-1, 1, 1) * 255 for part in (trained.mean, trained.std))
+    return (torch.from_numpy(np.ascontiguousarray(pixels)).float() - mean) / std
+
+
+def query_logits(
+    learner: Learner, support: Examples, pixels: np.ndarray, trained: Trained, alone: bool
+) -> Tensor:
+    """The logits of every query, (n, N).
+
+    Args:
+        learner: in evaluation.
+        support: of one task, (1, N*K, *image) and (1, N*K).
+        pixels: of the queries, uint8 (n, C, H, W).
+        trained: how pixels are prepared.
+        alone: whether each query is classified by itself.
+    """
+    way = int(support.y.max()) + 1
+    size = 1 if alone else len(pixels) if learner.transductive else AT_ONCE
+    found, models = [], None
+    for start in range(0, len(pixels), size):
+        x = prepared(pixels[start : start + size], trained)[None].to(support.x.device)
+        labels = torch.zeros(x.shape[:2], dtype=torch.int64, device=x.device)
+        episode = Episode(support, Examples(x, labels), way)
+        # What adaptation leaves follows from the support alone, unless queries enter before it.
+        if isinstance(learner, Host) and type(learner).encode is Host.encode:
+            models = learner.models(episode) if models is None else models
+            found.append(learner.predict(models, episode)[0])
+        else:
+            found.append(learner(episode)[0])
+    return torch.cat(found)
+
+
+def table_of(
+    probabilities: np.ndarray,
+    classes: list[str],
+    asked: Photos,
+    folder: Path,
+    reject: float | None,
+) -> pd.DataFrame:
+    """A row a photo: see `predict_photos`."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    first, second = (
+        np.take_along_axis(probabilities, order[:, place : place + 1], 1)[:, 0] for place in (0, 1)
+    )
+    names = np.array(classes, dtype=object)
+    prediction = names[order[:, 0]]
+    if reject is not None:
+        prediction = np.where(first < reject, NONE_OF_THESE, prediction)
+    table = pd.DataFrame(
+        {
+            "file": [path.relative_to(folder).as_posix() for path in asked.files],
+            "prediction": prediction,
+            "probability": first,
+            "runner_up": names[order[:, 1]],
+            "runner_up_probability": second,
+        }
+    )
+    if asked.labels is not None:
+        known = [name if name in classes else NONE_OF_THESE for name in asked.labels]
+        table.insert(1, "class", asked.labels)
+        table["right"] = table["prediction"].to_numpy() == np.array(known, dtype=object)
+    return table
