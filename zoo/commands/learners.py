@@ -60,7 +60,7 @@ def conforms(name: str) -> bool:
         overall = next(word for word in ("fails", "holds", "n/a") if word in verdicts)
         counts[overall] += 1
         reason = f" ({next(iter(found.values()))[1]})" if overall == "n/a" else ""
-        print(f"  {VERDICTS[overall]} {part.title}{reason}", flush=True)
+        print(in_lines(f"  {VERDICTS[overall]} {part.title}{reason}"), flush=True)
         broken = {make: why for make, (verdict, why) in found.items() if verdict == "fails"}
         advice += print_failures(broken, told)
     if any(f"`{trait} = " in change for change in advice for trait in TRAITS):
@@ -81,29 +81,28 @@ def print_failures(broken: dict[str, str], told: list[str]) -> list[str]:
     Returns:
         What to change, each advice once: several configurations often have the same.
     """
-    advice: list[str] = []
+    margin, advice = " " * 8, list[str]()
     for configuration, why in broken.items():
         came_out, _, change = why.partition(CHANGE)
         error, circumstances, _ = came_out.partition(DONE)
         if circumstances and error in told:
-            print(in_lines(f"{configuration}: as above, {error}"), flush=True)
+            print(in_lines(f"{margin}{configuration}: as above, {error}"), flush=True)
             continue
-        print(in_lines(f"{configuration}: {came_out}"), flush=True)
+        print(in_lines(f"{margin}{configuration}: {came_out}"), flush=True)
         if circumstances:
             told.append(error)
         if change and change not in advice:
             advice.append(change)
     for change in advice:
-        print(in_lines(f"What to change: {change}"), flush=True)
+        print(in_lines(f"{margin}What to change: {change}"), flush=True)
     return advice
 
 
 def in_lines(text: str) -> str:
-    """A long message below a check, in lines that a terminal shows whole; no word is divided."""
+    """A long message in lines of 100 characters; no word is divided."""
     return textwrap.fill(
-        text, 100, initial_indent=" " * 8, subsequent_indent=" " * 10, break_long_words=False,
-        break_on_hyphens=False,
-    )  # fmt: skip
+        text, 100, subsequent_indent=" " * 10, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def write_learner_table(kind: str, page: Path | None) -> int:

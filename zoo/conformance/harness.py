@@ -24,6 +24,10 @@ IMAGE = (1, 20, 20)
 BACKBONE = "conv4_strided[channels=8]"
 # In messages: behind an error, what was being done; behind all that, what to change in the file.
 DONE, CHANGE = " What was done: ", " What to change: "
+REGRESSION = (
+    "if the learner is for classes alone, set `regression = False`; else let it take an "
+    "`episode.support.y` of numbers, (T, n, outputs), which it can tell by `y.is_floating_point()`"
+)
 
 
 class BrokenError(AssertionError):
@@ -81,12 +85,6 @@ def points_of(outputs: int, shot: int, query: int, tasks: int, seed: int) -> Epi
     x, y = (torch.randn(tasks, shot + query, n, generator=g) for n in (1, outputs))
     support, asked = Examples(x[:, :shot], y[:, :shot]), Examples(x[:, shot:], y[:, shot:])
     return Episode(support, asked, outputs)
-
-
-REGRESSION = (
-    "if the learner is for classes alone, set `regression = False`; else let it take an "
-    "`episode.support.y` of numbers, (T, n, outputs), which it can tell by `y.is_floating_point()`"
-)
 
 
 @dataclass(frozen=True)
