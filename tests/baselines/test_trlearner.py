@@ -288,7 +288,7 @@ def test_the_term_that_drowned_its_host_is_caught(monkeypatch):
     cls = learners.get("trlearner")
     monkeypatch.setattr(cls, "consistency", by_distances)
     with pytest.raises(
-        BrokenError, match=r"28x28 the gradient of consistency has .* expected 1/20"
+        BrokenError, match=r"28x28, .* the added loss consistency has .* expected 1/20"
     ):
         added_losses(Maker("trlearner", {"inner_steps": 1}))
 

@@ -2,11 +2,19 @@
 
 import pytest
 
-from tests.support.broken_learners import BROKEN, SOUND, Fixed, Raising
+from tests.support.broken_learners import (
+    BROKEN,
+    SOUND,
+    Fixed,
+    Raising,
+    SaysTransductive,
+    Sound,
+)
 from zoo import learners
 from zoo.commands import main
 from zoo.conformance import Check, Maker, makers
 from zoo.conformance.checks import on_meta
+from zoo.conformance.harness import CHANGE, DONE
 from zoo.conformance.resuming import BATTERY
 from zoo.runs.settings import constructor_defaults
 
@@ -42,7 +50,7 @@ def test_a_broken_learner_is_caught_by_its_check_alone(register, cls):
     slow = "" if "resumes" in cls.breaks else "resumes"
     found = failing(register(cls), without=slow)
     assert cls.breaks[0] in found and found.keys() <= set(cls.breaks), found
-    assert all(why and "\n" not in why for why in found.values())
+    assert all(why.count(CHANGE) == 1 and "\n" not in why for why in found.values()), found
 
 
 def test_every_check_catches_somebody():
@@ -60,7 +68,7 @@ def test_who_asks_for_numbers_says_why():
     """Pairing classes by SciPy; and that it is not said in vain."""
     (check,) = [check for check in BATTERY if check.run.__name__ == "stays_on_device"]
     make = Maker("trlearner", {"say": "aligned", "inner_steps": 1, "test_steps": 1})
-    assert check.verdict(make) == ("n/a", "it asks for numbers: SciPy pairs classes")
+    assert check.verdict(make) == ("n/a", "`asks_numbers` says why it must: SciPy pairs classes")
     learner, episode = make().to("meta"), on_meta(make.episode(tasks=2))
     with pytest.raises(NotImplementedError, match="meta"):
         learner.meta_loss(episode)
@@ -82,6 +90,43 @@ def test_an_error_is_one_line_with_its_place(register):
     verdict, why = check.verdict(Maker(key))
     assert verdict == "fails" and why.startswith("RuntimeError: a single shot is too few (")
     assert "broken_learners.py:" in why
+    assert f"{DONE}`forward`, in training mode, given 4 tasks, 5-way 1-shot (support.x is (4" in why
+
+
+@pytest.mark.parametrize(
+    ("broken", "check", "says"),
+    [
+        ("Summed", "loss_is_mean_over_tasks", ["4 tasks together", "set `joint_tasks = True`"]),
+        ("Ordered", "support_order", ["`sequential` is False", "set `sequential = True`"]),
+        (
+            "SecretlyTransductive",
+            "transductive_as_it_says",
+            ["among all 15 queries (difference up to 0.0", "set `transductive = True`; or, if"],
+        ),
+        ("SaysTransductive", "transductive_as_it_says", ["set `transductive = False`"]),
+        ("Biased", "relabelled_ways", ["(difference up to 3)", "set `way_equivariant = False`"]),
+        ("Squaring", "features_for_images", ["embedded alone", "set `embeds_alone = False`"]),
+        ("AskingForNumbers", "stays_on_device", ["`.item()`", "says why: `asks_numbers = "]),
+        ("AlwaysFive", "shapes", ["has shape (4, 9, 5); expected (4, 9, 3)", "`episode.way`"]),
+    ],
+)
+def test_a_message_says_what_came_out_and_which_trait_to_set(register, broken, check, says):
+    cls = next(cls for cls in BROKEN if cls.__name__ == broken)
+    (part,) = [part for part in BATTERY if part.run.__name__ == check]
+    verdict, why = part.verdict(Maker(register(cls)))
+    assert verdict == "fails" and all(words in why for words in says), why
+
+
+def test_an_error_on_regression_alone_says_which_trait_to_unset(register):
+    class OfLabels(Sound):
+        """Takes numbers for labels."""
+
+        def classify(self, support, query, episode):
+            return super().classify(support, query, episode) + 0 * episode.support.y.one_hot
+
+    (check,) = [check for check in BATTERY if check.run.__name__ == "shapes"]
+    verdict, why = check.verdict(Maker(register(OfLabels), regression=True))
+    assert verdict == "fails" and "classes alone, set `regression = False`" in why
 
 
 def test_check_prints_what_holds_and_what_does_not(register, capsys, monkeypatch):
@@ -89,13 +134,37 @@ def test_check_prints_what_holds_and_what_does_not(register, capsys, monkeypatch
     monkeypatch.setattr("zoo.commands.learners.BATTERY", few)
     assert main(["check", "maml[inner_steps=1,first_order=true]"]) == 0
     out = capsys.readouterr().out
-    assert "holds gradients reach" in out and "n/a   relabelled ways" in out
+    assert "holds the loss has a gradient" in out and "n/a   other numbers for the classes" in out
     assert "2 hold, 0 fail, 1 do not apply" in out
     broken = register(next(cls for cls in BROKEN if cls.breaks[0] == "gradients_reach"))
     assert main(["check", "protonet", broken]) == 1
     out = capsys.readouterr().out
-    assert "FAILS gradients reach" in out and f"{broken}: no gradient reaches spare" in out
-    assert f"2 learners, broken: {broken}" in out
+    assert "FAILS the loss has a gradient" in out and f"2 learners, broken: {broken}" in out
+    words = " ".join(out.split())
+    assert f"{broken}: after `meta_loss(episode).backward()` the parameter `spare` has no" in words
+    assert f"{broken} on regression: after `meta_loss" in words
+    assert words.count("What to change:") == 1  # the same of both
+    assert "A trait such as" not in out and all(len(line) <= 100 for line in out.splitlines()[8:])
+
+
+def test_check_tells_an_error_once_and_where_traits_are_set(register, capsys, monkeypatch):
+    class Misspelt(SaysTransductive):
+        """No episode has such a thing."""
+
+        def classify(self, support, query, episode):
+            return episode.suport
+
+    few = [c for c in BATTERY if c.run.__name__ in ("shapes", "support_is_used")]
+    monkeypatch.setattr("zoo.commands.learners.BATTERY", few)
+    assert main(["check", register(Misspelt)]) == 1
+    words = " ".join(capsys.readouterr().out.split())
+    error = "AttributeError: 'Episode' object has no attribute 'suport' ("
+    assert words.count(f"Misspelt: {error}") == words.count("What was done:") == 1
+    assert words.count(f"Misspelt: as above, {error}") == 1
+    few = [c for c in BATTERY if c.run.__name__ == "transductive_as_it_says"]
+    monkeypatch.setattr("zoo.commands.learners.BATTERY", few)
+    assert main(["check", register(SaysTransductive)]) == 1
+    assert "A trait such as `transductive` is set in the class" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -308,7 +308,7 @@ class Forgetful(Sound):
 class Unseeded(Sound):
     """Starts from the system's own random numbers."""
 
-    breaks = ("follows_from_seed", "resumes", "no_query_label_is_seen")
+    breaks = ("follows_from_seed", "resumes")
 
     def prepare(self):
         with torch.no_grad():

@@ -3,22 +3,27 @@
 import argparse
 import inspect
 import re
+import textwrap
 from collections import Counter
 from pathlib import Path
 
 from tabulate import tabulate
 
 from zoo.conformance import Maker, makers
+from zoo.conformance.harness import CHANGE, DONE
 from zoo.conformance.resuming import BATTERY
 from zoo.errors import UsageError
 from zoo.files import write_text
-from zoo.learner import Learner
+from zoo.learner import TRAITS, Learner
 from zoo.registry import learner_of, learners
 from zoo.runs.request import RunRequest
 from zoo.runs.resolved import resolve_request
 from zoo.runs.settings import SHARED_SETTING_NAMES, parse_values
 
 TABLE_MARKS = ("<!-- learners: make readme -->", "<!-- end of learners -->")
+WHERE_TRAITS_ARE = """\
+A trait such as `transductive` is set in the class, `transductive = True`, or, where it follows from
+a setting, in the constructor, `self.transductive = ...`; zoo/learner.py says what each means."""
 VERDICTS = {"holds": "holds", "fails": "FAILS", "n/a": "n/a  "}
 
 
@@ -47,19 +52,57 @@ def conforms(name: str) -> bool:
     configurations = list(makers(key, own))
     print(f"{name}, as {', '.join(map(str, configurations))}:", flush=True)
     counts: Counter[str] = Counter()
+    told: list[str] = []
+    advice: list[str] = []
     for part in BATTERY:
         found = {str(make): part.verdict(make) for make in configurations}
         verdicts = [verdict for verdict, _ in found.values()]
         overall = next(word for word in ("fails", "holds", "n/a") if word in verdicts)
         counts[overall] += 1
         reason = f" ({next(iter(found.values()))[1]})" if overall == "n/a" else ""
-        print(f"  {VERDICTS[overall]} {part.title}{reason}", flush=True)
-        for make, (verdict, why) in found.items():
-            if verdict == "fails":
-                print(f"        {make}: {why}", flush=True)
+        print(in_lines(f"  {VERDICTS[overall]} {part.title}{reason}"), flush=True)
+        broken = {make: why for make, (verdict, why) in found.items() if verdict == "fails"}
+        advice += print_failures(broken, told)
+    if any(f"`{trait} = " in change for change in advice for trait in TRAITS):
+        print(WHERE_TRAITS_ARE)
     said = f"{counts['holds']} hold, {counts['fails']} fail, {counts['n/a']} do not apply"
     print(f"{name}: {said}")
     return not counts["fails"]
+
+
+def print_failures(broken: dict[str, str], told: list[str]) -> list[str]:
+    """Print why a check fails, and below what to change.
+
+    Args:
+        broken: why, in each configuration where it fails.
+        told: errors that were printed before, whose circumstances are not printed again; those
+            printed now are put into it.
+
+    Returns:
+        What to change, each advice once: several configurations often have the same.
+    """
+    margin, advice = " " * 8, list[str]()
+    for configuration, why in broken.items():
+        came_out, _, change = why.partition(CHANGE)
+        error, circumstances, _ = came_out.partition(DONE)
+        if circumstances and error in told:
+            print(in_lines(f"{margin}{configuration}: as above, {error}"), flush=True)
+            continue
+        print(in_lines(f"{margin}{configuration}: {came_out}"), flush=True)
+        if circumstances:
+            told.append(error)
+        if change and change not in advice:
+            advice.append(change)
+    for change in advice:
+        print(in_lines(f"{margin}What to change: {change}"), flush=True)
+    return advice
+
+
+def in_lines(text: str) -> str:
+    """A long message in lines of 100 characters; no word is divided."""
+    return textwrap.fill(
+        text, 100, subsequent_indent=" " * 10, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def write_learner_table(kind: str, page: Path | None) -> int:

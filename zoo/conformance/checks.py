@@ -1,4 +1,8 @@
-"""The checks: what every learner must do, whatever its paper."""
+"""The checks: what every learner must do, whatever its paper.
+
+Their titles and messages are for somebody who wrote a first learner: what was done, what came out,
+and what to change in the file.
+"""
 
 import contextlib
 import copy
@@ -10,35 +14,77 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.conformance.harness import BrokenError, DoesNotApplyError, Maker, check
+from zoo.conformance.harness import (
+    BrokenError,
+    DoesNotApplyError,
+    Maker,
+    check,
+    described,
+    doing,
+)
 from zoo.episode import Episode, Examples
 from zoo.learner import Learner
 from zoo.runs.settings import constructor_defaults, documentation
 
+CITATION = '"""Title (Authors, Venue Year). https://arxiv.org/abs/0000.00000'
 
-def expect(holds: Any, otherwise: str) -> None:
-    """Go on, or say what is wrong."""
+
+def expect(holds: Any, found: str, change: str) -> None:
+    """Go on, or say what came out instead and what to change."""
     if not holds:
-        raise BrokenError(otherwise)
+        raise BrokenError(found, change)
 
 
-def agree(a: Tensor, b: Tensor, what: str, tolerance: float = 1e-4) -> None:
-    """Expect that two tensors are equal, but for rounding."""
-    expect(a.shape == b.shape, f"{what}: shape {tuple(a.shape)} instead of {tuple(b.shape)}")
-    if not torch.allclose(a, b, rtol=tolerance, atol=tolerance):
-        raise BrokenError(f"{what}: they differ by up to {float((a - b).detach().abs().max()):.2g}")
+def agree(
+    a: Tensor, b: Tensor, found: str, change: str, *, said: str = "", tolerance: float = 1e-4
+) -> None:
+    """Expect that two tensors are equal, but for rounding.
+
+    Args:
+        a: what came out.
+        b: what it should be.
+        found: what it means if they are not equal; how far they are apart is put behind it.
+        change: what to change then.
+        said: what the learner says of itself, or what else was expected; put at the end.
+        tolerance: how far they may be apart, relative and absolute.
+    """
+    if a.shape != b.shape or not torch.allclose(a, b, rtol=tolerance, atol=tolerance):
+        raise BrokenError(f"{found} ({how_far_apart(a, b)}){said}", change)
+
+
+def how_far_apart(a: Tensor, b: Tensor) -> str:
+    """How far two tensors are apart, in words."""
+    if a.shape != b.shape:
+        return f"shape {tuple(a.shape)} instead of {tuple(b.shape)}"
+    if not (a.isfinite().all() and b.isfinite().all()):
+        return "some of these numbers are nan or infinite"
+    return f"difference up to {float((a - b).detach().abs().max()):.2g}"
+
+
+def mode_of(learner: Learner) -> str:
+    """Whether it is in training or evaluation mode, in words."""
+    return "training mode" if learner.training else "evaluation mode"
 
 
 def ask(learner: Learner, batch: Episode) -> Tensor:
     """Predictions; a learner that draws random numbers draws the same each time."""
     torch.manual_seed(1)
-    return learner(batch)
+    with doing(f"`forward`, in {mode_of(learner)}, given {described(batch)}"):
+        return learner(batch)
 
 
 def lose(learner: Learner, batch: Episode) -> Tensor:
     """The meta-loss, with the same random numbers each time."""
     torch.manual_seed(1)
-    return learner.meta_loss(batch)
+    with doing(f"`meta_loss`, in {mode_of(learner)}, given {described(batch)}"):
+        return learner.meta_loss(batch)
+
+
+def judge(learner: Learner, batch: Episode) -> tuple[dict[str, Tensor], Tensor]:
+    """What `evaluate` says, with the same random numbers each time."""
+    torch.manual_seed(1)
+    with doing(f"`evaluate`, in {mode_of(learner)}, given {described(batch)}"):
+        return learner.evaluate(batch)
 
 
 def learnable(learner: Learner) -> list[tuple[str, torch.nn.Parameter]]:
@@ -50,7 +96,8 @@ def update(learner: Learner, batch: Episode) -> None:
     """One step of plain gradient descent."""
     loss = lose(learner.train(), batch)
     if parameters := [p for _, p in learnable(learner)]:
-        loss.backward()
+        with doing("the backward pass of the loss"):
+            loss.backward()
         torch.optim.SGD(parameters, 1e-3).step()
         learner.zero_grad()
 
@@ -61,150 +108,306 @@ def one_task(batch: Episode, t: int) -> Episode:
     return Episode(support, query, batch.way)
 
 
-@check("its file opens with its citation and departures, and it has a title, family and sentence")
+@check("the file says what the learner is: citation, departures, title, family and a sentence")
 def file_says_what_it_is(make: Maker) -> None:
     """As lists and tables show it."""
     cls = make.cls
     text = sys.modules[cls.__module__].__doc__ or ""
     first, _, _ = text.partition("\n")
-    expect("https://" in first, "the file's first line is no citation with its link")
-    expect("departures" in text.lower(), "the file's docstring has no 'Departures from the paper:'")
-    expect(cls.title and cls.family, "the class has no `title` or no `family`")
-    expect(cls.__doc__ and "\n" not in cls.__doc__.strip(), "the class's docstring is not one line")
+    expect(
+        "https://" in first,
+        f"the first line of the file's docstring is {first!r}, without a link",
+        f"let the file begin with its citation and a link in one line, such as {CITATION}",
+    )
+    expect(
+        "departures" in text.lower(),
+        "the file's docstring does not say where the code departs from the paper",
+        "below the citation write 'Departures from the paper:' and a numbered list, or 'none'",
+    )
+    for name in ("title", "family"):
+        expect(
+            getattr(cls, name),
+            f"the class {cls.__name__} has no `{name}`, which lists and tables show",
+            f'write `{name} = "..."` below the docstring of the class',
+        )
+    lines = len((cls.__doc__ or "").strip().splitlines())
+    expect(
+        lines == 1,
+        f"the docstring of the class {cls.__name__} has {lines} lines, and `zoo list` shows one",
+        "describe in one sentence on one line what the learner does",
+    )
 
 
-@check("every setting is documented")
+@check("every setting of the constructor is documented")
 def settings_are_documented(make: Maker) -> None:
     """So that ``run --help`` explains it."""
     cls = make.cls
     texts = documentation(cls)
     missing = [name for name in constructor_defaults(cls) if not texts.get(name)]
-    expect(not missing, f"the constructor's docstring says nothing of {', '.join(missing)}")
+    if missing:
+        raise BrokenError(
+            f"the docstring of `__init__` says nothing of {', '.join(missing)}, so "
+            "`zoo run --help` cannot explain it",
+            "in that docstring, below a first sentence, write `Args:` and below that, indented, "
+            f"`{missing[0]}: what it is`",
+        )
 
 
-@check("predictions have a row a query and a column a way, for any ways, shots and tasks")
+@check("predictions have one row per query and one column per way, for any ways, shots and tasks")
 def shapes(make: Maker) -> None:
     """In regression: the shape of y."""
     for shape in ({}, {"shot": 1, "query": 1}, {"tasks": 1}, {"shot": 3}, {"way": 3}):
         batch, learner = make.episode(**shape), make(shape.get("way"))
         y = batch.query.y
         wanted = tuple(y.shape if make.regression else (*y.shape, batch.way))
-        for mode in ("training", "evaluation"):
-            got = tuple(ask(learner.train(mode == "training"), batch).shape)
-            expect(got == wanted, f"in {mode}, of episodes {shape}: {got} instead of {wanted}")
+        meaning = "that of query.y" if make.regression else "tasks, queries per task, ways"
+        for training in (True, False):
+            with any_shape_taken() if shape else contextlib.nullcontext():
+                got = tuple(ask(learner.train(training), batch).shape)
+            expect(
+                got == wanted,
+                f"in {mode_of(learner)} `forward` was given {described(batch)}, and what it "
+                f"returned has shape {got}; expected {wanted}: {meaning}",
+                "take these numbers from the episode, not from constants: `episode.tasks`, "
+                "`episode.query.x.shape[1]` and `episode.way` (or the constructor's `way`)",
+            )
 
 
-@check("gradients reach every learnable parameter")
+def any_shape_taken() -> contextlib.AbstractContextManager[None]:
+    """An error inside this block comes of the shape: the first one, 5-way 2-shot, went well."""
+    change = "let `forward` take any number of ways, shots, queries and tasks"
+    return doing("the same with 4 tasks, 5-way 2-shot, had gone well", change)
+
+
+@check("the loss has a gradient in every parameter that is to be learned")
 def gradients_reach(make: Maker) -> None:
-    """And are finite."""
+    """And it is finite."""
     learner = make()
     if not learnable(learner):
-        raise DoesNotApplyError("it has no learnable parameter")
-    lose(learner, make.episode()).backward()
+        raise DoesNotApplyError("it has no parameters to learn")
+    loss = lose(learner, make.episode())
+    with doing("`meta_loss(episode).backward()`"):
+        loss.backward()
     for name, p in learnable(learner):
-        expect(p.grad is not None and p.grad.any(), f"no gradient reaches {name}")
-        expect(p.grad is not None and p.grad.isfinite().all(), f"{name}'s gradient is not finite")
+        expect(
+            p.grad is not None and p.grad.any(),
+            f"after `meta_loss(episode).backward()` the parameter `{name}` has "
+            f"{'no gradient' if p.grad is None else 'a gradient of zeros'}, so training never "
+            "changes it",
+            f"use `{name}` on the way from the images to the loss, and look there for what stops "
+            "gradients (`.detach()`, `torch.no_grad()`, `argmax`); if it is not to be learned, "
+            "delete it, call `.requires_grad_(False)` on it, or make it a buffer by "
+            "`self.register_buffer(...)`",
+        )
+        expect(
+            p.grad is not None and p.grad.isfinite().all(),
+            f"after `meta_loss(episode).backward()` the gradient of `{name}` has nan or infinity",
+            "look for a division by zero, the log or square root of 0, or the norm of a vector of "
+            "zeros, and keep what goes into it above 0, for instance by `.clamp(min=1e-6)`",
+        )
 
 
-@check("the loss is the mean over tasks, so micro-batches add up")
+@check("the loss of several tasks is the mean of each task's loss, unless `joint_tasks` is True")
 def loss_is_mean_over_tasks(make: Maker) -> None:
-    """A learner that needs the whole meta-batch says so."""
+    """So micro-batches add up; a learner that needs the whole meta-batch says so."""
     learner, batch = make(), make.episode()
     if learner.joint_tasks:
-        raise DoesNotApplyError("it says joint_tasks")
+        raise DoesNotApplyError("`joint_tasks` is True: the tasks of a meta-batch need each other")
     whole, alone, apart = lose(copy.deepcopy(learner), batch), [], copy.deepcopy(learner)
     torch.manual_seed(1)
     for t in range(batch.tasks):  # a loss may move buffers, and draw for each task or for all
-        alone.append(learner.meta_loss(one_task(batch, t)))
+        with doing(f"`meta_loss`, given {described(one_task(batch, t))}"):
+            alone.append(learner.meta_loss(one_task(batch, t)))
     if not torch.allclose(whole, mean := torch.stack(alone).mean(), rtol=1e-4, atol=1e-4):
         mean = torch.stack([lose(apart, one_task(batch, t)) for t in range(batch.tasks)]).mean()
         if not torch.allclose(make().meta_loss(batch), whole, rtol=1e-6, atol=0):
-            raise DoesNotApplyError("it draws at random, and for one task other numbers")
-    agree(whole, mean, "the loss, and the mean of each task's")
+            raise DoesNotApplyError(
+                "it draws random numbers, and others for one task than for several"
+            )
+    together, apart_mean = float(whole.detach()), float(mean.detach())
+    expect(
+        torch.allclose(whole, mean, rtol=1e-4, atol=1e-4),
+        f"in training `meta_loss` of {batch.tasks} tasks together is {together:.4g}, but the mean "
+        f"of `meta_loss` of each task alone is {apart_mean:.4g}; with `joint_tasks` False they "
+        "must be equal, because a meta-batch may be computed in parts (`micro_batch`)",
+        "take the mean over tasks where the sum is taken; if the tasks do need each other, for "
+        "instance because one batch norm sees the images of all of them, set `joint_tasks = True`",
+    )
 
 
-@check("tasks do not mix in evaluation")
+@check("in evaluation, a task's predictions do not depend on the other tasks")
 def tasks_do_not_mix(make: Maker) -> None:
     """A task's predictions are the same alone."""
     learner, batch = make().eval(), make.episode()
     alone = torch.cat([ask(learner, one_task(batch, t)) for t in range(batch.tasks)])
-    agree(ask(learner, batch), alone, "tasks together, and one by one")
+    agree(
+        ask(learner, batch),
+        alone,
+        f"in evaluation mode, {batch.tasks} tasks given to `forward` together get other "
+        "predictions than each of them given alone",
+        "compute nothing over dimension 0, the tasks: no mean, softmax or count of tasks; batch "
+        "norm by statistics of the batch must see one task at a time (`torch.stack([self.net(task) "
+        'for task in x])`), or be in mode `batch_norm="running"`',
+    )
 
 
-@check("no query label is seen")
+@check("the labels of the queries are not used to predict them")
 def no_query_label_is_seen(make: Maker) -> None:
     """Neither in training nor in evaluation."""
     batch = make.episode()
     blind = batch._replace(query=batch.query._replace(y=torch.zeros_like(batch.query.y)))
-    for training in (True, False):
-        got, wanted = (ask(make().train(training), e) for e in (blind, batch))
-        expect(torch.equal(got, wanted), "`forward` follows the queries' labels")
-    got, wanted = (make().eval().evaluate(e)[1] for e in (blind, batch))
-    expect(torch.equal(got, wanted), "`evaluate` follows the queries' labels")
+    change = (
+        "read `episode.query.y` nowhere but in the loss and in metrics, and predict from "
+        "`episode.support` and `episode.query.x` alone"
+    )
+    learner = make()
+    for training in (True, False):  # copies, because a prediction may move running statistics
+        got, wanted = (ask(copy.deepcopy(learner).train(training), e) for e in (blind, batch))
+        expect(
+            torch.equal(got, wanted),
+            f"in {'training' if training else 'evaluation'} mode, `forward` returns other "
+            f"predictions when all labels in `episode.query.y` are set to 0 "
+            f"({how_far_apart(got, wanted)})",
+            change,
+        )
+    got, wanted = (judge(copy.deepcopy(learner).eval(), e)[1] for e in (blind, batch))
+    expect(
+        torch.equal(got, wanted),
+        "`evaluate` returns other predictions when all labels in `episode.query.y` are set to 0",
+        change,
+    )
 
 
-@check("the order of the support does not matter")
+@check("the order of the support examples does not matter, unless `sequential` is True")
 def support_order(make: Maker) -> None:
     """But to a sequential learner."""
     learner, batch = make().eval(), make.episode()
     if learner.sequential:
-        raise DoesNotApplyError("it says sequential")
+        raise DoesNotApplyError("`sequential` is True: the order may matter")
     x, y = batch.support
     shuffle = torch.randperm(x.shape[1], generator=torch.Generator().manual_seed(1))
     shuffled = batch._replace(support=Examples(x[:, shuffle], y[:, shuffle]))
-    agree(ask(learner, shuffled), ask(learner, batch), "the support in another order")
+    agree(
+        ask(learner, shuffled),
+        ask(learner, batch),
+        "the same support examples, each with its label, give other predictions in another order",
+        "find the examples of a class by `episode.support.y`, never by their place (they are not "
+        "sorted by class); if the learner reads them one after the other, set `sequential = True`",
+        said=", but `sequential` is False",
+    )
 
 
-@check("the support is used")
+@check("the images of the support are used")
 def support_is_used(make: Maker) -> None:
     """Other images behind the labels give other predictions."""
     learner, batch = make().eval(), make.episode()
     other = batch._replace(support=Examples(batch.support.x.flip(1), batch.support.y))
     same = torch.allclose(ask(learner, other), ask(learner, batch), atol=1e-6)
-    expect(not same, "other images behind the support's labels change nothing")
+    expect(
+        not same,
+        "with the support inputs in reverse order behind the same labels, which gives each label "
+        "other inputs, all predictions stay as they were",
+        "let what `forward` returns depend on `episode.support.x` together with "
+        "`episode.support.y`; look for something that is computed from them and then not used",
+    )
 
 
-@check("a query's prediction depends on other queries as `transductive` says")
+@check("a query's predictions depend on the other queries only if `transductive` is True")
 def transductive_as_it_says(make: Maker) -> None:
     """An inductive learner predicts queries one by one."""
     learner, batch = make().eval(), make.episode()
     alone = batch._replace(query=Examples(batch.query.x[:, :1], batch.query.y[:, :1]))
-    same = torch.allclose(ask(learner, alone), ask(learner, batch)[:, :1], atol=1e-4)
-    said = f"its trait transductive is {learner.transductive}"
-    expect(same != learner.transductive, f"{said}, but alone {'the same' if same else 'another'}")
+    by_itself, among = ask(learner, alone), ask(learner, batch)[:, :1]
+    same = torch.allclose(by_itself, among, atol=1e-4)
+    count, far = batch.query.x.shape[1], how_far_apart(by_itself, among)
+    expect(
+        same or learner.transductive,
+        f"in evaluation mode, the first query of a task given alone gets other predictions than "
+        f"among all {count} queries ({far}), but `transductive` is False",
+        "set `transductive = True`; or, if queries are not to influence each other, compute "
+        "nothing over all queries and keep them out of batch norm's statistics: "
+        '`batch_norm="running"`, or `batch_norm="support"` with the network called inside '
+        "`with batch_norm_context(self.net, support_rows=...)`",
+    )
+    expect(
+        not (same and learner.transductive),
+        f"`transductive` is True, but in evaluation mode the first query of a task given alone "
+        f"gets the same predictions as among all {count} queries",
+        "set `transductive = False`; where it follows from a setting, set it in the constructor, "
+        'as in `self.transductive = self.batch_norm == "batch"`',
+    )
 
 
-@check("relabelled ways permute the logits")
+@check("other numbers for the classes only reorder the logits, if `way_equivariant` is True")
 def relabelled_ways(make: Maker) -> None:
     """Of a way_equivariant learner."""
     learner, batch = make().eval(), make.episode()
-    if make.regression or not learner.way_equivariant:
-        raise DoesNotApplyError("it does not promise way_equivariant")
+    if make.regression:
+        raise DoesNotApplyError("regression has no classes")
+    if not learner.way_equivariant:
+        raise DoesNotApplyError("`way_equivariant` is False: a class's number may matter")
     relabel = torch.tensor([3, 0, 4, 1, 2])
     other = batch._replace(support=Examples(batch.support.x, relabel[batch.support.y]))
-    agree(ask(learner, other)[..., relabel], ask(learner, batch), "the ways under other labels")
+    agree(
+        ask(learner, other)[..., relabel],
+        ask(learner, batch),
+        "with the labels 0, 1, 2, 3, 4 of the support replaced by 3, 0, 4, 1, 2, the logits of a "
+        "class are not those that it had under its old number",
+        "treat all classes alike, by nothing that belongs to one number; if each class number has "
+        "weights of its own, as the rows of a linear head, set `way_equivariant = False`",
+        said=", but `way_equivariant` is True",
+    )
 
 
-@check("it works under no_grad and inference_mode")
+@check("it predicts the same under torch.no_grad and torch.inference_mode")
 def without_autograd(make: Maker) -> None:
-    """And predicts the same."""
+    """And keeps no graph."""
     learner = make().eval()
     for context in (torch.no_grad, torch.inference_mode):
-        with context():
+        name = f"torch.{context.__name__}()"
+        with (
+            context(),
+            doing(
+                f"this was under `{name}`, as a test is",
+                "where `forward` takes a gradient, switch gradients on; `zoo.adapt` and the "
+                "functions of zoo/methods/inner_loop.py do so, and around code of your own write "
+                "`with torch.inference_mode(False), torch.enable_grad():` and clone in it the "
+                "tensors that come from outside",
+            ),
+        ):
             blind = ask(learner, make.episode())  # made inside: an inference tensor
-        expect(not blind.requires_grad, f"under {context.__name__} it keeps a graph")
-        agree(blind, ask(learner, make.episode()).detach(), f"under {context.__name__}")
+        expect(
+            not blind.requires_grad,
+            f"under `{name}` the predictions require a gradient, so a test keeps all that they "
+            "were computed from in memory",
+            "where `forward` switches gradients on, return `.detach()` of the result if "
+            "`torch.is_grad_enabled()` was False before",
+        )
+        agree(
+            blind,
+            ask(learner, make.episode()).detach(),
+            f"under `{name}` the predictions are not those that it makes without it",
+            "compute the same whether `torch.is_grad_enabled()` or not: look for a gradient that "
+            "is zero or missing there",
+        )
 
 
-@check("an update and a test leave every number on the device")
+@check("an update and a test never ask for the numbers in a tensor, for which a GPU would wait")
 def stays_on_device(make: Maker) -> None:
     """On `meta`, which has no numbers: nothing can be asked of it, nothing of the CPU mixed in."""
     learner = make()
     if learner.asks_numbers:
-        raise DoesNotApplyError(f"it asks for numbers: {learner.asks_numbers}")
+        raise DoesNotApplyError(f"`asks_numbers` says why it must: {learner.asks_numbers}")
     learner, batch = learner.to("meta"), on_meta(make.episode(tasks=2))
-    update(learner, batch)
-    learner.eval().evaluate(batch)
+    with doing(
+        'this was on torch\'s device "meta", whose tensors have shapes but no numbers',
+        "in that line use neither `.item()`, `.tolist()`, `float(tensor)`, `if tensor:` "
+        "nor a mask as an index; make new tensors where the others are, by `x.new_zeros(...)` or "
+        "`torch.zeros(..., device=x.device)`, and keep constants by `self.register_buffer(...)`; a "
+        'learner that must have numbers says why: `asks_numbers = "SciPy ..."`',
+    ):
+        update(learner, batch)
+        judge(learner.eval(), batch)
 
 
 def on_meta(batch: Episode) -> Episode:
@@ -213,61 +416,130 @@ def on_meta(batch: Episode) -> Episode:
     return Episode(support, query, batch.way)
 
 
-@check("evaluation changes nothing")
+@check("a test changes nothing in the learner")
 def evaluation_changes_nothing(make: Maker) -> None:
     """Neither weights nor buffers nor gradients."""
     learner = make().eval()
     before = {name: value.clone() for name, value in learner.state_dict().items()}
-    learner.evaluate(make.episode())
+    judge(learner, make.episode())
     for name, value in learner.state_dict().items():
-        expect(torch.equal(value, before[name]), f"evaluation changed {name}")
+        expect(
+            name in before and torch.equal(value, before[name]),
+            f"in evaluation mode `evaluate(episode)` changed `{name}`, a parameter or buffer",
+            "change it in training alone (`if self.training:`, or in `meta_loss`); steps on "
+            "weights belong to a copy of them, as `zoo.adapt` makes one",
+        )
     left = [name for name, p in learner.named_parameters() if p.grad is not None]
-    expect(not left, f"evaluation left gradients in {', '.join(left)}")
+    expect(
+        not left,
+        f"`evaluate(episode)` left a gradient in `.grad` of {', '.join(left)}, which the next "
+        "update would add to its own",
+        "take gradients by `torch.autograd.grad(loss, tensors)`, which returns them, instead of "
+        "`loss.backward()`",
+    )
 
 
-@check("features stand for images that are embedded alone")
+@check("features of single images can take the place of images, if `embeds_alone` is True")
 def features_for_images(make: Maker) -> None:
     """Each embedded by itself, in float64: so nothing but rounding may differ."""
-    learner = make().double()
-    if make.regression or not learner.embeds_alone:
-        raise DoesNotApplyError("it does not promise embeds_alone")
+    learner = make()
+    if make.regression:
+        raise DoesNotApplyError("regression has no images")
+    if not learner.embeds_alone:
+        raise DoesNotApplyError("`embeds_alone` is False: features may depend on other images")
+    learner.double()
     support, query, way = make.episode()
     support, query = (Examples(e.x.double(), e.y) for e in (support, query))
     batch = Episode(support, query, way)
-    for _ in range(3):
-        learner.meta_loss(batch)  # moves running statistics
-    expected = learner.eval()(batch)
+    with doing(
+        "all numbers were float64",
+        "make new tensors of the type of the others, by `.to(x)` or `x.new_zeros(...)`",
+    ):
+        for _ in range(3):
+            lose(learner, batch)  # moves running statistics
+        expected = ask(learner.eval(), batch)
     learner.train()  # as training leaves it
+    change = (
+        "do to images nothing but pass them to `self.net`, and go on with what it returns; where "
+        "the features of an image depend on other images, as by batch norm that is not in mode "
+        "`running`, set `embeds_alone = False`"
+    )
     with learner.embedded() as net:
         support, query = (
             Examples(torch.stack([torch.cat([net(x[None]) for x in task]) for task in e.x]), e.y)
             for e in (support, query)
         )
-        expect(support.x.dim() == 3, "`net` does not embed an image as a vector")
-        agree(learner(Episode(support, query, way)), expected, "on features, and on images", 1e-7)
-    expect(learner.net is net and net.training == learner.training, "`net` was not put back")
+        expect(
+            support.x.dim() == 3,
+            f"`self.net` makes of one image an array of shape {tuple(support.x.shape[2:])}; "
+            "expected a vector, because `embeds_alone` is True",
+            "let the network end with `.flatten(1)`, or set `embeds_alone = False`",
+        )
+        features = Episode(support, query, way)
+        with doing(
+            "these were features in place of images, which `self.net` passes on, because "
+            "`embeds_alone` is True",
+            change,
+        ):
+            got = ask(learner, features)
+        agree(
+            got,
+            expected,
+            "each image was embedded alone by `self.net`, and `forward` was given the features in "
+            "place of the images, because `embeds_alone` is True: the predictions are not those "
+            "on the images",
+            change,
+            tolerance=1e-7,
+        )
+    expect(
+        learner.net is net and net.training == learner.training,
+        "after a test on features `self.net` is not the network in its mode of before",
+        "do not assign `self.net`, nor call its `.train()` or `.eval()`, in `forward`",
+    )
 
 
-@check("metrics are one number a task, and right")
+@check("the metrics of a test are one number per task, and right")
 def metrics_are_right(make: Maker) -> None:
     """Those that every learner has, computed again."""
     learner, batch = make().eval(), make.episode()
-    torch.manual_seed(1)
-    metrics, prediction = learner.evaluate(batch)
+    metrics, prediction = judge(learner, batch)
     logits, y = ask(learner, batch), batch.query.y
-    expect(prediction.shape == y.shape, f"predictions are {tuple(prediction.shape)}, not y's shape")
+    expect(
+        prediction.shape == y.shape,
+        f"the second thing that `evaluate` returns, the predictions, has shape "
+        f"{tuple(prediction.shape)}; expected that of query.y, {tuple(y.shape)}",
+        "return the predicted label of each query, `logits.argmax(-1)` (in regression what "
+        "`forward` returns)",
+    )
     for name, value in metrics.items():
-        expect(value.shape == (batch.tasks,), f"{name} has shape {tuple(value.shape)}, not (T,)")
+        expect(
+            value.shape == (batch.tasks,),
+            f"`evaluate` was given {batch.tasks} tasks and returned {name} of shape "
+            f"{tuple(value.shape)}; expected ({batch.tasks},), a number per task",
+            "take the mean over queries, not over tasks: `.mean(-1)`",
+        )
     if make.regression:
-        right = {"mse": (logits - y).square().mean((1, 2))}
+        right = {"mse": ((logits - y).square().mean((1, 2)), "the mean squared error")}
     else:
         p = logits.softmax(-1).gather(-1, y[..., None]).squeeze(-1)
-        right = {"accuracy": (logits.argmax(-1) == y).float().mean(1), "nll": -p.log().mean(1)}
+        correct = (logits.argmax(-1) == y).float().mean(1)
+        right = {
+            "accuracy": (correct, "the share of queries classified right, from 0 to 1"),
+            "nll": (-p.log().mean(1), "the mean cross-entropy in nats"),
+        }
     for name in right.keys() & metrics.keys():
-        agree(metrics[name], right[name], name)
+        value, meaning = right[name]
+        agree(
+            metrics[name],
+            value,
+            f"`evaluate` returns for {name} other numbers than follow from what `forward` returns",
+            "compute it so, or leave `evaluate` as it is inherited; a number of your own needs a "
+            "name of its own",
+            said=f": {name} must be {meaning}",
+        )
 
 
-@check("weights survive a round trip through state_dict")
+@check("saved weights, loaded into a new learner, give the same predictions")
 def weights_survive(make: Maker) -> None:
     """Into a learner that started with others."""
     first, second, file = make(), make(seed=1), io.BytesIO()
@@ -275,19 +547,35 @@ def weights_survive(make: Maker) -> None:
         update(first, make.episode(seed=seed))
     torch.save(first.state_dict(), file)
     file.seek(0)
-    second.load_state_dict(torch.load(file, weights_only=True))
+    with doing("`load_state_dict`, of a learner built with another seed"):
+        second.load_state_dict(torch.load(file, weights_only=True))
     got, wanted = (ask(learner.eval(), make.episode()) for learner in (second, first))
-    agree(got, wanted, "loaded into another, which then predicts")
+    agree(
+        got,
+        wanted,
+        "`state_dict()` of a learner after two updates was loaded into one built with another "
+        "seed, which then makes other predictions",
+        "keep every tensor that predictions depend on as an `nn.Parameter`, or by "
+        '`self.register_buffer("name", tensor)`; a plain attribute `self.name = tensor` is not '
+        "saved, nor is a module in a plain list (use `nn.ModuleList`)",
+    )
 
 
-@check("it follows from its seed")
+@check("the same seed gives the same loss")
 def follows_from_seed(make: Maker) -> None:
     """Bit by bit."""
-    first, second = (make().meta_loss(make.episode()) for _ in range(2))
-    expect(torch.equal(first, second), "the same seed twice gives different losses")
+    with doing("`meta_loss`, in training mode"):
+        first, second = (make().meta_loss(make.episode()) for _ in range(2))
+    expect(
+        torch.equal(first, second),
+        "two learners were built with the same seed, and `meta_loss` of the same episode is "
+        f"{float(first.detach())!r} of one and {float(second.detach())!r} of the other",
+        "draw random numbers by torch alone (`torch.rand`, `torch.randn`, `nn.init`), which the "
+        "run seeds; not by `os.urandom`, the time, or a generator without a seed",
+    )
 
 
-@check("memory does not grow over updates")
+@check("the memory in use does not grow from update to update")
 def memory_does_not_grow(make: Maker) -> None:
     """Tensors alive after 3 updates and tests, and after 4 more."""
     gc.freeze()  # only what is made from here on is looked at
@@ -295,13 +583,19 @@ def memory_does_not_grow(make: Maker) -> None:
         learner, held = make(), []
         for seed in range(7):
             update(learner, make.episode(seed=seed))
-            learner.eval().evaluate(make.episode(seed=seed))
+            judge(learner.eval(), make.episode(seed=seed))
             if seed in (2, 6):
                 held.append(tensors_alive())
     finally:
         gc.unfreeze()
     count, size = (after - before for before, after in zip(*held, strict=True))
-    expect(count <= 0 and size <= 0, f"4 updates left {count} tensors and {size:,} bytes more")
+    expect(
+        count <= 0 and size <= 0,
+        f"after 7 updates and tests there are {count} tensors and {size:,} bytes more than after 3",
+        "look for an attribute that keeps tensors from update to update, such as "
+        "`self.losses.append(loss)` or `torch.cat([self.seen, x])`: keep none, or only the last; "
+        "what you want to look at later goes into the log by `self.log(name, loss.detach())`",
+    )
 
 
 def tensors_alive() -> tuple[int, int]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from zoo.batch_norm import BATCH_NORM_MODES
-from zoo.episode import Episode, Examples
+from zoo.episode import Episode, Examples, shots_of
 from zoo.errors import UsageError
 from zoo.learner import Learner
 from zoo.networks.backbone import build_backbone
@@ -22,14 +22,44 @@ from zoo.variants import format_variant
 
 IMAGE = (1, 20, 20)
 BACKBONE = "conv4_strided[channels=8]"
+# In messages: behind an error, what was being done; behind all that, what to change in the file.
+DONE, CHANGE = " What was done: ", " What to change: "
+REGRESSION = (
+    "if the learner is for classes alone, set `regression = False`; else let it take an "
+    "`episode.support.y` of numbers, (T, n, outputs), which it can tell by `y.is_floating_point()`"
+)
 
 
 class BrokenError(AssertionError):
-    """A check does not hold; the message says why in a line."""
+    """A check does not hold; the message says in a line what came out and what to change."""
+
+    def __init__(self, found: str, change: str) -> None:
+        """What was done, what was expected and what came out; and what to change in the file."""
+        super().__init__(f"{found}.{CHANGE}{change}.")
 
 
 class DoesNotApplyError(Exception):
     """A check of something that the learner does not promise."""
+
+
+@contextlib.contextmanager
+def doing(what: str, change: str = "") -> Iterator[None]:
+    """An error inside this block is reported with what was being done, and what to change."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"{what}{CHANGE}{change}" if change else what)
+        raise
+
+
+def described(batch: Episode) -> str:
+    """A meta-batch in words, for messages."""
+    (x, y), (asked, _), way = batch
+    shape = f"support.x is {tuple(x.shape)}, query.x is {tuple(asked.shape)}"
+    tasks = "1 task" if batch.tasks == 1 else f"{batch.tasks} tasks"
+    if y.is_floating_point():
+        return f"{tasks} of regression ({shape}, support.y is {tuple(y.shape)})"
+    return f"{tasks}, {way}-way {shots_of(batch.support, way)}-shot ({shape})"
 
 
 def episode_of(
@@ -74,7 +104,8 @@ class Maker:
         torch.manual_seed(seed)
         net = build_backbone(*("mlp", (1,)) if self.regression else (self.backbone, self.image))
         ways = way or (1 if self.regression else 5)
-        learner: Learner = self.cls(net, ways, **self.options)
+        with doing(f"building it, `{self.cls.__name__}(backbone, {ways}, ...)`"):
+            learner: Learner = self.cls(net, ways, **self.options)
         return learner
 
     @property
@@ -129,7 +160,7 @@ class Check(NamedTuple):
     run: Callable[[Maker], None]
 
     def verdict(self, make: Maker) -> tuple[str, str]:
-        """``holds``, ``fails`` or ``n/a``, and why."""
+        """``holds``, ``fails`` or ``n/a``, and why; an error is told with what was being done."""
         try:
             self.run(make)
         except DoesNotApplyError as error:
@@ -137,12 +168,24 @@ class Check(NamedTuple):
         except BrokenError as error:
             return "fails", str(error)
         except Exception as error:
-            frames = traceback.extract_tb(error.__traceback__)
-            own = inspect.getfile(make.cls)
-            at = next((f for f in reversed(frames) if f.filename == own), frames[-1])
-            text = " ".join(str(error).split())
-            return "fails", f"{type(error).__name__}: {text:.200} ({at.filename}:{at.lineno})"
+            return "fails", in_words(error, make)
         return "holds", ""
+
+
+def in_words(error: Exception, make: Maker) -> str:
+    """An error with the line of the learner's file, what was being done, and what to change."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = inspect.getfile(make.cls)
+    at = next((f for f in reversed(frames) if f.filename == own), frames[-1])
+    text = " ".join(str(error).split())
+    words = f"{type(error).__name__}: {text:.200} ({at.filename}:{at.lineno})."
+    notes = [note.partition(CHANGE) for note in getattr(error, "__notes__", [])]
+    if make.regression:
+        notes.append(("this was on regression, with numbers for labels", CHANGE, REGRESSION))
+    if notes:
+        words += f"{DONE}{'; '.join(done for done, _, _ in notes)}."
+    change = next((change for _, _, change in notes if change), "")
+    return f"{words}{CHANGE}{change}." if change else words
 
 
 CHECKS: list[Check] = []

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from zoo.conformance import CHECKS, BrokenError, Check, DoesNotApplyError, Maker
 from zoo.conformance.added_losses import added_losses
-from zoo.conformance.harness import BACKBONE
+from zoo.conformance.checks import how_far_apart
+from zoo.conformance.harness import BACKBONE, doing
 from zoo.runs.plan import Workspace
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
@@ -21,6 +22,13 @@ SHORT_RUN = {
     "updates": 4, "validations": 2, "val_episodes": 4, "test_episodes": 4, "meta_batch": 2,
     "query": 3, "train_query": 3,
 }  # fmt: skip
+
+
+SAVED = (
+    "let an update depend on nothing that a checkpoint lacks: it has parameters, buffers "
+    "(`self.register_buffer(...)`) and the state of torch's random numbers, but neither plain "
+    "attributes, such as a counter, nor the state of Python's or numpy's random numbers"
+)
 
 
 class KilledError(Exception):
@@ -86,8 +94,12 @@ def short_run(make: Maker, folder: Path, stores: Any, dies_after: int | None = N
 def resumes(make: Maker) -> None:
     """Killed after update 3, it goes on from the checkpoint of update 2."""
     if not any(p.requires_grad for p in make().parameters()):
-        raise DoesNotApplyError("it has no learnable parameter")
-    with TemporaryDirectory() as name:
+        raise DoesNotApplyError("it has no parameters to learn")
+    benchmark = "sinusoid" if make.regression else "glyphs"
+    with (
+        TemporaryDirectory() as name,
+        doing(f"a run of 4 updates on {benchmark}, with validations and a test"),
+    ):
         whole, folder = short_run(make, Path(name) / "whole", None), Path(name) / "killed"
         expected = whole.execute(progress=False)
         try:
@@ -95,19 +107,37 @@ def resumes(make: Maker) -> None:
         except KilledError:
             pass
         else:
-            raise BrokenError("training did not come to update 3")
+            raise BrokenError(
+                "a run of 4 updates made fewer than 3 steps of the optimiser",
+                "let `training_step` return the loss of each batch, and never stop the Trainer",
+            )
         again = short_run(make, folder, whole.stores)
         got = again.execute(progress=False)
+    done = (
+        "a run of 4 updates was killed after update 3 and resumed from the checkpoint of update 2"
+    )
     for name, value in whole.watch.weights.items():
-        if not torch.equal(again.watch.weights[name], value):
-            raise BrokenError(f"{name} differs from an undisturbed run's")
+        ours = again.watch.weights[name]
+        if not torch.equal(ours, value):
+            raise BrokenError(
+                f"{done}, and `{name}` ends with other values than in a run that was not killed "
+                f"({how_far_apart(ours, value)})",
+                SAVED,
+            )
     for what in ("status", "validation", "metrics"):
         if got[what] != expected[what]:
-            raise BrokenError(f"{what} differs: {got[what]} instead of {expected[what]}")
+            raise BrokenError(
+                f"{done}, and its {what} is {got[what]} instead of {expected[what]}, as in a run "
+                "that was not killed",
+                SAVED,
+            )
 
 
 BATTERY = [
     *CHECKS,
-    Check("a loss that it adds to its host's neither drowns that nor is drowned", added_losses),
-    Check("killed and resumed, it ends with the same weights and numbers", resumes),
+    Check(
+        "losses that `loss_terms` adds to the host's pull neither too much nor too little",
+        added_losses,
+    ),
+    Check("a run that is killed and resumed ends with the same weights and numbers", resumes),
 ]
