@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
 from zoo.errors import UsageError
+from zoo.processes import together
 
 EPS, MOMENTUM = 1e-5, 0.1  # of our networks; a converted layer keeps its own
 BATCH_NORM_MODES = ("batch", "running", "support")
@@ -61,7 +62,7 @@ class BatchNorm(nn.Module):
     @property
     def spans_processes(self) -> bool:
         """Whether the statistics are of the batches of all processes that train together."""
-        return self.mode == "running" and self.training and self.track and shared_by_processes()
+        return self.mode == "running" and self.training and self.track and together() > 1
 
     @contextmanager
     def moving(self) -> Iterator[tuple[Tensor, Tensor] | None]:
@@ -154,15 +155,6 @@ def convert_batch_norm(net: nn.Module) -> None:
 def refuse_norm(name: str, layer: nn.Module, fault: str, remedy: str) -> NoReturn:
     """Say what is wrong with a norm, and what to do."""
     raise UsageError(f"backbone: its layer {name}, a {type(layer).__name__}, {fault}: {remedy}")
-
-
-def shared_by_processes() -> bool:
-    """Whether several processes train together."""
-    return (
-        distributed.is_available()
-        and distributed.is_initialized()
-        and (distributed.get_world_size() > 1)
-    )
 
 
 def set_batch_norm(net: nn.Module, mode: str) -> bool:

@@ -15,6 +15,7 @@ from zoo.episode import Episode
 from zoo.errors import UsageError
 from zoo.losses import compare_gradients, task_cross_entropy, task_loss
 from zoo.micro_batches import loss_in_parts
+from zoo.processes import together
 from zoo.registry import backbone_of
 from zoo.stage import Stage
 
@@ -72,7 +73,9 @@ class Learner(pl.LightningModule):
     micro_batch: int | None = None  # tasks computed at once in training; None for all
     clip_norm: float | None = None  # the outer gradient is clipped to this norm
     clip_value: float | None = None  # each of its elements is clipped to +- this
-    prepare: Callable[[], Any] | None = None  # trains the stages, or loads them if they were
+    prepare: Callable[["Learner"], Any] | None = (
+        None  # trains the stages, or loads them if they were
+    )
     prepared: bool = False  # whether the stages have given their weights
     added_later: Mapping[str, Any] = {}  # settings newer than some records: the value those had
 
@@ -135,6 +138,7 @@ class Learner(pl.LightningModule):
             UsageError: the checkpoint does not say its backbone, and none is given.
         """
         kept = torch.load(checkpoint_path, "cpu", weights_only=False).get("hyper_parameters", {})
+        cls.check_learner(kept, str(checkpoint_path))
         if "backbone" not in changed:
             if "backbone" not in kept:
                 raise UsageError(
@@ -144,8 +148,28 @@ class Learner(pl.LightningModule):
             changed["backbone"] = backbone_of(kept["backbone"], tuple(kept["image"]))
         learner = super().load_from_checkpoint(checkpoint_path, map_location, **changed)
         learner.outer_decay = kept.get("outer_decay", "paper")
+        learner.micro_batch = learner.hparams["micro_batch"] = kept.get("micro_batch")
         learner.prepared = True  # its weights are those after the stages
         return learner
+
+    @classmethod
+    def check_learner(cls, kept: Mapping[str, Any], where: str) -> None:
+        """Refuse the checkpoint of another learner.
+
+        Args:
+            kept: its hyperparameters.
+            where: it lies, for the message.
+
+        Raises:
+            UsageError: says whose it is.
+        """
+        own, theirs = vars(cls).get("registered_as"), kept.get("learner")
+        if own and theirs and own != theirs:
+            raise UsageError(f"{where} is a checkpoint of {theirs}, not of {own}")
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse, in resuming, the checkpoint of another learner."""
+        self.check_learner(checkpoint.get("hyper_parameters", {}), "what is resumed from")
 
     @property
     def outer_decay(self) -> str:
@@ -154,6 +178,8 @@ class Learner(pl.LightningModule):
 
     @outer_decay.setter
     def outer_decay(self, decay: str) -> None:
+        if decay not in OUTER_DECAYS:
+            raise UsageError(f"outer_decay {decay}: choose from {', '.join(OUTER_DECAYS)}")
         self.hparams["outer_decay"] = decay
 
     @classmethod
@@ -282,13 +308,13 @@ class Learner(pl.LightningModule):
         if stage != "fit" or self.prepared:
             return
         if self.prepare is not None:
-            self.prepare()
+            self.prepare(self)
             self.prepared = True
         elif stages := self.stages():
             names = ", ".join(each.name for each in stages)
             raise UsageError(
                 f"{self.title}: stage {names} must be trained before meta-training: make it by "
-                f"zoo.learner(...), which knows how, or set its `prepare`"
+                "zoo.experiment(...), which knows how, or set its `prepare`"
             )
 
     def on_train_start(self) -> None:
@@ -349,46 +375,60 @@ class Learner(pl.LightningModule):
         It is computed `micro_batch` tasks at a time.
         """
         batch = self.taken(batch)
-        shared = self.trainer.world_size > 1
+        shared = together() > 1
         size = batch.tasks if self.joint_tasks else self.micro_batch or batch.tasks
+        means: dict[str, Tensor] = {}  # of each term, over the meta-batch
+
+        def part_loss(part: Episode) -> Tensor:
+            terms = self.loss_terms(part) if self.adds_losses else {"host": self.meta_loss(part)}
+            for name, term in terms.items():
+                share = term.detach() / (batch.tasks / part.tasks)
+                means[name] = means[name] + share if name in means else share
+            if len(terms) > 1:
+                self.log_pull(terms)
+            return torch.stack([*terms.values()]).sum()
+
         if size >= batch.tasks and not shared:
-            loss = self.update_loss(batch)
+            loss = part_loss(batch)
         else:
             learned = [p for p in self.parameters() if p.requires_grad]
-            # A process must have a gradient of every parameter when processes average them.
-            loss = loss_in_parts(self.update_loss, batch, size, learned, unused=shared)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch.tasks)
+            # Where processes average gradients, each must have one of every parameter.
+            loss = loss_in_parts(part_loss, batch, size, learned, unused=shared)
+        self._log_losses(loss.detach(), means, batch.tasks)
         return loss
 
-    def update_loss(self, episode: Episode) -> Tensor:
-        """The outer-loop objective of some tasks of a meta-batch; logs its terms, if it has any."""
-        if not self.adds_losses:
-            return self.meta_loss(episode)
-        terms = self.loss_terms(episode)
+    def _log_losses(self, loss: Tensor, terms: Mapping[str, Tensor], tasks: int) -> None:
+        """Log the loss of an update, and its terms where it has several."""
+        values = {"loss": loss}
         if len(terms) > 1:
-            self.log_terms(terms, episode.tasks)
-        return torch.stack([*terms.values()]).sum()
+            values["host_loss"] = terms["host"]
+            values["added_loss"] = loss - terms["host"]
+        found = torch.stack([*values.values()])
+        if together() > 1:
+            torch.distributed.all_reduce(found)  # the shares of all processes are equal
+            found = found / together()
+        named = dict(zip((f"train/{name}" for name in values), found, strict=True))
+        self.log("train/loss", named.pop("train/loss"), prog_bar=True, batch_size=tasks)
+        self.log_dict(named, batch_size=tasks)
 
     @property
     def adds_losses(self) -> bool:
         """Whether its class has `loss_terms` of its own."""
         return type(self).loss_terms is not Learner.loss_terms
 
-    def log_terms(self, terms: Mapping[str, Tensor], tasks: int) -> None:
-        """Log the host's loss and what is added to it and, where a line is written, how they pull.
+    def log_pull(self, terms: Mapping[str, Tensor]) -> None:
+        """Log how what is added to the host's loss pulls beside it, where a line is written.
 
         ``train/gradient_ratio`` is the norm of the added terms' gradient over that of the host's,
-        ``train/gradient_cosine`` the cosine of the two. They cost two backward passes, so they are
-        computed in every `log_every_n_steps`-th update only.
+        ``train/gradient_cosine`` the cosine of the two; in micro-batches, of the last one. They
+        cost two backward passes, so they are computed in every `log_every_n_steps`-th update only.
         """
-        host = terms["host"]
-        added = torch.stack([term for name, term in terms.items() if name != "host"]).sum()
-        values = {"host_loss": host.detach(), "added_loss": added.detach()}
         trainer: Any = self._trainer
-        if trainer and (self.global_step + 1) % trainer.log_every_n_steps == 0:
-            ratio, cosine = compare_gradients(host, added, self.parameters())
-            values |= {"gradient_ratio": ratio, "gradient_cosine": cosine}
-        self.log_dict({f"train/{name}": v for name, v in values.items()}, batch_size=tasks)
+        if not trainer or (self.global_step + 1) % trainer.log_every_n_steps:
+            return
+        added = torch.stack([term for name, term in terms.items() if name != "host"]).sum()
+        ratio, cosine = compare_gradients(terms["host"], added, self.parameters())
+        self.log_dict({"train/gradient_ratio": ratio, "train/gradient_cosine": cosine})
 
     def validation_step(self, batch: Episode, batch_idx: int) -> dict[str, Tensor]:
         """Metrics of meta-validation episodes, each (T,)."""
@@ -404,7 +444,7 @@ class Learner(pl.LightningModule):
 
     def _log_means(self, split: str, metrics: Mapping[str, Tensor], tasks: int) -> None:
         means = torch.stack([value.mean() for value in metrics.values()])
-        if self.trainer.world_size > 1:
+        if together() > 1:
             # Not by sync_dist: it rounds the mean number of tasks of a process to a whole one.
             sums = torch.cat([means * tasks, means.new_tensor([tasks])])
             torch.distributed.all_reduce(sums)

@@ -47,6 +47,8 @@ class AdaptiveBatches(MetaBatches):
             training=True,
             augmented=plain.augmented,
             share=plain.share,
+            served=plain.served,
+            repeats=plain.repeats,
         )
         self.key = key_of("adaptive", seed)
         self.scores, self.normalise = scores, normalise

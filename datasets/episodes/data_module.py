@@ -19,6 +19,7 @@ from zoo.datasets.episodes.image_store import Store
 from zoo.datasets.episodes.resize import enlarged
 from zoo.datasets.episodes.sampler import EVALUATION_SEED, Indices, fingerprint
 from zoo.errors import UsageError
+from zoo.processes import together
 
 FEATURE_TASKS = 32  # episodes of features served at once
 AHEAD = 256  # episodes drawn at once: a draw of few takes as long as one of many
@@ -51,12 +52,19 @@ class Share(NamedTuple):
         return begin + count * self.rank // self.of, begin + count * (self.rank + 1) // self.of
 
 
+class Served:
+    """How many training batches were served, of all passes: where training goes on."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+
+
 class MetaBatches:
     """Iterates over the batches of a split, `tasks` episodes each.
 
     In evaluation every pass has the same episodes. In training a pass goes on where the last one
-    ended, so two epochs differ, and what was served is the state that a checkpoint keeps (it is a
-    stateful loader of Lightning's).
+    ended, so two epochs differ; what was served is in every checkpoint, as the data module's state
+    and as that of this loader (a stateful one of Lightning's), for who trains without the module.
     """
 
     def __init__(
@@ -70,6 +78,8 @@ class MetaBatches:
         training: bool = False,
         augmented: bool = False,
         share: Share | None = None,
+        served: Served | None = None,
+        repeats: bool = False,
     ) -> None:
         """Serve the episodes `first` to `episodes` of a sampler.
 
@@ -82,14 +92,16 @@ class MetaBatches:
             training: whether a pass goes on where the last one ended.
             augmented: whether images are augmented.
             share: of this process; None where it is the only one.
+            served: the training batches so far; None to begin.
+            repeats: whether every pass of a training has the same episodes.
         """
         # Not named `sampler`: Lightning takes that for a torch DataLoader's.
         self.store, self.drawn = store, sampler
         self.episodes, self.tasks, self.first = episodes, tasks, first
         self.training, self.augmented = training, augmented
         self.share = share or Share()
-        self.served = 0  # batches, in training of all passes
-        self._skipped = 0  # batches of the first pass, of a training that goes on
+        self.served = served or Served()
+        self.repeats = repeats or not training
 
     def __len__(self) -> int:
         """Batches of a pass."""
@@ -111,20 +123,29 @@ class MetaBatches:
             yield self.gather(np.arange(*mine), type(drawn)(*(each[part] for each in drawn)))
 
     def numbers(self) -> Iterator[tuple[int, int]]:
-        """The numbers of the batches of a pass, each with the last one's; counts them as served."""
-        begin = self.served if self.training else 0
-        end = begin + len(self) - self._skipped
-        self._skipped = 0
+        """The numbers of the batches of a pass, each with the last one's; counts them as served.
+
+        Raises:
+            UsageError: several processes would be given the same batches.
+        """
+        if self.training and together() > self.share.of:
+            raise UsageError(
+                "several processes would train on the same episodes: give the Trainer the data "
+                "module itself, trainer.fit(learner, data)"
+            )
+        begin = 0 if self.repeats else self.served.batches
+        end = begin + len(self)
         for number in range(begin, end):
-            self.served = number + 1  # before the batch is handed out: the one in hand counts
+            if self.training:
+                self.served.batches = number + 1  # the batch that is handed out now counts
             yield number, end - 1
 
     def bounds(self, number: int) -> tuple[int, int]:
         """The first episode of a batch, and the one behind its last."""
         if self.share.of > 1 and not self.training:
             count, batches = self.episodes - self.first, len(self)
-            cuts = (self.first + count * n // batches for n in (number, number + 1))
-            return next(cuts), next(cuts)
+            start, end = count * number // batches, count * (number + 1) // batches
+            return self.first + start, self.first + end
         start = self.first + number * self.tasks
         end = start + self.tasks
         return start, end if self.training else min(end, self.episodes)
@@ -156,12 +177,11 @@ class MetaBatches:
 
     def state_dict(self) -> dict[str, Any]:
         """How many batches were served."""
-        return {"served": self.served}
+        return {"served": self.served.batches}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on behind the batches that were served; the first pass has the rest of its own."""
-        self.served = state["served"]
-        self._skipped = self.served % len(self)
+        """Go on behind the batches that were served."""
+        self.served.batches = state["served"]
 
 
 def rows_of(store: Store, indices: Indices) -> Integers:
@@ -222,8 +242,17 @@ class EpisodicDataModule(pl.LightningDataModule):
                 shape = tuple(settings[f"train_{part}"] for part in ("way", "shot", "query"))
                 run = seed
             self.samplers[split] = store.sampler(*shape, key_of(split, run))
+        self.served = Served()
         self.tested = 0  # test episodes already recorded by an earlier process
         self.chosen_from: Callable[[MetaBatches], MetaBatches] | None = None  # of training alone
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many training batches were served; Lightning puts it into every checkpoint."""
+        return {"served": self.served.batches}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on behind the training batches that were served."""
+        self.served.batches = state_dict["served"]
 
     def setup(self, stage: str) -> None:
         """Move the images to the GPU where there is one and they fit into half of what is free."""
@@ -328,6 +357,8 @@ class EpisodicDataModule(pl.LightningDataModule):
             training=training,
             augmented=training and bool(self.ways),
             share=share,
+            served=self.served,
+            repeats=bool(getattr(self.trainer, "overfit_batches", 0)),
         )
 
     @property

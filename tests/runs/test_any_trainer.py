@@ -1,5 +1,6 @@
 """A learner does the right thing under any Lightning Trainer, not only in `zoo run`."""
 
+import copy
 import math
 import warnings
 
@@ -12,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import zoo
+import zoo.losses
 from tests.runs.test_run import numbers_of, plan
 from tests.runs.test_settings import NO_EPISODES
 from zoo import Episode, Examples
@@ -202,6 +204,102 @@ def test_two_epochs_are_one_of_twice_the_length(stores, tmp_path):
     assert fit.global_step == 4
     for name, value in expected.items():
         assert torch.equal(found[name], value) and torch.equal(resumed[name], value), name
+
+
+def test_a_checkpoint_of_an_epochs_end_goes_on_behind_it(stores, tmp_path):
+    """As a ModelCheckpoint writes it by default; and with fewer batches than an epoch has."""
+    for limit, steps in ((1.0, 8), (3, 6)):
+
+        def fitted(epochs, resumed=None, limit=limit):
+            run = plan(tmp_path, stores, flags={**FEW})
+            fit = trainer(max_epochs=epochs, limit_val_batches=0, limit_train_batches=limit)
+            fit.fit(run.learner, run.data, ckpt_path=resumed)
+            return fit, run.learner.state_dict()
+
+        whole, expected = fitted(2)
+        half, _ = fitted(1)
+        half.save_checkpoint(tmp_path / "half.ckpt")
+        resumed, found = fitted(2, tmp_path / "half.ckpt")
+        assert whole.global_step == resumed.global_step == steps
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_a_second_fit_goes_on_with_new_episodes(stores, tmp_path):
+    run = plan(tmp_path, stores, flags=FEW)
+    seen = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            seen.append(float(batch.query.x.double().sum()))
+
+    for _ in range(2):
+        trainer(callbacks=[Watch()], limit_val_batches=0).fit(run.learner, run.data)
+    assert len({*seen}) == 8
+    seen.clear()
+    trainer(callbacks=[Watch()], limit_val_batches=0, overfit_batches=2, max_epochs=3).fit(
+        run.learner, run.data
+    )
+    assert len(seen) == 6 and len({*seen}) == 2
+
+
+def test_another_learners_checkpoint_is_refused(stores, tmp_path):
+    run = plan(tmp_path, stores, "protonet", flags={**FEW, "updates": 1, "train_way": 5})
+    fit = trainer(limit_val_batches=0)
+    fit.fit(run.learner, run.data)
+    fit.save_checkpoint(tmp_path / "protonet.ckpt")
+    other = plan(tmp_path, stores, "matchingnet", flags={**FEW, "train_way": 5})
+    with pytest.raises(UsageError, match="is a checkpoint of protonet, not of matchingnet"):
+        type(other.learner).load_from_checkpoint(tmp_path / "protonet.ckpt")
+    with pytest.raises(UsageError, match="is a checkpoint of protonet, not of matchingnet"):
+        trainer().fit(other.learner, other.data, ckpt_path=tmp_path / "protonet.ckpt")
+
+
+def test_a_copy_with_untrained_stages_is_refused(stores, tmp_path):
+    """It would give the stage's weights to the original."""
+    flags = {**FEW, "pretrained_from": "pretrain", "pretrain_updates": 2, "pretrain_batch": 8,
+             "pretrain_validations": 1, "pretrain_val_episodes": 2}  # fmt: skip
+    run = plan(tmp_path, stores, flags=flags)
+    copied = copy.deepcopy(run.learner)
+    with pytest.raises(UsageError, match="a copy of a learner whose stages are not trained yet"):
+        trainer().fit(copied, run.data)
+    trainer(limit_val_batches=0).fit(run.learner, run.data)
+    trainer(limit_val_batches=0).fit(copy.deepcopy(run.learner), run.data)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true"])
+def test_adaptive_tasks_follow_the_learner_that_is_trained(precision, stores, tmp_path):
+    """A copy of the learner, in either precision."""
+    run = plan(tmp_path, stores, flags={**FEW, "sampler": "adaptive"})
+    learner = copy.deepcopy(run.learner)
+    seen = []
+    loader = run.data.train_dataloader
+    fit = trainer(precision=precision, limit_val_batches=0)
+    fit.fit(learner, run.data)
+    net = loader().scores
+    assert net.name == "net.backbone"
+    seen.append(fit.lightning_module.get_submodule(net.name) is learner.net.backbone)
+    assert seen == [True] and fit.global_step == 4
+
+
+def test_losses_are_logged_of_the_whole_meta_batch(stores, tmp_path, monkeypatch):
+    """Also the terms of a learner that adds some, in micro-batches."""
+    cls = learners.get("maml")
+
+    def loss_terms(self, episode):
+        host = zoo.losses.task_loss(self(episode), episode.query.y).mean()
+        return {"host": host, "more": 0.01 * self(episode).square().mean()}
+
+    monkeypatch.setattr(cls, "loss_terms", loss_terms)
+    found = []
+    for micro in (1, 4):
+        run = plan(tmp_path, stores, flags={**FEW, "micro_batch": micro, "updates": 1})
+        fit = trainer(limit_val_batches=0)
+        fit.fit(run.learner, run.data)
+        logged = fit.callback_metrics
+        total = logged["train/host_loss"] + logged["train/added_loss"]
+        assert float(total) == pytest.approx(float(logged["train/loss"]), rel=1e-5)
+        found.append([float(logged[f"train/{n}"]) for n in ("loss", "host_loss", "added_loss")])
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
 
 
 def test_settings_come_back_with_a_checkpoint(stores, tmp_path):

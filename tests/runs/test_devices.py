@@ -11,12 +11,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from zoo.batch_norm import BatchNorm
 from zoo.commands import main
-from zoo.runs import checkpoints
-from zoo.runs.devices import all_agree, gathered
+from zoo.processes import rank, started_to_help, together
+from zoo.runs.devices import all_agree, from_all_processes
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -145,6 +144,52 @@ def test_batch_norm_over_all_processes_is_that_of_the_whole_batch(tmp_path):
 
 def test_alone_nothing_is_asked():
     trainer = SimpleNamespace(world_size=1)
-    assert gathered(trainer, "mine") == ["mine"]
+    assert from_all_processes(trainer, "mine") == ["mine"]
     assert all_agree(trainer, True) and not all_agree(trainer, False)
-    assert isinstance(BatchNorm(3), nn.Module) and checkpoints.first_process()
+    assert (together(), rank(), started_to_help()) == (1, 0, False)
+
+
+def test_a_shell_of_a_job_with_ranks_changes_nothing(tmp_path):
+    """`zoo run` on one device is the only process, whatever the environment says."""
+    found = zoo_run(tmp_path, "protonet", "glyphs", "--backbone", "conv4[channels=4]",
+                    LOCAL_RANK="1", RANK="1", WORLD_SIZE="4")  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert recorded(tmp_path)[0]["updates"]["total"] == 6
+
+
+SCRIPT = """
+import sys, warnings
+warnings.filterwarnings("ignore")
+import pytorch_lightning as pl, torch, zoo
+folder = sys.argv[1]
+learner, data = zoo.experiment(
+    "protonet", "glyphs", budget="smoke", updates=4, meta_batch=2, val_episodes=7, train_way=5,
+    test_episodes=11, query=3, train_query=3, backbone="conv4[channels=4]", runs=folder,
+    pretrained_from="pretrain", pretrain_updates=3, pretrain_batch=8, pretrain_validations=1,
+    pretrain_val_episodes=2,
+)
+trainer = pl.Trainer(
+    max_epochs=1, accelerator="cpu", devices=int(sys.argv[2]), strategy="ddp", logger=False,
+    enable_checkpointing=False, enable_progress_bar=False, num_sanity_val_steps=0,
+)
+trainer.fit(learner, data)
+(found,) = trainer.test(learner, data, verbose=False)
+if trainer.is_global_zero:
+    print(found["test/nll"], float(trainer.callback_metrics["test/accuracy"]))
+"""
+
+
+def test_a_plain_trainer_on_two_processes(tmp_path):
+    """With a stage, which one of them trains while the other waits."""
+    found = []
+    for devices in ("1", "2"):
+        script = tmp_path / f"script{devices}.py"
+        script.write_text(SCRIPT)
+        done = subprocess.run(
+            [sys.executable, str(script), str(tmp_path / devices), devices],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, timeout=240,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found.append([float(word) for word in done.stdout.split()[-2:]])
+    assert found[0] == pytest.approx(found[1], rel=1e-3)

@@ -11,8 +11,8 @@ import yaml
 
 from zoo.commands.run_set import workspace_of
 from zoo.errors import UsageError
+from zoo.processes import started_to_help
 from zoo.registry import learner_of
-from zoo.runs.devices import started_to_help
 from zoo.runs.make_runs import execute
 from zoo.runs.request import RunRequest
 from zoo.runs.resolved import ResolvedRequest, resolve_request

@@ -71,8 +71,8 @@ def task_scores(net: nn.Module, support: Examples, way: int) -> Tensor:
     Returns:
         (C,).
     """
-    at = next((p.device for p in net.parameters()), support.x.device)
-    x, y = support.x.to(at), support.y.to(at)
+    like = next(net.parameters(), support.x)
+    x, y = support.x.to(like), support.y.to(like.device)
     with torch.no_grad(), batch_norm_context(net, track=False):
         z = torch.stack([net(task) for task in x]).double()
     parts = torch.stack([diversity(z), entropy(z, y, way), difficulty(z, y, way).sum(-1)])

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
 from zoo.datasets.benchmarks.in_memory import ImagesInMemory
@@ -77,7 +78,8 @@ def experiment(
     key = benchmark if isinstance(benchmark, str) else ImagesInMemory.key
     folder = Path(data or os.environ.get("ZOO_DATA", "data"))
     request = RunRequest(learner, key, way, shot, terms, budget, seed, flags=flags)
-    plan = Plan(request, Workspace(folder, runs=Path(runs)), benchmark=own)
+    with isolate_rng():  # the weights follow from the seed; the caller's random numbers stay
+        plan = Plan(request, Workspace(folder, runs=Path(runs)), benchmark=own)
     return Experiment(plan.learner, plan.data)
 
 

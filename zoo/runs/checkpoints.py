@@ -14,8 +14,9 @@ from pytorch_lightning.utilities.types import STEP_OUTPUT
 
 from zoo.episode import Episode
 from zoo.files import write_arrays, write_atomically
+from zoo.processes import started_to_help
 from zoo.runs.cost_meter import CostMeter
-from zoo.runs.devices import all_agree, first_process, gathered
+from zoo.runs.devices import all_agree, from_all_processes
 from zoo.runs.divergence import TaskErrors, Validated, diverged, mean_square
 
 SECONDS_BETWEEN_SAVES = float(os.environ.get("ZOO_SECONDS_BETWEEN_SAVES", "30"))
@@ -225,7 +226,7 @@ class CheckpointKeeper(pl.Callback):
         self._check(trainer, trainer.global_step)
         update, value = trainer.global_step, float(trainer.callback_metrics[self.metric])
         if self.regression:
-            errors = TaskErrors.joined(gathered(trainer, self._errors))
+            errors = TaskErrors.joined(from_all_processes(trainer, self._errors))
             self.of_tasks[update] = errors.validated()
             value = self.of_tasks[update].mean
         self.curve = [*self.curve, (update, value)]
@@ -265,7 +266,7 @@ class CheckpointKeeper(pl.Callback):
         """Write last.ckpt; a kill in the middle leaves the one before."""
         path = self.folder / "last.ckpt"
         trainer.save_checkpoint(path.with_suffix(".new"))
-        if first_process():
+        if not started_to_help():
             with open(path.with_suffix(".new"), "rb") as file:
                 os.fsync(file.fileno())
             path.with_suffix(".new").replace(path)
@@ -273,7 +274,7 @@ class CheckpointKeeper(pl.Callback):
 
     def save_weights(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
         """Write best.ckpt."""
-        if first_process():
+        if not started_to_help():
             write_atomically(
                 self.folder / "best.ckpt", lambda file: torch.save(learner.state_dict(), file)
             )
@@ -346,8 +347,8 @@ class TestRecorder(pl.Callback):
             outputs = {**outputs, MEAN_SQUARE: mean_square(batch)}
         # Copied: what the step allocated would keep the large blocks around it from being reused.
         mine = {name: value.cpu().numpy().copy() for name, value in outputs.items()}
-        self.parts += gathered(trainer, mine)
-        if not first_process():
+        self.parts += from_all_processes(trainer, mine)
+        if started_to_help():
             return
         if self.path and time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
             write_arrays(self.path, self._joined())

@@ -5,6 +5,8 @@ compute their share of every batch and write nothing.
 """
 
 import os
+import threading
+import time
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
@@ -14,17 +16,19 @@ from torch import distributed
 Mine = TypeVar("Mine")
 
 
-def first_process() -> bool:
-    """Whether this is the process that makes the run, or the only one."""
-    return os.environ.get("LOCAL_RANK", "0") == "0" or not distributed.is_initialized()
+def end_with_first_process() -> None:
+    """Let this process, which helps another one, end when that one does, however it ends."""
+    first = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == first:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
-def started_to_help() -> bool:
-    """Whether Lightning started this process beside a first one."""
-    return os.environ.get("LOCAL_RANK", "0") != "0"
-
-
-def gathered(trainer: pl.Trainer, mine: Mine) -> list[Mine]:
+def from_all_processes(trainer: pl.Trainer, mine: Mine) -> list[Mine]:
     """What each process has, the first one's first. All must call it at once."""
     if trainer.world_size == 1:
         return [mine]

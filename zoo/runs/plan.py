@@ -68,8 +68,10 @@ class Plan:
         )  # fmt: skip
         self._check()
         self.learner.micro_batch, self.eval_batch = self._tasks_at_once()
+        self.learner.hparams["micro_batch"] = self.learner.micro_batch
         if self.stages:
-            self.learner.prepare = Stagings(self.stages, self.workspace.device_kind)
+            device = self.workspace.device_kind
+            self.learner.prepare = Stagings(self.stages, device, self.learner)
         self.data = self.episodes(self.seed)
 
     def _check(self) -> None:
@@ -126,7 +128,7 @@ class Plan:
             eval_batch=self.eval_batch,
             size=self.benchmark.image[1:],
         )
-        choose_tasks(data, self.settings, self.benchmark, self.backbone, seed)
+        choose_tasks(data, self.settings, self.benchmark, self.learner, self.backbone, seed)
         return data
 
     def _tasks_at_once(self) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from zoo.errors import UsageError
 from zoo.learner import Learner
 from zoo.networks.backbone import Backbone, build_backbone
 from zoo.registry import learner_of, learners
-from zoo.runs.request import RunRequest
+from zoo.runs.request import BUDGETS, TERMS, RunRequest
 from zoo.runs.settings import (
     SHARED_SETTING_NAMES,
     Setting,
@@ -92,6 +92,13 @@ def resolve_request(request: RunRequest, benchmark: Benchmark | None = None) -> 
     benchmark = benchmark or find_benchmark(request.benchmark)
     way = check_way(benchmark, request.way)
     check_tasks(cls, key, benchmark)
+    for name, choices in (("terms", TERMS), ("budget", BUDGETS)):
+        if (asked := getattr(request, name)) not in choices:
+            raise UsageError(f"--{name} {asked}: choose from {', '.join(choices)}")
+    for name in ("way", "shot", "seed"):
+        number = getattr(request, name)
+        if number is not None and type(number) is not int:
+            raise UsageError(f"--{name} {number!r}: expected a whole number")
     if request.shot < 1:
         raise UsageError(f"--shot {request.shot}: expected a number of at least 1")
     if not 0 <= request.seed < 2**32:

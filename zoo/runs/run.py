@@ -20,6 +20,7 @@ from zoo.errors import UsageError
 from zoo.files import alone_in, write_bytes, write_text
 from zoo.learner import Learner
 from zoo.plugin_files import plugin_of_file
+from zoo.processes import started_to_help
 from zoo.runs.calibration import Calibration, calibrate
 from zoo.runs.checkpoints import (
     CheckpointKeeper,
@@ -28,7 +29,7 @@ from zoo.runs.checkpoints import (
     load_keeper,
     micro_batch_of,
 )
-from zoo.runs.devices import started_to_help
+from zoo.runs.devices import end_with_first_process
 from zoo.runs.environment import code_of, device_name, environment, interruptible, quiet
 from zoo.runs.identity import check_same_run, identity_of_record, version_of
 from zoo.runs.loggers_and_callbacks import callback_of, logger_of
@@ -150,6 +151,7 @@ class Run(Plan):
 
     def help_first_process(self) -> NoReturn:
         """Compute this process's share of every batch; the first process records what comes out."""
+        end_with_first_process()
         with quiet():
             torch.set_num_threads(self.workspace.threads)
             keeper = self._keeper(self.folder, None)
@@ -248,7 +250,8 @@ class Run(Plan):
         """Fit, from the last checkpoint if there is one; leave the best weights in the learner."""
         updates = self["updates"]
         if self.stages:
-            self.staged = Stagings(self.stages, self.workspace.device_kind)(progress)
+            device = self.workspace.device_kind
+            self.staged = Stagings(self.stages, device, self.learner)(self.learner, progress)
             self.learner.prepared = True
         if updates == 0:
             return
@@ -270,6 +273,7 @@ class Run(Plan):
         )
         trainer = self._trainer(progress, **options)
         pl.seed_everything(self.seed, verbose=False)
+        self.data.served.batches = 0  # whatever was looked at before; a checkpoint says otherwise
         with interruptible():
             trainer.fit(self.learner, self.data, ckpt_path=start)
         keeper.updates = trainer.global_step

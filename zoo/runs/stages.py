@@ -2,6 +2,8 @@
 
 import json
 import sys
+import time
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from zoo.errors import UsageError
 from zoo.files import locked, write_atomically, write_json
 from zoo.learner import Learner
 from zoo.networks.backbone import Backbone, build_backbone
+from zoo.processes import alone, rank
 from zoo.runs.checkpoints import CheckpointKeeper, DivergedError
 from zoo.runs.environment import code_of, environment, interruptible
 from zoo.runs.identity import differences
@@ -130,6 +133,8 @@ class Staging:
             UsageError: what lies there does not fit, or it diverged.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        while rank() and read_stage(self.folder) is None:  # the first process trains it
+            time.sleep(0.2)
 
         def wait(holder: str) -> None:
             print(f"{self.folder} is made by {holder}: waiting for it", file=sys.stderr)
@@ -162,7 +167,7 @@ class Staging:
         )
         pl.seed_everything(settings["seed"], verbose=False)
         try:
-            with interruptible():
+            with interruptible(), alone():
                 trainer.fit(stage, self.data, ckpt_path=last if last.exists() else None)
         except DivergedError as error:
             raise UsageError(
@@ -212,17 +217,35 @@ class Staging:
 class Stagings:
     """What trains the stages of a learner when a plain Trainer begins to train that."""
 
-    def __init__(self, stages: Sequence[Staging], device: str) -> None:
-        """Keep the stages, and the kind of device they are trained on."""
+    def __init__(self, stages: Sequence[Staging], device: str, learner: Learner) -> None:
+        """Keep the stages, the kind of device they are trained on, and whose they are."""
         self.stages, self.device = stages, device
+        self._learner = weakref.ref(learner)
 
-    def __call__(self, progress: bool = False) -> list[dict[str, Any]]:
-        """Train each, unless it was; returns what a run's record says of them."""
+    def __call__(self, learner: Learner, progress: bool = False) -> list[dict[str, Any]]:
+        """Train each, unless it was; returns what a run's record says of them.
+
+        Raises:
+            UsageError: `learner` is a copy, so the stages would give their weights to another one.
+        """
+        if learner is not self._learner():
+            raise UsageError(
+                f"{learner.title}: a copy of a learner whose stages are not trained yet; train the "
+                "original first, or make another by zoo.experiment(...)"
+            )
         return [staging.ready(self.device, progress) for staging in self.stages]
 
     def __deepcopy__(self, memo: Any) -> "Stagings":
-        """The same for a copy of the learner: folders and data are not copied."""
+        """The same for a copy of the learner, which it then refuses."""
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A learner that is read from a file is a copy too."""
+        return _stages_elsewhere, ()
+
+
+def _stages_elsewhere() -> None:
+    """What is left of `Stagings` in a file."""
 
 
 def stages_of_run(

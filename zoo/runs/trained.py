@@ -50,6 +50,7 @@ def trained_learner(path: Path, backbone: nn.Module | None = None) -> Trained:
     except RuntimeError as error:
         raise UsageError(f"{path} does not fit its learner: {error}") from None
     learner.prepared = True
+    learner.outer_decay = settings.get("outer_decay", "paper")
     image, mean, std = (tuple(about[name]) for name in ("image", "mean", "std"))
     return Trained(learner.eval(), image, mean, std, about)
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
 
+from zoo.processes import note_first_process
 from zoo.runs.checkpoints import CheckpointKeeper
 
 
@@ -14,6 +15,8 @@ def trainer_for(device: str, progress: bool, devices: int = 1, **options: Any) -
 
     On several devices there is a process for each, see `zoo.runs.devices`.
     """
+    if devices > 1:
+        note_first_process()
     return pl.Trainer(
         accelerator={"cpu": "cpu", "cuda": "gpu"}[device],
         devices=devices,

@@ -3,12 +3,13 @@
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from zoo.datasets.benchmarks.base import Benchmark
 from zoo.datasets.episodes.adaptive_sampler import AdaptiveBatches
 from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.datasets.episodes.superclass_sampler import PooledSampler
+from zoo.episode import Examples
 from zoo.errors import UsageError
 from zoo.methods.task_scores import task_scores
 from zoo.runs.settings import Setting
@@ -16,10 +17,28 @@ from zoo.runs.settings import Setting
 SAMPLERS = ("plain", "adaptive")
 
 
+class ScoresAtHand:
+    """Scores tasks by the backbone of the learner that is trained, with its weights at hand."""
+
+    def __init__(self, data: EpisodicDataModule, learner: nn.Module, backbone: nn.Module) -> None:
+        """Note where the backbone is in the learner: a copy of that may be trained."""
+        self.data, self.backbone = data, backbone
+        names = (name for name, module in learner.named_modules() if module is backbone)
+        self.name = next(names, None)
+
+    def __call__(self, support: Examples, way: int) -> Tensor:
+        """See `task_scores`."""
+        trainer, net = self.data.trainer, self.backbone
+        if trainer is not None and self.name is not None:
+            net = trainer.lightning_module.get_submodule(self.name)
+        return task_scores(net, support, way)
+
+
 def choose_tasks(
     data: EpisodicDataModule,
     settings: dict[str, Setting],
     benchmark: Benchmark,
+    learner: nn.Module,
     backbone: nn.Module,
     seed: int,
 ) -> None:
@@ -52,6 +71,6 @@ def choose_tasks(
         data.chosen_from = partial(
             AdaptiveBatches,
             seed=seed,
-            scores=partial(task_scores, backbone),
+            scores=ScoresAtHand(data, learner, backbone),
             normalise=data.normalise,
         )
