@@ -221,7 +221,7 @@ def test_a_killed_run_keeps_its_moments(stores, tmp_path, monkeypatch):
     ]
     runs[0].execute(progress=False)
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        kill_at(patch, "on_train_batch_end", 9)
+        kill_at(patch, "on_train_batch_end", 5)
         runs[1].execute(progress=False)
     again = plan(tmp_path / "killed", stores, "reptile", flags=flags)
     record = again.execute(progress=False)

@@ -72,7 +72,10 @@ class Fit:
     def validate(self, update, *batches):
         """A validation in these batches; the weights say of which update they are."""
         trainer = SimpleNamespace(
-            global_step=update, callback_metrics={"val/mse": torch.tensor(math.nan)}
+            global_step=update,
+            callback_metrics={"val/mse": torch.tensor(math.nan)},
+            world_size=1,
+            strategy=SimpleNamespace(barrier=lambda: None),
         )
         nn.init.constant_(self.learner.weight, update)
         self.keeper.on_validation_start(trainer, self.learner)
@@ -143,6 +146,10 @@ def test_a_test_begun_by_code_that_did_not_count_has_no_share(tmp_path):
     recorder = checkpoints.TestRecorder(tmp_path)
     outputs, batch = batch_of([0.5, 90.0])
     recorder.on_test_batch_end(
-        None, None, {**outputs, "prediction": torch.zeros(2, 1, 1)}, batch, 0
+        SimpleNamespace(world_size=1),
+        None,
+        {**outputs, "prediction": torch.zeros(2, 1, 1)},
+        batch,
+        0,
     )
     assert recorder.diverged() is None and len(recorder.results()["mse"]) == 4

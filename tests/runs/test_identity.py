@@ -207,7 +207,7 @@ def test_a_run_resumed_on_another_machine_goes_on_and_is_marked(stores, tmp_path
 
     whole = planned(tmp_path / "whole", 1, 2).execute(progress=False)
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        kill_at(patch, "on_train_batch_end", 5)  # of two micro-batches an update
+        kill_at(patch, "meta_loss", 5)  # in the third update
         planned(tmp_path / "killed", 1, 2).execute(progress=False)
     record = planned(tmp_path / "killed", 2, 4).execute(progress=False)
     torch.set_num_threads(1)

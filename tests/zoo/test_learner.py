@@ -14,7 +14,7 @@ def logged(make, folder):
     """The lines of a short run's log that training wrote."""
     run = short_run(make, folder, None)
     run.execute(progress=False)
-    (path,) = (folder / "runs" / run.name / "log").glob("*/metrics.csv")
+    (path,) = (folder / "runs" / run.name / "log").glob("metrics.csv")
     with path.open() as file:
         return [line for line in csv.DictReader(file) if line["train/loss"]]
 
@@ -39,7 +39,7 @@ def test_what_is_logged_changes_nothing(tmp_path, monkeypatch):
         run = short_run(Maker("trlearner", regression=True), tmp_path / name, None)
         run.execute(progress=False)
         ends.append(run.watch.weights)
-        monkeypatch.setattr("zoo.learner.Learner.log_terms", lambda *_: None)
+        monkeypatch.setattr("zoo.learner.Learner.log_pull", lambda *_: None)
     assert all(torch.equal(p, ends[1][n]) for n, p in ends[0].items())
 
 

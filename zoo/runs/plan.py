@@ -100,6 +100,14 @@ class Plan:
                 f"--updates {self['updates']}: {key} on backbone {self['backbone']} has nothing "
                 "to learn; take --updates 0"
             )
+        if (devices := self.workspace.devices) > 1:
+            if self.learner.one_device:
+                raise UsageError(f"--devices {devices}: {key}: {self.learner.one_device}")
+            if self["meta_batch"] % devices:
+                raise UsageError(
+                    f"--devices {devices}: cannot share a meta-batch of {self['meta_batch']} "
+                    f"tasks; take a --meta_batch that {devices} divides"
+                )
         self.learner.check_episodes(way, self.request.shot, self["query"])
         self.learner.check_episodes(*(self[f"train_{n}"] for n in ("way", "shot", "query")))
 

@@ -340,7 +340,8 @@ class Run(Plan):
         """
         if (there := self.record()) is not None:
             return there
-        updates = failure["update"] if failure else keeper.updates
+        updates = keeper.updates if keeper.stopped else self["updates"]
+        updates = failure["update"] if failure else updates
         metrics: dict[str, dict[str, Any]] = {}
         way = None if self.benchmark.regression else self.way
         if tested.results is not None:
