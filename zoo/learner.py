@@ -1,6 +1,5 @@
 """The contract every learner keeps: a meta-batch of episodes in, query logits out."""
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.batch_norm import set_batch_norm
+from zoo.constructor_arguments import constructor_arguments, constructor_names
 from zoo.episode import Episode
 from zoo.errors import UsageError
 from zoo.losses import compare_gradients, task_cross_entropy, task_loss
@@ -106,13 +106,8 @@ class Learner(pl.LightningModule):
 
         A backbone that `build_backbone` did not make is left out.
         """
-        given, settings = self.__dict__.pop("_made_with")
-        bound = inspect.signature(type(self).__init__).bind(self, *given, **settings)
-        bound.apply_defaults()
-        net, way, *_ = list(bound.arguments.values())[1:]
-        names = list(bound.arguments)[3:]
-        kept = {"way": way, "outer_decay": "paper"}
-        kept |= {name: bound.arguments[name] for name in names}
+        net, way, others = constructor_arguments(type(self), *self.__dict__.pop("_made_with"))
+        kept = {"way": way, "outer_decay": "paper", **others}
         if (variant := getattr(net, "variant", None)) is not None:
             kept |= {"backbone": variant, "image": list(net.built_for)}
         if "registered_as" in vars(type(self)):
@@ -121,20 +116,29 @@ class Learner(pl.LightningModule):
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
-        cls, checkpoint_path: Any, map_location: Any = None, **changed: Any
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        *,
+        strict: bool = True,
+        weights_only: bool = False,
+        **changed: Any,
     ) -> Self:
         """The learner of a checkpoint, with the settings it was made with and its weights.
 
         Args:
             checkpoint_path: written by a Trainer.
-            map_location: where to put it, as `torch.load` has it.
+            map_location: where to put it, as `torch.load` has it; None for the CPU.
+            strict: whether its weights must be those of the learner, name by name.
+            weights_only: as `torch.load` has it.
             **changed: arguments of the constructor that are to be others; `backbone`, where the
                 learner was made with a network that `build_backbone` did not make.
 
         Raises:
             UsageError: the checkpoint does not say its backbone, and none is given.
         """
-        kept = torch.load(checkpoint_path, "cpu", weights_only=False).get("hyper_parameters", {})
+        checkpoint = torch.load(checkpoint_path, map_location or "cpu", weights_only=weights_only)
+        kept = checkpoint.get("hyper_parameters", {})
         if "backbone" not in changed:
             if "backbone" not in kept:
                 raise UsageError(
@@ -142,7 +146,13 @@ class Learner(pl.LightningModule):
                     f"{cls.__name__}.load_from_checkpoint(path, backbone=...)"
                 )
             changed["backbone"] = backbone_of(kept["backbone"], tuple(kept["image"]))
-        learner = super().load_from_checkpoint(checkpoint_path, map_location, **changed)
+        # Not by Lightning: a constructor with **settings would get all of `hparams` from it.
+        taken = {name: kept[name] for name in constructor_names(cls) & {*kept}} | changed
+        learner = cls(taken.pop("backbone"), taken.pop("way", kept["way"]), **taken)
+        learner.on_load_checkpoint(checkpoint)
+        learner.load_state_dict(checkpoint["state_dict"], strict)
+        if weights := [*checkpoint["state_dict"].values()]:
+            learner.to(weights[0].device)
         learner.outer_decay = kept.get("outer_decay", "paper")
         learner.prepared = True  # its weights are those after the stages
         return learner
