@@ -1,7 +1,7 @@
 """The contract every learner keeps: a meta-batch of episodes in, query logits out."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from zoo.episode import Episode
 from zoo.errors import UsageError
 from zoo.losses import compare_gradients, task_cross_entropy, task_loss
 from zoo.micro_batches import loss_in_parts
+from zoo.pixels import normalised_pixels
 from zoo.registry import backbone_of
 from zoo.stage import Stage
 
@@ -154,6 +155,8 @@ class Learner(pl.LightningModule):
         if weights := [*checkpoint["state_dict"].values()]:
             learner.to(weights[0].device)
         learner.outer_decay = kept.get("outer_decay", "paper")
+        if "image_mean" in kept:
+            learner.normalise_by(kept["image_mean"], kept["image_std"])
         learner.prepared = True  # its weights are those after the stages
         return learner
 
@@ -165,6 +168,59 @@ class Learner(pl.LightningModule):
     @outer_decay.setter
     def outer_decay(self, decay: str) -> None:
         self.hparams["outer_decay"] = decay
+
+    def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Say how its images are normalised, see `normalised`; `hparams` and checkpoints keep it.
+
+        Args:
+            mean: of each channel, of pixels from 0 to 1.
+            std: likewise.
+        """
+        self.hparams.update(image_mean=[*mean], image_std=[*std])
+
+    @property
+    def image_mean(self) -> tuple[float, ...] | None:
+        """What `normalised` subtracts from each channel; None where it was never said."""
+        return tuple(self.hparams["image_mean"]) if "image_mean" in self.hparams else None
+
+    @property
+    def image_std(self) -> tuple[float, ...] | None:
+        """What `normalised` divides each channel by; None where it was never said."""
+        return tuple(self.hparams["image_std"]) if "image_std" in self.hparams else None
+
+    def normalised(self, images: Any) -> Tensor:
+        """Images as this learner was trained on them and as its episodes must have them.
+
+        Args:
+            images: tensor or array (..., C, H, W), uint8 or floating-point in [0, 1].
+
+        Returns:
+            float (..., C, H, W), on the learner's device.
+
+        Raises:
+            UsageError: nobody said how, as for a learner made by hand: call `normalise_by` first;
+                or these are no such images.
+        """
+        mean, std = self.image_mean, self.image_std
+        if mean is None or std is None:
+            raise UsageError(
+                f"{self.title or type(self).__name__}: made by hand, it does not know how its "
+                "images are normalised; say it by learner.normalise_by(mean, std), of each channel"
+            )
+        x = torch.as_tensor(images).to(self.device)
+        if x.dim() < 3 or x.shape[-3] != len(mean):
+            raise UsageError(
+                f"images of shape {tuple(x.shape)}: expected (..., {len(mean)}, H, W), the "
+                "channels that it was trained on"
+            )
+        if x.dtype != torch.uint8:
+            if not x.is_floating_point() or not ((x >= 0) & (x <= 1)).all():
+                raise UsageError(
+                    f"images of {x.dtype}, from {x.min():g} to {x.max():g}: expected uint8, or "
+                    "floating-point numbers in [0, 1]"
+                )
+            x = x.float() * 255
+        return normalised_pixels(x, mean, std)
 
     @classmethod
     def as_asked(cls, overrides: Mapping[str, Any]) -> type["Learner"]:

@@ -105,6 +105,45 @@ def test_own_images_by_dataset(kind, tmp_path):
     assert found["test/accuracy"] > 0.6
 
 
+def test_images_are_normalised_as_in_training(tmp_path):
+    """Predictions of pixels by hand are those of the same pixels through the data module."""
+    datasets = {"train": Squares(0, 10), "test": Squares(10, 5)}
+    learner, data = zoo.experiment(
+        "maml", datasets, way=5, train_way=5, query=4, train_query=4, meta_batch=1, updates=2,
+        test_episodes=1, backbone="conv4_strided[channels=4]", runs=tmp_path,
+    )  # fmt: skip
+    fit = trainer(limit_val_batches=0)
+    fit.fit(learner, data)
+    fit.save_checkpoint(tmp_path / "kept.ckpt")
+    batch = next(iter(data.test_dataloader()))
+    expected = data.on_after_batch_transfer(batch, 0)
+    n = batch.support
+    (pixels,), (y,) = batch.x, batch.y
+    assert learner.image_mean == pytest.approx(data.mean) and learner.image_std == data.std
+    loaded = zoo.load(tmp_path / "kept.ckpt")
+    assert loaded.image_mean == learner.image_mean and loaded.hparams == learner.hparams
+    for one in (learner.eval(), loaded):
+        support, queries = (one.normalised(part) for part in (pixels[:n], pixels[n:].numpy()))
+        episode = zoo.make_episode((support, y[:n]), queries)
+        assert torch.equal(episode.support.x, expected.support.x)
+        assert torch.equal(one.probabilities(episode), learner.probabilities(expected))
+        torch.testing.assert_close(one.normalised(pixels / 255), one.normalised(pixels))
+    with pytest.raises(UsageError, match=r"shape \(20, 20, 3\): expected \(\.\.\., 3, H, W\)"):
+        learner.normalised(np.zeros((20, 20, 3)))
+    for wrong in (pixels.float(), pixels.int(), support, torch.full((3, 20, 20), torch.nan)):
+        with pytest.raises(UsageError, match=r"expected uint8, or floating-point numbers in"):
+            learner.normalised(wrong)
+
+
+def test_a_learner_made_by_hand_asks_how(tmp_path):
+    learner = zoo.learners["protonet"](zoo.build_backbone("conv4[channels=4]", (1, 28, 28)), 3)
+    assert learner.image_mean is None and "image_mean" not in learner.hparams
+    with pytest.raises(UsageError, match=r"say it by learner\.normalise_by\(mean, std\)"):
+        learner.normalised(torch.rand(2, 1, 28, 28))
+    learner.normalise_by([0.5], [0.25])
+    assert learner.normalised(torch.ones(2, 1, 28, 28)).unique().tolist() == [2.0]
+
+
 @pytest.mark.parametrize(
     ("dataset", "said"),
     [
@@ -139,6 +178,7 @@ def test_weights_come_back_by_path(stores, tmp_path):
         for name, value in again.state_dict().items():
             assert torch.equal(named.state_dict()[name], value)
         assert type(again) is type(run.learner) and not again.training
+        assert again.hparams == run.learner.hparams
         recorder = zoo.TestRecorder()
         trainer(callbacks=[recorder]).test(again, run.data.of_shape(5, 1), verbose=False)
         np.testing.assert_allclose(

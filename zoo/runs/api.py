@@ -148,10 +148,11 @@ def make_episode(
 ) -> Episode:
     """One task of your own as an Episode of a single task.
 
-    ``learner.probabilities(zoo.make_episode((x, y), queries))`` says how likely each class is.
+    ``learner.probabilities(zoo.make_episode((x, y), queries))`` says how likely each class is. The
+    images must be normalised as those that it was trained on: ``x = learner.normalised(images)``.
 
     Args:
-        support: images (n, *image) as the network sees them, and labels (n,) in [0, N), as many of
+        support: normalised images (n, *image), and labels (n,) in [0, N), as many of
             each class; in regression inputs and outputs (n, D), (n, outputs).
         query: inputs, or inputs and labels.
         way: N; None for the number of classes of the support, in regression of its outputs.
