@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
 import zoo
 from tests.runs.test_any_trainer import FEW, trainer
 from tests.runs.test_run import numbers_of, plan
+from zoo.datasets.benchmarks.in_memory import ImagesInMemory, pixels_of
 from zoo.errors import UsageError
 from zoo.runs.weights import weights_path
 
@@ -60,6 +62,10 @@ def test_what_cannot_be_is_said(words, said):
         zoo.experiment(**{"learner": "maml", "benchmark": "glyphs", **words})
 
 
+ProtoNet = zoo.learners["protonet"]
+PIXELS = np.zeros((3, 8, 8), np.uint8)
+
+
 class Squares(Dataset):
     """Images of one's own: class c has a square at its place; labels are names."""
 
@@ -77,8 +83,6 @@ class Squares(Dataset):
         if self.kind == "float":
             return torch.from_numpy(image) / 255, torch.tensor(label)
         if self.kind == "pillow":
-            from PIL import Image
-
             return Image.fromarray(image.transpose(1, 2, 0)), f"square {label}"
         return image, f"square {label}"
 
@@ -154,12 +158,61 @@ def test_a_learner_made_by_hand_asks_how(tmp_path):
             [(np.zeros((3, 8, n), np.uint8), 0) for n in (8, 9)],
             "train: images differ in shape: .* resize them",
         ),
+        ([(np.full((3, 8, 8), np.nan), 0)], "train: image 0: some pixels are nan"),
+        ([(np.zeros((8, 8, 3)), 0)], r"train: image 0: .* transpose to \(C, H, W\)"),
+        ([([0, 1], 0)], "train: image 0: a list; expected a PIL image, an array or a tensor"),
+        ([(Image.new("I;16", (8, 8)), 0)], "train: image 0: PIL mode I;16, of more than 8 bits"),
+        ([(PIXELS, 0), (PIXELS, torch.eye(3)[0])], r"train: item 1: a label of shape \(3,\)"),
+        ([(PIXELS, None)], "train: item 0: the label is None; expected one number or name"),
+        ([PIXELS], r"train: item 0 is a ndarray; expected \(image, label\)"),
+        ([(PIXELS, 0, 1)], r"train: item 0 is a tuple; expected \(image, label\)"),
+        ((pair for pair in [(PIXELS, 0)]), "train: a generator; expected something with a length"),
+        ({"ant": [PIXELS]}, "train: a dict; expected something with a length"),
     ],
 )
 def test_images_that_cannot_be_taken(dataset, said):
     test = [(np.zeros((3, 8, 8), np.uint8), 0)]
     with pytest.raises(UsageError, match=said):
         zoo.experiment("protonet", {"train": dataset, "test": test})
+
+
+def test_what_is_no_dict_of_datasets():
+    with pytest.raises(UsageError, match="datasets: a list; expected a dict by split"):
+        zoo.experiment("protonet", [[(PIXELS, 0)], [(PIXELS, 1)]])
+
+
+def test_the_same_images_in_two_splits():
+    """The object itself, or another one of the same images."""
+    data, again, other = ([(PIXELS + 1, label)] for label in (0, 0, 1))
+    for test in (data, again):
+        with pytest.raises(UsageError, match="train and test have the same images"):
+            ImagesInMemory({"train": data, "val": other, "test": test})
+    with pytest.raises(UsageError, match="val and test have the same images"):
+        ImagesInMemory({"train": data, "val": other, "test": other})
+
+
+def test_images_of_every_mode_of_pillow():
+    """Grey stays grey, all else is RGB, and what is transparent is white."""
+    red = Image.new("RGB", (4, 4), (255, 0, 0))
+    for mode in ("RGB", "P", "RGBA", "YCbCr"):
+        pixels = pixels_of(red.convert(mode), mode)
+        assert (
+            pixels.shape == (3, 4, 4) and abs(pixels[:, 0, 0].astype(int) - [255, 0, 0]).max() < 3
+        )
+    assert pixels_of(red.convert("CMYK"), "").shape == (3, 4, 4)
+    for mode in ("1", "L", "LA"):
+        assert pixels_of(Image.new(mode, (4, 4), "white"), mode).tolist() == [[[255] * 4] * 4]
+    assert pixels_of(Image.new("LA", (4, 4), (0, 0)), "").tolist() == [[[255] * 4] * 4]
+    assert (pixels_of(Image.new("RGBA", (4, 4), (9, 9, 9, 0)), "") == 255).all()
+    palette = red.convert("P")
+    palette.info["transparency"] = palette.getpixel((0, 0))
+    assert (pixels_of(palette, "") == 255).all()
+
+
+def test_tensors_that_only_need_a_conversion():
+    half = torch.full((1, 4, 4), 0.5)
+    for image in (half.bfloat16(), half.half(), half.requires_grad_()):
+        assert pixels_of(image, "").tolist() == [[[128] * 4] * 4]
 
 
 def test_splits_of_different_sizes():
@@ -207,6 +260,30 @@ def test_an_episode_of_ones_own():
     assert own.way == 3 and own.tasks == 1 and torch.equal(own.query.y, y[None])
     points = zoo.make_episode((torch.rand(5, 1), torch.rand(5, 2)), torch.rand(7, 1))
     assert points.way == 2 and points.query.y.shape == (1, 7, 2)
+class Mine(ProtoNet):
+    """A learner that nobody registered."""
+
+
+def test_a_checkpoint_of_a_learner_that_is_not_registered(tmp_path):
+    learner = Mine(zoo.build_backbone("conv4_strided[channels=4]", (1, 28, 28)), 3)
+    path = tmp_path / "mine.ckpt"
+    parts = {"hyper_parameters": dict(learner.hparams), "state_dict": learner.state_dict()}
+    torch.save(parts, path)
+    own = r"load it by its own class: Mine\.load_from_checkpoint\(path\)"
+    with pytest.raises(UsageError, match=f"is not registered; {own}"):
+        zoo.load(path)
+    assert type(Mine.load_from_checkpoint(path)) is Mine
+    parts["hyper_parameters"]["learner"] = "gone"
+    torch.save(parts, path)
+    with pytest.raises(UsageError, match=f"'gone' is not registered here; .*{own}"):
+        zoo.load(path)
+    parts["hyper_parameters"]["learner"] = "protonet"
+    parts["state_dict"].popitem()
+    torch.save(parts, path)
+    with pytest.raises(UsageError, match=r"mine\.ckpt does not fit its learner: .*Missing key"):
+        zoo.load(path)
+
+
 
 
 @pytest.mark.parametrize(
@@ -252,7 +329,8 @@ def test_records_and_their_difference(stores, tmp_path):
 
 def test_a_tensor_dataset_will_do(tmp_path):
     images = torch.rand(40, 1, 28, 28)
-    datasets = {split: TensorDataset(images, torch.arange(40) % 5) for split in ("train", "test")}
+    parts = {"train": images[:20], "test": images[20:]}
+    datasets = {split: TensorDataset(x, torch.arange(20) % 5) for split, x in parts.items()}
     _, data = zoo.experiment("maml", datasets, query=3, budget="smoke", runs=tmp_path)
     assert data.stores["test"].names == ["0", "1", "2", "3", "4"]
     assert len(next(iter(data.test_dataloader())).x)
