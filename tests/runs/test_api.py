@@ -8,7 +8,7 @@ from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
 import zoo
-from tests.runs.test_any_trainer import FEW, trainer
+from tests.runs.test_any_trainer import FEW, sinusoid, trainer
 from tests.runs.test_run import numbers_of, plan
 from zoo.datasets.benchmarks.in_memory import ImagesInMemory, pixels_of
 from zoo.errors import UsageError
@@ -243,23 +243,23 @@ def test_what_is_no_weights(tmp_path):
     with pytest.raises(UsageError, match=r"nothing\.ckpt: there is no such file"):
         zoo.load(tmp_path / "nothing.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    with pytest.raises(UsageError, match=r"other\.ckpt: does not say which learner"):
+    with pytest.raises(UsageError, match=r"other\.ckpt: not a checkpoint of a learner of ours"):
         zoo.load(tmp_path / "other.ckpt")
+    with pytest.raises(UsageError, match=r"bad\.ckpt: cannot be read as a checkpoint"):
+        (tmp_path / "bad.ckpt").write_bytes(b"nothing")
+        zoo.load(tmp_path / "bad.ckpt")
+    torch.save([1, 2], tmp_path / "list.ckpt")
+    with pytest.raises(UsageError, match=r"list\.ckpt: not a checkpoint of a learner"):
+        zoo.load(tmp_path / "list.ckpt")
+    for name in ("run.json", "run.npz"):
+        (tmp_path / name).write_text("{}")
+        with pytest.raises(UsageError, match=rf"{name}: expected .* run\.safetensors"):
+            zoo.load(tmp_path / name)
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     with pytest.raises(UsageError, match=r"bad\.safetensors: cannot be read as weights"):
         zoo.load(tmp_path / "bad.safetensors")
 
 
-def test_an_episode_of_ones_own():
-    learner = zoo.learners.get("protonet")(zoo.build_backbone("conv4[channels=4]", (1, 28, 28)), 3)
-    x, y = torch.rand(6, 1, 28, 28), torch.tensor([0, 1, 2, 0, 1, 2])
-    found = learner.eval().probabilities(zoo.make_episode((x, y), torch.rand(4, 1, 28, 28)))
-    assert found.shape == (1, 4, 3)
-    torch.testing.assert_close(found.sum(-1), torch.ones(1, 4))
-    own = zoo.make_episode((x, y), (x, y))
-    assert own.way == 3 and own.tasks == 1 and torch.equal(own.query.y, y[None])
-    points = zoo.make_episode((torch.rand(5, 1), torch.rand(5, 2)), torch.rand(7, 1))
-    assert points.way == 2 and points.query.y.shape == (1, 7, 2)
 class Mine(ProtoNet):
     """A learner that nobody registered."""
 
@@ -284,6 +284,30 @@ def test_a_checkpoint_of_a_learner_that_is_not_registered(tmp_path):
         zoo.load(path)
 
 
+def test_an_episode_of_ones_own():
+    learner = zoo.learners.get("protonet")(zoo.build_backbone("conv4[channels=4]", (1, 28, 28)), 3)
+    x, y = torch.rand(6, 1, 28, 28), torch.tensor([0, 1, 2, 0, 1, 2])
+    found = learner.eval().probabilities(zoo.make_episode((x, y), torch.rand(4, 1, 28, 28)))
+    assert found.shape == (1, 4, 3)
+    torch.testing.assert_close(found.sum(-1), torch.ones(1, 4))
+    own = zoo.make_episode((x, y), (x, y))
+    assert own.way == 3 and own.tasks == 1 and torch.equal(own.query.y, y[None])
+    points = zoo.make_episode((torch.rand(5, 1), torch.rand(5, 2)), torch.rand(7, 1))
+    assert points.way == 2 and points.query.y.shape == (1, 7, 2)
+
+
+def test_an_episode_of_other_kinds_of_numbers():
+    """NumPy's arrays, and labels of 32 bits."""
+    expected = zoo.make_episode((X, Y), (X, Y))
+    for labels in (Y.int(), Y.byte(), Y.numpy(), Y.numpy().astype(np.uint16)):
+        found = zoo.make_episode((X.numpy(), labels), (X, labels))
+        assert found.way == 2 and found.query.y.dtype == torch.int64
+        assert all(torch.equal(*each) for each in zip(found.support, expected.support, strict=True))
+    numbers = np.random.default_rng(0).random((5, 2))
+    assert zoo.make_episode((numbers, numbers), numbers).query.y.dtype == torch.float32
+
+
+X, Y = torch.rand(2, 4), torch.tensor([0, 1])
 
 
 @pytest.mark.parametrize(
@@ -292,6 +316,23 @@ def test_a_checkpoint_of_a_learner_that_is_not_registered(tmp_path):
         ((torch.rand(2, 4), torch.tensor([0, 1, 1])), torch.rand(1, 4), "2 inputs and 3 labels"),
         ((torch.rand(3, 4), torch.tensor([0, 1, 1])), torch.rand(1, 4), r"\[1, 2\] of each class"),
         ((torch.rand(2, 4), torch.tensor([0, 1])), torch.rand(1, 5), r"shape \(4,\), queries"),
+        ((X, Y.float()), X, r"support: class labels must be integers; outputs .* \(n, outputs\)"),
+        ((X, torch.rand(2)), X, r"support: class labels must be integers; outputs of a regression"),
+        ((X, torch.rand(2, 1)), (X, torch.rand(2)), r"query: .* shape \(n, outputs\)"),
+        ((X, torch.rand(2, 1)), (X, torch.rand(2, 3)), r"query: outputs of shape \(2, 3\)"),
+        ((X, Y), (X, Y.float()), "query: class labels must be integers"),
+        ((X, Y), (X, Y + 1), "query: labels from 1 to 2; expected labels 0 to 1"),
+        ((X, Y - 1), X, "support: labels from -1 to 0; expected labels 0 to"),
+        ((X, Y), (X, Y - 1), "query: labels from -1 to 0"),
+        ((X, Y), (X, Y[:1]), "query: 2 inputs and 1 labels"),
+        ((X, torch.eye(2).long()), X, r"support: labels of shape \(2, 2\); expected \(n,\)"),
+        ((X[:0], Y[:0]), X, "support: no examples"),
+        ((X, Y), X[:0], "query: no examples"),
+        (X, X, "support: a Tensor; expected a pair, inputs and labels"),
+        ((X, Y), [X, Y], "query: a list; expected inputs, or a pair of inputs and labels"),
+        ((X, Y), (X, Y, Y), "query: a tuple; expected inputs, or a pair"),
+        ((X.byte(), Y), X.byte(), r"support: inputs are torch.uint8; .* learner\.normalised"),
+        ((X.tolist(), Y), X, "support: inputs are a list; expected a tensor or an array"),
     ],
 )
 def test_an_episode_that_cannot_be(support, query, said):
@@ -325,6 +366,46 @@ def test_records_and_their_difference(stores, tmp_path):
     assert {"learner", "benchmark", "value"} & {*zoo.published().columns}
     with pytest.raises(UsageError, match="no such folder"):
         zoo.records(tmp_path / "gone")
+
+
+def test_runs_that_cannot_be_compared(stores, tmp_path):
+    """Groups of no runs, of two learners or settings, or with a seed twice; names do for paths."""
+
+    def record(learner, seed=0):
+        flags = {**FEW, "updates": 0, "test_episodes": 3, "train_way": 5}
+        run = plan(tmp_path, stores, learner, flags=flags, seed=seed)
+        run.execute(progress=False)
+        return run.name
+
+    results = tmp_path / "results"
+    one, two, fast, other = (
+        record("protonet"), record("protonet", 1), record("maml[inner_lr=0.9]", 1), record("maml"),
+    )  # fmt: skip
+    found = zoo.difference(one, other, results=results)
+    assert found.estimate == zoo.difference(results / f"{one}.json", other, results=results)[0]
+    assert zoo.difference([one, two], [two, one], "nll", results=results).estimate.value == 0
+    for runs, said in [
+        ([], "difference: an empty list; expected the record of a run, or of several"),
+        ([one, one], r"seeds \[0, 0\] of .*: expected a seed of each"),
+        ([one, fast], "differ in learner, protonet and maml: expected the same but for the seed"),
+        ([other, fast], r"differ in inner_lr, 0\.4 and 0\.9: expected the same but for the seed"),
+        ("gone", r"gone\.json: no record that can be read"),
+    ]:
+        with pytest.raises(UsageError, match=said):
+            zoo.difference(runs, [one, two], results=results)
+
+
+def test_the_difference_of_regressions(tmp_path):
+    """Is the one of squared errors, unless another is asked for."""
+    names = []
+    for learner in ("maml", "cnp"):
+        flags = {**FEW, "backbone": "mlp", "meta_batch": 5, "updates": 0}
+        run = sinusoid(tmp_path, learner, flags)
+        run.execute(progress=False)
+        names.append(run.name)
+    found = zoo.difference(*names, results=tmp_path / "results")
+    assert found == zoo.difference(*names, "mse", results=tmp_path / "results")
+    assert found.estimate.value > 0
 
 
 def test_a_tensor_dataset_will_do(tmp_path):
