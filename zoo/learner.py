@@ -1,8 +1,7 @@
 """The contract every learner keeps: a meta-batch of episodes in, query logits out."""
 
-import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -11,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from zoo.batch_norm import set_batch_norm
+from zoo.constructor_arguments import constructor_arguments, constructor_names
 from zoo.episode import Episode
 from zoo.errors import UsageError
 from zoo.losses import compare_gradients, task_cross_entropy, task_loss
 from zoo.micro_batches import loss_in_parts
+from zoo.pixels import normalised_pixels
 from zoo.processes import together
 from zoo.registry import backbone_of
 from zoo.stage import Stage
@@ -109,13 +110,8 @@ class Learner(pl.LightningModule):
 
         A backbone that `build_backbone` did not make is left out.
         """
-        given, settings = self.__dict__.pop("_made_with")
-        bound = inspect.signature(type(self).__init__).bind(self, *given, **settings)
-        bound.apply_defaults()
-        net, way, *_ = list(bound.arguments.values())[1:]
-        names = list(bound.arguments)[3:]
-        kept = {"way": way, "outer_decay": "paper"}
-        kept |= {name: bound.arguments[name] for name in names}
+        net, way, others = constructor_arguments(type(self), *self.__dict__.pop("_made_with"))
+        kept = {"way": way, "outer_decay": "paper", **others}
         if (variant := getattr(net, "variant", None)) is not None:
             kept |= {"backbone": variant, "image": list(net.built_for)}
         if "registered_as" in vars(type(self)):
@@ -124,20 +120,29 @@ class Learner(pl.LightningModule):
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
-        cls, checkpoint_path: Any, map_location: Any = None, **changed: Any
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        *,
+        strict: bool = True,
+        weights_only: bool = False,
+        **changed: Any,
     ) -> Self:
         """The learner of a checkpoint, with the settings it was made with and its weights.
 
         Args:
             checkpoint_path: written by a Trainer.
-            map_location: where to put it, as `torch.load` has it.
+            map_location: where to put it, as `torch.load` has it; None for the CPU.
+            strict: whether its weights must be those of the learner, name by name.
+            weights_only: as `torch.load` has it.
             **changed: arguments of the constructor that are to be others; `backbone`, where the
                 learner was made with a network that `build_backbone` did not make.
 
         Raises:
             UsageError: the checkpoint does not say its backbone, and none is given.
         """
-        kept = torch.load(checkpoint_path, "cpu", weights_only=False).get("hyper_parameters", {})
+        checkpoint = torch.load(checkpoint_path, map_location or "cpu", weights_only=weights_only)
+        kept = checkpoint.get("hyper_parameters", {})
         cls.check_learner(kept, str(checkpoint_path))
         if "backbone" not in changed:
             if "backbone" not in kept:
@@ -146,9 +151,17 @@ class Learner(pl.LightningModule):
                     f"{cls.__name__}.load_from_checkpoint(path, backbone=...)"
                 )
             changed["backbone"] = backbone_of(kept["backbone"], tuple(kept["image"]))
-        learner = super().load_from_checkpoint(checkpoint_path, map_location, **changed)
+        # Not by Lightning: a constructor with **settings would get all of `hparams` from it.
+        taken = {name: kept[name] for name in constructor_names(cls) & {*kept}} | changed
+        learner = cls(taken.pop("backbone"), taken.pop("way", kept["way"]), **taken)
+        learner.on_load_checkpoint(checkpoint)
+        learner.load_state_dict(checkpoint["state_dict"], strict)
+        if weights := [*checkpoint["state_dict"].values()]:
+            learner.to(weights[0].device)
         learner.outer_decay = kept.get("outer_decay", "paper")
         learner.micro_batch = learner.hparams["micro_batch"] = kept.get("micro_batch")
+        if "image_mean" in kept:
+            learner.normalise_by(kept["image_mean"], kept["image_std"])
         learner.prepared = True  # its weights are those after the stages
         return learner
 
@@ -181,6 +194,59 @@ class Learner(pl.LightningModule):
         if decay not in OUTER_DECAYS:
             raise UsageError(f"outer_decay {decay}: choose from {', '.join(OUTER_DECAYS)}")
         self.hparams["outer_decay"] = decay
+
+    def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Say how its images are normalised, see `normalised`; `hparams` and checkpoints keep it.
+
+        Args:
+            mean: of each channel, of pixels from 0 to 1.
+            std: likewise.
+        """
+        self.hparams.update(image_mean=[*mean], image_std=[*std])
+
+    @property
+    def image_mean(self) -> tuple[float, ...] | None:
+        """What `normalised` subtracts from each channel; None where it was never said."""
+        return tuple(self.hparams["image_mean"]) if "image_mean" in self.hparams else None
+
+    @property
+    def image_std(self) -> tuple[float, ...] | None:
+        """What `normalised` divides each channel by; None where it was never said."""
+        return tuple(self.hparams["image_std"]) if "image_std" in self.hparams else None
+
+    def normalised(self, images: Any) -> Tensor:
+        """Images as this learner was trained on them and as its episodes must have them.
+
+        Args:
+            images: tensor or array (..., C, H, W), uint8 or floating-point in [0, 1].
+
+        Returns:
+            float (..., C, H, W), on the learner's device.
+
+        Raises:
+            UsageError: nobody said how, as for a learner made by hand: call `normalise_by` first;
+                or these are no such images.
+        """
+        mean, std = self.image_mean, self.image_std
+        if mean is None or std is None:
+            raise UsageError(
+                f"{self.title or type(self).__name__}: made by hand, it does not know how its "
+                "images are normalised; say it by learner.normalise_by(mean, std), of each channel"
+            )
+        x = torch.as_tensor(images).to(self.device)
+        if x.dim() < 3 or x.shape[-3] != len(mean):
+            raise UsageError(
+                f"images of shape {tuple(x.shape)}: expected (..., {len(mean)}, H, W), the "
+                "channels that it was trained on"
+            )
+        if x.dtype != torch.uint8:
+            if not x.is_floating_point() or not ((x >= 0) & (x <= 1)).all():
+                raise UsageError(
+                    f"images of {x.dtype}, from {x.min():g} to {x.max():g}: expected uint8, or "
+                    "floating-point numbers in [0, 1]"
+                )
+            x = x.float() * 255
+        return normalised_pixels(x, mean, std)
 
     @classmethod
     def as_asked(cls, overrides: Mapping[str, Any]) -> type["Learner"]:

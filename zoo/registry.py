@@ -28,7 +28,11 @@ class Entry(NamedTuple):
 
 
 class Registry:
-    """Keys of one kind of thing, each entered by a decorator in the file that defines it."""
+    """Keys of one kind of thing, each entered by a decorator in the file that defines it.
+
+    It is used like a dictionary too: ``"maml" in learners``, ``learners["maml"]``,
+    ``for key in learners``, ``len(learners)``.
+    """
 
     def __init__(self, kind: str, decorator: str, package: str, folder: Path) -> None:
         """Say what is registered, and where ours is.
@@ -116,6 +120,19 @@ class Registry:
         if self.check(key) not in self._objects:
             import_module(self.entries[key].module)
         return self._objects[key]
+
+    def __getitem__(self, key: str) -> Any:
+        """See `get`."""
+        return self.get(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.entries
+
+    def __len__(self) -> int:
+        return len(self.entries)
 
 
 HERE = Path(__file__).parent

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from PIL import Image
 
 from zoo.datasets.benchmarks.base import Benchmark
 from zoo.datasets.episodes.image_store import Store
@@ -29,14 +31,21 @@ class ImagesInMemory(Benchmark):
         Args:
             datasets: by split, ``train``, ``test`` and, for choosing among the validated weights,
                 ``val``; each anything with a length whose items are (image, label), such as a torch
-                Dataset. No class should be in two splits. An image is a PIL image, or an array or
-                tensor (C, H, W) or (H, W), uint8 or floating-point in [0, 1]; all have one shape.
-                A label is a number or a name.
+                Dataset. No class should be in two splits. An image is a PIL image, in grey or else
+                taken as RGB, what is transparent on white; or an array or tensor (C, H, W) or
+                (H, W), uint8 or floating-point in [0, 1]; all have one shape. A label is a number
+                or a name.
 
         Raises:
-            UsageError: a split is missing or unknown, or an image cannot be taken as it is.
+            UsageError: a split is missing or unknown, two splits are the same, or an image cannot
+                be taken as it is.
         """
         super().__init__()
+        if not isinstance(datasets, Mapping):
+            raise UsageError(
+                f"datasets: a {type(datasets).__name__}; expected a dict by split, "
+                '{"train": ..., "test": ...}'
+            )
         unknown = sorted({*datasets} - {"train", "val", "test"})
         missing = sorted({"train", "test"} - {*datasets})
         if unknown or missing:
@@ -45,6 +54,14 @@ class ImagesInMemory(Benchmark):
                 "there is one, val"
             )
         self.stores = {split: store_of(dataset, split) for split, dataset in datasets.items()}
+        seen: dict[str, str] = {}
+        for split, store in self.stores.items():
+            other = seen.setdefault(store.fingerprint, split)
+            if other != split:
+                raise UsageError(
+                    f"{other} and {split} have the same images of the same classes; expected other "
+                    "classes in each split"
+                )
         shapes = {split: tuple(store.images.shape[1:]) for split, store in self.stores.items()}
         if len({*shapes.values()}) > 1:
             raise UsageError(f"images differ in shape: {shapes}; resize them to one")
@@ -71,12 +88,24 @@ def store_of(dataset: Any, split: str) -> Store:
     """The images of a dataset of (image, label), class by class.
 
     Raises:
-        UsageError: it is empty, or an image cannot be taken as it is.
+        UsageError: it is no such dataset, it is empty, or an image cannot be taken as it is.
     """
+    if isinstance(dataset, Mapping) or not all(
+        hasattr(dataset, name) for name in ("__len__", "__getitem__")
+    ):
+        raise UsageError(
+            f"{split}: a {type(dataset).__name__}; expected something with a length whose items "
+            "0, 1, ... are (image, label), such as a list or a torch Dataset"
+        )
     by_class: dict[str, list[np.ndarray]] = {}
     for number in range(len(dataset)):
-        image, label = dataset[number]
-        name = str(label.item() if hasattr(label, "item") else label)
+        item = dataset[number]
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise UsageError(
+                f"{split}: item {number} is a {type(item).__name__}; expected (image, label)"
+            )
+        image, label = item
+        name = label_of(label, f"{split}: item {number}")
         by_class.setdefault(name, []).append(pixels_of(image, f"{split}: image {number}"))
     if not by_class:
         raise UsageError(f"{split}: the dataset is empty")
@@ -85,6 +114,23 @@ def store_of(dataset: Any, split: str) -> Store:
         raise UsageError(f"{split}: images differ in shape: {sorted(shapes)[:3]}; resize them")
     names = sorted(by_class)
     return Store.from_arrays(names, [np.stack(by_class[name]) for name in names])
+
+
+def label_of(label: Any, where: str) -> str:
+    """The name of a class.
+
+    Raises:
+        UsageError: the label is no single number or name.
+    """
+    if isinstance(label, torch.Tensor | np.ndarray) and label.ndim:
+        raise UsageError(
+            f"{where}: a label of shape {tuple(label.shape)}; expected one number or name (of a "
+            "one-hot label its argmax)"
+        )
+    single = label.item() if hasattr(label, "item") else label
+    if not isinstance(single, str | int | float) or str(single) == "nan":
+        raise UsageError(f"{where}: the label is {single!r:.60}; expected one number or name")
+    return str(single)
 
 
 def pixels_of(image: Any, where: str) -> np.ndarray:
@@ -97,18 +143,47 @@ def pixels_of(image: Any, where: str) -> np.ndarray:
     Raises:
         UsageError: it is neither.
     """
+    if isinstance(image, Image.Image):
+        pixels = np.asarray(grey_or_colour(image, where))
+        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    if isinstance(image, torch.Tensor):
+        image = image.detach().cpu()
+        image = image.float() if image.dtype == torch.bfloat16 else image
+    if not isinstance(image, torch.Tensor | np.ndarray):
+        raise UsageError(
+            f"{where}: a {type(image).__name__}; expected a PIL image, an array or a tensor"
+        )
     pixels = np.asarray(image)
-    if hasattr(image, "getbands") and pixels.ndim == 3:  # PIL has (H, W, C)
-        pixels = pixels.transpose(2, 0, 1)
     if pixels.ndim == 2:
         pixels = pixels[None]
-    if pixels.ndim != 3 or pixels.shape[0] > 4:
+    if pixels.ndim == 3 and pixels.shape[0] > 4 and pixels.shape[2] <= 4:
+        raise UsageError(f"{where}: shape {pixels.shape}, channels last; transpose to (C, H, W)")
+    if pixels.ndim != 3 or pixels.shape[0] > 4 or not pixels.size:
         raise UsageError(f"{where}: shape {pixels.shape}; expected (C, H, W) or (H, W)")
     if pixels.dtype == np.uint8:
         return pixels
+    if np.issubdtype(pixels.dtype, np.floating) and np.isnan(pixels).any():
+        raise UsageError(f"{where}: some pixels are nan; expected numbers in [0, 1]")
     if not np.issubdtype(pixels.dtype, np.floating) or pixels.min() < 0 or pixels.max() > 1:
         raise UsageError(
             f"{where}: {pixels.dtype} from {pixels.min():g} to {pixels.max():g}; expected uint8, "
             "or floating-point numbers in [0, 1] (leave out what normalises them)"
         )
     return np.rint(pixels * 255).astype(np.uint8)
+
+
+def grey_or_colour(image: Image.Image, where: str) -> Image.Image:
+    """The image in mode L or RGB; what is transparent, on white.
+
+    Raises:
+        UsageError: its pixels have more than 8 bits.
+    """
+    if image.mode == "F" or image.mode.startswith("I"):
+        raise UsageError(
+            f"{where}: PIL mode {image.mode}, of more than 8 bits; scale it to mode L or RGB"
+        )
+    grey = image.mode in ("1", "L", "LA", "La")
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if grey else "RGB")

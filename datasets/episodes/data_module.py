@@ -19,6 +19,7 @@ from zoo.datasets.episodes.image_store import Store
 from zoo.datasets.episodes.resize import enlarged
 from zoo.datasets.episodes.sampler import EVALUATION_SEED, Indices, fingerprint
 from zoo.errors import UsageError
+from zoo.pixels import normalised_pixels
 from zoo.processes import together
 
 FEATURE_TASKS = 32  # episodes of features served at once
@@ -230,8 +231,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         super().__init__()
         self.ways = parse_augmentations(settings.get("augment", ""), "augment")
         self.stores = dict(stores)
-        self.mean = torch.tensor(mean).view(-1, 1, 1) * 255
-        self.std = torch.tensor(std).view(-1, 1, 1) * 255
+        self.mean, self.std = mean, std
         self.meta_batch, self.eval_batch, self.size = settings["meta_batch"], eval_batch, size
         self.train_episodes = settings["updates"] * settings["meta_batch"]
         self.evaluation = {"val": settings["val_episodes"], "test": settings["test_episodes"]}
@@ -384,7 +384,7 @@ class EpisodicDataModule(pl.LightningDataModule):
 
     def normalise(self, x: Tensor) -> Tensor:
         """Pixels (..., C, h, w) as stored to what a network sees, float (..., C, H, W)."""
-        return self.sized(x).float().sub_(self.mean.to(x.device)).div_(self.std.to(x.device))
+        return normalised_pixels(self.sized(x), self.mean, self.std)
 
     def sized(self, x: Tensor) -> Tensor:
         """Pixels (..., C, h, w) as stored, in the size that a learner gets."""

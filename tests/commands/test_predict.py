@@ -126,17 +126,14 @@ def test_the_logits_are_those_of_an_episode(key):
     learner.eval()
     pixels = np.random.default_rng(0).integers(0, 255, (7, 1, 28, 28), np.uint8)
     shown = np.random.default_rng(1).integers(0, 255, (6, 1, 28, 28), np.uint8)
-    from zoo.runs.prediction import prepared
-    from zoo.runs.trained import Trained
-
-    trained = Trained(learner, (1, 28, 28), (0.5,), (0.5,), {})
+    learner.normalise_by((0.5,), (0.5,))
     y = torch.arange(3).repeat(2)
-    x, asked = prepared(shown, trained), prepared(pixels, trained)
+    x, asked = learner.normalised(shown), learner.normalised(pixels)
     with torch.no_grad():
         expected = learner(zoo.make_episode((x, y), asked))[0]
         for alone in (True, False):
             support = Examples(x[None], y[None])
-            found = query_logits(learner, support, pixels, trained, alone)
+            found = query_logits(learner, support, pixels, alone)
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
 import zoo
-from tests.runs.test_any_trainer import FEW, trainer
+from tests.runs.test_any_trainer import FEW, sinusoid, trainer
 from tests.runs.test_run import numbers_of, plan
+from zoo.datasets.benchmarks.in_memory import ImagesInMemory, pixels_of
 from zoo.errors import UsageError
 from zoo.runs.weights import weights_path
 
@@ -64,6 +66,10 @@ def test_what_cannot_be_is_said(words, said):
         zoo.experiment(**{"learner": "maml", "benchmark": "glyphs", **words})
 
 
+ProtoNet = zoo.learners["protonet"]
+PIXELS = np.zeros((3, 8, 8), np.uint8)
+
+
 class Squares(Dataset):
     """Images of one's own: class c has a square at its place; labels are names."""
 
@@ -81,8 +87,6 @@ class Squares(Dataset):
         if self.kind == "float":
             return torch.from_numpy(image) / 255, torch.tensor(label)
         if self.kind == "pillow":
-            from PIL import Image
-
             return Image.fromarray(image.transpose(1, 2, 0)), f"square {label}"
         return image, f"square {label}"
 
@@ -109,6 +113,45 @@ def test_own_images_by_dataset(kind, tmp_path):
     assert found["test/accuracy"] > 0.6
 
 
+def test_images_are_normalised_as_in_training(tmp_path):
+    """Predictions of pixels by hand are those of the same pixels through the data module."""
+    datasets = {"train": Squares(0, 10), "test": Squares(10, 5)}
+    learner, data = zoo.experiment(
+        "maml", datasets, way=5, train_way=5, query=4, train_query=4, meta_batch=1, updates=2,
+        test_episodes=1, backbone="conv4_strided[channels=4]", runs=tmp_path,
+    )  # fmt: skip
+    fit = trainer(limit_val_batches=0)
+    fit.fit(learner, data)
+    fit.save_checkpoint(tmp_path / "kept.ckpt")
+    batch = next(iter(data.test_dataloader()))
+    expected = data.on_after_batch_transfer(batch, 0)
+    n = batch.support
+    (pixels,), (y,) = batch.x, batch.y
+    assert learner.image_mean == pytest.approx(data.mean) and learner.image_std == data.std
+    loaded = zoo.load(tmp_path / "kept.ckpt")
+    assert loaded.image_mean == learner.image_mean and loaded.hparams == learner.hparams
+    for one in (learner.eval(), loaded):
+        support, queries = (one.normalised(part) for part in (pixels[:n], pixels[n:].numpy()))
+        episode = zoo.make_episode((support, y[:n]), queries)
+        assert torch.equal(episode.support.x, expected.support.x)
+        assert torch.equal(one.probabilities(episode), learner.probabilities(expected))
+        torch.testing.assert_close(one.normalised(pixels / 255), one.normalised(pixels))
+    with pytest.raises(UsageError, match=r"shape \(20, 20, 3\): expected \(\.\.\., 3, H, W\)"):
+        learner.normalised(np.zeros((20, 20, 3)))
+    for wrong in (pixels.float(), pixels.int(), support, torch.full((3, 20, 20), torch.nan)):
+        with pytest.raises(UsageError, match=r"expected uint8, or floating-point numbers in"):
+            learner.normalised(wrong)
+
+
+def test_a_learner_made_by_hand_asks_how(tmp_path):
+    learner = zoo.learners["protonet"](zoo.build_backbone("conv4[channels=4]", (1, 28, 28)), 3)
+    assert learner.image_mean is None and "image_mean" not in learner.hparams
+    with pytest.raises(UsageError, match=r"say it by learner\.normalise_by\(mean, std\)"):
+        learner.normalised(torch.rand(2, 1, 28, 28))
+    learner.normalise_by([0.5], [0.25])
+    assert learner.normalised(torch.ones(2, 1, 28, 28)).unique().tolist() == [2.0]
+
+
 @pytest.mark.parametrize(
     ("dataset", "said"),
     [
@@ -119,12 +162,61 @@ def test_own_images_by_dataset(kind, tmp_path):
             [(np.zeros((3, 8, n), np.uint8), 0) for n in (8, 9)],
             "train: images differ in shape: .* resize them",
         ),
+        ([(np.full((3, 8, 8), np.nan), 0)], "train: image 0: some pixels are nan"),
+        ([(np.zeros((8, 8, 3)), 0)], r"train: image 0: .* transpose to \(C, H, W\)"),
+        ([([0, 1], 0)], "train: image 0: a list; expected a PIL image, an array or a tensor"),
+        ([(Image.new("I;16", (8, 8)), 0)], "train: image 0: PIL mode I;16, of more than 8 bits"),
+        ([(PIXELS, 0), (PIXELS, torch.eye(3)[0])], r"train: item 1: a label of shape \(3,\)"),
+        ([(PIXELS, None)], "train: item 0: the label is None; expected one number or name"),
+        ([PIXELS], r"train: item 0 is a ndarray; expected \(image, label\)"),
+        ([(PIXELS, 0, 1)], r"train: item 0 is a tuple; expected \(image, label\)"),
+        ((pair for pair in [(PIXELS, 0)]), "train: a generator; expected something with a length"),
+        ({"ant": [PIXELS]}, "train: a dict; expected something with a length"),
     ],
 )
 def test_images_that_cannot_be_taken(dataset, said):
     test = [(np.zeros((3, 8, 8), np.uint8), 0)]
     with pytest.raises(UsageError, match=said):
         zoo.experiment("protonet", {"train": dataset, "test": test})
+
+
+def test_what_is_no_dict_of_datasets():
+    with pytest.raises(UsageError, match="datasets: a list; expected a dict by split"):
+        zoo.experiment("protonet", [[(PIXELS, 0)], [(PIXELS, 1)]])
+
+
+def test_the_same_images_in_two_splits():
+    """The object itself, or another one of the same images."""
+    data, again, other = ([(PIXELS + 1, label)] for label in (0, 0, 1))
+    for test in (data, again):
+        with pytest.raises(UsageError, match="train and test have the same images"):
+            ImagesInMemory({"train": data, "val": other, "test": test})
+    with pytest.raises(UsageError, match="val and test have the same images"):
+        ImagesInMemory({"train": data, "val": other, "test": other})
+
+
+def test_images_of_every_mode_of_pillow():
+    """Grey stays grey, all else is RGB, and what is transparent is white."""
+    red = Image.new("RGB", (4, 4), (255, 0, 0))
+    for mode in ("RGB", "P", "RGBA", "YCbCr"):
+        pixels = pixels_of(red.convert(mode), mode)
+        assert (
+            pixels.shape == (3, 4, 4) and abs(pixels[:, 0, 0].astype(int) - [255, 0, 0]).max() < 3
+        )
+    assert pixels_of(red.convert("CMYK"), "").shape == (3, 4, 4)
+    for mode in ("1", "L", "LA"):
+        assert pixels_of(Image.new(mode, (4, 4), "white"), mode).tolist() == [[[255] * 4] * 4]
+    assert pixels_of(Image.new("LA", (4, 4), (0, 0)), "").tolist() == [[[255] * 4] * 4]
+    assert (pixels_of(Image.new("RGBA", (4, 4), (9, 9, 9, 0)), "") == 255).all()
+    palette = red.convert("P")
+    palette.info["transparency"] = palette.getpixel((0, 0))
+    assert (pixels_of(palette, "") == 255).all()
+
+
+def test_tensors_that_only_need_a_conversion():
+    half = torch.full((1, 4, 4), 0.5)
+    for image in (half.bfloat16(), half.half(), half.requires_grad_()):
+        assert pixels_of(image, "").tolist() == [[[128] * 4] * 4]
 
 
 def test_splits_of_different_sizes():
@@ -143,6 +235,7 @@ def test_weights_come_back_by_path(stores, tmp_path):
         for name, value in again.state_dict().items():
             assert torch.equal(named.state_dict()[name], value)
         assert type(again) is type(run.learner) and not again.training
+        assert again.hparams == run.learner.hparams
         recorder = zoo.TestRecorder()
         trainer(callbacks=[recorder]).test(again, run.data.of_shape(5, 1), verbose=False)
         np.testing.assert_allclose(
@@ -154,11 +247,45 @@ def test_what_is_no_weights(tmp_path):
     with pytest.raises(UsageError, match=r"nothing\.ckpt: there is no such file"):
         zoo.load(tmp_path / "nothing.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    with pytest.raises(UsageError, match=r"other\.ckpt: does not say which learner"):
+    with pytest.raises(UsageError, match=r"other\.ckpt: not a checkpoint of a learner of ours"):
         zoo.load(tmp_path / "other.ckpt")
+    with pytest.raises(UsageError, match=r"bad\.ckpt: cannot be read as a checkpoint"):
+        (tmp_path / "bad.ckpt").write_bytes(b"nothing")
+        zoo.load(tmp_path / "bad.ckpt")
+    torch.save([1, 2], tmp_path / "list.ckpt")
+    with pytest.raises(UsageError, match=r"list\.ckpt: not a checkpoint of a learner"):
+        zoo.load(tmp_path / "list.ckpt")
+    for name in ("run.json", "run.npz"):
+        (tmp_path / name).write_text("{}")
+        with pytest.raises(UsageError, match=rf"{name}: expected .* run\.safetensors"):
+            zoo.load(tmp_path / name)
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     with pytest.raises(UsageError, match=r"bad\.safetensors: cannot be read as weights"):
         zoo.load(tmp_path / "bad.safetensors")
+
+
+class Mine(ProtoNet):
+    """A learner that nobody registered."""
+
+
+def test_a_checkpoint_of_a_learner_that_is_not_registered(tmp_path):
+    learner = Mine(zoo.build_backbone("conv4_strided[channels=4]", (1, 28, 28)), 3)
+    path = tmp_path / "mine.ckpt"
+    parts = {"hyper_parameters": dict(learner.hparams), "state_dict": learner.state_dict()}
+    torch.save(parts, path)
+    own = r"load it by its own class: Mine\.load_from_checkpoint\(path\)"
+    with pytest.raises(UsageError, match=f"is not registered; {own}"):
+        zoo.load(path)
+    assert type(Mine.load_from_checkpoint(path)) is Mine
+    parts["hyper_parameters"]["learner"] = "gone"
+    torch.save(parts, path)
+    with pytest.raises(UsageError, match=f"'gone' is not registered here; .*{own}"):
+        zoo.load(path)
+    parts["hyper_parameters"]["learner"] = "protonet"
+    parts["state_dict"].popitem()
+    torch.save(parts, path)
+    with pytest.raises(UsageError, match=r"mine\.ckpt does not fit its learner: .*Missing key"):
+        zoo.load(path)
 
 
 def test_an_episode_of_ones_own():
@@ -173,12 +300,43 @@ def test_an_episode_of_ones_own():
     assert points.way == 2 and points.query.y.shape == (1, 7, 2)
 
 
+def test_an_episode_of_other_kinds_of_numbers():
+    """NumPy's arrays, and labels of 32 bits."""
+    expected = zoo.make_episode((X, Y), (X, Y))
+    for labels in (Y.int(), Y.byte(), Y.numpy(), Y.numpy().astype(np.uint16)):
+        found = zoo.make_episode((X.numpy(), labels), (X, labels))
+        assert found.way == 2 and found.query.y.dtype == torch.int64
+        assert all(torch.equal(*each) for each in zip(found.support, expected.support, strict=True))
+    numbers = np.random.default_rng(0).random((5, 2))
+    assert zoo.make_episode((numbers, numbers), numbers).query.y.dtype == torch.float32
+
+
+X, Y = torch.rand(2, 4), torch.tensor([0, 1])
+
+
 @pytest.mark.parametrize(
     ("support", "query", "said"),
     [
         ((torch.rand(2, 4), torch.tensor([0, 1, 1])), torch.rand(1, 4), "2 inputs and 3 labels"),
         ((torch.rand(3, 4), torch.tensor([0, 1, 1])), torch.rand(1, 4), r"\[1, 2\] of each class"),
         ((torch.rand(2, 4), torch.tensor([0, 1])), torch.rand(1, 5), r"shape \(4,\), queries"),
+        ((X, Y.float()), X, r"support: class labels must be integers; outputs .* \(n, outputs\)"),
+        ((X, torch.rand(2)), X, r"support: class labels must be integers; outputs of a regression"),
+        ((X, torch.rand(2, 1)), (X, torch.rand(2)), r"query: .* shape \(n, outputs\)"),
+        ((X, torch.rand(2, 1)), (X, torch.rand(2, 3)), r"query: outputs of shape \(2, 3\)"),
+        ((X, Y), (X, Y.float()), "query: class labels must be integers"),
+        ((X, Y), (X, Y + 1), "query: labels from 1 to 2; expected labels 0 to 1"),
+        ((X, Y - 1), X, "support: labels from -1 to 0; expected labels 0 to"),
+        ((X, Y), (X, Y - 1), "query: labels from -1 to 0"),
+        ((X, Y), (X, Y[:1]), "query: 2 inputs and 1 labels"),
+        ((X, torch.eye(2).long()), X, r"support: labels of shape \(2, 2\); expected \(n,\)"),
+        ((X[:0], Y[:0]), X, "support: no examples"),
+        ((X, Y), X[:0], "query: no examples"),
+        (X, X, "support: a Tensor; expected a pair, inputs and labels"),
+        ((X, Y), [X, Y], "query: a list; expected inputs, or a pair of inputs and labels"),
+        ((X, Y), (X, Y, Y), "query: a tuple; expected inputs, or a pair"),
+        ((X.byte(), Y), X.byte(), r"support: inputs are torch.uint8; .* learner\.normalised"),
+        ((X.tolist(), Y), X, "support: inputs are a list; expected a tensor or an array"),
     ],
 )
 def test_an_episode_that_cannot_be(support, query, said):
@@ -214,9 +372,50 @@ def test_records_and_their_difference(stores, tmp_path):
         zoo.records(tmp_path / "gone")
 
 
+def test_runs_that_cannot_be_compared(stores, tmp_path):
+    """Groups of no runs, of two learners or settings, or with a seed twice; names do for paths."""
+
+    def record(learner, seed=0):
+        flags = {**FEW, "updates": 0, "test_episodes": 3, "train_way": 5}
+        run = plan(tmp_path, stores, learner, flags=flags, seed=seed)
+        run.execute(progress=False)
+        return run.name
+
+    results = tmp_path / "results"
+    one, two, fast, other = (
+        record("protonet"), record("protonet", 1), record("maml[inner_lr=0.9]", 1), record("maml"),
+    )  # fmt: skip
+    found = zoo.difference(one, other, results=results)
+    assert found.estimate == zoo.difference(results / f"{one}.json", other, results=results)[0]
+    assert zoo.difference([one, two], [two, one], "nll", results=results).estimate.value == 0
+    for runs, said in [
+        ([], "difference: an empty list; expected the record of a run, or of several"),
+        ([one, one], r"seeds \[0, 0\] of .*: expected a seed of each"),
+        ([one, fast], "differ in learner, protonet and maml: expected the same but for the seed"),
+        ([other, fast], r"differ in inner_lr, 0\.4 and 0\.9: expected the same but for the seed"),
+        ("gone", r"gone\.json: no record that can be read"),
+    ]:
+        with pytest.raises(UsageError, match=said):
+            zoo.difference(runs, [one, two], results=results)
+
+
+def test_the_difference_of_regressions(tmp_path):
+    """Is the one of squared errors, unless another is asked for."""
+    names = []
+    for learner in ("maml", "cnp"):
+        flags = {**FEW, "backbone": "mlp", "meta_batch": 5, "updates": 0}
+        run = sinusoid(tmp_path, learner, flags)
+        run.execute(progress=False)
+        names.append(run.name)
+    found = zoo.difference(*names, results=tmp_path / "results")
+    assert found == zoo.difference(*names, "mse", results=tmp_path / "results")
+    assert found.estimate.value > 0
+
+
 def test_a_tensor_dataset_will_do(tmp_path):
     images = torch.rand(40, 1, 28, 28)
-    datasets = {split: TensorDataset(images, torch.arange(40) % 5) for split in ("train", "test")}
+    parts = {"train": images[:20], "test": images[20:]}
+    datasets = {split: TensorDataset(x, torch.arange(20) % 5) for split, x in parts.items()}
     _, data = zoo.experiment("maml", datasets, query=3, budget="smoke", runs=tmp_path)
     assert data.stores["test"].names == ["0", "1", "2", "3", "4"]
     assert len(next(iter(data.test_dataloader())).x)

@@ -5,6 +5,7 @@ import csv
 import pytest
 import torch
 
+import zoo
 from zoo.conformance import Maker
 from zoo.conformance.resuming import short_run
 from zoo.losses import compare_gradients
@@ -56,3 +57,64 @@ def test_the_objective_is_the_sum_of_its_terms():
     assert learner.adds_losses and not Maker("protonet")().adds_losses
     ratio, _ = compare_gradients(*terms.values(), learner.parameters())
     assert ratio > 0
+
+
+ProtoNet, MAML = zoo.learners.get("protonet"), zoo.learners.get("maml")
+
+
+class HandsOn(ProtoNet):
+    """A user's subclass, written in the shortest way."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+class WithMore(ProtoNet):
+    """One with a setting of its own."""
+
+    def __init__(self, backbone, way, *, extra=1, **kwargs):
+        super().__init__(backbone, way, **kwargs)
+        self.extra = extra
+
+
+class Both(MAML):
+    """One that gives its parent a value itself."""
+
+    def __init__(self, *args, extra=1, **kwargs):
+        super().__init__(*args, inner_lr=0.2, **kwargs)
+        self.extra = extra
+
+
+class Further(Both):
+    """Nothing but hands on, to one that does so too."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("cls", "settings", "kept"),
+    [
+        (HandsOn, {"outer_lr": 0.01}, {"outer_lr": 0.01}),
+        (WithMore, {"outer_lr": 0.01}, {"extra": 1, "outer_lr": 0.01}),
+        (WithMore, {"extra": 2}, {"extra": 2}),
+        (Both, {"outer_lr": 0.01}, {"extra": 1, "outer_lr": 0.01}),
+        (Further, {"extra": 3, "first_order": True}, {"extra": 3, "first_order": True}),
+    ],
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_settings_that_a_constructor_hands_on(cls, settings, kept, named, tmp_path):
+    """Are in `hparams` under their own names, and come back with a checkpoint."""
+    net = zoo.build_backbone("conv4_strided[channels=4]", (1, 28, 28))
+    learner = cls(backbone=net, way=3, **settings) if named else cls(net, 3, **settings)
+    given = {"backbone": net.variant, "image": [1, 28, 28], "way": 3, "outer_decay": "paper"}
+    assert dict(learner.hparams) == given | kept
+    path = tmp_path / "kept.ckpt"
+    parts = {"hyper_parameters": dict(learner.hparams), "state_dict": learner.state_dict()}
+    torch.save(parts, path)
+    again = cls.load_from_checkpoint(path)
+    assert again.hparams == learner.hparams and again.outer_lr == learner.outer_lr
+    assert getattr(again, "extra", None) == getattr(learner, "extra", None)
+    assert cls.load_from_checkpoint(path, outer_lr=0.5).outer_lr == 0.5
+    for name, value in learner.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)

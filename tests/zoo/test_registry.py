@@ -76,3 +76,11 @@ values = (
 @given(names, st.dictionaries(names, values))
 def test_variants_survive_a_round_trip(key, overrides):
     assert parse_variant(format_variant(key, overrides)) == (key, overrides)
+
+
+def test_a_register_is_used_like_a_dictionary():
+    assert [*learners] == learners.names() and len(learners) == len(learners.names())
+    assert learners["maml"] is learners.get("maml")
+    assert "maml" in learners and "mamml" not in learners
+    with pytest.raises(UsageError, match="no learner 'mamml': did you mean 'maml'"):
+        _ = learners["mamml"]

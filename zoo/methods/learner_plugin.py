@@ -46,9 +46,18 @@ def _on(cls: type[PlugIn], key: str) -> type[Learner]:
     if not host.wrappable:
         able = [name for name in learners.names() if learners.get(name).wrappable]
         raise UsageError(f"host {key}: cannot be one; choose from {', '.join(able)}")
-    body = {"__doc__": cls.__doc__, "__module__": cls.__module__, "host_key": key}
+    body: dict[str, Any] = {"__doc__": cls.__doc__, "__module__": cls.__module__, "host_key": key}
     body["registered_as"] = cls.registered_as
+    # No module has this class under its name, so `pickle` is told how to make it again.
+    body["__reduce__"] = lambda self: (_empty, (cls, key), self.__getstate__())
     return type(f"{cls.__name__}On{host.__name__}", (cls.__bases__[0], host), body)
+
+
+def _empty(cls: type[PlugIn], key: str) -> Learner:
+    """A learner without weights and settings, which `pickle` gives it afterwards."""
+    made = cls.as_asked({"host": key})
+    learner: Learner = made.__new__(made)
+    return learner
 
 
 def _of_one_host(cls: type[PlugIn], plugin: type[PlugIn]) -> Callable[..., None]:

@@ -101,17 +101,46 @@ def load(
         UsageError: there is no such file, it is damaged, or it does not say which learner it is of.
     """
     path = Path(name)
-    if path.suffix != ".ckpt":
-        return trained_learner(weights_named(name, results), backbone).learner
+    if path.suffix in (".json", ".npz") and path.is_file():
+        raise UsageError(
+            f"{path}: expected the weights of a run, {path.with_suffix('.safetensors').name}, or a "
+            "Trainer's checkpoint, .ckpt"
+        )
+    if path.suffix == ".ckpt":
+        return _of_checkpoint(path, backbone)
+    return trained_learner(weights_named(name, results), backbone).learner
+
+
+def _of_checkpoint(path: Path, backbone: torch.nn.Module | None) -> Learner:
+    """The learner of a Trainer's checkpoint, in evaluation mode."""
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file")
-    given = {} if backbone is None else {"backbone": backbone}
-    kept = torch.load(path, "cpu", weights_only=False).get("hyper_parameters", {})
+    try:
+        content = torch.load(path, "cpu", weights_only=False)
+    except Exception as error:  # of a damaged pickle there may be any
+        raise UsageError(f"{path}: cannot be read as a checkpoint: {_one_line(error)}") from None
+    kept = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
+    if "way" not in kept:
+        raise UsageError(f"{path}: not a checkpoint of a learner of ours: it keeps no settings")
+    own_class = "load it by its own class: Mine.load_from_checkpoint(path)"
     if "learner" not in kept:
-        raise UsageError(f"{path}: does not say which learner it is of")
-    cls = learners.get(kept["learner"]).as_asked(kept)
-    learner: Learner = cls.load_from_checkpoint(path, "cpu", **given)
+        raise UsageError(f"{path}: its learner is not registered; {own_class}")
+    if kept["learner"] not in learners:
+        raise UsageError(
+            f"{path}: its learner {kept['learner']!r} is not registered here; import its file, or "
+            f"{own_class}"
+        )
+    cls = learners[kept["learner"]].as_asked(kept)
+    given = {} if backbone is None else {"backbone": backbone}
+    try:
+        learner: Learner = cls.load_from_checkpoint(path, "cpu", **given)
+    except RuntimeError as error:
+        raise UsageError(f"{path} does not fit its learner: {_one_line(error)}") from None
     return learner.eval()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def predict(
@@ -146,43 +175,104 @@ def predict(
 
 
 def make_episode(
-    support: tuple[Tensor, Tensor], query: Tensor | tuple[Tensor, Tensor], way: int | None = None
+    support: tuple[Any, Any], query: Any | tuple[Any, Any], way: int | None = None
 ) -> Episode:
     """One task of your own as an Episode of a single task.
 
-    ``learner.probabilities(zoo.make_episode((x, y), queries))`` says how likely each class is.
+    ``learner.probabilities(zoo.make_episode((x, y), queries))`` says how likely each class is. The
+    images must be normalised as those that it was trained on: ``x = learner.normalised(images)``.
 
     Args:
-        support: images (n, *image) as the network sees them, and labels (n,) in [0, N), as many of
-            each class; in regression inputs and outputs (n, D), (n, outputs).
+        support: normalised images (n, *image), and labels (n,) in [0, N), as many of each class; in
+            regression inputs and outputs (n, D), (n, outputs). Tensors, or arrays of NumPy.
         query: inputs, or inputs and labels.
         way: N; None for the number of classes of the support, in regression of its outputs.
 
     Raises:
         UsageError: a shape or a label that an episode cannot have.
     """
-    x, y = support
-    asked, labels = query if isinstance(query, tuple) else (query, None)
-    if len(x) != len(y):
-        raise UsageError(f"support: {len(x)} inputs and {len(y)} labels")
+    if not isinstance(support, tuple) or len(support) != 2:
+        raise UsageError(f"support: a {type(support).__name__}; expected a pair, inputs and labels")
+    labelled = isinstance(query, tuple) and len(query) == 2
+    if not labelled and not isinstance(query, Tensor | np.ndarray):
+        raise UsageError(
+            f"query: a {type(query).__name__}; expected inputs, or a pair of inputs and labels"
+        )
+    x, y = _inputs(support[0], "support"), _labels(support[0], support[1], "support")
+    asked = _inputs(query[0] if labelled else query, "query")
     if x.shape[1:] != asked.shape[1:]:
         raise UsageError(
             f"support inputs have shape {tuple(x.shape[1:])}, queries {tuple(asked.shape[1:])}"
         )
-    if y.is_floating_point():
+    regression = y.is_floating_point()
+    if regression:
         ways = y.shape[-1]
-        unknown = torch.zeros(len(asked), ways, dtype=y.dtype)
     else:
         ways = int(y.max()) + 1 if way is None else way
-        counts = torch.bincount(y, minlength=ways)
-        if len(counts) != ways or len({*counts.tolist()}) != 1:
+        _check_range(y, ways, "support")
+        counts = torch.bincount(y, minlength=ways).tolist()
+        if len({*counts}) != 1:
             raise UsageError(
-                f"support labels {counts.tolist()} of each class: expected labels 0 to "
-                f"{ways - 1}, as many of each"
+                f"support labels {counts} of each class: expected labels 0 to {ways - 1}, as many "
+                "of each"
             )
-        unknown = torch.zeros(len(asked), dtype=torch.int64)
-    labels = unknown if labels is None else labels
+    if not labelled:
+        labels = y.new_zeros((len(asked), *y.shape[1:]))
+    else:
+        labels = _labels(query[0], query[1], "query")
+        if labels.is_floating_point() != regression or labels.shape[1:] != y.shape[1:]:
+            raise UsageError(
+                f"query: outputs of shape {tuple(labels.shape)} and type {labels.dtype}, of the "
+                f"support {tuple(y.shape)} and {y.dtype}"
+            )
+        if not regression:
+            _check_range(labels, ways, "query")
     return Episode(Examples(x[None], y[None]), Examples(asked[None], labels[None]), ways)
+
+
+def _inputs(x: Any, where: str) -> Tensor:
+    """Inputs of an episode as a tensor."""
+    if not isinstance(x, Tensor | np.ndarray):
+        raise UsageError(f"{where}: inputs are a {type(x).__name__}; expected a tensor or an array")
+    if not len(x):
+        raise UsageError(f"{where}: no examples")
+    inputs = _tensor(x)
+    if not inputs.is_floating_point():
+        raise UsageError(
+            f"{where}: inputs are {inputs.dtype}; expected floating-point numbers, of images "
+            "learner.normalised(images)"
+        )
+    return inputs
+
+
+def _tensor(x: Any) -> Tensor:
+    """As a tensor; NumPy's floating-point numbers in PyTorch's default type."""
+    if isinstance(x, np.ndarray) and np.issubdtype(x.dtype, np.floating):
+        return torch.as_tensor(x, dtype=torch.get_default_dtype())
+    return torch.as_tensor(x)
+
+
+def _labels(x: Any, y: Any, where: str) -> Tensor:
+    """Labels of these inputs as int64 (n,), or outputs of a regression, (n, outputs)."""
+    if len(x) != len(y):
+        raise UsageError(f"{where}: {len(x)} inputs and {len(y)} labels")
+    labels = _tensor(y).to(_inputs(x, where).device)
+    if labels.is_floating_point():
+        if labels.dim() != 2:
+            raise UsageError(
+                f"{where}: class labels must be integers; outputs of a regression have shape "
+                "(n, outputs)"
+            )
+        return labels
+    if labels.dim() != 1:
+        raise UsageError(f"{where}: labels of shape {tuple(labels.shape)}; expected (n,)")
+    return labels.long()
+
+
+def _check_range(labels: Tensor, way: int, where: str) -> None:
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= way:
+        raise UsageError(f"{where}: labels from {low} to {high}; expected labels 0 to {way - 1}")
 
 
 def records(folder: str | Path = "results") -> pd.DataFrame:
@@ -205,7 +295,9 @@ def published() -> pd.DataFrame:
 def difference(
     a: str | Path | Sequence[str | Path],
     b: str | Path | Sequence[str | Path],
-    metric: str = "accuracy",
+    metric: str | None = None,
+    *,
+    results: str | Path = "results",
 ) -> Comparison:
     """How two learners differ on the test episodes that their runs share.
 
@@ -213,46 +305,82 @@ def difference(
     seeds, about the two methods.
 
     Args:
-        a: path of the record of a run, or of its runs with several seeds.
+        a: the name of a run whose record lies in `results`, or the path of its record; or a list
+            of runs that differ in their seeds alone.
         b: likewise, of the other one.
-        metric: accuracy, nll or mse.
+        metric: accuracy, nll or mse; None for accuracy, in regression mse.
+        results: folder of the records.
 
     Returns:
         The mean of a - b with its 95 % interval, and the p of no difference; of squared errors the
         ratio of their geometric means. See `zoo.reports.estimates.compare`.
 
     Raises:
-        UsageError: one cannot be read, or they do not share episodes and seeds.
+        UsageError: one cannot be read, the runs of a list differ in more than their seeds, or the
+            two do not share episodes and seeds.
     """
-    (first, one), (second, other) = (_measured(paths, metric) for paths in (a, b))
+    (first, one), (second, other) = (_measured(runs, results) for runs in (a, b))
     for what in ("episodes_fingerprint", "seed"):
         left, right = first[what].tolist(), second[what].tolist()
         if left != right:
             raise UsageError(f"{what} of {a} is {left}, of {b} {right}: expected the same")
-    return compare(one, other, metric)
+    metric = metric or ("accuracy" if "accuracy" in one[0] else "mse")
+    return compare(_of_metric(one, metric, a), _of_metric(other, metric, b), metric)
 
 
 def _measured(
-    paths: str | Path | Sequence[str | Path], metric: str
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """The records of runs by seed, and what each test episode gave: (seeds, episodes)."""
-    listed = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
-    frames = []
-    for path in listed:
-        frame, _ = measured.load(path.parent)
-        here = frame[frame["run"] == path.stem]
-        if here.empty:
-            raise UsageError(f"{path}: no record that can be read")
-        frames.append(here)
-    runs = pd.concat(frames).sort_values("seed")
-    rows = []
-    for path in listed:
-        values, problems = measured.values(path.parent, runs[runs["run"] == path.stem])
-        if problems:
-            raise UsageError("; ".join(problems))
-        if metric not in values[path.stem]:
-            known = ", ".join(map(str, values[path.stem]))
-            raise UsageError(f"{path}: no metric {metric!r}; it has {known}")
-        rows.append(np.asarray(values[path.stem][metric]))
-    order = np.argsort([int(frame["seed"].iloc[0]) for frame in frames])
-    return runs, np.stack([rows[place] for place in order])
+    runs: str | Path | Sequence[str | Path], results: str | Path
+) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
+    """The records of runs that differ in their seeds alone, by seed, and their test episodes."""
+    names = [runs] if isinstance(runs, str | Path) else runs
+    if not names:
+        raise UsageError("difference: an empty list; expected the record of a run, or of several")
+    found = sorted((_record(name, results) for name in names), key=lambda each: each[0]["seed"])
+    rows, episodes = [row for row, _ in found], [each for _, each in found]
+    seeds = [int(row["seed"]) for row in rows]
+    if len({*seeds}) < len(seeds):
+        raise UsageError(f"seeds {seeds} of {runs}: expected a seed of each")
+    for row in rows[1:]:
+        _check_same(rows[0], row, runs)
+    return pd.DataFrame(rows), episodes
+
+
+def _record(name: str | Path, results: str | Path) -> tuple[pd.Series, pd.DataFrame]:
+    """The record of a run, by its name or path, and what each of its test episodes gave."""
+    path = Path(name)
+    if path.suffix != ".json":
+        path = Path(results) / f"{name}.json"
+    frame, _ = measured.load(path.parent)
+    frame = frame[frame["run"] == path.stem]
+    if frame.empty:
+        raise UsageError(f"{path}: no record that can be read")
+    values, problems = measured.values(path.parent, frame)
+    if problems:
+        raise UsageError("; ".join(problems))
+    if path.stem not in values:
+        raise UsageError(f"{path}: this run failed, it has no test episodes")
+    return frame.iloc[0], values[path.stem]
+
+
+def _check_same(a: pd.Series, b: pd.Series, runs: Any) -> None:
+    """Refuse two runs that differ in more than their seed."""
+    names = ("learner", "benchmark", "way", "shot", "version")
+    left, right = (
+        {name: None if pd.isna(row[name]) else row[name] for name in names} | row["settings"]
+        for row in (a, b)
+    )
+    for name in {**left, **right}:
+        one, other = left.get(name), right.get(name)
+        if one != other and name not in measured.MACHINE_SETTINGS:
+            raise UsageError(
+                f"{runs} differ in {name}, {one} and {other}: expected the same but for the seed"
+            )
+
+
+def _of_metric(episodes: list[pd.DataFrame], metric: str, runs: Any) -> np.ndarray:
+    """A metric of every seed and test episode, (seeds, episodes)."""
+    for frame in episodes:
+        if metric not in frame:
+            known = ", ".join(map(str, frame))
+            raise UsageError(f"{runs}: no metric {metric!r}; it has {known}")
+    return np.stack([frame[metric].to_numpy() for frame in episodes])

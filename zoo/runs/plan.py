@@ -61,6 +61,8 @@ class Plan:
         pl.seed_everything(self.seed, verbose=False)
         self.backbone, self.learner = resolved.build()
         self.learner.outer_decay = resolved.every_setting["outer_decay"].value
+        if not self.benchmark.regression:
+            self.learner.normalise_by(self.benchmark.mean, self.benchmark.std)
         self.family = resolved.family_of(self.backbone)
         self.stages = stages_of_run(
             self.settings, self.learner, self.backbone,

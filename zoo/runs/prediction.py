@@ -71,10 +71,11 @@ def predict_photos(
         )
     learner.check_episodes(len(classes), len(shown.files) // len(classes), 1)
     y = torch.tensor([classes.index(name) for name in shown.labels or []])
-    known = Examples(prepared(shown.pixels, trained)[None].to(device), y[None].to(device))
+    learner.to(device).eval()
+    known = Examples(learner.normalised(shown.pixels)[None], y[None].to(device))
     alone = learner.transductive and not jointly
     with torch.no_grad():
-        logits = query_logits(learner.to(device).eval(), known, asked.pixels, trained, alone)
+        logits = query_logits(learner, known, asked.pixels, alone)
     if learner.transductive:
         notes.append(
             "transductive: each photo was classified by itself"
@@ -112,29 +113,20 @@ def same_number_of_each(photos: Photos) -> tuple[Photos, list[str]]:
     return kept, [note]
 
 
-def prepared(pixels: np.ndarray, trained: Trained) -> Tensor:
-    """Pixels as the network takes them: (n, C, H, W) float."""
-    mean, std = (torch.tensor(part).view(-1, 1, 1) * 255 for part in (trained.mean, trained.std))
-    return (torch.from_numpy(np.ascontiguousarray(pixels)).float() - mean) / std
-
-
-def query_logits(
-    learner: Learner, support: Examples, pixels: np.ndarray, trained: Trained, alone: bool
-) -> Tensor:
+def query_logits(learner: Learner, support: Examples, pixels: np.ndarray, alone: bool) -> Tensor:
     """The logits of every query, (n, N).
 
     Args:
         learner: in evaluation.
         support: of one task, (1, N*K, *image) and (1, N*K).
         pixels: of the queries, uint8 (n, C, H, W).
-        trained: how pixels are prepared.
         alone: whether each query is classified by itself.
     """
     way = int(support.y.max()) + 1
     size = 1 if alone else len(pixels) if learner.transductive else AT_ONCE
     found, models = [], None
     for start in range(0, len(pixels), size):
-        x = prepared(pixels[start : start + size], trained)[None].to(support.x.device)
+        x = learner.normalised(pixels[start : start + size])[None]
         labels = torch.zeros(x.shape[:2], dtype=torch.int64, device=x.device)
         episode = Episode(support, Examples(x, labels), way)
         # What adaptation leaves follows from the support alone, unless queries enter before it.

@@ -14,12 +14,10 @@ from zoo.runs.weights import read_weights
 
 
 class Trained(NamedTuple):
-    """A trained learner, and how its images are prepared and its probabilities read."""
+    """A trained learner, the size of its images, and how its probabilities are read."""
 
     learner: Learner
     image: tuple[int, ...]  # (C, H, W)
-    mean: tuple[float, ...]  # of each channel, in [0, 1]
-    std: tuple[float, ...]
     about: Mapping[str, Any]  # all that the weights' file says
 
     @property
@@ -53,6 +51,9 @@ def trained_learner(path: Path, backbone: nn.Module | None = None) -> Trained:
     learner.outer_decay = settings.get("outer_decay", "paper")
     image, mean, std = (tuple(about[name]) for name in ("image", "mean", "std"))
     return Trained(learner.eval(), image, mean, std, about)
+    if about["mean"]:  # a regression has none
+        learner.normalise_by(about["mean"], about["std"])
+    return Trained(learner.eval(), tuple(about["image"]), about)
 
 
 def weights_named(name: str | Path, results: str | Path) -> Path:
