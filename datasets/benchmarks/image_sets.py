@@ -157,6 +157,7 @@ class Folder(_Sized):
 
     key = "folder"
     title = "Folder"
+    own = True
     forms = ("any_folders.AnyFolders",)
     allowed: ClassVar = {"size": (84, 28, 32, 64, 128, 224), "seed": tuple(range(10))}
     mean, std = MiniImageNet.mean, MiniImageNet.std

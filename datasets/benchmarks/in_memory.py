@@ -20,6 +20,7 @@ class ImagesInMemory(Benchmark):
 
     key = "folder"
     title = "Own images"
+    own = True
     allowed: ClassVar = {}
     per_class = None
 

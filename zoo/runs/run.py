@@ -350,6 +350,7 @@ class Run(Plan):
             **({"callbacks": [*self.workspace.callbacks]} if self.workspace.callbacks else {}),
             **({"version": version} if (version := version_of(self.cls)) != 1 else {}),
             **({"weights_of": self.weights_of} if self.weights_of else {}),
+            **({"lowered": self.lowered} if self.lowered else {}),
             "settings": {name: s._asdict() for name, s in self.settings.items()},
             "backbone_family": self.family,
             "traits": {**self.learner.traits(), "batch_norm": self.learner.batch_norm},
