@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
+from zoo.runs.record import accuracy_of_classes, write_test_episodes
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.workspace import Workspace
@@ -54,6 +56,41 @@ def test_twenty_classes_of_thirty_images_run(tmp_path, capsys):
     assert record["settings"]["train_way"] == {
         "value": 10, "origin": "data", "source": "30 by default, but train has 10 classes",
     }  # fmt: skip
+
+
+def test_the_record_names_the_classes_and_how_each_did(tmp_path):
+    stores = some(**TWENTY)
+    run = plan(tmp_path, stores, budget="none")
+    record = run.execute(progress=False)
+    assert record["classes"] == {split: store.names for split, store in stores.items()}
+    found = record["accuracy_of_classes"]
+    assert [*found] == stores["test"].names
+    # 5-way tests of five classes have each as often, so their mean is the accuracy.
+    assert np.mean([*found.values()]) == pytest.approx(
+        record["metrics"]["accuracy"]["mean"], abs=1e-4
+    )
+
+
+def test_accuracy_of_classes_by_hand():
+    prediction = np.array([[0, 1, 1, 1], [1, 1, 0, 0]])  # 2-way, two queries a class
+    found = accuracy_of_classes(prediction, np.array([[2, 0], [0, 3]]), ["a", "b", "c", "d"])
+    assert found == {"a": 0.5, "c": 0.5, "d": 0.0}
+
+
+def test_numbers_of_images_beyond_65535_are_kept(tmp_path):
+    images = np.broadcast_to(np.zeros((1, 1, 1, 1), np.uint8), (70_000, 1, 1, 1))
+    store = Store.from_arrays(["a", "b"], [images, images])
+    data = EpisodicDataModule(
+        {"test": store}, (0.5,), (0.5,), {"meta_batch": 1, "updates": 0, "query": 1,
+        "val_episodes": 0, "test_episodes": 50}, way=2, shot=1, seed=0, eval_batch=1,
+    )  # fmt: skip
+    write_test_episodes(tmp_path, data, regression=False)
+    (path,) = tmp_path.iterdir()
+    with np.load(path) as kept:
+        assert kept["images"].max() > 65_535
+        for name, drawn in data.test_indices()._asdict().items():
+            assert np.array_equal(kept[name], drawn)
+        assert kept["classes"].dtype == np.uint16  # as in every file before
 
 
 def test_it_is_the_run_that_asks_for_these_values(tmp_path):
