@@ -65,15 +65,15 @@ class EpisodeSampler:
                 f"{advice if len(counts) > 1 else 'add classes'}"
             )
         if fewest < shot + query:
-            name = repr(names[place]) if len(names) else "the smallest"
-            advice = "leave that class out"
+            which = f" ({split} class {names[place]!r})" if len(names) else ""
+            advice = f"leave that class out{which}"
             if fewest > 1:
                 most = min(shot, fewest - 1)
                 lower = f"{flag}shot {most} and " if most < shot else ""
                 advice = f"take {lower}{flag}query {fewest - most} at most, or {advice}"
             raise UsageError(
-                f"{flag}shot {shot} and {flag}query {query}: {split or 'the split'} has a class, "
-                f"{name}, of only {fewest} images; {advice}"
+                f"shot {shot} + query {query}: the smallest class has only {fewest} images; "
+                f"{advice}"
             )
         self.counts, self.way, self.shot, self.query, self.key = counts, way, shot, query, key
 

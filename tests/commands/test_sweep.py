@@ -68,7 +68,7 @@ def test_what_cannot_be_tested_is_refused(stores, tmp_path):
     assert RunAtShape(proto, 30, 1)
     with pytest.raises(UsageError, match="way 31: test has only 30 classes"):
         RunAtShape(proto, 31, 1)
-    with pytest.raises(UsageError, match=r"shot 18 and --query 3: .* of only 20"):
+    with pytest.raises(UsageError, match=r"shot 18 \+ query 3: the smallest class has only 20"):
         RunAtShape(proto, 5, 18)
     assert RunAtShape(maml, 5, 17)
     with pytest.raises(UsageError, match="one output a way, so tested at 5 ways alone"):
@@ -122,7 +122,7 @@ def test_a_sweep_from_end_to_end(command, tmp_path):
     assert [cell.strip() for cell in head] == ["learner", *shapes]
     assert [cell.strip()[0] == "–" for cell in pixels[1:]] == [False, False, True, False, True]
     assert [cell.strip()[0] == "–" for cell in maml[1:]] == [False, False, True, True, True]
-    assert "of only 20 images\n" in text
+    assert "shot 20 + query 5: the smallest class has only 20 images\n" in text
     assert "way 1000: test has only" in text
     assert "one output a way, so tested at 5 ways alone" in text
     numbers = pd.read_csv(stem.with_suffix(".csv"))

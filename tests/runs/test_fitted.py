@@ -104,7 +104,7 @@ def test_few_images_give_the_shots_first_and_queries_what_is_left(tmp_path):
     run = plan(tmp_path, stores, shot=5)
     assert [run[name] for name in ("query", "train_shot", "train_query")] == [2, 5, 3]
     said = "; ".join(run.lowered)
-    assert "test class 'test 1' has 7 images, of which 5 are shots" in said
+    assert "test class 'test 1' has 7 images and --shot is 5" in said
     assert "train class 'train 1' has 8 images" in said
 
 
@@ -119,7 +119,11 @@ def test_the_way_is_what_every_split_has(tmp_path):
     [
         ("protonet", {"way": 6}, "--way 6: val has only 5 classes; take --way 5 at most"),
         ("protonet", {"flags": {"train_way": 11}}, "--train_way 11: train has only 10 classes"),
-        ("maml", {"flags": {"query": 30}}, "val has a class, 'val 0', of only 30 images; take --q"),
+        (
+            "maml",
+            {"flags": {"query": 30}},
+            "take --query 29 at most, or leave that class out (val class 'val 0')",
+        ),
         ("maml", {"config": {"train_query": 40}}, "take --train_query 29 at most"),
         ("maml", {"shot": 30}, "take --shot 29 and --query 1 at most"),
     ],

@@ -73,9 +73,7 @@ def fitted(resolved: ResolvedRequest, stores: Mapping[str, Store]) -> ResolvedRe
 
     for split in evaluated:
         count, name = smallest_class(stores[split])
-        why = (
-            f"{split} class {name!r} has {count} images, of which {resolved.request.shot} are shots"
-        )
+        why = f"{split} class {name!r} has {count} images and --shot is {resolved.request.shot}"
         lower("query", count - resolved.request.shot, why)
     train = stores["train"]
     if not resolved.cls.fixed_way:  # else it is the test's, whatever that is
@@ -84,7 +82,7 @@ def fitted(resolved: ResolvedRequest, stores: Mapping[str, Store]) -> ResolvedRe
     why = f"train class {name!r} has {count} images"
     lower("train_shot", count - 1, f"{why}, and a query takes one")
     shot = settings["train_shot"].value
-    lower("train_query", count - shot, f"{why}, of which {shot} are shots")
+    lower("train_query", count - shot, f"{why} and --train_shot is {shot}")
     return replace(resolved, every_setting=settings)
 
 

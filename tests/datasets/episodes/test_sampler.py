@@ -91,7 +91,10 @@ def test_draws_are_uniform():
     ("arguments", "says"),
     [
         (([20] * 4, 5, 1, 3), "--way 5: the split has only 4 classes; take --way 4 at most"),
-        (([20] * 9 + [7], 5, 5, 3), "of only 7 images; take --query 2 at most"),
+        (
+            ([20] * 9 + [7], 5, 5, 3),
+            "shot 5 + query 3: the smallest class has only 7 images; take --query 2 at most",
+        ),
     ],
 )
 def test_impossible_episodes_are_refused(arguments, says):
