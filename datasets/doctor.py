@@ -3,8 +3,11 @@
 It opens a set as `run` and `table` do; where that fails, a survey says all that is wrong.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from zoo import files
 from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
@@ -16,10 +19,10 @@ from zoo.datasets.readers.base import Reader
 from zoo.errors import UsageError
 from zoo.registry import benchmarks
 
+USUAL_WAY, USUAL_IMAGES = 5, 16  # of an episode: ways, and the images of a class
+
 if TYPE_CHECKING:
     from zoo.datasets.episodes.image_store import Store
-
-TAKES_ANY_FOLDER = ("folder",)  # would take any folder
 
 
 def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
@@ -38,18 +41,20 @@ def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
     """
     if not data.is_dir():
         raise UsageError(f"{data}: expected a folder that holds image sets, there is none")
-    keys = [asked] if asked else [key for key in benchmarks.names() if key not in TAKES_ANY_FOLDER]
+    keys = [asked] if asked else benchmarks.names()
     wanted = [benchmark for benchmark in map(find_benchmark, keys) if benchmark.forms]
     if not wanted:
         raise UsageError(f"--benchmark {asked}: comes with the code, there is nothing to look for")
     sections: list[dict[str, Any]] = []
     lines: list[str] = []
-    for benchmark in wanted:
+    for benchmark in sorted(wanted, key=lambda each: each.own):
+        if benchmark.own and sections:  # any folder might hold own images: it is a published set
+            continue
         lines.append(f"{benchmark.title}:")
         try:
             readers = list(benchmark.found(data))
             lines += looked_for(benchmark, homes=asked is not None)
-        except UsageError as error:  # of `folder`, whose classes are what lies there
+        except UsageError as error:  # of own images, whose classes are what lies there
             readers = []
             lines.append(f"  {error}")
         sections += [section(benchmark, reader, readers[0], data) for reader in readers]
@@ -82,12 +87,13 @@ def section(benchmark: Benchmark, reader: Reader, first: Reader, data: Path) -> 
         return of_content(benchmark, reader, data) if reader is first else survey(benchmark, reader)
 
     name = files.store_slug(f"{benchmark.variant} {reader.form}")
-    path = content_checks.store_folder(data) / f"{name}.doctor.json"
+    path = content_checks.store_folder(benchmark, reader, data) / f"{name}.doctor.json"
     key = [
         content_checks.CHECKS_VERSION,
         str(reader.folder),
         reader.per_class,
         reader.fingerprint(),
+        *([reader.left_out] if reader.left_out else []),
     ]
     facts, _ = content_checks.kept_facts(path, [*key, reader is first], look)
     findings = [Finding(*finding) for finding in facts["findings"]]
@@ -119,6 +125,8 @@ def of_content(benchmark: Benchmark, reader: Reader, data: Path) -> dict[str, An
         facts = survey(benchmark, reader)
         return facts if facts["findings"] else facts | unreadable(reader, str(error))
     content, _ = content_checks.checked(benchmark, reader, stores, data)
+    if benchmark.own and (few := few_images(stores)):
+        content = {**content, "findings": [*content["findings"], few]}
     return {
         "known": True,
         "splits": {
@@ -128,6 +136,24 @@ def of_content(benchmark: Benchmark, reader: Reader, data: Path) -> dict[str, An
         "findings": content["findings"],
         "content": {name: fact for name, fact in content.items() if name != "findings"},
     }
+
+
+def few_images(stores: Mapping[str, "Store"]) -> Finding | None:
+    """What episodes own images are enough for, where they are too few for the usual ones."""
+    classes = {split: len(store.names) for split, store in stores.items()}
+    smallest = {split: int(min(np.diff(store.offsets))) for split, store in stores.items()}
+    one, two = (min(counts, key=lambda name: counts[name]) for counts in (classes, smallest))
+    if "train" not in stores:
+        text = f"{classes['test']} classes are too few to train on some: test with --budget none"
+    elif classes[one] >= USUAL_WAY and smallest[two] >= USUAL_IMAGES:
+        return None
+    else:
+        text = (
+            f"{one} has {classes[one]} classes, --way {classes[one]} at most; the smallest class "
+            f"of {two} has {smallest[two]} images for --shot and --query together; what is not "
+            "asked for is lowered to that"
+        )
+    return Finding("few", False, text)
 
 
 def opened(store: "Store", classes: int) -> dict[str, Any]:

@@ -60,6 +60,14 @@ def _offline():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Stores of own images lie in the user's cache: in tests in another."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def registers(monkeypatch):
     """Registers that forget what a test adds."""

@@ -34,6 +34,7 @@ class Benchmark:
     forms: ClassVar[tuple[str, ...]] = ()
     image: ClassVar[tuple[int, ...]]  # (C, H, W), or the shape of another input
     regression: ClassVar[bool] = False
+    own: ClassVar[bool] = False  # somebody's own images, of which nothing is published
     outputs: ClassVar[int] = 1  # numbers that a regression predicts of each input
     # The allowed values of each option, the default first.
     allowed: ClassVar[dict[str, tuple[Any, ...]]] = {}

@@ -73,7 +73,9 @@ class ImagesAsFunctions:
         self.store = store
         self.fingerprint = f"completion, version {benchmark.version}, of {store.fingerprint}"
 
-    def sampler(self, way: int, shot: int, query: int, key: NDArray[np.uint64]) -> PixelSampler:
+    def sampler(
+        self, way: int, shot: int, query: int, key: NDArray[np.uint64], split: str = ""
+    ) -> PixelSampler:
         """What draws its tasks; `way` is the number of channels, which is given."""
         images, _, height, width = self.store.images.shape
         return PixelSampler(images, height * width, shot, query, key)

@@ -153,20 +153,25 @@ class Cub(Benchmark):
 
 @register_benchmark("folder")
 class Folder(_Sized):
-    """Any folder of class folders of images, or of train/, val/ and test/ with such folders."""
+    """Own images: a folder for each class, or train/, val/ and test/ with such folders."""
 
     key = "folder"
     title = "Folder"
+    own = True
     forms = ("any_folders.AnyFolders",)
-    allowed: ClassVar = {"size": (84, 28, 32, 64, 128, 224), "seed": tuple(range(10))}
+    allowed: ClassVar = {
+        "size": (84, 28, 32, 64, 128, 224),
+        "seed": tuple(range(10)),
+        "splits": ("given", "anew"),
+    }
     mean, std = MiniImageNet.mean, MiniImageNet.std
     per_class = None
 
     def found(self, data: Path | None) -> Iterator["Reader"]:
         """The reader of the folder `data`; raises what `Benchmark.find` raises."""
-        from zoo.datasets.readers.any_folders import AnyFolders, find_classes
+        from zoo.datasets.readers.any_folders import AnyFolders
 
         if data is None or not data.is_dir():
             raise UsageError(f"--data {data}: expected {AnyFolders.needs}; there is no such folder")
-        lists = find_classes(data, self.options["seed"])
-        return iter([AnyFolders(data, lists, self.options["size"])])
+        size, seed, splits = (self.options[name] for name in ("size", "seed", "splits"))
+        return iter([AnyFolders(data, size, seed, splits == "anew")])

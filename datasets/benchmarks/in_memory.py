@@ -22,6 +22,7 @@ class ImagesInMemory(Benchmark):
 
     key = "folder"
     title = "Own images"
+    own = True
     allowed: ClassVar = {}
     per_class = None
 

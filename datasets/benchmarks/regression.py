@@ -68,7 +68,9 @@ class Functions:
         self.benchmark = benchmark
         self.fingerprint = f"{benchmark.variant}, version {benchmark.version}"
 
-    def sampler(self, way: int, shot: int, query: int, key: NDArray[np.uint64]) -> FunctionSampler:
+    def sampler(
+        self, way: int, shot: int, query: int, key: NDArray[np.uint64], split: str = ""
+    ) -> FunctionSampler:
         """What draws its tasks; `way` is the number of outputs, which is given."""
         return FunctionSampler(self.benchmark.numbers, shot, query, key)
 

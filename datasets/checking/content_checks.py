@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from zoo.datasets.readers.base import Reader, image_size, in_order
+from zoo.datasets.readers.own_listing import shown
 from zoo.errors import UsageError
 from zoo.files import store_slug, write_json
 
@@ -65,16 +66,28 @@ def some(names: Iterable[object], count: int | None = None) -> str:
     return ", ".join(map(str, names[:FEW])) + (f" and {left:,} more" if left > 0 else "")
 
 
-def store_folder(data: Path | None) -> Path:
-    """Where the stores of the images below `data` lie."""
-    return Path(os.environ.get("ZOO_STORE") or f"{data}/zoo-store")
+def store_folder(benchmark: "ImageSet", reader: Reader, data: Path | None) -> Path:
+    """Where the stores of the images below `data` lie.
+
+    In ``DATA/zoo-store``, but those of own images in a folder of their own in the user's cache,
+    unless such a folder lies among them from before. ZOO_STORE names another place.
+    """
+    named, there = os.environ.get("ZOO_STORE"), Path(f"{data}/zoo-store")
+    if not benchmark.own:
+        return Path(named) if named else there
+    if there.is_dir() and not named:
+        return there
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    place = reader.folder.resolve()
+    end = blake2b(os.fsencode(place), digest_size=4).hexdigest()
+    return Path(named or f"{cache}/zoo") / f"{store_slug(shown(place.name))}-{end}"
 
 
 def open_stores(benchmark: "ImageSet", reader: Reader, data: Path | None) -> dict[str, "Store"]:
     """The store of each split, built if need be; see `Benchmark.open`."""
     from zoo.datasets.episodes.image_store import open_store
 
-    stem = store_folder(data) / store_slug(benchmark.source.variant)
+    stem = store_folder(benchmark, reader, data) / store_slug(benchmark.source.variant)
     return {split: open_store(Path(f"{stem}.{split}"), reader, split) for split in reader.lists}
 
 
@@ -100,8 +113,12 @@ def checked(
 ) -> tuple[dict[str, Any], bool]:
     """What `check` says of these stores, and whether it was made just now."""
     key = [CHECKS_VERSION, reader.form, [store.fingerprint for store in stores.values()]]
-    path = store_folder(data) / f"{store_slug(benchmark.source.variant)}.checks.json"
-    return kept_facts(path, key, lambda: check(benchmark.key, reader, stores))
+    key += [reader.left_out] if reader.left_out else []
+    path = (
+        store_folder(benchmark, reader, data)
+        / f"{store_slug(benchmark.source.variant)}.checks.json"
+    )
+    return kept_facts(path, key, lambda: check(benchmark, reader, stores))
 
 
 def kept_facts(
@@ -126,11 +143,11 @@ def kept_facts(
     return facts, True
 
 
-def check(benchmark: str, reader: Reader, stores: Mapping[str, "Store"]) -> dict[str, Any]:
+def check(benchmark: "ImageSet", reader: Reader, stores: Mapping[str, "Store"]) -> dict[str, Any]:
     """Look at every image once.
 
     Args:
-        benchmark: its key.
+        benchmark: of the images.
         reader: of the images.
         stores: of its splits.
 
@@ -148,11 +165,15 @@ def check(benchmark: str, reader: Reader, stores: Mapping[str, "Store"]) -> dict
     images = ImageNames(stores)
     digests, constant = (np.concatenate(parts) for parts in list(zip(*looks, strict=True))[:2])
     pairs, examples = equal_pairs(digests, images)
-    findings = wrong_totals(benchmark, {name: len(store.images) for name, store in stores.items()})
-    findings += swapped_channels(benchmark, means)
+    key, counts = benchmark.key, {name: len(store.images) for name, store in stores.items()}
+    findings = wrong_totals(key, counts)
+    if not benchmark.own:  # whose blue is nobody's business
+        findings += swapped_channels(key, means)
+    if reader.left_out:
+        findings.append(Finding("left out", False, reader.left_out))
     if any(pairs):
         kinds = ", ".join(f"{n:,} {kind}" for n, kind in zip(pairs, PAIR_KINDS, strict=True) if n)
-        known = PUBLISHED_PAIRS.get(benchmark)
+        known = PUBLISHED_PAIRS.get(key)
         told = "they are left as they are"
         if known:
             same = known == pairs
@@ -161,7 +182,7 @@ def check(benchmark: str, reader: Reader, stores: Mapping[str, "Store"]) -> dict
         findings.append(Finding("duplicates", False, text))
     if blank := np.flatnonzero(constant).tolist():
         text = f"{len(blank):,} images of one colour: {some(map(images.name, blank))}"
-        lost = len(blank) > CONSTANT * len(constant) and benchmark != "folder"
+        lost = len(blank) > CONSTANT * len(constant) and not benchmark.own
         findings.append(Finding("constant", lost, text))
     if odd := odd_sizes(reader):
         text = f"{len(odd):,} images have another size than the rest: {some(odd)}; squashed"

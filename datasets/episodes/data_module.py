@@ -236,12 +236,13 @@ class EpisodicDataModule(pl.LightningDataModule):
         self.train_episodes = settings["updates"] * settings["meta_batch"]
         self.evaluation = {"val": settings["val_episodes"], "test": settings["test_episodes"]}
         self.samplers = {}
-        for split, store in self.stores.items():
+        # The test's way first: where training has no other, that is what was asked for.
+        for split, store in sorted(self.stores.items(), key=lambda item: item[0] == "train"):
             shape, run = (way, shot, settings["query"]), EVALUATION_SEED
             if split == "train":
                 shape = tuple(settings[f"train_{part}"] for part in ("way", "shot", "query"))
                 run = seed
-            self.samplers[split] = store.sampler(*shape, key_of(split, run))
+            self.samplers[split] = store.sampler(*shape, key_of(split, run), split)
         self.served = Served()
         self.tested = 0  # test episodes already recorded by an earlier process
         self.chosen_from: Callable[[MetaBatches], MetaBatches] | None = None  # of training alone
@@ -315,7 +316,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         """
         data, query = copy.copy(self), self.samplers["test"].query
         key = key_of("test", EVALUATION_SEED)
-        data.samplers = {"test": self.stores["test"].sampler(way, shot, query, key)}
+        data.samplers = {"test": self.stores["test"].sampler(way, shot, query, key, "test")}
         return data
 
     def test_indices(self) -> Any:

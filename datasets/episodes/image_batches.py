@@ -79,7 +79,9 @@ class ImageDataModule(EpisodicDataModule):
         Raises:
             UsageError: validation has too few classes or images, or an unknown augmentation.
         """
-        way, shot = VALIDATED
+        fewest = min(int(np.diff(store.offsets).min()) for store in stores.values())
+        way = min(VALIDATED[0], *(len(store.names) for store in stores.values()))
+        shot = max(1, min(VALIDATED[1], fewest - 1))  # all of them but in small sets of own images
         shape = {"train_way": way, "train_shot": shot, "train_query": settings["query"]}
         episodes = {"meta_batch": 1, "test_episodes": 0}
         super().__init__(

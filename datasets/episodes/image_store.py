@@ -62,9 +62,10 @@ class Store:
         flat = self.images.flatten(1).index_select(0, rows.to(self.images.device))
         return flat.view(len(rows), *self.images.shape[1:])
 
-    def sampler(self, way: int, shot: int, query: int, key: Any) -> EpisodeSampler:
+    def sampler(self, way: int, shot: int, query: int, key: Any, split: str = "") -> EpisodeSampler:
         """What draws its episodes (see `EpisodeSampler`)."""
-        return EpisodeSampler(np.diff(self.offsets), way, shot, query, key)
+        counts = np.diff(self.offsets)
+        return EpisodeSampler(counts, way, shot, query, key, split, self.names)
 
     def to(self, device: torch.device | str) -> "Store":
         """The same store with its images on a device, to gather there."""

@@ -7,7 +7,7 @@ in its 5-shot support.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +32,14 @@ class EpisodeSampler:
     """Draws episodes of one shape from one split."""
 
     def __init__(
-        self, counts: Integers, way: int, shot: int, query: int, key: NDArray[np.uint64]
+        self,
+        counts: Integers,
+        way: int,
+        shot: int,
+        query: int,
+        key: NDArray[np.uint64],
+        split: str = "",
+        names: Sequence[str] = (),
     ) -> None:
         """Check that such episodes exist.
 
@@ -42,18 +49,31 @@ class EpisodeSampler:
             shot: K.
             query: Q, queries a class.
             key: from `key_of`.
+            split: that they are drawn from, for messages.
+            names: of the classes, likewise.
 
         Raises:
             UsageError: fewer than N classes, or a class with fewer than K + Q images.
         """
+        flag = "--train_" if split == "train" else "--"
+        place = int(counts.argmin())
+        fewest = int(counts[place])
         if way > len(counts):
+            advice = f"take {flag}way {len(counts)} at most"
             raise UsageError(
-                f"way {way}: the split has only {len(counts)} classes; choose a smaller way"
+                f"{flag}way {way}: {split or 'the split'} has only {len(counts)} classes; "
+                f"{advice if len(counts) > 1 else 'add classes'}"
             )
-        if counts.min() < shot + query:
+        if fewest < shot + query:
+            which = f" ({split} class {names[place]!r})" if len(names) else ""
+            advice = f"leave that class out{which}"
+            if fewest > 1:
+                most = min(shot, fewest - 1)
+                lower = f"{flag}shot {most} and " if most < shot else ""
+                advice = f"take {lower}{flag}query {fewest - most} at most, or {advice}"
             raise UsageError(
-                f"shot {shot} + query {query}: the smallest class has only {counts.min()} images; "
-                "lower --shot or --query, in training --train_shot or --train_query"
+                f"shot {shot} + query {query}: the smallest class has only {fewest} images; "
+                f"{advice}"
             )
         self.counts, self.way, self.shot, self.query, self.key = counts, way, shot, query, key
 

@@ -49,6 +49,7 @@ class ImageSet(Protocol):
 
     key: ClassVar[str]
     title: ClassVar[str]
+    own: ClassVar[bool]
     per_class: int | None
 
     @property
@@ -85,6 +86,7 @@ class Reader(ABC):
     # with the pixels, and stores that were built the old way are built anew.
     recipe: str
     again: ClassVar[str] = "fetch it again"  # what to do about damaged files
+    left_out: str = ""  # what lies there and is passed over, in one line
 
     def __init__(self, folder: Path, lists: dict[str, list[str]], per_class: int | None) -> None:
         self.folder = folder
@@ -235,12 +237,15 @@ def in_order(function: Callable[[Item], _Result], items: Iterable[Item]) -> Iter
                 future.cancel()
 
 
-def load_image(source: Path | bytes, name: object = None) -> Image.Image:
+def load_image(
+    source: Path | bytes, name: object = None, advice: str = "unpack it again"
+) -> Image.Image:
     """Decode an image in full.
 
     Args:
         source: its file, or what would be in one.
         name: what to call it in messages; by default the file.
+        advice: what to do about it, likewise.
 
     Raises:
         UsageError: it is missing, empty, truncated or no image.
@@ -257,13 +262,11 @@ def load_image(source: Path | bytes, name: object = None) -> Image.Image:
             image.load()
             return image
     except FileNotFoundError:
-        raise UsageError(f"{name}: the image is missing; unpack the archive again") from None
+        raise UsageError(f"{name}: the image is missing; {advice}") from None
     except _DAMAGE as error:
         size = source.stat().st_size if isinstance(source, Path) else len(source)
         reason = f"damaged or truncated ({one_line(error)})" if size else "empty"
-        raise UsageError(
-            f"{name}: expected an image, the file is {reason}; unpack it again"
-        ) from error
+        raise UsageError(f"{name}: expected an image, the file is {reason}; {advice}") from error
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -66,7 +66,7 @@ def test_all_learners_have_the_same_episodes_nested_over_shots(stores, tmp_path)
 def test_what_cannot_be_tested_is_refused(stores, tmp_path):
     proto, maml = (plan(tmp_path, stores, name) for name in ("protonet", "maml"))
     assert RunAtShape(proto, 30, 1)
-    with pytest.raises(UsageError, match="way 31: the split has only 30 classes"):
+    with pytest.raises(UsageError, match="way 31: test has only 30 classes"):
         RunAtShape(proto, 31, 1)
     with pytest.raises(UsageError, match=r"shot 18 \+ query 3: the smallest class has only 20"):
         RunAtShape(proto, 5, 18)
@@ -123,7 +123,7 @@ def test_a_sweep_from_end_to_end(command, tmp_path):
     assert [cell.strip()[0] == "–" for cell in pixels[1:]] == [False, False, True, False, True]
     assert [cell.strip()[0] == "–" for cell in maml[1:]] == [False, False, True, True, True]
     assert "shot 20 + query 5: the smallest class has only 20 images\n" in text
-    assert "way 1000: the split has only" in text
+    assert "way 1000: test has only" in text
     assert "one output a way, so tested at 5 ways alone" in text
     numbers = pd.read_csv(stem.with_suffix(".csv"))
     assert len(numbers) == 10 and numbers["value"].notna().sum() == 5

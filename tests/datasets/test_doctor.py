@@ -325,7 +325,7 @@ def test_nothing_found_is_one_screen(data: Path, capsys: pytest.CaptureFixture[s
     _, screen, _ = doctor(data, capsys, "--benchmark", "omniglot")
     assert "there or in omniglot-py" in screen and "train.csv" not in screen
     status, screen, _ = doctor(data, capsys, "--benchmark", "folder")
-    assert status == 1 and "expected a folder for each class" in screen
+    assert status == 1 and "expected a folder of images for each class" in screen
     assert not list(data.iterdir())
 
 
@@ -371,18 +371,23 @@ def test_another_sets_file_names_are_no_finding(
     assert status == 0 and [s["benchmark"] for s in report["found"]] == ["fc100"]
 
 
-def test_any_folder_is_looked_at_when_asked_for(
+def test_own_images_are_found_where_nothing_published_lies(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(5):
         (data / f"class {number}").mkdir()
         for image in range(3):
             pixels = np.random.default_rng((number, image)).integers(0, 200, (9, 9, 3), np.uint8)
-            pixels[..., 2] += 50  # blue is no fault here
+            pixels[..., 2] += 50  # blue is no fault of theirs
             Image.fromarray(pixels).save(data / f"class {number}" / f"{image}.png")
     status, screen, report = doctor(data, capsys, "--benchmark", "folder[size=28]")
     assert status == 0 and report["usable"] == ["folder[size=28]"] and "9/?" in screen
-    assert kinds(report["found"][0], failure=False) == ["channel order"] * 3
+    assert kinds(report["found"][0], failure=False) == ["few"]
+    assert "test has 2 classes, --way 2 at most" in screen and "has 3 images for --shot" in screen
+    status, _, report = doctor(data.parent, capsys)  # one level too high
+    assert status == 0 and report["usable"] == ["folder"]
+    assert report["found"][0]["folder"] == str(data)
+    assert not (data / "zoo-store").exists()
 
 
 def test_known_bad_copies_are_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -413,8 +413,8 @@ def test_many_ways_fit_into_the_predictions(tmp_path):
     [
         ({"flags": {**SMALL, "train_way": 7}}, "--train_way 7 must equal --way 5"),
         ({"flags": {**SMALL, "micro_batch": 3}}, "--micro_batch 3: must divide --meta_batch 4"),
-        ({"way": 31}, "way 31: the split has only 30 classes"),
-        ({"shot": 18}, "shot 18 + query 3: the smallest class has only 20 images"),
+        ({"way": 31}, "--way 31: val has only 30 classes"),
+        ({"shot": 18}, "shot 18 + query 3: the smallest class has only 20 images; take --"),
         ({"learner": "mamll"}, "no learner 'mamll': did you mean 'maml'"),
         ({"learner": "maml[inner=1]"}, "maml[inner=1]: no setting 'inner'"),
         ({"flags": {**SMALL, "backbone": "conv9"}}, "no backbone 'conv9'"),

@@ -5,6 +5,7 @@ Nothing else of the zoo imports this folder.
 """
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -28,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     worker = end_with_parent()
     tune_cpu()
+    for stream in (sys.stdout, sys.stderr):  # a path need not be UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with stoppable(worker):
             return call_command(words)

@@ -98,7 +98,7 @@ def plot_title(run: Run) -> str:
 def first_test_tasks(run: Run, shot: int, query: int, tasks: int) -> Episode:
     """The first test tasks."""
     store: Any = run.stores["test"]
-    sampler = store.sampler(run.way, shot, query, key_of("test", EVALUATION_SEED))
+    sampler = store.sampler(run.way, shot, query, key_of("test", EVALUATION_SEED), "test")
     return store.meta_batch(sampler, sampler.indices(0, tasks))
 
 

@@ -32,6 +32,7 @@ from zoo.reports.tables.differences import (
 )
 from zoo.reports.tables.two_terms import ranks
 from zoo.runs.estimate import Estimator
+from zoo.runs.fitted import way_that_fits
 from zoo.runs.request import TERMS, RunRequest
 from zoo.runs.run import Run
 from zoo.runs.settings import PRETRAIN
@@ -98,8 +99,21 @@ def table_command(options: argparse.Namespace) -> int:
     """Make what is missing, then print and write the comparison."""
     asked = table_request(options)
     run_set = run_set_of(options)
+    if find_benchmark(asked.benchmark).own and not options.ways:
+        asked = with_way_that_fits(asked, run_set)
     output = Output(options.results, asked.name(), options.words, options.dry_run)
     return make_table(asked, run_set, output)
+
+
+def with_way_that_fits(asked: TableRequest, run_set: RunSet) -> TableRequest:
+    """The table of own images with as many ways as each split has classes, at most 5."""
+    try:
+        way, why = way_that_fits(run_set.stores(asked.benchmark))
+    except UsageError:  # making the table says so
+        return asked
+    if why:
+        print(f"fitted to the images: {why}")
+    return replace(asked, ways=[way])
 
 
 def table_request(options: argparse.Namespace) -> TableRequest:

@@ -57,6 +57,8 @@ def execute(runs: Sequence[Run], how: HowToRun | None = None) -> int:
     for number, run in enumerate(runs, 1):
         if number % parts == mine % parts:
             print(f"[{number}/{len(runs)}] {run_label(run)}", flush=True)
+            if run.lowered:
+                print(f"  fitted to the images: {'; '.join(run.lowered)}", flush=True)
             try:
                 failed += not make_run(run, alone=len(runs) == 1)
             except InUseError as error:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +15,7 @@ from zoo.errors import UsageError
 from zoo.learner import OUTER_DECAYS
 from zoo.plugin_files import LOADED_PLUGINS
 from zoo.registry import backbones, benchmarks, learners
+from zoo.runs.fitted import fitted, lowered_in_words, way_that_fits
 from zoo.runs.identity import name_in_use, run_identity, run_name, version_of
 from zoo.runs.request import RunRequest
 from zoo.runs.resolved import resolve_request
@@ -48,6 +50,16 @@ class Plan:
             UsageError: something that cannot be run; says what to change.
         """
         resolved = resolve_request(request, benchmark)
+        self.workspace = workspace or Workspace()
+        self.stores = stores or self.workspace.open(resolved.benchmark)
+        self.lowered: list[str] = []  # to fit own images, each with the reason
+        if resolved.benchmark.own:
+            if request.way is None:
+                way, why = way_that_fits(self.stores)
+                resolved = resolve_request(replace(request, way=way), benchmark)
+                self.lowered += [why] * bool(why)
+            resolved = fitted(resolved, self.stores)
+            self.lowered += lowered_in_words(resolved.settings)
         self.request, self.cls, self.benchmark = resolved.request, resolved.cls, resolved.benchmark
         self.settings, self.changed, self.title = (
             resolved.settings,
@@ -56,8 +68,6 @@ class Plan:
         )
         self.way, self.seed = resolved.way, request.seed
         self.paper_tasks = resolved.paper_tasks
-        self.workspace = workspace or Workspace()
-        self.stores = stores or self.workspace.open(self.benchmark)
         pl.seed_everything(self.seed, verbose=False)
         self.backbone, self.learner = resolved.build()
         self.learner.outer_decay = resolved.every_setting["outer_decay"].value

@@ -35,6 +35,7 @@ from zoo.runs.identity import check_same_run, identity_of_record, version_of
 from zoo.runs.loggers_and_callbacks import callback_of, logger_of
 from zoo.runs.plan import Plan
 from zoo.runs.record import (
+    accuracy_of_classes,
     finite_or_none,
     summarised,
     write_record,
@@ -367,6 +368,7 @@ class Run(Plan):
             **({"callbacks": [*self.workspace.callbacks]} if self.workspace.callbacks else {}),
             **({"version": version} if (version := version_of(self.cls)) != 1 else {}),
             **({"weights_of": self.weights_of} if self.weights_of else {}),
+            **({"lowered": self.lowered} if self.lowered else {}),
             "settings": {name: s._asdict() for name, s in self.settings.items()},
             "backbone_family": self.family,
             "traits": {**self.learner.traits(), "batch_norm": self.learner.batch_norm},
@@ -388,6 +390,7 @@ class Run(Plan):
             "failure": failure,
             "weights": weights,
             "data": {"fingerprint": self.data.fingerprint(), "splits": self.identity["data"]},
+            **(self._classes(tested) if self.benchmark.own else {}),
             "tasks_at_once": {"training": self.micro_batch, "evaluation": self.eval_batch},
             "test_passes_begun": tested.passes,
             "stages": self.staged,
@@ -424,6 +427,15 @@ class Run(Plan):
         kept = save_weights(weights_path(self.record_path), self.learner, about)
         command = shlex.join(replace(self.request, learner=self.title).command)
         return None if kept is None else {**kept, "command": command}
+
+    def _classes(self, tested: Tested) -> dict[str, Any]:
+        """What a record of own images has besides: the classes of each split, and how each did."""
+        names = {split: list(store.names) for split, store in self.stores.items()}
+        if tested.results is None:
+            return {"classes": names}
+        drawn = self.data.test_indices().classes
+        right = accuracy_of_classes(tested.results["prediction"], drawn, names["test"])
+        return {"classes": names, "accuracy_of_classes": right}
 
     @staticmethod
     def _diverged(keeper: CheckpointKeeper, tested: Tested) -> dict[str, Any]:

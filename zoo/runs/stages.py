@@ -13,7 +13,7 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 
 from zoo.datasets.episodes.data_module import EpisodicDataModule
-from zoo.datasets.episodes.image_batches import ImageDataModule
+from zoo.datasets.episodes.image_batches import VALIDATED, ImageDataModule
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
 from zoo.files import locked, write_atomically, write_json
@@ -22,6 +22,7 @@ from zoo.networks.backbone import Backbone, build_backbone
 from zoo.processes import alone, rank
 from zoo.runs.checkpoints import CheckpointKeeper, DivergedError
 from zoo.runs.environment import code_of, environment, interruptible
+from zoo.runs.fitted import query_that_fits
 from zoo.runs.identity import differences
 from zoo.runs.pretraining import Pretrain
 from zoo.runs.settings import PRETRAIN, Setting
@@ -272,11 +273,19 @@ def stages_of_run(
     else:
         start = {"backbone": settings["backbone"].value, "seed": str(seed)}  # of its weights
     for stage in learner.stages():
-        stage.settings.setdefault("query", benchmark.query)
+        if "query" not in stage.settings:
+            stage.settings["query"] = stage_queries(
+                benchmark, stores, stage.settings.get("shot", 1)
+            )
         earlier = start | {staging.stage.name: staging.hash for staging in found}
         earlier = earlier if stage.builds_on_earlier else {}
         found.append(Staging(stage, runs, benchmark, stores, earlier))
     return found
+
+
+def stage_queries(benchmark: Any, stores: Mapping[str, Store], shot: int) -> int:
+    """Queries a class in the episodes of a stage: the benchmark's, of own images what there is."""
+    return query_that_fits(stores, shot, benchmark.query) if benchmark.own else benchmark.query
 
 
 def pretraining_stage(
@@ -303,7 +312,7 @@ def pretraining_stage(
     if source == PRETRAIN:
         own = {name: s.value for name, s in settings.items() if name.startswith(f"{PRETRAIN}_")}
         values = {name.removeprefix(f"{PRETRAIN}_"): value for name, value in own.items()}
-        values["query"] = benchmark.query
+        values["query"] = stage_queries(benchmark, stores, VALIDATED[1])
     else:
         values = dict(named_stage(runs, source)["identity"]["settings"])
     values["backbone"] = text

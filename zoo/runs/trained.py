@@ -49,8 +49,6 @@ def trained_learner(path: Path, backbone: nn.Module | None = None) -> Trained:
         raise UsageError(f"{path} does not fit its learner: {error}") from None
     learner.prepared = True
     learner.outer_decay = settings.get("outer_decay", "paper")
-    image, mean, std = (tuple(about[name]) for name in ("image", "mean", "std"))
-    return Trained(learner.eval(), image, mean, std, about)
     if about["mean"]:  # a regression has none
         learner.normalise_by(about["mean"], about["std"])
     return Trained(learner.eval(), tuple(about["image"]), about)

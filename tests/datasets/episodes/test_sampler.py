@@ -90,8 +90,11 @@ def test_draws_are_uniform():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (([20] * 4, 5, 1, 3), "way 5: the split has only 4 classes"),
-        (([20] * 9 + [7], 5, 5, 3), "shot 5 + query 3: the smallest class has only 7 images"),
+        (([20] * 4, 5, 1, 3), "--way 5: the split has only 4 classes; take --way 4 at most"),
+        (
+            ([20] * 9 + [7], 5, 5, 3),
+            "shot 5 + query 3: the smallest class has only 7 images; take --query 2 at most",
+        ),
     ],
 )
 def test_impossible_episodes_are_refused(arguments, says):

@@ -73,7 +73,8 @@ class Site:
         assert "\n" not in message, message
         assert str(self.root) in message.partition(";")[0], message
         assert message.rpartition(";")[2].strip(), message
-        left = [path.name for path in self.stores.rglob("*") if path.suffix != ".lock"]
+        kept = (path for path in self.stores.rglob("*") if path.is_file())
+        left = [path.name for path in kept if path.suffix != ".lock"]
         assert not left
         return message
 

@@ -1,0 +1,95 @@
+"""Own images, of which there may be few: what nobody asked for is lowered to what is there.
+
+The rule. The way of the test is at most the number of classes of the split that has fewest, the way
+of training at most that of the training split. Of its smallest class a split gives the shots first,
+one image at least is left for the queries, and the queries are at most what is left. What was asked
+for by a flag or a config file is never changed: where it does not fit, it is refused.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from zoo.datasets.episodes.image_store import Store
+from zoo.errors import UsageError
+from zoo.runs.resolved import ResolvedRequest
+from zoo.runs.settings import Setting
+
+ORIGIN = "data"  # of a setting that was lowered
+DEFAULT_WAY = 5
+EVALUATION = ("val", "test")
+
+
+def smallest_class(store: Store) -> tuple[int, str]:
+    """How many images a split's smallest class has, and its name."""
+    counts = np.diff(store.offsets)
+    place = int(counts.argmin())
+    return int(counts[place]), store.names[place]
+
+
+def way_that_fits(stores: Mapping[str, Store]) -> tuple[int, str]:
+    """N of test episodes where none is asked for, and why it is not 5; empty where it is."""
+    classes = {split: len(store.names) for split, store in stores.items()}
+    split = min(classes, key=lambda name: classes[name])
+    if classes[split] >= DEFAULT_WAY:
+        return DEFAULT_WAY, ""
+    way = max(classes[split], 2)
+    return way, f"--way {way} ({DEFAULT_WAY} by default, but {split} has {classes[split]} classes)"
+
+
+def query_that_fits(stores: Mapping[str, Store], shot: int, query: int) -> int:
+    """Queries a class, at most what the smallest class of all has beside the shots, at least 1."""
+    fewest = min(smallest_class(store)[0] for store in stores.values())
+    return max(1, min(query, fewest - shot))
+
+
+def fitted(resolved: ResolvedRequest, stores: Mapping[str, Store]) -> ResolvedRequest:
+    """The same run with the settings lowered that nobody asked for and that do not fit.
+
+    Args:
+        resolved: of own images.
+        stores: of their splits.
+
+    Raises:
+        UsageError: it asks for a training, and there are no classes to train on.
+    """
+    settings = dict(resolved.every_setting)
+    if "train" not in stores:
+        if settings["updates"].value or settings["pretrained_from"].value:
+            classes = sum(len(store.names) for store in stores.values())
+            raise UsageError(
+                f"--updates {settings['updates'].value}: {classes} classes are too few to train on "
+                "some and test on others, which takes 4; add classes, or test untrained with "
+                "--budget none"
+            )
+        return resolved
+    evaluated = [split for split in EVALUATION if split in stores]
+
+    def lower(name: str, most: int, why: str) -> None:
+        setting = settings[name]
+        if setting.origin not in ("config", "flag") and setting.value > most >= 1:
+            settings[name] = Setting(most, ORIGIN, f"{setting.value} by default, but {why}")
+
+    for split in evaluated:
+        count, name = smallest_class(stores[split])
+        why = f"{split} class {name!r} has {count} images and --shot is {resolved.request.shot}"
+        lower("query", count - resolved.request.shot, why)
+    train = stores["train"]
+    if not resolved.cls.fixed_way:  # else it is the test's, whatever that is
+        lower("train_way", len(train.names), f"train has {len(train.names)} classes")
+    count, name = smallest_class(train)
+    why = f"train class {name!r} has {count} images"
+    lower("train_shot", count - 1, f"{why}, and a query takes one")
+    shot = settings["train_shot"].value
+    lower("train_query", count - shot, f"{why} and --train_shot is {shot}")
+    return replace(resolved, every_setting=settings)
+
+
+def lowered_in_words(settings: Mapping[str, Setting]) -> list[str]:
+    """The settings that were lowered, each with the reason."""
+    return [
+        f"--{name} {setting.value} ({setting.source})"
+        for name, setting in settings.items()
+        if setting.origin == ORIGIN
+    ]
