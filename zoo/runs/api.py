@@ -14,19 +14,21 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.benchmarks.in_memory import ImagesInMemory
 from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.episode import Episode, Examples
 from zoo.errors import UsageError
 from zoo.learner import Learner
-from zoo.registry import backbone_of, learner_of, learners
+from zoo.registry import learner_of, learners
 from zoo.reports import records as measured
 from zoo.reports.estimates import Comparison, compare
 from zoo.reports.published import published as published_numbers
+from zoo.runs.named_weights import SUFFIX, find_weights
 from zoo.runs.plan import Plan
 from zoo.runs.request import RunRequest
-from zoo.runs.settings import SHARED_SETTING_NAMES, constructor_defaults, parse_values
-from zoo.runs.weights import read_weights
+from zoo.runs.settings import parse_values
+from zoo.runs.weights import check_image, check_normalisation
 from zoo.runs.workspace import Workspace
 
 
@@ -85,45 +87,42 @@ def load(
     backbone: torch.nn.Module | None = None,
     *,
     results: str | Path = "results",
+    benchmark: str | None = None,
 ) -> Learner:
     """A trained learner, in evaluation mode.
 
     Args:
-        name: of a run whose record lies in `results`; or the path of the weights beside a record
-            (``.safetensors``), or of a checkpoint of a Trainer (``.ckpt``).
+        name: of a run whose record lies in `results`, or the beginning of its name; the path of
+            the weights beside a record (``.safetensors``), or of a checkpoint of a Trainer
+            (``.ckpt``); or ``https://...#HASH``, weights that are fetched once.
         backbone: of the learner, where it was made with a network of your own.
         results: folder of the records.
+        benchmark: that it is to be used on: weights are refused that were trained on images of
+            another size, number of channels or normalisation.
 
     Raises:
-        UsageError: there is no such file, it is damaged, or it does not say which learner it is of.
+        UsageError: there is no such file, it is damaged, does not say which learner it is of, or
+            does not fit the benchmark.
     """
     path = Path(name)
-    if not path.is_file():
-        path = Path(results) / f"{name}.safetensors"
-    if not path.is_file():
-        raise UsageError(
-            f"{name}: no such file, and no run of this name with weights in {results}; expected a "
-            "run's name, or the path of a .safetensors or .ckpt file"
-        )
+    if path.is_file() and path.suffix != SUFFIX:
+        return _from_checkpoint(path, backbone)
+    weights = find_weights(name, results)
+    if benchmark is not None:
+        known = find_benchmark(benchmark)
+        check_image(weights.path, weights.about, known)
+        check_normalisation(weights.path, weights.about, known)
+    return weights.learner(backbone)
+
+
+def _from_checkpoint(path: Path, backbone: torch.nn.Module | None) -> Learner:
+    """The learner of a checkpoint of a Trainer."""
+    kept = torch.load(path, "cpu", weights_only=False).get("hyper_parameters", {})
+    if "learner" not in kept:
+        raise UsageError(f"{path}: does not say which learner it is of")
     given = {} if backbone is None else {"backbone": backbone}
-    if path.suffix != ".safetensors":
-        kept = torch.load(path, "cpu", weights_only=False).get("hyper_parameters", {})
-        if "learner" not in kept:
-            raise UsageError(f"{path}: does not say which learner it is of")
-        cls = learners.get(kept["learner"]).as_asked(kept)
-        learner: Learner = cls.load_from_checkpoint(path, "cpu", **given)
-        return learner.eval()
-    tensors, about = read_weights(path)
-    settings = about["settings"]
-    cls = learners.get(about["learner"]).as_asked(settings)
-    names = {*constructor_defaults(cls)} - SHARED_SETTING_NAMES
-    net = backbone or backbone_of(settings["backbone"], tuple(about["image"]))
-    learner = cls(net, about["way"], **{name: settings[name] for name in names})
-    try:
-        learner.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise UsageError(f"{path} does not fit its learner: {error}") from None
-    learner.prepared = True
+    cls = learners.get(kept["learner"]).as_asked(kept)
+    learner: Learner = cls.load_from_checkpoint(path, "cpu", **given)
     return learner.eval()
 
 

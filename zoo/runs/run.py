@@ -163,7 +163,7 @@ class Run(Plan):
         """
         kept, known = weights_path(self.record_path), (self.record() or {}).get("weights")
         if known and kept.exists():
-            load_weights(kept, self.learner, known["hash"])
+            load_weights(kept, self.learner, known["hash"], self.benchmark)
             return self.learner.cpu().eval()
         folder = self.folder
         folder.mkdir(parents=True, exist_ok=True)
