@@ -124,6 +124,7 @@ class Omniglot(Benchmark):
     std = (1.0,)
     query = 5
     per_class = 20
+    licence = "MIT (brendenlake/omniglot)"
 
     @property
     def classes(self) -> dict[str, int]:

@@ -79,7 +79,7 @@ def test_what_cannot_be_tested_is_refused(stores, tmp_path):
 
 
 def test_a_point_of_a_run_that_failed_is_refused(stores, tmp_path, monkeypatch):
-    def diverge(self, update):
+    def diverge(self, trainer, update):
         raise DivergedError(update, "the loss is nan")
 
     monkeypatch.setattr(zoo.runs.checkpoints.CheckpointKeeper, "_check", diverge)

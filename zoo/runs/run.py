@@ -61,6 +61,7 @@ class Run(Plan):
 
     staged: Sequence[dict[str, Any]] = ()  # what the record says of each stage
     weights_of: str | None = None  # the run whose weights it tests, where it trains none itself
+    trained_on: Mapping[str, Any] | None = None  # of such weights, see `WeightsTest`
 
     @property
     def record_path(self) -> Path:
@@ -350,6 +351,7 @@ class Run(Plan):
             **({"callbacks": [*self.workspace.callbacks]} if self.workspace.callbacks else {}),
             **({"version": version} if (version := version_of(self.cls)) != 1 else {}),
             **({"weights_of": self.weights_of} if self.weights_of else {}),
+            **({"trained_on": self.trained_on} if self.trained_on else {}),
             "settings": {name: s._asdict() for name, s in self.settings.items()},
             "backbone_family": self.family,
             "traits": {**self.learner.traits(), "batch_norm": self.learner.batch_norm},
