@@ -216,6 +216,13 @@ def build_parser() -> Parser:
     )
     command.add_argument("benchmark", help="a key or variant")
     command.add_argument("--learners", default="", help="keys or variants (default: all)")
+    command.add_argument(
+        "--from",
+        dest="trained_on",
+        default="",
+        metavar="BENCHMARK",
+        help="test weights that were trained on another benchmark; nothing is trained",
+    )
     command.add_argument("--ways", default="", help="(default: 5; regression has none)")
     command.add_argument("--shots", default="", help="(default: the benchmark's, 1 5 for most)")
     command.add_argument(
