@@ -87,6 +87,15 @@ def test_missing_weights_are_named_with_the_command_that_makes_them(table, tmp_p
     assert "– maml 5-way 1-shot" not in said.out, "it was tested"
 
 
+def test_of_two_records_the_one_with_weights_is_taken(table, tmp_path):
+    """As where a run was made again after its learner had changed."""
+    (path,) = (tmp_path / "results").glob("protonet*.json")
+    older = json.loads(path.read_text()) | {"run": "protonet-older", "version": 7}
+    path.with_name("protonet-older.json").write_text(json.dumps(older))
+    status, said = table("--learners", "protonet")
+    assert status == 0 and "protonet-older" not in said.out and "(2)" not in said.out
+
+
 def test_a_dry_run_writes_nothing(table, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     status, said = table("--learners", "protonet", "--dry-run")
