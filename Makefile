@@ -8,7 +8,7 @@ SETTINGS = $(if $(DATA),--data "$(DATA)") $(if $(LEARNERS),--learners "$(LEARNER
   $(if $(TERMS),--terms $(TERMS)) $(if $(SEEDS),--seeds "$(SEEDS)") \
   $(if $(RESULTS),--results "$(RESULTS)") $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes) \
   $(if $(UNTRAINED),--untrained) $(if $(DIFFERENCES),--differences $(if $(filter all,$(DIFFERENCES)),all,best)) $(if $(POWER),--power) \
-  $(if $(FIGURES),--figures) $(if $(JOBS),--jobs $(JOBS)) \
+  $(if $(FIGURES),--figures) $(if $(FROM),--from '$(FROM)') $(if $(JOBS),--jobs $(JOBS)) \
   $(foreach file,$(PLUGINS),--plugin "$(file)")
 
 CAMPAIGN = $(if $(NAME),'$(NAME)') $(if $(DATA),--data "$(DATA)") $(if $(RESULTS),--results "$(RESULTS)") \
@@ -17,7 +17,7 @@ CAMPAIGN = $(if $(NAME),'$(NAME)') $(if $(DATA),--data "$(DATA)") $(if $(RESULTS
 WORKERS = -n 2 --dist worksteal
 
 KNOWN = PYTHON TORCH_INDEX DATA LEARNERS SHOTS WAYS BUDGET TERMS SEEDS RESULTS DRY_RUN YES \
-  UNTRAINED DIFFERENCES POWER FIGURES JOBS PLUGINS OPTIONS BENCHMARK PAIRS RUN NAME TO OUT TESTS WORKERS
+  UNTRAINED DIFFERENCES POWER FIGURES FROM JOBS PLUGINS OPTIONS BENCHMARK PAIRS RUN NAME TO OUT TESTS WORKERS
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 $(if $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)),$(error \
   no variable $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)); there are $(KNOWN)))
@@ -31,6 +31,7 @@ help: ## this list
 	@echo 'DIFFERENCES=1 (pairs with the best row, tested; =all for every pair) POWER=1 (episodes for half a point) FIGURES=1, as in'
 	@echo '  make table-omniglot DATA=~/data LEARNERS="protonet maml[first_order=true]" SHOTS="1 5"'
 	@echo '  make table-omniglot DATA=~/data OPTIONS=split=1200/423'
+	@echo 'FROM=OTHER: weights that were trained on another benchmark, tested on this one, as in make table-glyphs FROM=omniglot'
 
 setup: .venv/ready ## the environment in .venv: Python 3.11-3.13, PyTorch, Lightning, ...
 

@@ -73,13 +73,16 @@ def match(run: RunLike, published: pd.DataFrame, metric: str = "accuracy") -> pd
     those whose `settings` all equal the run's and name every override of its variant, but for how
     long it trains, which a table tells by the share of the paper's tasks, and for `READINGS`; of
     these the one with most settings, the first in the file if several have as many. An accuracy
-    at a class's K-th instance is published as one of K - 1 shots.
+    at a class's K-th instance is published as one of K - 1 shots. A test of weights that another
+    run trained, as `zoo test` makes it, stands beside none: papers trained on the benchmark.
 
     Args:
         run: a row of `records.load`.
         published: as `published()` returns it.
         metric: as the record names it.
     """
+    if isinstance(run.get("trained_on"), str):
+        return None
     _, at, instance = metric.partition("@instance")
     wanted = {
         "primary": 1,

@@ -28,6 +28,8 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "budget": ("budget", str),
     "seed": ("seed", int),
     "version": ("version", int | None),
+    "weights_of": ("weights_of", str | None),  # a test of another run's weights
+    "trained_on": ("trained_on.benchmark", str | None),  # of such weights, by `zoo test`
     "settings": ("settings", dict),
     "backbone_family": ("backbone_family", str | None),
     "transductive": ("traits.transductive", bool),

@@ -48,6 +48,7 @@ class Benchmark:
     quick_seconds: int = 600  # what budget `quick` trains for on 2 cores, by definition
     per_class: int | None = 600  # images a class; None: classes differ
     note: str = ""  # to print beside numbers measured on it
+    licence: str = ""  # of its data, where the publisher states one; "" where we know of none
 
     def __init__(self, **options: Any) -> None:
         for name, value in options.items():

@@ -121,6 +121,11 @@ class Completion(Regression):
         return self.source.image[0]
 
     @property
+    def licence(self) -> str:  # type: ignore[override]
+        """That of the images."""
+        return self.source.licence
+
+    @property
     def query(self) -> int:  # type: ignore[override]
         """All pixels."""
         _, height, width = self.source.image

@@ -48,6 +48,7 @@ class Glyphs(Benchmark):
     shots = "1"
     quick_seconds = 30
     per_class = 20
+    licence = "that of the DejaVu fonts (Bitstream Vera and Arev), free to use and change"
 
     def lists(self) -> dict[str, list[str]]:
         """The characters of each split."""

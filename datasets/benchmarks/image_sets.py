@@ -14,8 +14,23 @@ if TYPE_CHECKING:
     from zoo.datasets.readers.base import Reader
 
 
+class _Sized(Benchmark):
+    @property
+    def image(self) -> tuple[int, int, int]:  # type: ignore[override]
+        """(C, H, W), in colour, of the size asked for."""
+        return 3, self.options["size"], self.options["size"]
+
+
+class _Resized(_Sized):
+    # Stored as they are published; another size is made where they are used.
+    @property
+    def source(self) -> Benchmark:
+        """The images as they are published."""
+        return type(self)()
+
+
 @register_benchmark("miniimagenet")
-class MiniImageNet(Benchmark):
+class MiniImageNet(_Resized):
     """mini-ImageNet (Vinyals et al. 2016) in Ravi & Larochelle's split, 84x84 RGB."""
 
     key = "miniimagenet"
@@ -24,7 +39,7 @@ class MiniImageNet(Benchmark):
         "ravi_csv.RaviCsv", "ren_cache.RenCache", "torchmeta_hdf5.TorchmetaMini",
         "category_split.CategorySplit", "tadam.TadamMini", "class_folders.ClassFolders",
     )  # fmt: skip
-    image = (3, 84, 84)
+    allowed: ClassVar = {"size": (84, 32)}  # 32 for weights that CIFAR's images trained
     # Means of the train split as gidariss/FewShotWithoutForgetting prints them; deviations
     # measured on a copy of it.
     mean = (120.4 / 255, 115.6 / 255, 104.5 / 255)
@@ -54,22 +69,9 @@ class TieredImageNet(Benchmark):
         return published.tieredimagenet()
 
 
-class _Sized(Benchmark):
-    @property
-    def image(self) -> tuple[int, int, int]:  # type: ignore[override]
-        """(C, H, W), in colour, of the size asked for."""
-        return 3, self.options["size"], self.options["size"]
-
-
-class _Cifar100(_Sized):
-    # Stored as they are; at 84, as several papers have them, they are enlarged where they are used.
-    allowed: ClassVar = {"size": (32, 84)}
+class _Cifar100(_Resized):
+    allowed: ClassVar = {"size": (32, 84)}  # 84 as several papers have them
     mean = (129.4 / 255, 124.1 / 255, 112.5 / 255)  # kjunelee/MetaOptNet
-
-    @property
-    def source(self) -> Benchmark:
-        """The images as they are published."""
-        return type(self)()
 
     @property
     def superclasses(self) -> Mapping[str, str]:
@@ -124,6 +126,7 @@ class Omniglot(Benchmark):
     std = (1.0,)
     query = 5
     per_class = 20
+    licence = "MIT (brendenlake/omniglot)"
 
     @property
     def classes(self) -> dict[str, int]:

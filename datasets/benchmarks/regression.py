@@ -96,6 +96,7 @@ class Regression(Benchmark):
     shots = "5 10"
     quick_seconds = 30
     per_class = None
+    licence: str = "none needed: the code draws the functions"
     mean: ClassVar = ()
     std: ClassVar = ()
     numbers: ClassVar[tuple[int, int]]  # uniform numbers that a task and a point take

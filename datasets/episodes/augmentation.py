@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zoo.datasets.episodes.hash_random import Floats, derive, uniform
-from zoo.datasets.episodes.resize import enlarged
+from zoo.datasets.episodes.resize import at_size
 from zoo.errors import UsageError
 
 AUGMENTATIONS = ("crop", "shift", "jitter", "flip")
@@ -67,11 +67,15 @@ def augment(x: Tensor, ways: list[str], numbers: Floats, size: Sequence[int] = (
         x: as stored.
         ways: see `AUGMENTATIONS`.
         numbers: (n, NUMBERS), from `numbers_for`.
-        size: (H, W), what a crop is enlarged to, or else the whole image; empty: (h, w).
+        size: (H, W), what a crop is resized to, or else the whole image; empty: (h, w). Larger
+            images are shrunk first, so that a crop passes over none of their pixels.
     """
     u = torch.from_numpy(numbers).float().to(x.device)
     size = size or x.shape[-2:]
-    x = crop(x.float(), u[:, :4], size) if "crop" in ways else enlarged(x, size)
+    if "crop" not in ways or x.shape[-2] > size[0]:
+        x = at_size(x, size)
+    if "crop" in ways:
+        x = crop(x.float(), u[:, :4], size)
     if "shift" in ways:
         x = shifted(x, u[:, 8:])
     x = x.float()

@@ -16,7 +16,7 @@ from zoo.datasets.episodes import embedded_images
 from zoo.datasets.episodes.augmentation import augment, numbers_for, parse_augmentations
 from zoo.datasets.episodes.hash_random import Integers, key_of
 from zoo.datasets.episodes.image_store import Store
-from zoo.datasets.episodes.resize import enlarged
+from zoo.datasets.episodes.resize import at_size
 from zoo.datasets.episodes.sampler import EVALUATION_SEED, Indices, fingerprint
 from zoo.errors import UsageError
 from zoo.pixels import normalised_pixels
@@ -389,4 +389,4 @@ class EpisodicDataModule(pl.LightningDataModule):
 
     def sized(self, x: Tensor) -> Tensor:
         """Pixels (..., C, h, w) as stored, in the size that a learner gets."""
-        return enlarged(x, self.size) if self.size else x
+        return at_size(x, self.size) if self.size else x

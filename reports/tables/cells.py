@@ -16,6 +16,7 @@ NORMS = {
 }
 MISSING = "missing"  # status of a run that was asked for and has no record; `failure` says why
 DEFAULT_OPTIONS = "default options"  # of a benchmark
+TRAINED_HERE = "trained on the same benchmark"
 
 # Blocks of a table, and the parts of the protocol that make test episodes others.
 INDUCTIVE = "inductive: each query by itself"
@@ -101,6 +102,7 @@ def alike(a: RecordRow, b: RecordRow) -> bool:
     proofs = ("data_fingerprint", "episodes", "episodes_fingerprint")
     return (
         same_version(a, b)
+        and protocol(a)["trained_on"] == protocol(b)["trained_on"]
         and settings_that_count(a) == settings_that_count(b)
         and all(pd.isna(a[name]) or pd.isna(b[name]) or a[name] == b[name] for name in proofs)
     )
@@ -119,8 +121,8 @@ def same_version(a: RecordRow, b: RecordRow) -> bool:
 
 def phrases(common: dict[str, str]) -> str:
     """What a caption says of the protocol that cells share."""
-    said = [text for part, text in common.items() if part != "data" and text != DEFAULT_OPTIONS]
-    return ", ".join(said)
+    plain = (DEFAULT_OPTIONS, TRAINED_HERE)
+    return ", ".join(text for part, text in common.items() if part != "data" and text not in plain)
 
 
 def protocol(run: RecordRow) -> dict[str, str]:
@@ -129,6 +131,7 @@ def protocol(run: RecordRow) -> dict[str, str]:
     words = {
         "budget": f"{run['budget']} budget",
         "terms": f"{run['terms']} terms",
+        "trained_on": f"trained on {run['trained_on']}" if tests_weights(run) else TRAINED_HERE,
         "options": run["benchmark"].partition("[")[2].removesuffix("]") or DEFAULT_OPTIONS,
         "queries": queries and f"{counted(queries, 'query', 'queries')} {of_what(run)}",
         "tests": pd.notna(tests) and counted(tests, "test episode", "test episodes"),
@@ -137,6 +140,11 @@ def protocol(run: RecordRow) -> dict[str, str]:
         "data": pd.notna(data) and f"data fingerprint {data[:12]}",
     }
     return {part: text for part, text in words.items() if text}
+
+
+def tests_weights(run: RecordRow) -> bool:
+    """Whether it is a test of weights that another run trained, as `zoo test` makes it."""
+    return isinstance(run.get("trained_on"), str)
 
 
 def of_what(run: RecordRow) -> str:

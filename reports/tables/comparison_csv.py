@@ -53,7 +53,8 @@ def comparison_csv_frame(
             cost = cpu_cost(run)
             row["cpu_seconds"] = cost.own
             row["stage_cpu_seconds"] = math.nan if cost.unknown else cost.stages
-            asked = repr([metric, *(run[n] for n in [*same[:4], "settings", "backbone_family"])])
+            names = [*same[:4], "settings", "backbone_family", "trained_on"]
+            asked = repr([metric, *(run.get(name) for name in names)])
             if asked not in known:
                 known[asked] = paper.match(run, published, metric)
             if (found := known[asked]) is not None:

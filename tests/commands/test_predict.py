@@ -18,7 +18,7 @@ from zoo.episode import Examples
 from zoo.errors import UsageError
 from zoo.registry import learners
 from zoo.runs.prediction import NONE_OF_THESE, predict_photos, query_logits
-from zoo.runs.trained import trained_learner, weights_named
+from zoo.runs.trained import trained_learner
 from zoo.runs.weights import weights_path
 
 CLASSES = ("ant", "bee", "cat & <dog>", "Ødegård")
@@ -159,7 +159,6 @@ def test_the_same_in_python(weights, photos):
     path = weights["protonet"]
     table = zoo.predict(path.stem, photos / "support", photos / "flat", results=path.parent)
     assert len(table) == 24 and set(table["prediction"]) <= {*CLASSES}
-    assert weights_named(path, "nowhere") == path
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,37 @@ def build_parser() -> Parser:
     command.set_defaults(call=imported_command("predict", "predict_command"))
 
     command = commands.add_parser(
+        "test",
+        parents=[where],
+        help="test trained weights at another way or shot, or on another benchmark",
+    )
+    command.add_argument("name", help="of a run with weights in --results, a path, or ADDRESS#HASH")
+    command.add_argument("benchmark", help="a key or variant, of images of the same size")
+    command.add_argument("--way", type=int, help="classes of an episode (default: the run's)")
+    command.add_argument("--shot", type=int, help="support images a class (default: the run's)")
+    command.add_argument(
+        "--query", type=int, help="queries a class (default: the benchmark's; on its own the run's)"
+    )
+    command.add_argument("--test_episodes", type=int, help="(default: as many as the run had)")
+    command.set_defaults(call=imported_command("weights", "test_command"))
+
+    command = commands.add_parser(
+        "weights", parents=[plugged], help="the trained weights of a folder; of one NAME its card"
+    )
+    command.add_argument(
+        "name", nargs="?", help="of a run with weights in --results, a path, or ADDRESS#HASH"
+    )
+    command.add_argument(
+        "--results",
+        type=parse_folder,
+        metavar="DIR",
+        default=Path("results"),
+        help="folder of records and weights (default: results)",
+    )
+    command.add_argument("--json", action="store_true", help="the same facts as JSON")
+    command.set_defaults(call=imported_command("weights", "weights_command"))
+
+    command = commands.add_parser(
         "plot",
         parents=[one],
         help="draw what a run predicts of functions or of images' pixels, trained first if need be",
@@ -215,6 +246,13 @@ def build_parser() -> Parser:
     )
     command.add_argument("benchmark", help="a key or variant")
     command.add_argument("--learners", default="", help="keys or variants (default: all)")
+    command.add_argument(
+        "--from",
+        dest="trained_on",
+        default="",
+        metavar="BENCHMARK",
+        help="test weights that were trained on another benchmark; nothing is trained",
+    )
     command.add_argument("--ways", default="", help="(default: 5; regression has none)")
     command.add_argument("--shots", default="", help="(default: the benchmark's, 1 5 for most)")
     command.add_argument(

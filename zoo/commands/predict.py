@@ -20,7 +20,7 @@ from zoo.reports.figures.rejection import rejection_figure
 from zoo.reports.formats.html import Card, Gallery, to_html
 from zoo.reports.formats.table import Cell, Column, Table
 from zoo.runs.prediction import NONE_OF_THESE, Predictions, predict_photos
-from zoo.runs.trained import Trained, trained_learner, weights_named
+from zoo.runs.trained import Trained, trained_learner
 
 SHOWN = 40  # rows that the terminal gets
 THUMBNAIL = 160  # pixels of the longer side
@@ -31,7 +31,7 @@ def predict_command(options: argparse.Namespace) -> int:
     output: Path | None = options.output
     if output is not None and output.suffix not in (".csv", ".html"):
         raise UsageError(f"-o {output}: expected a name that ends in .csv or .html")
-    trained = trained_learner(weights_named(options.weights, options.results))
+    trained = trained_learner(options.weights, options.results)
     found = predict_photos(
         trained,
         options.support,

@@ -14,6 +14,7 @@ from zoo.reports.published import counted
 from zoo.reports.records import BROKEN, checksum_state
 from zoo.runs.identity import identity_of_record, run_name
 from zoo.runs.record import write_record
+from zoo.runs.tested_weights import TESTED_FOLDER, name_of_test
 from zoo.runs.weights import weights_path
 from zoo.variants import format_variant
 
@@ -63,7 +64,8 @@ def rename_records(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 def record_paths(folder: Path) -> list[Path]:
     """The files of a folder of results that may be records."""
-    return [*sorted(folder.glob("*.json")), *sorted((folder / SWEEP_FOLDER).glob("*.json"))]
+    folders = (folder, folder / SWEEP_FOLDER, folder / TESTED_FOLDER)
+    return [path for each in folders for path in sorted(each.glob("*.json"))]
 
 
 def name_today(record: Mapping[str, Any], renamed: Mapping[str, str]) -> str:
@@ -76,10 +78,13 @@ def name_today(record: Mapping[str, Any], renamed: Mapping[str, str]) -> str:
     Raises:
         UsageError: its learner is not known here.
     """
-    if "weights_of" in record:
-        trained = renamed.get(record["weights_of"], record["weights_of"])
+    trained = str(record.get("weights_of", ""))
+    trained = renamed.get(trained, trained)
+    if trained and "trained_on" not in record:
         return f"{trained}-at-{record['way']}w{record['shot']}s"
     _, cls, _ = learner_of(format_variant(record["learner"], record["variant"]))
+    if trained:
+        return name_of_test(identity_of_record({**record, "weights_of": trained}, cls))
     return run_name(identity_of_record(record, cls), record["variant"])
 
 

@@ -112,8 +112,11 @@ class RunSet:
 
         A record that is damaged, or of another run, is left out; making the runs has said so.
         """
-        names = [name for name, run in self.runs.items() if has_record(run)]
-        return read_records(self.workspace.results, names)
+        return read_records(self.workspace.results, self.recorded())
+
+    def recorded(self) -> list[str]:
+        """The names of the runs that have a record which can be believed to be their own."""
+        return [name for name, run in self.runs.items() if has_record(run)]
 
 
 def has_record(run: Run) -> bool:

@@ -2,7 +2,6 @@
 
 import argparse
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,6 +21,7 @@ from zoo.runs.make_runs import execute
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.settings import parse_values
+from zoo.runs.tested_weights import as_trained
 from zoo.variants import split_variants
 
 SWEEP_FOLDER = "sweep"  # below the results: tests of other runs' weights, apart from the runs
@@ -63,8 +63,8 @@ class RunAtShape(Run):
         if record["status"] == "failed":
             raise UsageError(f"its training failed: {self.run.record_path}")
         self.run.trained(progress)
-        keeper.curve, self.staged = record["validation"], record["stages"]
-        keeper.best = (record["tested_update"], math.nan)
+        self.staged = record["stages"]
+        as_trained(keeper, record)
 
 
 def sweep_command(options: argparse.Namespace) -> int:

@@ -9,8 +9,15 @@ from typing import Any
 
 import pandas as pd
 
+from zoo.commands.cross_domain import Gap, check_same_images, learners_of, plan_tests, runs_on
 from zoo.commands.missing_cells import commands_for_missing, missing_row, reason_missing
-from zoo.commands.run_set import RunSet, parse_numbers, run_set_of
+from zoo.commands.run_set import (
+    RunSet,
+    load_records,
+    measured_values,
+    parse_numbers,
+    run_set_of,
+)
 from zoo.commands.write_table import Drawing, Output, write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
@@ -36,6 +43,7 @@ from zoo.runs.fitted import way_that_fits
 from zoo.runs.request import TERMS, RunRequest
 from zoo.runs.run import Run
 from zoo.runs.settings import PRETRAIN
+from zoo.runs.tested_weights import TESTED_FOLDER
 from zoo.variants import parse_variant, split_variants
 
 
@@ -56,6 +64,8 @@ class TableRequest:
             each block, or ``all``.
         power: and how many episodes half a point needs.
         figures: whether figures are drawn.
+        trained_on: the benchmark whose weights are tested, a key or variant; "" for runs that are
+            trained on `benchmark` itself.
     """
 
     benchmark: str
@@ -69,6 +79,15 @@ class TableRequest:
     differences: str = ""
     power: bool = False
     figures: bool = False
+    trained_on: str = ""
+
+    @property
+    def title(self) -> str:
+        """How captions call the benchmark, and that which the weights are from."""
+        title = find_benchmark(self.benchmark).title
+        if not self.trained_on:
+            return title
+        return f"{title}, with weights trained on {find_benchmark(self.trained_on).title}"
 
     @property
     def order(self) -> list[str]:
@@ -92,6 +111,7 @@ class TableRequest:
         words += [f"{' '.join(map(str, self.shots))}s", self.terms, self.budget]
         if list(self.seeds) != [0]:
             words.append(f"seeds {' '.join(map(str, self.seeds))}")
+        words += ["from", find_benchmark(self.trained_on).variant] if self.trained_on else []
         return words + ["untrained"] * self.untrained
 
 
@@ -102,7 +122,8 @@ def table_command(options: argparse.Namespace) -> int:
     if find_benchmark(asked.benchmark).own and not options.ways:
         asked = with_way_that_fits(asked, run_set)
     output = Output(options.results, asked.name(), options.words, options.dry_run)
-    return make_table(asked, run_set, output)
+    make = make_cross_table if asked.trained_on else make_table
+    return make(asked, run_set, output)
 
 
 def with_way_that_fits(asked: TableRequest, run_set: RunSet) -> TableRequest:
@@ -139,6 +160,7 @@ def table_request(options: argparse.Namespace) -> TableRequest:
         options.differences,
         options.power,
         options.figures,
+        options.trained_on,
     )
 
 
@@ -189,6 +211,43 @@ def make_table(asked: TableRequest, run_set: RunSet, output: Output) -> int:
     return status
 
 
+def make_cross_table(asked: TableRequest, run_set: RunSet, output: Output) -> int:
+    """The same of weights that another benchmark trained: they are tested, nothing is trained.
+
+    Raises:
+        UsageError: the benchmarks do not fit each other, or there are no weights.
+    """
+    target, other = find_benchmark(asked.benchmark), find_benchmark(asked.trained_on)
+    if asked.untrained:
+        raise UsageError("--untrained: a table of weights from elsewhere has no untrained rows")
+    check_same_images(target, other)
+    rows = runs_on(other, asked.budget, run_set)
+    training = replace(asked, benchmark=other.variant, learners=asked.learners or learners_of(rows))
+    if not training.learners:
+        raise UsageError(
+            f"--from {other.variant}: no run on it with budget {asked.budget} in "
+            f"{run_set.workspace.results}; `python -m zoo run LEARNER {other.variant} --budget "
+            f"{asked.budget}` leaves weights there"
+        )
+    tests, gaps = plan_tests(training.runs(), rows, target, run_set)
+    print(f"{asked.title}, terms {asked.terms}, budget {asked.budget}")
+    status = int(bool(gaps)) | (run_set.make() if run_set.runs else 0)
+    if run_set.how.part:
+        return status
+    folder = run_set.workspace.results / TESTED_FOLDER
+    measured = load_records(folder, announce=folder.is_dir())
+    measured = measured[measured["run"].isin(run_set.recorded())]
+    values = measured_values(folder, measured)
+    there = set(measured["run"])
+    gaps |= {request: Gap("not tested") for name, request in tests.items() if name not in there}
+    measured = with_missing_rows(measured, {request: gap.why for request, gap in gaps.items()})
+    measured = measured.assign(benchmark=target.variant, trained_on=other.variant)
+    write_comparison(asked, output, measured, values, {})
+    for request, gap in gaps.items():
+        print(f"– {request.words}: {gap.why}{f'; {gap.remedy}' if gap.remedy else ''}")
+    return status
+
+
 def with_missing_rows(measured: pd.DataFrame, gaps: Mapping[RunRequest, str]) -> pd.DataFrame:
     """The records, and a row for each run that has none."""
     if not gaps:
@@ -216,6 +275,7 @@ def write_comparison(
         untrained: by the name of the trained run.
     """
     benchmark = find_benchmark(asked.benchmark)
+    title = asked.title
     printed_numbers = published.published()
     order = asked.order
     parts = {name: measured[measured["terms"] == name] for name in TERMS}
@@ -238,7 +298,7 @@ def write_comparison(
                 part,
                 printed_numbers,
                 benchmark.variant,
-                title=benchmark.title,
+                title=title,
                 order=order,
                 gains=training_gains(values, untrained) if asked.untrained else None,
                 values=values,
@@ -249,15 +309,15 @@ def write_comparison(
             whole = asked.differences == "all"
             chosen = found[name] if whole else pairs_with_best(found[name], shown)
             which = "differences" if whole else "differences to the best row"
-            heading = f"{benchmark.title}, {name} terms, {which}"
+            heading = f"{title}, {name} terms, {which}"
             pairs.append(differences_table(chosen, heading, asked.power))
         if asked.figures:
             end = f"-{name}" if len(parts) > 1 else ""
-            said = f"{benchmark.title}, {name} terms"
+            said = f"{title}, {name} terms"
             figures = table_figures(part, contenders, shown, found[name], said, labels)
             drawn |= {f"{kind}{end}": drawing for kind, drawing in figures.items()}
     if len(parts) > 1:
-        texts.append(ranks(parts, benchmark.variant, benchmark.title, order, values))
+        texts.append(ranks(parts, benchmark.variant, title, order, values))
     data = {"": comparison_csv_frame(measured, printed_numbers, values)}
     data["-cells"] = pd.concat(cells)
     every = pd.concat([part.assign(terms=name) for name, part in found.items()])

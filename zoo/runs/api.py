@@ -15,6 +15,7 @@ import torch
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
+from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.benchmarks.in_memory import ImagesInMemory
 from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.episode import Episode, Examples
@@ -24,11 +25,13 @@ from zoo.registry import learner_of, learners
 from zoo.reports import records as measured
 from zoo.reports.estimates import Comparison, compare
 from zoo.reports.published import published as published_numbers
+from zoo.runs.named_weights import find_weights
 from zoo.runs.plan import Plan
 from zoo.runs.prediction import predict_photos
 from zoo.runs.request import RunRequest
 from zoo.runs.settings import parse_values
-from zoo.runs.trained import trained_learner, weights_named
+from zoo.runs.trained import trained_learner
+from zoo.runs.weights import check_image, check_normalisation
 from zoo.runs.workspace import Workspace
 
 
@@ -88,17 +91,22 @@ def load(
     backbone: torch.nn.Module | None = None,
     *,
     results: str | Path = "results",
+    benchmark: str | None = None,
 ) -> Learner:
     """A trained learner, in evaluation mode.
 
     Args:
-        name: of a run whose record lies in `results`; or the path of the weights beside a record
-            (``.safetensors``), or of a checkpoint of a Trainer (``.ckpt``).
+        name: of a run whose record lies in `results`, or the beginning of its name; the path of
+            the weights beside a record (``.safetensors``), or of a checkpoint of a Trainer
+            (``.ckpt``); or ``https://...#HASH``, weights that are fetched once.
         backbone: of the learner, where it was made with a network of your own.
         results: folder of the records.
+        benchmark: that it is to be used on: weights are refused that were trained on images of
+            another size, number of channels or normalisation.
 
     Raises:
-        UsageError: there is no such file, it is damaged, or it does not say which learner it is of.
+        UsageError: there is no such file, it is damaged, does not say which learner it is of, or
+            does not fit the benchmark.
     """
     path = Path(name)
     if path.suffix in (".json", ".npz") and path.is_file():
@@ -108,7 +116,12 @@ def load(
         )
     if path.suffix == ".ckpt":
         return _of_checkpoint(path, backbone)
-    return trained_learner(weights_named(name, results), backbone).learner
+    weights = find_weights(name, results)
+    if benchmark is not None:
+        known = find_benchmark(benchmark)
+        check_image(weights.path, weights.about, known)
+        check_normalisation(weights.path, weights.about, known)
+    return weights.learner(backbone)
 
 
 def _of_checkpoint(path: Path, backbone: torch.nn.Module | None) -> Learner:
@@ -169,7 +182,7 @@ def predict(
     Raises:
         UsageError: something cannot be read, or the learner cannot take these classes.
     """
-    trained = trained_learner(weights_named(weights, results))
+    trained = trained_learner(weights, results)
     found = predict_photos(trained, Path(support), Path(query), jointly=jointly, reject=reject)
     return found.table
 

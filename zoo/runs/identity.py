@@ -86,7 +86,8 @@ def identity_of_record(record: Mapping[str, Any], cls: type[Learner]) -> dict[st
         record.get("version", 1),
         record.get("callbacks", ()),
     )
-    return identity | ({"weights_of": record["weights_of"]} if "weights_of" in record else {})
+    tested = ("weights_of", "trained_on")  # of a test of another run's weights
+    return identity | {name: record[name] for name in tested if name in record}
 
 
 def check_same_run(path: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

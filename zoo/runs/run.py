@@ -65,6 +65,7 @@ class Run(Plan):
     staged: Sequence[dict[str, Any]] = ()  # what the record says of each stage
     calibration: Calibration | None = None
     weights_of: str | None = None  # the run whose weights it tests, where it trains none itself
+    trained_on: Mapping[str, Any] | None = None  # of such weights, see `WeightsTest`
 
     @property
     def record_path(self) -> Path:
@@ -169,7 +170,7 @@ class Run(Plan):
         """
         kept, known = weights_path(self.record_path), (self.record() or {}).get("weights")
         if known and kept.exists():
-            load_weights(kept, self.learner, known["hash"])
+            load_weights(kept, self.learner, known["hash"], self.benchmark)
             return self.learner.cpu().eval()
         folder = self.folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -369,6 +370,7 @@ class Run(Plan):
             **({"version": version} if (version := version_of(self.cls)) != 1 else {}),
             **({"weights_of": self.weights_of} if self.weights_of else {}),
             **({"lowered": self.lowered} if self.lowered else {}),
+            **({"trained_on": self.trained_on} if self.trained_on else {}),
             "settings": {name: s._asdict() for name, s in self.settings.items()},
             "backbone_family": self.family,
             "traits": {**self.learner.traits(), "batch_norm": self.learner.batch_norm},

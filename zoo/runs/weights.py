@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from zoo.datasets.benchmarks.base import Benchmark
 from zoo.errors import UsageError
 from zoo.files import write_bytes
 
@@ -79,23 +80,83 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, metadata
 
 
-def load_weights(path: Path, learner: nn.Module, known: str) -> None:
+def read_about(path: Path) -> dict[str, Any]:
+    """What a file says of its tensors, which are not read.
+
+    Raises:
+        UsageError: the file is no safetensors file of ours.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            found = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read as weights: {error}") from None
+    if not {"learner", "settings", "way", "image", "mean", "std"} <= found.keys():
+        raise UsageError(f"{path}: does not say what it is of; it was not written by the zoo")
+    return found
+
+
+def check_image(path: Path, about: Mapping[str, Any], benchmark: Benchmark) -> None:
+    """Refuse weights that were trained on images of another size or number of channels.
+
+    Args:
+        path: of the weights.
+        about: what they say of themselves.
+        benchmark: whose images they are to be given.
+
+    Raises:
+        UsageError: says both.
+    """
+    theirs, ours = list(about["image"]), list(benchmark.image)
+    if theirs != ours:
+        raise UsageError(
+            f"{path.stem} was trained on images of {image_text(theirs)}, {benchmark.variant} has "
+            f"{image_text(ours)}"
+        )
+
+
+def check_normalisation(path: Path, about: Mapping[str, Any], benchmark: Benchmark) -> None:
+    """Refuse weights that were trained on images normalised by other numbers; likewise."""
+    for name in ("mean", "std"):
+        theirs, ours = list(about[name]), list(getattr(benchmark, name))
+        if theirs != ours:
+            raise UsageError(
+                f"{path.stem} was trained with {name} {numbers_text(theirs)}, {benchmark.variant} "
+                f"has {numbers_text(ours)}"
+            )
+
+
+def image_text(image: Sequence[int]) -> str:
+    """``3x84x84``: channels, height, width."""
+    return "x".join(map(str, image))
+
+
+def numbers_text(values: Sequence[float]) -> str:
+    """``0.507 0.487 0.441``."""
+    return " ".join(f"{value:.3g}" for value in values)
+
+
+def load_weights(path: Path, learner: nn.Module, known: str, benchmark: Benchmark) -> None:
     """Give a learner the weights that a run tested.
 
     Args:
         path: of the file.
         learner: as configured for that run.
         known: the hash of the file, from the run's record.
+        benchmark: of that run.
 
     Raises:
-        UsageError: the file is damaged, or not the one that was tested.
+        UsageError: the file is damaged, not the one that was tested, or was trained on images of
+            another size or normalisation than the benchmark has now.
     """
     if file_hash(path.read_bytes()) != known:
         raise UsageError(
             f"{path} is damaged, or not what its run tested: its hash is not that of the record; "
             "delete it, and the run is trained again where its weights are needed"
         )
-    tensors, _ = read_weights(path)
+    tensors, about = read_weights(path)
+    check_image(path, about, benchmark)
+    check_normalisation(path, about, benchmark)
     try:
         learner.load_state_dict(tensors)
     except RuntimeError as error:

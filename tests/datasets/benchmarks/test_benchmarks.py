@@ -81,13 +81,14 @@ def test_the_default_option_is_not_spelled_out() -> None:
     assert find_benchmark("omniglot[split=vinyals]").variant == "omniglot"
 
 
-@pytest.mark.parametrize("key", ["cifarfs", "fc100"])
-def test_cifar_may_be_enlarged(key: str) -> None:
-    small, large = (find_benchmark(f"{key}[size={size}]") for size in (32, 84))
-    assert (small.variant, small.image) == (key, (3, 32, 32))
-    assert (large.variant, large.image) == (f"{key}[size=84]", (3, 84, 84))
-    assert large.source.variant == small.source.variant == key
-    assert (large.lists(), large.mean) == (small.lists(), small.mean)
+@pytest.mark.parametrize(("key", "size", "other"), [("cifarfs", 32, 84), ("fc100", 32, 84),
+                                                    ("miniimagenet", 84, 32)])  # fmt: skip
+def test_images_may_have_another_size(key: str, size: int, other: int) -> None:
+    plain, resized = (find_benchmark(f"{key}[size={each}]") for each in (size, other))
+    assert (plain.variant, plain.image) == (key, (3, size, size))
+    assert (resized.variant, resized.image) == (f"{key}[size={other}]", (3, other, other))
+    assert resized.source.variant == plain.source.variant == key
+    assert (resized.lists(), resized.mean) == (plain.lists(), plain.mean)
 
 
 @pytest.mark.parametrize("variant", PUBLISHED)

@@ -1,4 +1,4 @@
-"""CIFAR at 84x84: PIL's very pixels, wherever images come out of, from the same store."""
+"""CIFAR at 84x84, mini-ImageNet at 32x32: PIL's very pixels, from the stores as they are."""
 
 import json
 from dataclasses import replace
@@ -22,7 +22,7 @@ from zoo.datasets.benchmarks.image_sets import CifarFs
 from zoo.datasets.episodes.augmentation import augment, numbers_for, resized
 from zoo.datasets.episodes.hash_random import key_of
 from zoo.datasets.episodes.image_batches import ImageDataModule, Labelled
-from zoo.datasets.episodes.resize import enlarged
+from zoo.datasets.episodes.resize import at_size
 from zoo.reports.figures.episodes import draw_episode
 from zoo.runs.request import RunRequest
 from zoo.runs.stages import Staging
@@ -46,20 +46,34 @@ def by_pil(images: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("small", "large"),
-    [((32, 32), LARGE), ((7, 5), (84, 83)), ((1, 2), (9, 2)), ((50, 63), (64, 64))],
-)
+    [((32, 32), LARGE), ((7, 5), (84, 83)), ((1, 2), (9, 2)), ((50, 63), (64, 64)),
+     (LARGE, (32, 32)), ((83, 84), (7, 5)), ((9, 2), (1, 2)), ((64, 70), (50, 63)),
+     (LARGE, (83, 1))],
+)  # fmt: skip
 def test_pixels_are_pils(small: tuple[int, int], large: tuple[int, int]) -> None:
     x = noise(30, 3, *small)
-    assert torch.equal(enlarged(x, large), by_pil(x, *large))
+    assert torch.equal(at_size(x, large), by_pil(x, *large))
     tasks = x.unflatten(0, (5, 6))
-    assert torch.equal(enlarged(tasks, large), by_pil(tasks, *large))
+    assert torch.equal(at_size(tasks, large), by_pil(tasks, *large))
 
 
-def test_what_has_the_size_is_left_alone_and_what_is_larger_refused() -> None:
+def test_what_has_the_size_is_left_alone() -> None:
     x = noise(2, 3, 84, 84)
-    assert enlarged(x, LARGE) is x
-    with pytest.raises(ValueError, match="84 pixels were to be enlarged to 32"):
-        enlarged(x, (32, 32))
+    assert at_size(x, LARGE) is x
+
+
+@pytest.mark.parametrize("value", [0, 1, 254, 255])
+def test_one_colour_stays_itself(value: int) -> None:
+    x = torch.full((1, 3, 84, 84), value, dtype=torch.uint8)
+    assert (at_size(x, (32, 32)) == value).all()
+
+
+def test_a_crop_of_larger_images_is_of_shrunk_ones() -> None:
+    """Else it would pass over pixels."""
+    x, numbers = noise(4, 3, 84, 84), numbers_for(key_of("test", 0)[None], 4)
+    got = augment(x, ["crop"], numbers, (32, 32))
+    assert got.shape == (4, 3, 32, 32)
+    assert torch.equal(got, augment(at_size(x, (32, 32)), ["crop"], numbers, (32, 32)))
 
 
 def test_a_crop_goes_straight_to_the_size() -> None:
@@ -120,7 +134,7 @@ def test_features_are_of_the_enlarged_images() -> None:
 
 
 @pytest.mark.parametrize("ways", ["", "flip", "crop jitter flip"])
-def test_batches_for_pretraining_are_enlarged(ways: str) -> None:
+def test_batches_for_pretraining_are_at_size(ways: str) -> None:
     settings = {**SETTINGS, "augment": ways, "batch": 8, "seed": 0}
     data = ImageDataModule(colours(), (0.0,) * 3, (1.0,) * 3, settings, 1, LARGE)
     for batch in data.train_dataloader():

@@ -509,3 +509,25 @@ def test_csv_has_one_number_a_row(frame):
     assert pd.isna(table["published"][1])
     assert table["variant"][3] == "a=false,b=null"
     assert list(pd.to_numeric(table["mean"]).dropna()) == [0.9512, 0.2, 0.5]
+
+
+def test_weights_from_elsewhere_are_never_mixed_without_a_mark(frame):
+    """In a table of their own the caption says it; beside runs of the benchmark a footnote."""
+    elsewhere = {"weights_of": "another", "trained_on": {"benchmark": "glyphs"}}
+    wide = {"train_way": 60}
+    own = [record("protonet", 1, 0.97, settings=wide), record("maml", 1, 0.95)]
+    tested = record("protonet", 1, 0.61, settings=wide, run="tested", **elsewhere)
+    loaded = frame(*own, tested)
+    table = comparison_table(loaded, PUBLISHED, "omniglot")
+    found = zip(table.rows, texts_under(table, "5-way 1-shot"), strict=True)
+    said = {number: row[0].footnotes for row, number in found}
+    assert len(said) == 3, "they are not two seeds of one number"
+    assert "trained on glyphs" in said["61.00 ± 0.12"]
+    assert "trained on" not in table.caption + str(said["97.00 ± 0.12"])
+    assert "as printed" in table.caption
+    alone = comparison_table(loaded[loaded["run"] == "tested"], PUBLISHED, "omniglot")
+    assert "paper terms, trained on glyphs" in alone.caption and not note_texts(alone)
+    assert "as printed" not in alone.caption, "papers trained on the benchmark"
+    assert texts_under(alone, "published") == ["–"] != texts_under(table, "published")[:1]
+    numbers = comparison_csv_frame(loaded, PUBLISHED).set_index("run")["published"]
+    assert numbers.isna()["tested"] and not numbers.isna()[own[0]["run"]]

@@ -1,0 +1,188 @@
+"""The commands of trained weights: ``zoo weights`` lists them, ``zoo test`` tests them."""
+
+import argparse
+import json
+import math
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from tabulate import tabulate
+
+from zoo.commands.run_set import workspace_of
+from zoo.datasets.benchmarks.base import find_benchmark
+from zoo.errors import UsageError
+from zoo.reports.estimates import estimate_from_record
+from zoo.reports.metrics import METRICS, is_error
+from zoo.runs.make_runs import execute
+from zoo.runs.named_weights import NamedWeights, find_weights, weights_in
+from zoo.runs.request import RunRequest
+from zoo.runs.tested_weights import WeightsTest
+from zoo.runs.weights import file_hash, image_text, numbers_text
+from zoo.variants import format_value, format_variant
+
+NOT_KNOWN = "not known"
+
+
+def weights_command(options: argparse.Namespace) -> int:
+    """Print the weights of a folder as a table, or the card of one."""
+    if options.name:
+        card = card_of(find_weights(options.name, options.results))
+        print(json.dumps(card, indent=1) if options.json else card_text(card))
+        return 0
+    cards = [card_of(weights) for weights in weights_in(options.results)]
+    if options.json:
+        print(json.dumps(cards, indent=1))
+    elif cards:
+        print(list_text(cards))
+    else:
+        print(f"no weights in {options.results}: `zoo run` leaves them beside its records")
+    return 0
+
+
+def test_command(options: argparse.Namespace) -> int:
+    """Test weights that are there; print what came out."""
+    run = WeightsTest(
+        find_weights(options.name, options.results),
+        options.benchmark,
+        workspace_of(options),
+        way=options.way,
+        shot=options.shot,
+        query=options.query,
+        test_episodes=options.test_episodes,
+    )
+    theirs, ours = (run.trained_on or {}), run.benchmark
+    same = [theirs["mean"], theirs["std"]] == [list(ours.mean), list(ours.std)]
+    if not same:
+        print(
+            f"images are normalised as the weights had it, mean {numbers_text(theirs['mean'])}, "
+            f"std {numbers_text(theirs['std'])}; {ours.variant} has mean "
+            f"{numbers_text(ours.mean)}, std {numbers_text(ours.std)}"
+        )
+    return execute([run])
+
+
+def card_of(weights: NamedWeights) -> dict[str, Any]:
+    """All that is known of some weights, by name; None for what is not.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    about, record = weights.about, weights.record or {}
+    changed = record.get("variant")
+    tasks = record.get("training_tasks") or {}
+    seen, paper = tasks.get("seen"), tasks.get("paper")
+    size = weights.path.stat().st_size
+    return {
+        "name": weights.name,
+        "file": str(weights.path),
+        "learner": about["learner"],
+        "title": format_variant(about["learner"], changed) if changed else about.get("title"),
+        "changed": changed,
+        "benchmark": about.get("benchmark"),
+        "data": {"fingerprint": about.get("data"), "licence": licence_of(about)},
+        **{name: record.get(name) for name in ("way", "shot", "terms", "budget", "seed")},
+        "image": about["image"],
+        "mean": about["mean"],
+        "std": about["std"],
+        "backbone": about["settings"].get("backbone"),
+        "parameters": record.get("parameters"),
+        "training_tasks": {"seen": seen, "paper": paper, "share": paper and seen / paper},
+        "updates": (record.get("updates") or {}).get("total"),
+        "tested": tested_of(record),
+        "remark": record.get("remark"),
+        "command": command_of(record) if record else None,
+        "commit": (record.get("environment") or {}).get("commit"),
+        "megabytes": round(size / 1e6, 3),
+        "hash": file_hash(weights.path.read_bytes()),
+    }
+
+
+def command_of(record: Mapping[str, Any]) -> str:
+    """What trains the weights of a record again; older records do not say it themselves."""
+    known = (record.get("weights") or {}).get("command")
+    names = ("benchmark", "way", "shot", "terms", "budget", "seed")
+    learner = format_variant(record["learner"], record["variant"])
+    request = RunRequest(learner, **{name: record[name] for name in names})
+    return known or shlex.join(request.command)
+
+
+def licence_of(about: Mapping[str, Any]) -> str | None:
+    """The licence of the data that weights were trained on, where we know of one."""
+    try:
+        return find_benchmark(about["benchmark"]).licence or None
+    except (KeyError, UsageError):  # of a plug-in that is not loaded, or of own images
+        return None
+
+
+def tested_of(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the run measured with these weights: metric, mean, half-width, interval as text."""
+    metrics = record.get("metrics") or {}
+    metric = next((name for name in METRICS if name in metrics), None)
+    if metric is None:
+        return None
+    mean, ci95 = metrics[metric]["mean"], metrics[metric]["ci95"]
+    count = record["episodes"]["count"]
+    if is_error(metric):  # a few tasks decide the mean, so no interval around it says anything
+        text = f"mse {mean:.3f}"
+    else:
+        width = math.nan if ci95 is None else ci95
+        text = f"{estimate_from_record(mean, width, metric, count).times(100).text()} %"
+    return {"metric": metric, "mean": mean, "ci95": ci95, "episodes": count, "text": text}
+
+
+def list_text(cards: list[dict[str, Any]]) -> str:
+    """The weights as a table, a line each."""
+    rows = [
+        [
+            card["title"] or card["learner"],
+            card["benchmark"] or NOT_KNOWN,
+            shape_text(card),
+            card["tested"]["text"] if card["tested"] else NOT_KNOWN,
+            f"{card['megabytes']:.2f}",
+            card["name"],
+        ]
+        for card in cards
+    ]
+    heads = ["learner", "trained on", "episodes", "tested", "MB", "name"]
+    return tabulate(rows, heads, disable_numparse=True, colalign=["left"] * 4 + ["right", "left"])
+
+
+def shape_text(card: Mapping[str, Any]) -> str:
+    """``5-way 1-shot``, as far as it is known."""
+    if card["shot"] is None:
+        return NOT_KNOWN
+    return f"{card['way']}-way {card['shot']}-shot" if card["way"] else f"{card['shot']}-shot"
+
+
+def card_text(card: Mapping[str, Any]) -> str:
+    """The card in words, a fact a line."""
+    tasks, tested, data = card["training_tasks"], card["tested"], card["data"]
+    changed = [f"{name}={format_value(value)}" for name, value in (card["changed"] or {}).items()]
+    seen = NOT_KNOWN if tasks["seen"] is None else f"{tasks['seen']:,}"
+    if tasks["share"] is not None:
+        seen += f", {100 * tasks['share']:.3g} % of the paper's {tasks['paper']:,}"
+    terms = f", {card['terms']} terms, {card['budget']} budget" if card["terms"] else ""
+    count = f", over {tested['episodes']:,} test episodes" if tested else ""
+    lines = {
+        "learner": card["title"] or card["learner"],
+        "changed settings": ", ".join(changed) or ("none" if card["changed"] == {} else NOT_KNOWN),
+        "remark": card["remark"],
+        "trained on": f"{card['benchmark'] or NOT_KNOWN}, {shape_text(card)}{terms}",
+        "data": f"fingerprint {data['fingerprint'] or NOT_KNOWN}",
+        "licence of the data": data["licence"] or NOT_KNOWN,
+        "training tasks": seen,
+        "updates": card["updates"],
+        "tested": f"{tested['text']}{count}" if tested else f"{NOT_KNOWN}: no record beside it",
+        "images": f"{image_text(card['image'])}, mean {numbers_text(card['mean'])}, "
+        f"std {numbers_text(card['std'])}",
+        "backbone": card["backbone"],
+        "parameters": card["parameters"] and f"{card['parameters']:,}",
+        "made by": card["command"],
+        "commit": card["commit"],
+        "file": f"{card['file']}, {card['megabytes']:.2f} MB",
+        "hash": card["hash"],
+    }
+    width = max(map(len, lines)) + 2
+    facts = [f"  {name:{width}}{value}" for name, value in lines.items() if value is not None]
+    return "\n".join([card["name"], *facts])
