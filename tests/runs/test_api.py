@@ -235,7 +235,8 @@ def test_weights_come_back_by_path(stores, tmp_path):
         for name, value in again.state_dict().items():
             assert torch.equal(named.state_dict()[name], value)
         assert type(again) is type(run.learner) and not again.training
-        assert again.hparams == run.learner.hparams
+        kept = {n: v for n, v in run.learner.hparams.items() if n != "micro_batch"}  # a machine's
+        assert dict(again.hparams) == kept
         recorder = zoo.TestRecorder()
         trainer(callbacks=[recorder]).test(again, run.data.of_shape(5, 1), verbose=False)
         np.testing.assert_allclose(
