@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from zoo.commands import main
 from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
@@ -147,3 +149,20 @@ def test_a_pretraining_is_validated_on_what_there_is(tmp_path):
     flags = {"pretrained_from": "pretrain", "pretrain_updates": 2, "pretrain_validations": 1}
     run = plan(tmp_path, stores, flags={**flags, "pretrain_val_episodes": 2})
     assert run.execute(progress=False)["status"] == "done"
+
+
+def test_a_table_of_a_small_folder_is_made(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        folder = tmp_path / "photos" / f"c{number % 8}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (28, 28, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    words = ["table", "folder[size=28]", "--learners", "pixelnn", "--shots", "1"]
+    words += ["--budget", "none", "--threads", "1"]
+    for flag, name in (("--data", "photos"), ("--results", "results"), ("--runs", "runs")):
+        words += [flag, str(tmp_path / name)]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "fitted to the images: --way 2 (5 by default, but val has 2 classes)" in said
+    assert "--query 2 (15 by default, but val class 'c" in said and "| 2-way 1-shot" in said
