@@ -120,8 +120,9 @@ class Benchmark:
     def open(self, data: Path | None) -> dict[str, "Store"]:
         """The image store of each split, built and checked first if need be: a minute or two.
 
-        Stores lie in ``<data>/zoo-store``, or in the folder that the environment variable
-        ZOO_STORE names. The source must be there too: it tells whether a store is still right.
+        Stores lie in ``<data>/zoo-store``, those of own images in the user's cache, or in the
+        folder that the environment variable ZOO_STORE names. The source must be there too: it tells
+        whether a store is still right.
 
         Raises:
             UsageError: the images are not below `data`, or something is wrong with them.

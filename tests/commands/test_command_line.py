@@ -129,7 +129,7 @@ def test_a_way_that_cannot_be_is_left_out(tmp_path, capsys):
     words = ["table", "glyphs", "--budget", "smoke", "--learners", "protonet", "--ways", "5 5000"]
     assert main([*words, *folders(tmp_path)]) == 1
     captured = capsys.readouterr()
-    assert "--way 5000: test has only" in captured.err and "5-way 1-shot" in captured.out
+    assert "--way 5000: val has only" in captured.err and "5-way 1-shot" in captured.out
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from zoo.commands import main
 from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
@@ -100,11 +102,11 @@ def test_it_is_the_run_that_asks_for_these_values(tmp_path):
 
 
 def test_few_images_give_the_shots_first_and_queries_what_is_left(tmp_path):
-    stores = some(train=[9, 8, 20, 20, 20], val=[20] * 5, test=[20, 7, 20, 20, 20])
+    stores = some(train=[9, 8, 20, 20, 20], val=[20] * 4 + [9], test=[20, 7, 20, 20, 20])
     run = plan(tmp_path, stores, shot=5)
     assert [run[name] for name in ("query", "train_shot", "train_query")] == [2, 5, 3]
     said = "; ".join(run.lowered)
-    assert "test class 'test 1' has 7 images and --shot is 5" in said
+    assert "15 by default, but test class 'test 1' has 7 images and --shot is 5" in said
     assert "train class 'train 1' has 8 images" in said
 
 
@@ -135,11 +137,11 @@ def test_what_was_asked_for_is_refused_by_name(learner, words, says, tmp_path):
 
 
 def test_with_nothing_to_train_on_learners_are_tested_untrained(tmp_path):
-    stores = some(test=[20, 20])
+    stores = some(test=[20, 9])
     with pytest.raises(UsageError, match=r"--updates .*2 classes are too few .*--budget none"):
         plan(tmp_path, stores)
     run = plan(tmp_path, stores, budget="none")
-    assert run.way == 2 and run.execute(progress=False)["status"] == "done"
+    assert (run.way, run["query"]) == (2, 8) and run.execute(progress=False)["status"] == "done"
 
 
 def test_a_pretraining_is_validated_on_what_there_is(tmp_path):
@@ -147,3 +149,20 @@ def test_a_pretraining_is_validated_on_what_there_is(tmp_path):
     flags = {"pretrained_from": "pretrain", "pretrain_updates": 2, "pretrain_validations": 1}
     run = plan(tmp_path, stores, flags={**flags, "pretrain_val_episodes": 2})
     assert run.execute(progress=False)["status"] == "done"
+
+
+def test_a_table_of_a_small_folder_is_made(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        folder = tmp_path / "photos" / f"c{number % 8}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (28, 28, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    words = ["table", "folder[size=28]", "--learners", "pixelnn", "--shots", "1"]
+    words += ["--budget", "none", "--threads", "1"]
+    for flag, name in (("--data", "photos"), ("--results", "results"), ("--runs", "runs")):
+        words += [flag, str(tmp_path / name)]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "fitted to the images: --way 2 (5 by default, but val has 2 classes)" in said
+    assert "--query 2 (15 by default, but val class 'c" in said and "| 2-way 1-shot" in said

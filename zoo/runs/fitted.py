@@ -18,7 +18,6 @@ from zoo.runs.settings import Setting
 
 ORIGIN = "data"  # of a setting that was lowered
 DEFAULT_WAY = 5
-EVALUATION = ("val", "test")
 
 
 def smallest_class(store: Store) -> tuple[int, str]:
@@ -55,34 +54,33 @@ def fitted(resolved: ResolvedRequest, stores: Mapping[str, Store]) -> ResolvedRe
         UsageError: it asks for a training, and there are no classes to train on.
     """
     settings = dict(resolved.every_setting)
-    if "train" not in stores:
-        if settings["updates"].value or settings["pretrained_from"].value:
-            classes = sum(len(store.names) for store in stores.values())
-            raise UsageError(
-                f"--updates {settings['updates'].value}: {classes} classes are too few to train on "
-                "some and test on others, which takes 4; add classes, or test untrained with "
-                "--budget none"
-            )
-        return resolved
-    evaluated = [split for split in EVALUATION if split in stores]
+    train, test_shot = stores.get("train"), resolved.request.shot
+    if train is None and (settings["updates"].value or settings["pretrained_from"].value):
+        classes = sum(len(store.names) for store in stores.values())
+        raise UsageError(
+            f"--updates {settings['updates'].value}: {classes} classes are too few to train on "
+            "some and test on others, which takes 4; add classes, or test untrained with "
+            "--budget none"
+        )
 
     def lower(name: str, most: int, why: str) -> None:
         setting = settings[name]
         if setting.origin not in ("config", "flag") and setting.value > most >= 1:
             settings[name] = Setting(most, ORIGIN, f"{setting.value} by default, but {why}")
 
-    for split in evaluated:
-        count, name = smallest_class(stores[split])
-        why = f"{split} class {name!r} has {count} images and --shot is {resolved.request.shot}"
-        lower("query", count - resolved.request.shot, why)
-    train = stores["train"]
-    if not resolved.cls.fixed_way:  # else it is the test's, whatever that is
-        lower("train_way", len(train.names), f"train has {len(train.names)} classes")
-    count, name = smallest_class(train)
-    why = f"train class {name!r} has {count} images"
-    lower("train_shot", count - 1, f"{why}, and a query takes one")
-    shot = settings["train_shot"].value
-    lower("train_query", count - shot, f"{why} and --train_shot is {shot}")
+    smallest = {split: smallest_class(stores[split]) for split in stores if split != "train"}
+    split = min(smallest, key=lambda name: smallest[name][0])
+    count, name = smallest[split]
+    why = f"{split} class {name!r} has {count} images and --shot is {test_shot}"
+    lower("query", count - test_shot, why)
+    if train is not None:
+        if not resolved.cls.fixed_way:  # else it is the test's, whatever that is
+            lower("train_way", len(train.names), f"train has {len(train.names)} classes")
+        count, name = smallest_class(train)
+        why = f"train class {name!r} has {count} images"
+        lower("train_shot", count - 1, f"{why}, and a query takes one")
+        shot = settings["train_shot"].value
+        lower("train_query", count - shot, f"{why} and --train_shot is {shot}")
     return replace(resolved, every_setting=settings)
 
 
