@@ -29,7 +29,7 @@ EXPECTED = (
     f"expected a run's name or the beginning of one, the path of a {SUFFIX} file, or its "
     "ADDRESS#HASH"
 )
-SHOWN = 4  # names that a message lists
+NAMES_LISTED = 4  # names that a message lists
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ def in_results(text: str, results: Path) -> Path:
     if exact in there or len(there) == 1:
         return exact if exact in there else there[0]
     if there:
-        names = ", ".join(path.stem for path in there[:SHOWN])
-        more = f" and {len(there) - SHOWN} more" if len(there) > SHOWN else ""
+        names = ", ".join(path.stem for path in there[:NAMES_LISTED])
+        more = f" and {len(there) - NAMES_LISTED} more" if len(there) > NAMES_LISTED else ""
         raise UsageError(f"{text}: the beginning of {len(there)} names, {names}{more}; say more")
     record = read_record(results / f"{text}.json")
     if record and (record.get("weights") or {}).get("command"):
