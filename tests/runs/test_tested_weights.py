@@ -102,14 +102,14 @@ def test_the_normalisation_is_that_of_the_weights(tested, monkeypatch):
     monkeypatch.setattr(Omniglot, "mean", (0.3,))
     monkeypatch.setattr(Omniglot, "std", (0.2,))
     after = tested(benchmark="omniglot")
-    assert float(after.data.mean) == 0 and float(after.data.std) == 255
+    assert (after.data.mean, after.data.std) == ((0.0,), (1.0,))
     assert after.execute(progress=False)["metrics"] == before["metrics"]
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"way": 31}, "way 31: the split has only 30 classes"),
+        ({"way": 31}, "way 31: test has only 30 classes"),
         ({"shot": 18}, r"shot 18 \+ query 3: the smallest class has only 20"),
         ({"shot": 0}, "--shot 0: expected a number of at least 1"),
         ({"way": 1}, "--way 1: expected a number of at least 2"),

@@ -112,6 +112,7 @@ class WeightsTest(Run):
         self.learner.check_episodes(self.way, self.request.shot, self["query"])
         self.family, self.paper_tasks = record["backbone_family"], record["training_tasks"]["paper"]
         self.stages, self.staged = [], record["stages"]
+        self.lowered = record.get("lowered") or []
         self.trained_record, self.weights_of = record, record["run"]
         self.trained_on = {
             "benchmark": record["benchmark"],
