@@ -74,10 +74,10 @@ class Learner(pl.LightningModule):
     micro_batch: int | None = None  # tasks computed at once in training; None for all
     clip_norm: float | None = None  # the outer gradient is clipped to this norm
     clip_value: float | None = None  # each of its elements is clipped to +- this
-    prepare: Callable[["Learner"], Any] | None = (
+    train_stages: Callable[["Learner"], Any] | None = (
         None  # trains the stages, or loads them if they were
     )
-    prepared: bool = False  # whether the stages have given their weights
+    stages_trained: bool = False  # whether the stages have given their weights
     added_later: Mapping[str, Any] = {}  # settings newer than some records: the value those had
 
     def __init__(
@@ -159,10 +159,11 @@ class Learner(pl.LightningModule):
         if weights := [*checkpoint["state_dict"].values()]:
             learner.to(weights[0].device)
         learner.outer_decay = kept.get("outer_decay", "paper")
-        learner.micro_batch = learner.hparams["micro_batch"] = kept.get("micro_batch")
+        if "micro_batch" in kept:
+            learner.micro_batch = learner.hparams["micro_batch"] = kept["micro_batch"]
         if "image_mean" in kept:
             learner.normalise_by(kept["image_mean"], kept["image_std"])
-        learner.prepared = True  # its weights are those after the stages
+        learner.stages_trained = True  # its weights are those after the stages
         return learner
 
     @classmethod
@@ -371,16 +372,16 @@ class Learner(pl.LightningModule):
             )
         if devices > 1 and self.one_device:
             raise UsageError(f"{self.title}: {self.one_device}; train it on one device")
-        if stage != "fit" or self.prepared:
+        if stage != "fit" or self.stages_trained:
             return
-        if self.prepare is not None:
-            self.prepare(self)
-            self.prepared = True
+        if self.train_stages is not None:
+            self.train_stages(self)
+            self.stages_trained = True
         elif stages := self.stages():
             names = ", ".join(each.name for each in stages)
             raise UsageError(
                 f"{self.title}: stage {names} must be trained before meta-training: make it by "
-                "zoo.experiment(...), which knows how, or set its `prepare`"
+                "zoo.experiment(...), which knows how, or set its `train_stages`"
             )
 
     def on_train_start(self) -> None:

@@ -425,7 +425,7 @@ def test_double_precision(learner, stores, tmp_path):
     losses = {}
     for precision in ("32-true", "64-true"):
         run = plan(tmp_path, stores, learner, flags=FEW)
-        run.learner.prepared = True
+        run.learner.stages_trained = True
         fit = trainer(precision=precision, max_steps=1, limit_val_batches=0)
         fit.fit(run.learner, run.data)
         losses[precision] = float(fit.callback_metrics["train/loss"])

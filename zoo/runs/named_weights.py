@@ -80,7 +80,7 @@ class NamedWeights:
             learner.load_state_dict(tensors)
         except RuntimeError as error:
             raise UsageError(f"{self.path} does not fit its learner: {error}") from None
-        learner.prepared = True
+        learner.stages_trained = True
         learner.outer_decay = settings["outer_decay"]
         if about["mean"]:  # a regression has none
             learner.normalise_by(about["mean"], about["std"])

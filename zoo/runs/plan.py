@@ -70,7 +70,10 @@ class Plan:
         self.paper_tasks = resolved.paper_tasks
         pl.seed_everything(self.seed, verbose=False)
         self.backbone, self.learner = resolved.build()
-        self.learner.outer_decay = resolved.every_setting["outer_decay"].value
+        decay = resolved.every_setting["outer_decay"].value
+        if decay not in OUTER_DECAYS:
+            raise UsageError(f"--outer_decay {decay}: choose from {', '.join(OUTER_DECAYS)}")
+        self.learner.outer_decay = decay
         if not self.benchmark.regression:
             self.learner.normalise_by(self.benchmark.mean, self.benchmark.std)
         self.family = resolved.family_of(self.backbone)
@@ -83,7 +86,7 @@ class Plan:
         self.learner.hparams["micro_batch"] = self.learner.micro_batch
         if self.stages:
             device = self.workspace.device_kind
-            self.learner.prepare = Stagings(self.stages, device, self.learner)
+            self.learner.train_stages = Stagings(self.stages, device, self.learner)
         self.data = self.episodes(self.seed)
 
     def _check(self) -> None:
@@ -97,10 +100,6 @@ class Plan:
             raise UsageError(
                 f"--train_way {self['train_way']}: {self.benchmark.variant} has no ways; "
                 "leave it out"
-            )
-        if self.learner.outer_decay not in OUTER_DECAYS:
-            raise UsageError(
-                f"--outer_decay {self.learner.outer_decay}: choose from {', '.join(OUTER_DECAYS)}"
             )
         if self.learner.fixed_way and self["train_way"] != way:
             raise UsageError(

@@ -254,7 +254,7 @@ class Run(Plan):
         if self.stages:
             device = self.workspace.device_kind
             self.staged = Stagings(self.stages, device, self.learner)(self.learner, progress)
-            self.learner.prepared = True
+            self.learner.stages_trained = True
         if updates == 0:
             return
         start = self._start(folder)
