@@ -1,7 +1,9 @@
 """What several test files share."""
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,22 @@ from zoo.registry import backbones, benchmarks, learners
 hypothesis.settings.register_profile("gate", deadline=None, max_examples=25)
 hypothesis.settings.register_profile("all", deadline=None, max_examples=100)
 hypothesis.settings.load_profile("gate")
+
+
+def heed_signals() -> None:
+    """Let processes that tests start be stopped by signals.
+
+    A process started in the background, or by nohup, ignores SIGINT or SIGHUP, and so do those that
+    it starts.
+    """
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    for number, handler in defaults.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+if threading.current_thread() is threading.main_thread():
+    heed_signals()
 
 
 def in_full(values: Iterable[Any], *kept: Any) -> list[Any]:
