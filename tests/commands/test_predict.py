@@ -137,6 +137,26 @@ def test_the_logits_are_those_of_an_episode(key):
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_photos_are_read_as_viewers_show_them(weights, photos):
+    """Turned as EXIF says, on white where transparent; what is no image is counted in a note."""
+    upright = Image.open(photos / "flat" / "0 3.png").convert("RGB")
+    odd = photos / "odd"
+    odd.mkdir()
+    turned, exif = upright.transpose(Image.Transpose.ROTATE_90), Image.Exif()
+    exif[0x0112] = 6  # "turn by 90 degrees clockwise"
+    turned.save(odd / "turned.png", exif=exif)
+    upright.save(odd / "upright.png")
+    clear = Image.new("RGBA", upright.size, (0, 0, 0, 0))
+    clear.save(odd / "clear.png")
+    Image.new("RGB", upright.size, "white").save(odd / "white.png")
+    (odd / "notes.txt").write_text("no image")
+    found = predict_photos(trained_learner(weights["protonet"]), photos / "support", odd)
+    table = found.table.set_index("file")["probability"]
+    assert table["turned.png"] == pytest.approx(table["upright.png"])
+    assert table["clear.png"] == pytest.approx(table["white.png"])
+    assert "query: left out: files that are no images, 1 (notes.txt)" in found.notes
+
+
 def test_rejecting(weights, photos, capsys):
     """Photos of which it is not sure, and only those; a stranger rejected is right."""
     stranger = photos / "query" / "stranger"

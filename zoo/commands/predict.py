@@ -13,6 +13,7 @@ from tabulate import tabulate
 
 from zoo.commands.picture_files import figure_bytes
 from zoo.datasets.readers.base import load_image
+from zoo.datasets.readers.own_pixels import as_seen
 from zoo.errors import UsageError
 from zoo.files import write_text
 from zoo.reports.figures.confusion import confusion_figure
@@ -190,7 +191,7 @@ def support_galleries(found: Predictions) -> list[Gallery]:
 
 def thumbnail(path: Path) -> bytes:
     """A small JPEG of a photo."""
-    photo = load_image(path).convert("RGB")
+    photo = as_seen(load_image(path))
     photo.thumbnail((THUMBNAIL, THUMBNAIL))
     content = io.BytesIO()
     photo.save(content, "JPEG", quality=80)

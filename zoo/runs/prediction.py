@@ -62,6 +62,11 @@ def predict_photos(
     learner = trained.learner
     shown, notes = same_number_of_each(support_photos(support, trained.image))
     asked = query_photos(query, trained.image)
+    notes += [
+        f"{flag}: {photos.left_out}"
+        for flag, photos in (("support", shown), ("query", asked))
+        if photos.left_out
+    ]
     classes = sorted({*(shown.labels or [])})
     if learner.fixed_way and learner.way != len(classes):
         raise UsageError(
@@ -107,8 +112,10 @@ def same_number_of_each(photos: Photos) -> tuple[Photos, list[str]]:
         f"support: the first {least} photos of each class are used, as many as {smallest!r} has; "
         f"{len(labels) - len(rows)} others are not"
     )
-    kept = Photos(
-        [photos.files[row] for row in rows], photos.pixels[rows], [labels[row] for row in rows]
+    kept = photos._replace(
+        files=[photos.files[row] for row in rows],
+        pixels=photos.pixels[rows],
+        labels=[labels[row] for row in rows],
     )
     return kept, [note]
 
