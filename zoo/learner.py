@@ -71,12 +71,10 @@ class Learner(pl.LightningModule):
     version: int = 1  # raised when the same settings give other numbers than before
     length_matters: bool = False  # whether a step follows from how many there will be
     one_device: str = ""  # why processes cannot share a meta-batch, if they cannot
-    micro_batch: int | None = None  # tasks computed at once in training; None for all
     clip_norm: float | None = None  # the outer gradient is clipped to this norm
     clip_value: float | None = None  # each of its elements is clipped to +- this
-    train_stages: Callable[["Learner"], Any] | None = (
-        None  # trains the stages, or loads them if they were
-    )
+    # Trains the stages, or loads them if they were trained: called with the learner.
+    train_stages: Callable[..., Any] | None = None
     stages_trained: bool = False  # whether the stages have given their weights
     added_later: Mapping[str, Any] = {}  # settings newer than some records: the value those had
 
@@ -160,7 +158,7 @@ class Learner(pl.LightningModule):
             learner.to(weights[0].device)
         learner.outer_decay = kept.get("outer_decay", "paper")
         if "micro_batch" in kept:
-            learner.micro_batch = learner.hparams["micro_batch"] = kept["micro_batch"]
+            learner.micro_batch = kept["micro_batch"]
         if "image_mean" in kept:
             learner.normalise_by(kept["image_mean"], kept["image_std"])
         learner.stages_trained = True  # its weights are those after the stages
@@ -195,6 +193,15 @@ class Learner(pl.LightningModule):
         if decay not in OUTER_DECAYS:
             raise UsageError(f"outer_decay {decay}: choose from {', '.join(OUTER_DECAYS)}")
         self.hparams["outer_decay"] = decay
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Tasks computed at once in training, None for all; a checkpoint keeps it."""
+        return self.hparams.get("micro_batch")
+
+    @micro_batch.setter
+    def micro_batch(self, tasks: int | None) -> None:
+        self.hparams["micro_batch"] = tasks
 
     def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Say how its images are normalised, see `normalised`; `hparams` and checkpoints keep it.

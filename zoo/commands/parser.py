@@ -14,6 +14,9 @@ from zoo.runs.request import BUDGETS, TERMS
 Command = Callable[[argparse.Namespace], int]
 
 
+WEIGHTS_NAME = "of a run with weights in --results, a path, or ADDRESS#HASH"
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
@@ -96,13 +99,7 @@ def build_parser() -> Parser:
 
     where = Parser(add_help=False, parents=[images])
     group = where.add_argument_group("where")
-    group.add_argument(
-        "--results",
-        type=Path,
-        metavar="DIR",
-        default=Path("results"),
-        help="finished records (default: results)",
-    )
+    add_results_flag(group, "finished records")
     group.add_argument(
         "--runs",
         type=Path,
@@ -156,7 +153,7 @@ def build_parser() -> Parser:
     command = commands.add_parser(
         "predict", help="the class of each photo, by trained weights and a few photos of each class"
     )
-    command.add_argument("weights", help="the name of a run, or the path of its .safetensors")
+    command.add_argument("weights", help=WEIGHTS_NAME)
     command.add_argument(
         "--support", type=Path, required=True, metavar="DIR", help="a folder of photos a class"
     )
@@ -176,10 +173,7 @@ def build_parser() -> Parser:
         "--transductive", action="store_true",
         help="let a transductive learner see all photos together (default: one at a time)",
     )  # fmt: skip
-    command.add_argument(
-        "--results", type=Path, metavar="DIR", default=Path("results"),
-        help="where the run's record lies (default: results)",
-    )  # fmt: skip
+    add_results_flag(command, "where the run's record lies")
     command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     command.set_defaults(call=imported_command("predict", "predict_command"))
 
@@ -188,7 +182,7 @@ def build_parser() -> Parser:
         parents=[where],
         help="test trained weights at another way or shot, or on another benchmark",
     )
-    command.add_argument("name", help="of a run with weights in --results, a path, or ADDRESS#HASH")
+    command.add_argument("name", help=WEIGHTS_NAME)
     command.add_argument("benchmark", help="a key or variant, of images of the same size")
     command.add_argument("--way", type=int, help="classes of an episode (default: the run's)")
     command.add_argument("--shot", type=int, help="support images a class (default: the run's)")
@@ -201,16 +195,8 @@ def build_parser() -> Parser:
     command = commands.add_parser(
         "weights", parents=[plugged], help="the trained weights of a folder; of one NAME its card"
     )
-    command.add_argument(
-        "name", nargs="?", help="of a run with weights in --results, a path, or ADDRESS#HASH"
-    )
-    command.add_argument(
-        "--results",
-        type=parse_folder,
-        metavar="DIR",
-        default=Path("results"),
-        help="folder of records and weights (default: results)",
-    )
+    command.add_argument("name", nargs="?", help=WEIGHTS_NAME)
+    add_results_flag(command, "folder of records and weights")
     command.add_argument("--json", action="store_true", help="the same facts as JSON")
     command.set_defaults(call=imported_command("weights", "weights_command"))
 
@@ -383,6 +369,19 @@ def run_or_help(options: argparse.Namespace) -> int:
         options.parser.print_help(sys.stdout if options.help else sys.stderr)
         return 0 if options.help else 2
     return imported_command("run", "run_command")(options)
+
+
+def add_results_flag(
+    parser: "argparse.ArgumentParser | argparse._ArgumentGroup", what: str
+) -> None:
+    """Add ``--results``; `what` is in that folder."""
+    parser.add_argument(
+        "--results",
+        type=parse_folder,
+        metavar="DIR",
+        default=Path("results"),
+        help=f"{what} (default: results)",
+    )
 
 
 def add_budget_flag(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:

@@ -22,6 +22,7 @@ from zoo.reports.formats.html import Card, Gallery, to_html
 from zoo.reports.formats.table import Cell, Column, Table
 from zoo.runs.prediction import NONE_OF_THESE, Predictions, predict_photos
 from zoo.runs.trained import Trained, trained_learner
+from zoo.runs.workspace import Workspace
 
 SHOWN = 40  # rows that the terminal gets
 THUMBNAIL = 160  # pixels of the longer side
@@ -39,7 +40,7 @@ def predict_command(options: argparse.Namespace) -> int:
         options.query,
         jointly=options.transductive,
         reject=options.reject,
-        device=options.device,
+        device=Workspace(device=options.device).device_kind,
     )
     print(as_text(found))
     for line in summary(found):

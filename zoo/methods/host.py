@@ -1,5 +1,6 @@
 """Hosts: learners whose forward has three parts, which a plug-in may ask for one by one."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -45,6 +46,22 @@ class Host(Learner):
         """Encode, adapt to each support set, predict its queries: logits (T, N*Q, N)."""
         known = self.encode(episode)
         return self.predict(self.models(known), known)
+
+
+def logits_of_one_support(learner: Learner, episodes: Iterable[Episode]) -> Iterator[Tensor]:
+    """Logits (n, N) of the queries of each episode of one task, all with the same support.
+
+    A host that adapts to the support's images alone adapts once. Call it without gradients, the
+    learner in evaluation.
+    """
+    models = None
+    for episode in episodes:
+        # What a host encodes may follow from the queries too, and then so does what it adapts.
+        if isinstance(learner, Host) and type(learner).encode is Host.encode:
+            models = learner.models(episode) if models is None else models
+            yield learner.predict(models, episode)[0]
+        else:
+            yield learner(episode)[0]
 
 
 def taken(models: Any, tasks: Tensor) -> Any:

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from zoo.datasets.episodes.data_module import EpisodicDataModule, Gathered, MetaBatches
 from zoo.episode import Episode, Examples
 from zoo.learner import Learner
+from zoo.methods.host import logits_of_one_support
 from zoo.runs.record import finite_or_none
 
 EPISODES = 50  # of validation, that it is measured on
@@ -64,10 +65,11 @@ def calibrate(learner: Learner, data: EpisodicDataModule) -> Calibration | None:
     known, labels, unknown = [], [], []
     with torch.no_grad(), torch.random.fork_rng([]):
         for episode, outside in episodes_and_strangers(data, count, learner.device):
-            known.append(learner(episode)[0])
+            asked = [episode] if outside is None else [episode, outside]
+            own, *others = logits_of_one_support(learner, asked)
+            known.append(own)
             labels.append(episode.query.y[0])
-            if outside is not None:
-                unknown.append(learner(outside)[0])
+            unknown += others
     halves = [(torch.cat(known[half::2]), torch.cat(labels[half::2])) for half in (0, 1)]
     if not all(z.isfinite().all() for z, _ in halves):
         return None

@@ -294,16 +294,15 @@ def count_updates(checkpoint: dict[str, Any]) -> None:
         state["served"] //= parts
 
 
-def load_keeper(keeper: CheckpointKeeper, checkpoint: Path) -> None:
-    """Let a keeper take up what a checkpoint says, without training on."""
-    content = torch.load(checkpoint, "cpu", weights_only=False)
-    keeper.load_state_dict(content["callbacks"][CheckpointKeeper.__qualname__])
-    keeper.updates = content["global_step"]
+def load_keeper(keeper: CheckpointKeeper, checkpoint: Mapping[str, Any]) -> None:
+    """Let a keeper take up what a checkpoint's content says, without training on."""
+    keeper.load_state_dict(checkpoint["callbacks"][CheckpointKeeper.__qualname__])
+    keeper.updates = checkpoint["global_step"]
 
 
-def micro_batch_of(checkpoint: Path) -> int | None:
+def micro_batch_of(checkpoint: Mapping[str, Any]) -> int | None:
     """With how many tasks at once a run was begun; None where its checkpoint does not say."""
-    state = torch.load(checkpoint, "cpu", weights_only=False)["callbacks"]
+    state = checkpoint["callbacks"]
     machines = state[CheckpointKeeper.__qualname__].get("machines", [])
     return machines[-1]["tasks_at_once"]["training"] if machines else None
 

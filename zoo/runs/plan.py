@@ -57,7 +57,8 @@ class Plan:
             if request.way is None:
                 way, why = way_that_fits(self.stores)
                 resolved = resolve_request(replace(request, way=way), benchmark)
-                self.lowered += [why] * bool(why)
+                if why:
+                    self.lowered.append(why)
             resolved = fitted(resolved, self.stores)
             self.lowered += lowered_in_words(resolved.settings)
         self.request, self.cls, self.benchmark = resolved.request, resolved.cls, resolved.benchmark
@@ -83,7 +84,6 @@ class Plan:
         )  # fmt: skip
         self._check()
         self.learner.micro_batch, self.eval_batch = self._tasks_at_once()
-        self.learner.hparams["micro_batch"] = self.learner.micro_batch
         if self.stages:
             device = self.workspace.device_kind
             self.learner.train_stages = Stagings(self.stages, device, self.learner)

@@ -1,6 +1,7 @@
 """Which class each photo is of, by a trained learner and a few photos of each class."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from zoo.datasets.benchmarks.own_photos import Photos, query_photos, support_pho
 from zoo.episode import Episode, Examples
 from zoo.errors import UsageError
 from zoo.learner import Learner
-from zoo.methods.host import Host
+from zoo.methods.host import logits_of_one_support
 from zoo.runs.trained import Trained
 
 AT_ONCE = 100  # queries of an inductive learner
@@ -131,18 +132,14 @@ def query_logits(learner: Learner, support: Examples, pixels: np.ndarray, alone:
     """
     way = int(support.y.max()) + 1
     size = 1 if alone else len(pixels) if learner.transductive else AT_ONCE
-    found, models = [], None
-    for start in range(0, len(pixels), size):
-        x = learner.normalised(pixels[start : start + size])[None]
-        labels = torch.zeros(x.shape[:2], dtype=torch.int64, device=x.device)
-        episode = Episode(support, Examples(x, labels), way)
-        # What adaptation leaves follows from the support alone, unless queries enter before it.
-        if isinstance(learner, Host) and type(learner).encode is Host.encode:
-            models = learner.models(episode) if models is None else models
-            found.append(learner.predict(models, episode)[0])
-        else:
-            found.append(learner(episode)[0])
-    return torch.cat(found)
+
+    def episodes() -> Iterator[Episode]:
+        for start in range(0, len(pixels), size):
+            x = learner.normalised(pixels[start : start + size])[None]
+            labels = torch.zeros(x.shape[:2], dtype=torch.int64, device=x.device)
+            yield Episode(support, Examples(x, labels), way)
+
+    return torch.cat([*logits_of_one_support(learner, episodes())])
 
 
 def table_of(

@@ -42,7 +42,6 @@ from zoo.runs.record import (
     write_results,
     write_test_episodes,
 )
-from zoo.runs.stages import Stagings
 from zoo.runs.trainer import trainer_for, training_options, updates_between
 from zoo.runs.weights import load_weights, save_weights, weights_path
 from zoo.runs.workspace import UNDER_WAY
@@ -251,26 +250,25 @@ class Run(Plan):
     def train(self, folder: Path, keeper: CheckpointKeeper, progress: bool) -> None:
         """Fit, from the last checkpoint if there is one; leave the best weights in the learner."""
         updates = self["updates"]
-        if self.stages:
-            device = self.workspace.device_kind
-            self.staged = Stagings(self.stages, device, self.learner)(self.learner, progress)
+        if self.learner.train_stages is not None:
+            self.staged = self.learner.train_stages(self.learner, progress)
             self.learner.stages_trained = True
         if updates == 0:
             return
         start = self._start(folder)
         if start is not None:  # as it was begun, so that it ends as an undisturbed run
-            self.learner.micro_batch = micro_batch_of(start) or self.micro_batch
+            checkpoint = torch.load(start, "cpu", weights_only=False)
+            self.learner.micro_batch = micro_batch_of(checkpoint) or self.micro_batch
             keeper.machine = self.machine
-            load_keeper(keeper, start)
+            load_keeper(keeper, checkpoint)
             if keeper.stopped:  # by a callback, which need not do so again
                 self._load_best(folder)
                 return
-        logger, done = self.workspace.logger, keeper.updates
         options = training_options(
             keeper,
             updates,
             self["validations"],
-            logger_of(logger, folder, self.name, done),
+            logger_of(self.workspace.logger, folder, self.name, keeper.updates),
             callbacks=[callback_of(text) for text in self.workspace.callbacks],
         )
         trainer = self._trainer(progress, **options)
@@ -342,8 +340,11 @@ class Run(Plan):
         """
         if (there := self.record()) is not None:
             return there
-        updates = keeper.updates if keeper.stopped else self["updates"]
-        updates = failure["update"] if failure else updates
+        updates = self["updates"]
+        if failure:
+            updates = failure["update"]
+        elif keeper.stopped:
+            updates = keeper.updates
         metrics: dict[str, dict[str, Any]] = {}
         way = None if self.benchmark.regression else self.way
         if tested.results is not None:
