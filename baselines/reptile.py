@@ -83,7 +83,7 @@ class Reptile(Learner):
         self.test_steps, self.test_batch = test_steps, test_batch
         self.transductive = transductive and self.batch_norm == "batch"
         if adam:
-            self.one_device = "its inner Adam carries moments from task to task"
+            self.why_one_device = "its inner Adam carries moments from task to task"
         self.alone = not transductive and self.batch_norm == "batch"
         self.register_buffer("second_moment", torch.zeros_like(self.phi().detach()))
         self.register_buffer("inner_updates", torch.zeros((), dtype=torch.int64))

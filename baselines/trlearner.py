@@ -102,8 +102,8 @@ class Related(PlugIn):
         self.weight, self.others, self.say, self.drawn = weight, others, say, drawn
         self.relations = TaskRelations(features_of(backbone), heads)
         self.joint_tasks = True
-        self.one_device = "it relates all tasks of a meta-batch"
-        self.asks_numbers = "SciPy pairs classes" if say == "aligned" else ""
+        self.why_one_device = "it relates all tasks of a meta-batch"
+        self.why_it_waits = "SciPy pairs classes" if say == "aligned" else ""
 
     def loss_terms(self, episode: Episode) -> dict[str, Tensor]:
         """The host's loss and lambda L_TR, each averaged over the tasks (eq. 6)."""

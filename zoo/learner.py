@@ -66,11 +66,11 @@ class Learner(pl.LightningModule):
     embeds_alone: bool = False
     copies: tuple[nn.Module, ...] = ()  # of the backbone, that start from its pre-training too
     remark = ""  # what tables must say of its numbers
-    asks_numbers = ""  # why an update or a test waits for numbers from the device, if it must
+    why_it_waits = ""  # why an update or a test waits for numbers from the device, if it must
     host_key = ""  # of a plug-in, the learner whose rows of settings.yaml it takes too
     version: int = 1  # raised when the same settings give other numbers than before
     length_matters: bool = False  # whether a step follows from how many there will be
-    one_device: str = ""  # why processes cannot share a meta-batch, if they cannot
+    why_one_device: str = ""  # why processes cannot share a meta-batch, if they cannot
     clip_norm: float | None = None  # the outer gradient is clipped to this norm
     clip_value: float | None = None  # each of its elements is clipped to +- this
     # Trains the stages, or loads them if they were trained: called with the learner.
@@ -377,8 +377,8 @@ class Learner(pl.LightningModule):
                 f"{self.title}: torch.compile compiles the steps of a Trainer with it; compile its "
                 "network alone: learner.net.compile()"
             )
-        if devices > 1 and self.one_device:
-            raise UsageError(f"{self.title}: {self.one_device}; train it on one device")
+        if devices > 1 and self.why_one_device:
+            raise UsageError(f"{self.title}: {self.why_one_device}; train it on one device")
         if stage != "fit" or self.stages_trained:
             return
         if self.train_stages is not None:

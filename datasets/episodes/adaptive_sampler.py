@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from zoo import Episode, Examples
-from zoo.datasets.episodes.data_module import Gathered, MetaBatches, rows_of
+from zoo.datasets.episodes.data_module import MetaBatches, PixelBatch, rows_of
 from zoo.datasets.episodes.hash_random import Floats, Integers, derive, key_of, uniform
 from zoo.datasets.episodes.image_store import Store
 from zoo.datasets.episodes.sampler import Indices
@@ -53,12 +53,12 @@ class AdaptiveBatches(MetaBatches):
         self.key = key_of("adaptive", seed)
         self.scores, self.normalise = scores, normalise
 
-    def __iter__(self) -> Iterator[Gathered | Episode]:
+    def __iter__(self) -> Iterator[PixelBatch | Episode]:
         """Choose a meta-batch, then serve it."""
         for update, _ in self.numbers():
             numbers, chosen = self.choose(update)
             part = slice(*self.share.part(0, self.tasks))
-            yield self.gather(numbers[part], Indices(*(field[part] for field in chosen)))
+            yield self.batch_of(numbers[part], Indices(*(field[part] for field in chosen)))
 
     def choose(self, update: int) -> tuple[Integers, Indices]:
         """The episodes of an update, in the order in which they were drawn: numbers, images."""

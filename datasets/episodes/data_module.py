@@ -31,7 +31,7 @@ def content_hash(*fingerprints: str) -> str:
     return hashlib.blake2b("\n".join(fingerprints).encode(), digest_size=8).hexdigest()
 
 
-class Gathered(NamedTuple):
+class PixelBatch(NamedTuple):
     """A meta-batch as it travels to the device: pixels still bytes, support before query."""
 
     x: Tensor  # (T, N*K + N*Q, *image) uint8, or features (T, N*K + N*Q, D)
@@ -111,7 +111,7 @@ class MetaBatches:
             return max(1, count // self.tasks)
         return -(-count // self.tasks)
 
-    def __iter__(self) -> Iterator[Gathered | Episode]:
+    def __iter__(self) -> Iterator[PixelBatch | Episode]:
         ahead = max(1, AHEAD // self.tasks) * self.tasks
         drawn_from = drawn_to = 0
         for number, last in self.numbers():
@@ -121,7 +121,7 @@ class MetaBatches:
                 drawn = self.drawn.indices(start, drawn_to - start)
             mine = self.share.part(start, end)
             part = slice(mine[0] - drawn_from, mine[1] - drawn_from)
-            yield self.gather(np.arange(*mine), type(drawn)(*(each[part] for each in drawn)))
+            yield self.batch_of(np.arange(*mine), type(drawn)(*(each[part] for each in drawn)))
 
     def numbers(self) -> Iterator[tuple[int, int]]:
         """The numbers of the batches of a pass, each with the last one's; counts them as served.
@@ -151,7 +151,7 @@ class MetaBatches:
         end = start + self.tasks
         return start, end if self.training else min(end, self.episodes)
 
-    def gather(self, numbers: Integers, indices: Any) -> Gathered | Episode:
+    def batch_of(self, numbers: Integers, indices: Any) -> PixelBatch | Episode:
         """One gather from the store for the whole meta-batch; functions need none.
 
         Args:
@@ -169,7 +169,7 @@ class MetaBatches:
         flat = np.concatenate([support, rows[..., :query].reshape(tasks, -1)], 1)
         x = self.store.gather(torch.from_numpy(flat.ravel()))
         keys = self.drawn.augmentation_keys(numbers) if self.augmented else None
-        return Gathered(x.unflatten(0, flat.shape), y, support.shape[1], way, keys)
+        return PixelBatch(x.unflatten(0, flat.shape), y, support.shape[1], way, keys)
 
     def support(self, rows: Integers, indices: Indices) -> tuple[Integers, Integers]:
         """The rows of the support in the store, as it is presented, and labels: (T, N*K) each."""
@@ -229,7 +229,7 @@ class EpisodicDataModule(pl.LightningDataModule):
                 such augmentation.
         """
         super().__init__()
-        self.ways = parse_augmentations(settings.get("augment", ""), "augment")
+        self.augmentations = parse_augmentations(settings.get("augment", ""), "augment")
         self.stores = dict(stores)
         self.mean, self.std = mean, std
         self.meta_batch, self.eval_batch, self.size = settings["meta_batch"], eval_batch, size
@@ -356,7 +356,7 @@ class EpisodicDataModule(pl.LightningDataModule):
             tasks,
             first,
             training=training,
-            augmented=training and bool(self.ways),
+            augmented=training and bool(self.augmentations),
             share=share,
             served=self.served,
             repeats=bool(getattr(self.trainer, "overfit_batches", 0)),
@@ -368,14 +368,14 @@ class EpisodicDataModule(pl.LightningDataModule):
         trainer = self.trainer
         return Share(trainer.global_rank, trainer.world_size) if trainer else Share()
 
-    def on_after_batch_transfer(self, batch: Gathered | Episode, dataloader_idx: int) -> Episode:
+    def on_after_batch_transfer(self, batch: PixelBatch | Episode, dataloader_idx: int) -> Episode:
         """Augment and normalise images on the device; features and functions stay as they are."""
         if isinstance(batch, Episode):
             return batch
         x, n = batch.x, batch.support
         if batch.keys is not None:
             numbers = numbers_for(batch.keys, x.shape[1])
-            pixels = augment(x.flatten(0, 1), self.ways, numbers, self.size)
+            pixels = augment(x.flatten(0, 1), self.augmentations, numbers, self.size)
             x = self.normalise(pixels).unflatten(0, x.shape[:2])
         elif not x.is_floating_point():
             x = self.normalise(x)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo import Episode, Examples
 from zoo.datasets.episodes.augmentation import augment, numbers_for, parse_augmentations
-from zoo.datasets.episodes.data_module import EpisodicDataModule, Gathered
+from zoo.datasets.episodes.data_module import EpisodicDataModule, PixelBatch
 from zoo.datasets.episodes.hash_random import Integers, derive, key_of
 from zoo.datasets.episodes.image_store import Store
 
@@ -90,20 +90,20 @@ class ImageDataModule(EpisodicDataModule):
             size=size,
         )  # fmt: skip
         self.count, self.batch, self.seed = (settings[n] for n in ("updates", "batch", "seed"))
-        self.ways = parse_augmentations(settings["augment"], "pretrain_augment")
+        self.augmentations = parse_augmentations(settings["augment"], "pretrain_augment")
 
     def train_dataloader(self) -> ImageBatches:  # type: ignore[override]
         """Batches 0, 1, ... of the seed."""
         return ImageBatches(self.stores["train"], self.batch, self.count, self.seed)
 
     def on_after_batch_transfer(  # type: ignore[override]
-        self, batch: Labelled | Gathered | Episode, dataloader_idx: int
+        self, batch: Labelled | PixelBatch | Episode, dataloader_idx: int
     ) -> Examples | Episode:
         """Augment and normalise images on the device."""
         if not isinstance(batch, Labelled):
             return super().on_after_batch_transfer(batch, dataloader_idx)
         x = batch.x
-        if self.ways:
+        if self.augmentations:
             numbers = numbers_for(key_of("augment", self.seed, batch.number), len(x))
-            x = augment(x, self.ways, numbers, self.size)
+            x = augment(x, self.augmentations, numbers, self.size)
         return Examples(self.normalise(x), batch.y)

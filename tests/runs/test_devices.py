@@ -16,7 +16,7 @@ from tests.conftest import in_full
 from zoo.batch_norm import BatchNorm
 from zoo.commands import main
 from zoo.processes import rank, started_to_help, together
-from zoo.runs.devices import all_agree, from_all_processes
+from zoo.runs.devices import all_agree, gather_objects
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -148,7 +148,7 @@ def test_batch_norm_over_all_processes_is_that_of_the_whole_batch(tmp_path):
 
 def test_alone_nothing_is_asked():
     trainer = SimpleNamespace(world_size=1)
-    assert from_all_processes(trainer, "mine") == ["mine"]
+    assert gather_objects(trainer, "mine") == ["mine"]
     assert all_agree(trainer, True) and not all_agree(trainer, False)
     assert (together(), rank(), started_to_help()) == (1, 0, False)
 

@@ -138,7 +138,7 @@ def draw_benchmark_episode(
     Raises:
         UsageError: there is no such split or episode.
     """
-    from zoo.datasets.episodes.data_module import EpisodicDataModule, Gathered, MetaBatches
+    from zoo.datasets.episodes.data_module import EpisodicDataModule, MetaBatches, PixelBatch
     from zoo.reports.figures.episodes import draw_episode
 
     stores = benchmark.open(folder)
@@ -155,7 +155,7 @@ def draw_benchmark_episode(
     store = data.stores[split]
     batches = MetaBatches(store, data.samplers[split], number + 1, 1, first=number)
     served = next(iter(batches))
-    assert isinstance(served, Gathered)
+    assert isinstance(served, PixelBatch)
     order = served.y[0, : served.support].argsort(stable=True)  # the support comes shuffled
     x = data.sized(served.x[0])
     support = x[order].unflatten(0, (way, shot))

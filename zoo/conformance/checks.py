@@ -396,15 +396,15 @@ def without_autograd(make: Maker) -> None:
 def stays_on_device(make: Maker) -> None:
     """On `meta`, which has no numbers: nothing can be asked of it, nothing of the CPU mixed in."""
     learner = make()
-    if learner.asks_numbers:
-        raise DoesNotApplyError(f"`asks_numbers` says why it must: {learner.asks_numbers}")
+    if learner.why_it_waits:
+        raise DoesNotApplyError(f"`why_it_waits` says why it must: {learner.why_it_waits}")
     learner, batch = learner.to("meta"), on_meta(make.episode(tasks=2))
     with doing(
         'this was on torch\'s device "meta", whose tensors have shapes but no numbers',
         "in that line use neither `.item()`, `.tolist()`, `float(tensor)`, `if tensor:` "
         "nor a mask as an index; make new tensors where the others are, by `x.new_zeros(...)` or "
         "`torch.zeros(..., device=x.device)`, and keep constants by `self.register_buffer(...)`; a "
-        'learner that must have numbers says why: `asks_numbers = "SciPy ..."`',
+        'learner that must have numbers says why: `why_it_waits = "SciPy ..."`',
     ):
         update(learner, batch)
         judge(learner.eval(), batch)

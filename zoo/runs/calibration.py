@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.datasets.episodes.data_module import EpisodicDataModule, Gathered, MetaBatches
+from zoo.datasets.episodes.data_module import EpisodicDataModule, MetaBatches, PixelBatch
 from zoo.episode import Episode, Examples
 from zoo.learner import Learner
 from zoo.methods.host import logits_of_one_support
@@ -103,7 +103,7 @@ def episodes_and_strangers(
     before: Tensor | None = None
     number = 0
     for batch in MetaBatches(data.stores["val"], data.samplers["val"], count, data.eval_batch):
-        assert isinstance(batch, Gathered)
+        assert isinstance(batch, PixelBatch)
         for episode in single_episodes(data, batch, device):
             outside = None
             if before is not None:
@@ -118,7 +118,7 @@ def episodes_and_strangers(
 
 
 def single_episodes(
-    data: EpisodicDataModule, batch: Gathered, device: torch.device
+    data: EpisodicDataModule, batch: PixelBatch, device: torch.device
 ) -> Iterator[Episode]:
     """The episodes of a batch, each alone and as a learner takes it."""
     moved = batch._replace(x=batch.x.to(device), y=batch.y.to(device))

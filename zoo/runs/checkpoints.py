@@ -16,7 +16,7 @@ from zoo.episode import Episode
 from zoo.files import write_arrays, write_atomically
 from zoo.processes import started_to_help
 from zoo.runs.cost_meter import CostMeter
-from zoo.runs.devices import all_agree, from_all_processes
+from zoo.runs.devices import all_agree, gather_objects
 from zoo.runs.divergence import TaskErrors, Validated, diverged, mean_square
 
 SECONDS_BETWEEN_SAVES = float(os.environ.get("ZOO_SECONDS_BETWEEN_SAVES", "30"))
@@ -226,7 +226,7 @@ class CheckpointKeeper(pl.Callback):
         self._check(trainer, trainer.global_step)
         update, value = trainer.global_step, float(trainer.callback_metrics[self.metric])
         if self.regression:
-            errors = TaskErrors.joined(from_all_processes(trainer, self._errors))
+            errors = TaskErrors.joined(gather_objects(trainer, self._errors))
             self.of_tasks[update] = errors.validated()
             value = self.of_tasks[update].mean
         self.curve = [*self.curve, (update, value)]
@@ -346,7 +346,7 @@ class TestRecorder(pl.Callback):
             outputs = {**outputs, MEAN_SQUARE: mean_square(batch)}
         # Copied: what the step allocated would keep the large blocks around it from being reused.
         mine = {name: value.cpu().numpy().copy() for name, value in outputs.items()}
-        self.parts += from_all_processes(trainer, mine)
+        self.parts += gather_objects(trainer, mine)
         if started_to_help():
             return
         if self.path and time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:

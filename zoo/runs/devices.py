@@ -28,7 +28,7 @@ def end_with_first_process() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def from_all_processes(trainer: pl.Trainer, mine: Mine) -> list[Mine]:
+def gather_objects(trainer: pl.Trainer, mine: Mine) -> list[Mine]:
     """What each process has, the first one's first. All must call it at once."""
     if trainer.world_size == 1:
         return [mine]

@@ -112,8 +112,8 @@ class Plan:
                 "to learn; take --updates 0"
             )
         if (devices := self.workspace.devices) > 1:
-            if self.learner.one_device:
-                raise UsageError(f"--devices {devices}: {key}: {self.learner.one_device}")
+            if self.learner.why_one_device:
+                raise UsageError(f"--devices {devices}: {key}: {self.learner.why_one_device}")
             if self["meta_batch"] % devices:
                 raise UsageError(
                     f"--devices {devices}: cannot share a meta-batch of {self['meta_batch']} "
