@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> Parser:
     """The parser of everything but a learner's own settings."""
     parser = Parser(prog="python -m zoo", description="The meta-learning zoo.")
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     plugged = Parser(add_help=False)
     plugged.add_argument(
