@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.table import PEERS, summary
+from tests.pages.console import BLOCK as CONSOLE
 from zoo.commands import main
 from zoo.commands.included_tables import BLOCK, with_tables
 from zoo.commands.sweep import SWEEP_FOLDER
@@ -41,9 +42,10 @@ def test_the_tables_of_a_page_are_those_of_their_files(page):
 def test_no_table_with_measured_numbers_stands_without_a_file(page):
     """Neither one of intervals nor one of decimals, such as seconds.
 
-    The register's table of learners has a test of its own.
+    The register's table of learners and what commands print have tests of their own.
     """
-    rest = LEARNERS.sub("", BLOCK.sub("", page.read_text(encoding="utf-8")))
+    text = page.read_text(encoding="utf-8")
+    rest = CONSOLE.sub("", LEARNERS.sub("", BLOCK.sub("", text)))
     rows = [line for line in rest.splitlines() if line.startswith("|")]
     assert [row for row in rows if "±" in row or NUMBER.search(row)] == []
 

@@ -1,19 +1,23 @@
-"""The Python that README shows does what the page says."""
+"""The Python that README and docs/python.md show does what the pages say."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+ROOT = Path(__file__).parents[2]
 
 
-def test_the_library_in_five_lines(tmp_path, monkeypatch, capsys):
+def blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_page_on_python(tmp_path, monkeypatch, capsys):
     """One block after the other, as somebody types them."""
     monkeypatch.chdir(tmp_path)
-    train, own = BLOCKS
+    train, own = blocks("docs/python.md")
     names: dict[str, object] = {}
+    assert "updates=200" in train
     exec(train.replace("updates=200", "updates=3"), names)
     (found,) = names["trainer"].test(names["learner"], names["data"], verbose=False)
     assert 0 <= found["test/accuracy"] <= 1
@@ -24,6 +28,6 @@ def test_the_library_in_five_lines(tmp_path, monkeypatch, capsys):
     assert names["data"].stores["test"].names == ["5", "6", "7", "8", "9"]
 
 
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("block", [*blocks("README.md"), *blocks("docs/python.md")])
 def test_lines_are_short_enough_to_read(block):
     assert max(map(len, block.splitlines())) <= 100
