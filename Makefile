@@ -82,8 +82,7 @@ campaign-status: setup ## what of that list is done and under way, and the hours
 new-learner: setup ## the skeleton of a learner, NAME=my_learner: baselines/my_learner.py, or TO=FILE
 	@$(BIN)/python -m zoo new-learner '$(NAME)' $(if $(TO),--to "$(TO)")
 
-readme: setup ## tables of README and docs: of learners from the register, of results from their files
-	@$(BIN)/python -m zoo list --table --into README.md
+readme: setup ## tables of docs and README: of learners from the register, of results from their files
 	@$(BIN)/python -m zoo list --table --into docs/learners.md
 	@$(BIN)/python -m zoo include README.md docs/results.md docs/speed.md
 

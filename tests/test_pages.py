@@ -21,6 +21,7 @@ MADE = re.compile(r"\nMade by `python -m zoo (.*?)`: .*\n$")
 NUMBER = re.compile(r"\| *\**[+-]?[\d,]*\.\d+\**[^|]*\|")
 LEARNERS = re.compile("<!-- learners.*?end of learners -->", re.DOTALL)
 BENCH = (ROOT / PEERS).with_suffix(".md")
+UNLISTED = ("index.md", "api.md", "contributing.md", "changelog.md")  # pages of the site alone
 FILES = sorted(
     {
         (page.parent / block["file"]).resolve()
@@ -53,6 +54,13 @@ def test_no_table_with_measured_numbers_stands_without_a_file(page):
 def test_the_table_of_other_libraries_is_made_from_their_measurements():
     results = json.loads((ROOT / PEERS).read_text(encoding="utf-8"))
     assert BENCH.read_text(encoding="utf-8") == summary(results)
+
+
+def test_readme_is_two_screens_before_its_table():
+    """All else stands on the pages of docs/."""
+    before, table, after = (ROOT / "README.md").read_text(encoding="utf-8").partition("<!-- table")
+    assert table and len(before.split()) < 400
+    assert all(f"(docs/{page.name})" in after for page in PAGES[1:] if page.name not in UNLISTED)
 
 
 def test_the_pages_have_tables():

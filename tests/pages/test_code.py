@@ -12,6 +12,16 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
+def test_the_lines_of_readme(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks("README.md")
+    names: dict[str, object] = {}
+    assert block.count("shot=1)") == 1
+    exec(block.replace("shot=1)", "shot=1, updates=2, test_episodes=8)"), names)
+    assert names["trainer"].global_step == 2
+    assert 0 <= names["trainer"].callback_metrics["test/accuracy"] <= 1
+
+
 def test_the_page_on_python(tmp_path, monkeypatch, capsys):
     """One block after the other, as somebody types them."""
     monkeypatch.chdir(tmp_path)
