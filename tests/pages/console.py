@@ -75,7 +75,7 @@ def with_outputs(text: str) -> str:
 
 @contextlib.contextmanager
 def as_on_the_pages() -> Iterator[None]:
-    """In a folder with photos alone, a terminal of 80 columns and one thread.
+    """In a folder with photos alone, a terminal of 80 columns, and one thread of the CPU.
 
     Uncommitted code is taken for committed: tables would mark it.
     """
@@ -86,6 +86,7 @@ def as_on_the_pages() -> Iterator[None]:
         tempfile.TemporaryDirectory() as cache,
         mock.patch.dict(os.environ, COLUMNS="80", OMP_NUM_THREADS="1", XDG_CACHE_HOME=cache),
         mock.patch("zoo.runs.environment.commit", return_value=committed),
+        mock.patch("torch.cuda.is_available", return_value=False),
     ):
         for name in ("ZOO_DATA", "ZOO_STORE"):
             os.environ.pop(name, None)
