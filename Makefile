@@ -22,7 +22,7 @@ GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(
 $(if $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)),$(error \
   no variable $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)); there are $(KNOWN)))
 
-.PHONY: help setup test test-all lint check format campaign campaign-status new-learner readme simulation bench bench-quick clean
+.PHONY: help setup test test-all lint check format campaign campaign-status new-learner readme outputs docs simulation bench bench-quick clean
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -82,9 +82,20 @@ campaign-status: setup ## what of that list is done and under way, and the hours
 new-learner: setup ## the skeleton of a learner, NAME=my_learner: baselines/my_learner.py, or TO=FILE
 	@$(BIN)/python -m zoo new-learner '$(NAME)' $(if $(TO),--to "$(TO)")
 
-readme: setup ## README's tables: of learners from the register, of results from their files
-	@$(BIN)/python -m zoo list --table --into README.md
-	@$(BIN)/python -m zoo include README.md docs/results.md
+readme: setup ## tables of docs and README: of learners from the register, of results from their files
+	@$(BIN)/python -m zoo list --table --into docs/learners.md
+	@$(BIN)/python -m zoo include README.md docs/results.md docs/speed.md
+
+outputs: setup ## what the docs show of commands and of the tutorial, where it is no longer what they print (a minute)
+	@$(BIN)/python -m tests.pages.console
+	@$(BIN)/python -m tests.pages.notebook
+
+docs: .venv/docs-ready ## the pages of docs/ as a site: build/docs/index.html (a minute)
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+
+.venv/docs-ready: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 simulation: setup ## whether the intervals and tests of the tables keep what they promise, by simulation (6 minutes)
 	@$(BIN)/python -m tests.simulation

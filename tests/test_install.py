@@ -114,11 +114,11 @@ def test_the_command_works_from_any_folder(site, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 
-def test_a_run_and_readmes_example_from_an_empty_folder(site, tmp_path):
+def test_a_run_and_the_docs_example_from_an_empty_folder(site, tmp_path):
     """The copy lies in another repository, as in a .venv; that one's commit is not ours."""
     run("git", "init", "--quiet", cwd=site)
-    page = (ROOT / "README.md").read_text(encoding="utf-8")
-    example = page.partition("### As a library")[2].partition("```python\n")[2].partition("```")[0]
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    example = page.partition("```python\n")[2].partition("```")[0]
     example = example.replace("updates=200", "updates=2")
     code = (
         "import zoo\nprint(zoo.__file__, zoo.__version__)\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.table import PEERS, summary
+from tests.pages.console import BLOCK as CONSOLE
 from zoo.commands import main
 from zoo.commands.included_tables import BLOCK, with_tables
 from zoo.commands.sweep import SWEEP_FOLDER
@@ -20,6 +21,7 @@ MADE = re.compile(r"\nMade by `python -m zoo (.*?)`: .*\n$")
 NUMBER = re.compile(r"\| *\**[+-]?[\d,]*\.\d+\**[^|]*\|")
 LEARNERS = re.compile("<!-- learners.*?end of learners -->", re.DOTALL)
 BENCH = (ROOT / PEERS).with_suffix(".md")
+UNLISTED = ("index.md", "api.md", "contributing.md", "changelog.md")  # pages of the site alone
 FILES = sorted(
     {
         (page.parent / block["file"]).resolve()
@@ -41,9 +43,10 @@ def test_the_tables_of_a_page_are_those_of_their_files(page):
 def test_no_table_with_measured_numbers_stands_without_a_file(page):
     """Neither one of intervals nor one of decimals, such as seconds.
 
-    The register's table of learners has a test of its own.
+    The register's table of learners and what commands print have tests of their own.
     """
-    rest = LEARNERS.sub("", BLOCK.sub("", page.read_text(encoding="utf-8")))
+    text = page.read_text(encoding="utf-8")
+    rest = CONSOLE.sub("", LEARNERS.sub("", BLOCK.sub("", text)))
     rows = [line for line in rest.splitlines() if line.startswith("|")]
     assert [row for row in rows if "±" in row or NUMBER.search(row)] == []
 
@@ -51,6 +54,13 @@ def test_no_table_with_measured_numbers_stands_without_a_file(page):
 def test_the_table_of_other_libraries_is_made_from_their_measurements():
     results = json.loads((ROOT / PEERS).read_text(encoding="utf-8"))
     assert BENCH.read_text(encoding="utf-8") == summary(results)
+
+
+def test_readme_is_two_screens_before_its_table():
+    """All else stands on the pages of docs/."""
+    before, table, after = (ROOT / "README.md").read_text(encoding="utf-8").partition("<!-- table")
+    assert table and len(before.split()) < 400
+    assert all(f"(docs/{page.name})" in after for page in PAGES[1:] if page.name not in UNLISTED)
 
 
 def test_the_pages_have_tables():

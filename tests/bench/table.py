@@ -1,6 +1,6 @@
 """The tables in Markdown, made from results files alone: `python -m tests.bench.table FILE...`.
 
-With ``--summary`` before the files, the one table that README has of each.
+With ``--summary`` before the files, the one table that docs/speed.md has of each.
 """
 
 import json
@@ -13,7 +13,7 @@ Results = dict[str, Any]
 QUIET = 0.2  # cores that others may take during a sample that counts
 TOLERANCE = 1e-10
 PACKAGES = {"jax_": "jax", "plain": "torch"}  # elsewhere the contestant's own name
-PEERS = "results/bench/peers.json"  # the file that README's table is made from
+PEERS = "results/bench/peers.json"  # the file that the table of docs/speed.md is made from
 WORK = {
     "second": "Second order, Conv4-{}: the meta-gradient of {tasks} tasks, {steps} inner steps",
     "first": "First order, Conv4-{}: the meta-gradient of {tasks} tasks, {steps} inner steps",
@@ -106,7 +106,7 @@ def race_table(results: Results, width: int, order: str) -> list[str]:
 
 
 def summary(results: Results) -> str:
-    """README's table: the second-order update as users get it, a row a contestant."""
+    """The table of docs/speed.md: the second-order update as users get it, a row a contestant."""
     widths = sorted({s["channels"] for s in results["samples"] if s["order"] == "second"})
     heads = [""]
     for width in widths:

@@ -15,6 +15,7 @@ from tests.conftest import in_full
 from zoo import learners
 from zoo.commands import main
 from zoo.commands.write_table import shortened_stem
+from zoo.runs.settings import SHARED_SETTING_NAMES, constructor_defaults
 from zoo.runs.tune_cpu import tune_cpu
 
 ROOT = Path(__file__).parents[2]
@@ -51,11 +52,43 @@ def test_run_prints_and_records(tmp_path, capsys):
     assert "1 done, 0 left" in capsys.readouterr().out
 
 
-def test_help_shows_every_setting_with_default_and_source(capsys):
-    assert main(["run", "maml", "omniglot", "--budget", "paper", "--help"]) == 0
+def test_all_help_shows_every_setting_with_default_and_source(capsys):
+    assert main(["run", "maml", "omniglot", "--budget", "paper", "--help-all"]) == 0
     out = capsys.readouterr().out
     assert "--inner_lr 2.0" in out and "Finn 2017, section 5.2" in out
     assert "--first_order false" in out and "--updates" in out and "--way" in out
+    assert "--pretrain_drops '0.5 0.75 0.875 0.95'" in out and "--callback" in out
+    assert "        batch, or support: the inductive variant.\n        from constructor" in out
+
+
+@pytest.mark.parametrize("learner", in_full(learners.names(), "maml", "npbml", "pixelnn"))
+def test_help_is_a_screen_without_markup(learner, capsys):
+    """The learner's own settings and the main flags, 30 lines of 80 characters at most."""
+    assert main(["run", learner, "glyphs", "--shot", "5", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 30 and max(map(len, lines)) <= 80
+    assert not [line for line in lines[1:] if "`" in line or " [" in line]
+    flags = [line.split()[0] for line in lines if line.startswith("  --")]
+    own = [name for name in constructor_defaults(learners.get(learner))]
+    own = [f"--{name}" for name in own if name not in SHARED_SETTING_NAMES]
+    assert flags[: len(own)] == own
+    assert {"--updates", "--backbone", "--way", "--seed", "--budget", "--data"} <= {*flags}
+    assert any(line.split()[:2] == ["--shot", "5"] for line in lines)
+
+
+def test_help_of_regression_has_no_way(capsys):
+    assert main(["run", "maml", "sinusoid", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--shot" in out and "--way" not in out
+
+
+def test_help_without_a_learner_is_a_screen_too(capsys):
+    assert main(["run", "--help"]) == 0
+    short = capsys.readouterr().out
+    assert main(["run", "--help-all"]) == 0
+    every = capsys.readouterr().out
+    assert len(short.splitlines()) <= 30 and "--shot" in short and "--help-all" in short
+    assert "--logger" in every and "--logger" not in short
 
 
 def test_a_config_file_is_weaker_than_a_flag(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""`zoo new-learner`, and README's table of the learners."""
+"""`zoo new-learner`, and the docs' table of the learners."""
 
 import subprocess
 import sys
@@ -74,11 +74,12 @@ def test_what_cannot_be_written_is_one_line(name, to, says, tmp_path, capsys):
     assert (tmp_path / "there.py").read_text() == "mine"
 
 
-def test_readme_has_the_table_of_today():
+def test_the_page_of_learners_has_the_table_of_today():
     """`make readme` mends it."""
-    start, end = TABLE_MARKS
-    between = (ROOT / "README.md").read_text().partition(start)[2].partition(end)[0]
-    assert between.strip() == learner_table()
+    page, (start, end) = ROOT / "docs" / "learners.md", TABLE_MARKS
+    between = page.read_text().partition(start)[2].partition(end)[0]
+    assert between.strip() == learner_table(page)
+    assert "](../baselines/maml.py)" in between
 
 
 def test_the_table_has_a_row_a_learner():
@@ -101,7 +102,7 @@ def test_the_table_goes_between_its_marks(tmp_path, capsys):
         assert main(["list", "--table", "--into", str(page)]) == 0
         assert (
             page.read_text()
-            == f"head\n{TABLE_MARKS[0]}\n{learner_table()}\n{TABLE_MARKS[1]}\ntail\n"
+            == f"head\n{TABLE_MARKS[0]}\n{learner_table(page)}\n{TABLE_MARKS[1]}\ntail\n"
         )
     page.write_text("nothing")
     assert main(["list", "--table", "--into", str(page)]) == 2

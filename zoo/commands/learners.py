@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import os
 import re
 import textwrap
 from collections import Counter
@@ -113,7 +114,7 @@ def write_learner_table(kind: str, page: Path | None) -> int:
     """
     if kind != "learners":
         raise UsageError(f"list {kind}: only learners come as a table")
-    text = learner_table()
+    text = learner_table(page)
     if page is None:
         print(text)
         return 0
@@ -129,21 +130,29 @@ def write_learner_table(kind: str, page: Path | None) -> int:
     return 0
 
 
-def learner_table() -> str:
-    """Every learner of the register: what it is, promises and weighs, and where it is from."""
+def learner_table(page: Path | None = None) -> str:
+    """Every learner of the register: what it is, promises and weighs, and where it is from.
+
+    Args:
+        page: that the table goes into; its links to our files are relative to it. None: relative
+            to the checkout.
+    """
     heads = ["learner", "family", "traits", "parameters", "source", "lines"]
-    rows = [learner_row(key) for key in learners.names()]
+    rows = [learner_row(key, page) for key in learners.names()]
     align = ["left", "left", "left", "right", "left", "right"]
     return tabulate(rows, heads, tablefmt="github", disable_numparse=True, colalign=align)
 
 
-def learner_row(key: str) -> list[str]:
+def learner_row(key: str, page: Path | None = None) -> list[str]:
     """A learner's row; traits and parameters are of its mini-ImageNet configuration."""
     cls = learners.get(key)
     path = Path(inspect.getfile(cls))
     lines = len(path.read_text(encoding="utf-8").splitlines())
     ours = path.resolve().parent == learners.folder.resolve()
     place = f"baselines/{path.name}" if ours else path.as_posix()
+    if ours and page is not None:
+        root = learners.folder.resolve().parent
+        place = Path(os.path.relpath(root / place, page.resolve().parent)).as_posix()
     traits, parameters = "–", "–"
     if (learner := for_miniimagenet(key)) is not None:
         said = [name.replace("_", " ") for name, holds in learner.traits().items() if holds]

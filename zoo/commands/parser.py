@@ -14,6 +14,8 @@ from zoo.runs.request import BUDGETS, TERMS
 Command = Callable[[argparse.Namespace], int]
 
 
+# Flags of ``zoo run`` that are no settings and stand in its short help.
+MAIN_FLAGS = ("way", "shot", "seed", "terms", "budget", "data", "plugin")
 WEIGHTS_NAME = "of a run with weights in --results, a path, or ADDRESS#HASH"
 
 
@@ -35,7 +37,7 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> Parser:
     """The parser of everything but a learner's own settings."""
     parser = Parser(prog="python -m zoo", description="The meta-learning zoo.")
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     plugged = Parser(add_help=False)
     plugged.add_argument(
@@ -132,7 +134,12 @@ def build_parser() -> Parser:
     )
     command.add_argument("learner", nargs="?", help="a key or variant: maml[first_order=true]")
     command.add_argument("benchmark", nargs="?", help="a key or variant: omniglot[split=1200/423]")
-    command.add_argument("-h", "--help", action="store_true", help="this, with the settings")
+    command.add_argument(
+        "-h", "--help", action="store_true", help="the learner's settings and the main flags"
+    )
+    command.add_argument(
+        "--help-all", action="store_true", help="every flag and setting, and where it comes from"
+    )
     group = command.add_argument_group("how it is trained")
     group.add_argument(
         "--devices",
@@ -205,7 +212,7 @@ def build_parser() -> Parser:
         parents=[one],
         help="draw what a run predicts of functions or of images' pixels, trained first if need be",
     )
-    command.add_argument("learner", help="a key or variant; its settings are flags, as of `run`")
+    command.add_argument("learner", help="a key or variant; its settings are flags, as of zoo run")
     command.add_argument("benchmark", help="a key or variant, of regression")
     command.add_argument("--tasks", type=int, default=4, help="how many are drawn (default: 4)")
     command.add_argument(
@@ -246,7 +253,7 @@ def build_parser() -> Parser:
     )
     command.add_argument(
         "--differences", nargs="?", const="best", default="", choices=["best", "all"],
-        help="print the pairs of each block's best row, tested; with `all` every pair",
+        help="print the pairs of each block's best row, tested; with the word all every pair",
     )  # fmt: skip
     command.add_argument(
         "--power", action="store_true", help="and how many episodes half a point needs"
@@ -366,9 +373,19 @@ def build_parser() -> Parser:
 def run_or_help(options: argparse.Namespace) -> int:
     """``zoo run``; without a learner and a benchmark its help, for which nothing is imported."""
     if options.learner is None or options.benchmark is None:
-        options.parser.print_help(sys.stdout if options.help else sys.stderr)
-        return 0 if options.help else 2
+        if not options.help_all:
+            leave_out_of_help(options.parser)
+        asked = options.help or options.help_all
+        options.parser.print_help(sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
     return imported_command("run", "run_command")(options)
+
+
+def leave_out_of_help(parser: Parser) -> None:
+    """Leave all flags but the most important ones out of the help of ``zoo run``."""
+    for action in parser._actions:
+        if action.dest not in ("learner", "benchmark", "help", "help_all", *MAIN_FLAGS):
+            action.help = argparse.SUPPRESS
 
 
 def add_results_flag(
@@ -390,7 +407,9 @@ def add_budget_flag(parser: "argparse.ArgumentParser | argparse._ArgumentGroup")
         "--budget",
         choices=BUDGETS,
         default="quick",
-        help="how long to train (default: quick, about 10 minutes on 2 cores)",
+        metavar="BUDGET",
+        help="how long to train: none, smoke, quick, hour or paper (default: quick, about "
+        "10 minutes on 2 cores)",
     )
 
 
@@ -400,7 +419,7 @@ def add_terms_flag(parser: "argparse.ArgumentParser | argparse._ArgumentGroup", 
         "--terms",
         choices=(*TERMS, *more),
         default="paper",
-        help="each learner as its paper has it, or all equal (default: paper)",
+        help="settings of each learner's paper, or equal for all (default: paper)",
     )
 
 

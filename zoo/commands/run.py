@@ -9,16 +9,16 @@ from typing import Any
 
 import yaml
 
+from zoo.commands.run_help import full_help, short_help
 from zoo.commands.run_set import workspace_of
 from zoo.errors import UsageError
 from zoo.processes import started_to_help
 from zoo.registry import learner_of
 from zoo.runs.make_runs import execute
 from zoo.runs.request import RunRequest
-from zoo.runs.resolved import ResolvedRequest, resolve_request
+from zoo.runs.resolved import resolve_request
 from zoo.runs.run import Run
-from zoo.runs.settings import documentation, parse_flags, parse_values
-from zoo.variants import format_value
+from zoo.runs.settings import parse_flags, parse_values
 
 
 def plan_run(options: argparse.Namespace) -> Run:
@@ -63,28 +63,11 @@ def read_config(path: Path | None) -> Mapping[str, Any]:
     return content
 
 
-def explain(resolved: ResolvedRequest) -> str:
-    """The settings of a run: flag, value, what it is, where it comes from."""
-    request, texts = resolved.request, documentation(resolved.cls)
-    lines = [
-        f"settings of {request.learner} on {request.benchmark}, {request.shape}, "
-        f"terms {request.terms}, budget {request.budget}:"
-    ]
-    for name, setting in resolved.every_setting.items():
-        source = f": {setting.source}" if setting.source else ""
-        lines += [
-            f"  --{name} {format_value(setting.value)}",
-            f"        {texts.get(name, '').partition(' [')[0]}",
-            f"        from {setting.origin}{source}",
-        ]
-    return "\n".join(lines)
-
-
 def run_command(options: argparse.Namespace) -> int:
     """Train, test and record one run; print what came out."""
-    if options.help:
-        options.parser.print_help()
-        print(explain(resolve_request(run_request(options))))
+    if options.help or options.help_all:
+        text = full_help if options.help_all else short_help
+        print(text(options.parser, resolve_request(run_request(options))))
         return 0
     if started_to_help():  # the first process says all there is to say
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
