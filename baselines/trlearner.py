@@ -42,7 +42,7 @@ from zoo.baselines.maml import MAML
 from zoo.errors import UsageError
 from zoo.losses import task_loss
 from zoo.methods.embedding import prototypes
-from zoo.methods.host import taken
+from zoo.methods.host import models_of
 from zoo.methods.learner_plugin import PlugIn
 from zoo.methods.task_scores import hardest
 from zoo.networks.backbone import batch_norm_context, features_of
@@ -123,7 +123,7 @@ class Related(PlugIn):
         means = prototypes(z, y, way) if classes and self.say == "aligned" else None
         said = torch.zeros(())
         for j, m in zip(others.T, weights.T, strict=True):
-            theirs = taken(models, j)
+            theirs = models_of(j, models)
             if classes and self.say == "encoders":
                 theirs |= of_head(models)
             logits = self.predict(theirs, known)
