@@ -321,7 +321,7 @@ def support_is_used(make: Maker) -> None:
 
 @check("a query's predictions depend on the other queries only if `transductive` is True")
 def transductive_as_it_says(make: Maker) -> None:
-    """Of a transductive learner they must, so that it does not say so without need."""
+    """If no prediction depends on the other queries, `transductive` must be False."""
     learner, batch = make().eval(), make.episode()
     first_query = batch._replace(query=Examples(batch.query.x[:, :1], batch.query.y[:, :1]))
     alone, among = ask(learner, first_query), ask(learner, batch)[:, :1]
@@ -368,7 +368,7 @@ def relabelled_ways(make: Maker) -> None:
 
 @check("it predicts the same under torch.no_grad and torch.inference_mode")
 def without_autograd(make: Maker) -> None:
-    """And it keeps no graph there."""
+    """It also keeps no graph there."""
     learner = make().eval()
     for context in (torch.no_grad, torch.inference_mode):
         name = f"torch.{context.__name__}()"

@@ -35,7 +35,7 @@ class Conv(nn.Module):
         return self.weight.reshape(-1, *self.weight.shape[-3:]), tasks
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, C, H, W) -> (n, O, H', W'); with weights (T, O, C, k, k), (n, T*C, H, W) -> ..."""
+        """(n, C, H, W) -> (n, O, H', W'); per-task: (n, T*C, H, W) -> (n, T*O, H', W')."""
         weight, tasks = self.folded()
         return F.conv2d(x, weight, None, self.stride, weight.shape[-1] // 2, groups=tasks)
 
