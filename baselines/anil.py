@@ -2,9 +2,9 @@
 
 Departures from the paper:
 
-1. Of the inner loop's settings only the number of updates was read in the paper; the others are
-   MAML's (baselines/maml.py), for mean losses.
-2. As MAML's 4, 5 and 6.
+1. Of the paper's settings we know only the number of updates; those of the inner loop are MAML's
+   (baselines/maml.py), for mean losses.
+2. Departures 4, 5 and 6 of MAML.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ from zoo.networks.backbone import Classifier
 
 @register("anil")
 class ANIL(MAML):
-    """Learn features that no task changes, and a head from which a few gradient steps solve it."""
+    """Learn features that stay the same for all tasks, and a head that gradient steps adapt."""
 
     title = "ANIL"
     adapts_encoder = False
@@ -40,19 +40,19 @@ class ANIL(MAML):
             clip: outer gradients are clipped to +-clip, element by element; null for none
                 [as MAML].
             outer_lr: beta, of Adam [as MAML].
-            **maml: as MAML has them.
+            **maml: other settings of MAML.
         """
         super().__init__(backbone, way, **maml)
 
     def encode(self, episode: Episode) -> Episode:
-        """Features (T, n, D) of every image, each task's batch norm its own."""
+        """Features (T, n, D) of every image; each task has its own batch statistics."""
         body = self.net.backbone
         return embed(body, expanded_parameters(body, episode.tasks), episode, self.batch_norm)
 
     def models(self, episode: Episode) -> Params:
-        """The head of each task, adapted on its support's features."""
+        """Each task's head, adapted to the features of its support."""
         return self.adapt(self.net.head, episode.support)
 
     def predict(self, models: Params, episode: Episode) -> Tensor:
-        """Classify the queries by their features: logits (T, N*Q, N)."""
+        """Classify the queries' features: logits (T, N*Q, N)."""
         return call(self.net.head, models, episode.query.x)

@@ -2,20 +2,19 @@
 
 Departures from the paper:
 
-1. Regression follows the authors' notebook (github deepmind/neural-processes), which the paper's
-   text differs from: h has four layers of 128, g two and an output; so too for images, whose
-   networks are not printed.
-2. Classification (section 4.3) is as remembered, not confirmed: the paper's text could not be had.
-   It has an encoder of three convolutional layers, averages within each class and lays the
-   averages side by side, and has a decoder of three layers. The re-implementation github
-   Bottledd/ConditionalNeuralProcesses has such an encoder and such averages. Ours differs in the
-   encoder, a Conv-4; a query enters g as h embeds it. Widths and length of training are ours. g
-   has to learn what makes two images alike, and does so in steps: on Omniglot (5-way 1-shot)
-   validation stood at 55, 56, 57, 72 and 71 % after each fifth of 6,000 updates (results/). The
-   published 95.3 is unconfirmed.
-3. A training step predicts all its points, as in the notebook; a number of the support's, drawn
-   afresh, are the context. The queries' number is fixed; the notebook draws it from 2 to 9.
-4. The checkpoint whose mean squared error (accuracy) on validation tasks was best is tested.
+1. Regression follows the authors' notebook (github deepmind/neural-processes) where the paper's
+   text differs: h has four layers of 128 units, g two and an output. We use the same for image
+   completion, whose networks are not printed.
+2. Classification (section 4.3) follows our memory of the paper, whose text we could not get: an
+   encoder of three convolutional layers, averages within each class, concatenated, and a decoder
+   of three layers. The re-implementation github Bottledd/ConditionalNeuralProcesses has such an
+   encoder and such averages. Our encoder is a Conv-4, and g gets a query as h embeds it. Widths and
+   length of training are ours. g has to learn what makes two images alike, and does so in steps: on
+   Omniglot (5-way 1-shot) validation accuracy was 55, 56, 57, 72 and 71 % after each fifth of 6,000
+   updates (results/). The published 95.3 is unconfirmed.
+3. As in the notebook, a training step predicts all its points, and its context is a random number
+   of the support's. The number of queries is fixed; the notebook draws it from 2 to 9.
+4. We test the checkpoint with the best mean squared error (accuracy) on validation tasks.
 """
 
 import torch
@@ -34,7 +33,7 @@ from zoo.networks.mlp import MLP
 
 @register("cnp")
 class CNP(EmbeddingLearner):
-    """Average what is seen of each support example, and predict every query from that average."""
+    """Average representations of the support examples, and predict each query from the average."""
 
     title = "CNP"
     family = "neural process"
@@ -57,16 +56,18 @@ class CNP(EmbeddingLearner):
         """The paper has no mini-ImageNet; defaults are those of its other experiments.
 
         Args:
-            backbone: h; in regression like it, for x and y side by side, and a linear layer.
-            way: N, the same in training and test: one logit a way; in regression outputs.
+            backbone: h; in regression h is one of the same sizes, for x and y side by side, and a
+                linear layer.
+            way: N, the same in training and test: one logit a way; in regression, the number of
+                outputs.
             aggregate: ``class`` averages within each class, for classification [section 4.3];
                 ``all`` over the whole support, for regression [section 2.2]; null for ``all`` on
                 the backbone mlp, else ``class``.
             decoder: g's hidden layers, before a linear one [authors' notebook].
-            min_context: in regression, the least context of a training step, or `train_shot`,
-                the most, if that is less [authors' notebook].
-            min_sd: in regression, what no predicted deviation is below [authors' notebook].
-            batch_norm: constants of training at test.
+            min_context: in regression, the context of a training step has at least so many of the
+                `train_shot` points, or all if they are fewer [authors' notebook].
+            min_sd: in regression, a lower bound of predicted deviations [authors' notebook].
+            batch_norm: ``running`` tests with the statistics of training.
             outer_lr: of Adam [authors' notebook].
         """
         if aggregate is None:
@@ -78,21 +79,26 @@ class CNP(EmbeddingLearner):
         if not 0 < min_sd < 1:
             raise UsageError(f"min_sd {min_sd}: expected a number between 0 and 1")
         net: nn.Module = backbone
+        # How many numbers g gets of a query, how many r has, and how many g gives.
         if aggregate == "class":
-            target = features_of(backbone)
-            r, outputs = way * target, way
+            query_size = features_of(backbone)
+            r_size = way * query_size
+            outputs = way
         elif isinstance(backbone, MLP):
-            target, r, outputs = backbone.inputs, backbone.features, 2 * way
-            net = Classifier(MLP(target + way, r, len(backbone.layers)), r)
+            query_size = backbone.inputs
+            r_size = backbone.features
+            outputs = 2 * way
+            net = Classifier(MLP(query_size + way, r_size, len(backbone.layers)), r_size)
         else:
             raise UsageError("aggregate all: h is fully connected, so use backbone=mlp")
         super().__init__(net, way, batch_norm=batch_norm, outer_lr=outer_lr)
-        self.g = Classifier(build_backbone(decoder, (target + r,)), outputs)
+        self.g = Classifier(build_backbone(decoder, (query_size + r_size,)), outputs)
         self.aggregate, self.min_context, self.min_sd = aggregate, min_context, min_sd
-        self.embeds_alone &= aggregate == "class"
+        if aggregate == "all":
+            self.embeds_alone = False
 
     def forward(self, episode: Episode) -> Tensor:
-        """g of each query and r: logits (T, N*Q, N), in regression the means (T, Q, N)."""
+        """g(query, r): logits (T, N*Q, N), in regression the means (T, Q, N)."""
         self.check(episode)
         if self.aggregate == "all":
             return self.distribution(episode)[0]
@@ -101,7 +107,7 @@ class CNP(EmbeddingLearner):
         return decode(self.g, z_query, r)
 
     def distribution(self, episode: Episode) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each query's y: (T, Q, N) each; regression alone."""
+        """Mean and standard deviation of each query's y, (T, Q, N) each; only for regression."""
         self.check(episode)
         r = self.represent(episode.support)
         mean, raw = decode(self.g, episode.query.x.flatten(2), r).chunk(2, dim=-1)
@@ -112,7 +118,7 @@ class CNP(EmbeddingLearner):
         return pointwise(self.net, torch.cat([context.x.flatten(2), context.y], -1)).mean(1)
 
     def meta_loss(self, episode: Episode) -> Tensor:
-        """-log Q of all points given a context of random size (eq. 4), mean over points."""
+        """-log Q of all points given a context of random size (eq. 4), averaged over points."""
         if self.aggregate == "class":
             return super().meta_loss(episode)
         self.check(episode)
@@ -123,16 +129,17 @@ class CNP(EmbeddingLearner):
         return nll(*self.distribution(Episode(context, target, self.way)), target.y).mean()
 
     def evaluate(self, episode: Episode) -> tuple[dict[str, Tensor], Tensor]:
-        """In regression ``nll`` beside ``mse``, in nats a point."""
+        """In regression also ``nll``, in nats per point."""
         if self.aggregate == "class":
             return super().evaluate(episode)
         (mean, sd), y = self.distribution(episode), episode.query.y
         return {"mse": task_loss(mean, y), "nll": nll(mean, sd, y)}, mean
 
     def check(self, episode: Episode) -> None:
-        """Refuse the other kind of tasks."""
-        if self.aggregate != (right := "all" if episode.query.y.is_floating_point() else "class"):
-            raise UsageError(f"aggregate {self.aggregate}: these tasks need aggregate={right}")
+        """Refuse regression with ``class``, and classification with ``all``."""
+        needed = "all" if episode.query.y.is_floating_point() else "class"
+        if self.aggregate != needed:
+            raise UsageError(f"aggregate {self.aggregate}: these tasks need aggregate={needed}")
 
 
 def decode(g: nn.Module, x: Tensor, r: Tensor) -> Tensor:
@@ -141,5 +148,5 @@ def decode(g: nn.Module, x: Tensor, r: Tensor) -> Tensor:
 
 
 def nll(mean: Tensor, sd: Tensor, y: Tensor) -> Tensor:
-    """-log of the normal density, summed over outputs: (T, n, N) each -> mean of points (T,)."""
+    """-log of the normal density, summed over outputs, averaged over points: (T, n, N) -> (T,)."""
     return -Normal(mean, sd, validate_args=False).log_prob(y).sum(-1).mean(-1)

@@ -2,15 +2,16 @@
 
 Departures from the paper:
 
-1. Pre-training is the zoo's (`zoo/runs/pretraining.py`), by SGD; theirs is of 400 epochs by Adam.
-   Both heads start from the same encoder, pre-trained under a linear classifier; Baseline++ as
-   printed is `finetune[head=cosine,pretrain_head=cosine]`.
-2. Each step takes the whole support; theirs are of 4 random images. Their momentum, dampened by as
-   much, averages gradients over steps, which the whole support does too; their weight decay of
-   0.001 takes a thousandth of the head in 100 steps, and is left out.
-3. Heads start from zero (linear) and from the class means' directions (cosine), not at random:
-   the same support always gives the same head, whatever the order of its images and labels.
-4. Cosines are multiplied by 10; their factor is 2, in pre-training on more than 200 classes 10.
+1. Pre-training is the zoo's (`zoo/runs/pretraining.py`), by SGD; the authors use Adam for 400
+   epochs. Both heads start from the same encoder, pre-trained with a linear classifier; Baseline++
+   as printed is `finetune[head=cosine,pretrain_head=cosine]`.
+2. Each step uses the whole support; theirs use 4 random images. We leave out their momentum, which
+   is dampened by as much and so averages gradients over steps, as the whole support does. We also
+   leave out their weight decay of 0.001, which takes a thousandth of the head in 100 steps.
+3. A linear head starts from zero, a cosine head from the directions of the class means; theirs
+   start at random. So the same support always gives the same head, in any order of its images and
+   labels.
+4. Cosines are multiplied by 10; theirs by 2, and by 10 in pre-training on more than 200 classes.
 """
 
 import torch
@@ -26,21 +27,21 @@ from zoo.networks.layers import HEADS
 
 
 class FromMeans(Preconditioner):
-    """The inner loop starts from the directions of the class means."""
+    """Starts the inner loop from the directions of the class means."""
 
     def __init__(self, support: Examples, way: int) -> None:
-        """Of the features x (T, N*K, D)."""
+        """Keep the support, of features x (T, N*K, D), and N."""
         super().__init__()
         self.support, self.way = support, way
 
     def start(self, theta: Params) -> Params:
-        """A weight for each class, (T, N, D)."""
+        """A weight vector for each class, (T, N, D)."""
         return {"weight": F.normalize(prototypes(*self.support, self.way), dim=-1)}
 
 
 @register("finetune")
 class FineTune(EmbeddingLearner):
-    """Fit a new classifier on each support set, on a pre-trained encoder's features."""
+    """Fit a new classifier to each support set, on the features of a pre-trained encoder."""
 
     title = "Fine-tuned head"
     family = "reference"
@@ -56,7 +57,7 @@ class FineTune(EmbeddingLearner):
         head_steps: int = 100,
         batch_norm: str = "running",
     ) -> None:
-        """Nothing is learned in episodes; what is before, `pretrained_from` says.
+        """Nothing is learned in episodes; the setting `pretrained_from` says what comes before.
 
         Args:
             backbone: from images to D features.
@@ -64,7 +65,8 @@ class FineTune(EmbeddingLearner):
             head: linear (Baseline) or cosine (Baseline++) [section 3.2].
             head_lr: of the steps on the head [authors' code, remembered].
             head_steps: gradient steps on a support set [section 4.1].
-            batch_norm: constants of the pre-training [authors' code, remembered].
+            batch_norm: ``running`` uses the statistics of the pre-training [authors' code,
+                remembered].
         """
         if head not in HEADS:
             raise UsageError(f"--head {head}: choose from {', '.join(HEADS)}")
@@ -78,18 +80,21 @@ class FineTune(EmbeddingLearner):
         return call(head, theta, z_query)
 
     def fit(self, support: Examples, way: int) -> tuple[nn.Module, Params]:
-        """A head, and the weights that gradient descent on the support's cross-entropy gives it.
+        """Fit a head to each support set, by gradient descent on its cross-entropy.
 
         Args:
             support: features x (T, N*K, D), y (T, N*K).
             way: N.
+
+        Returns:
+            The head, and each task's weights for it, with a leading T.
         """
-        with torch.inference_mode(False):  # else no gradient step could be taken on it
+        with torch.inference_mode(False):  # otherwise its weights could have no gradient
             head = HEADS[self.head](support.x.shape[-1], way).to(support.x)
             for p in head.parameters():
                 nn.init.zeros_(p)
         start = FromMeans(support, way) if self.head == "cosine" else Preconditioner()
         optimizer = InnerOptimizer(self.head_lr, start)
-        with torch.no_grad():  # nothing outside is learned by it
+        with torch.no_grad():  # there is no outer loop
             theta = adapt(head, support, task_cross_entropy, optimizer, steps=self.head_steps)
         return head, theta

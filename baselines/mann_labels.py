@@ -1,7 +1,7 @@
-"""Episodes as sequences: their order, and the labels that a recurrent network reads and writes.
+"""Episodes as sequences: the order of the examples, and the labels that a network reads.
 
-Nothing here draws random numbers: what must look random follows from a hash of the examples, so
-that an episode is the same sequence whoever asks, and asking leaves no trace.
+Nothing here draws random numbers. What must look random is computed from a hash of the examples,
+so that an episode is always the same sequence, and the state of random generators does not change.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from zoo.episode import Episode, Examples, picked
 from zoo.errors import UsageError
 
-CHARACTERS = 5  # of a string, each one of as many letters
+CHARACTERS = 5  # in a string; each is one of 5 letters
 STRINGS = CHARACTERS**CHARACTERS
 POSITIVE = 2**63 - 1
 
@@ -21,46 +21,46 @@ POSITIVE = 2**63 - 1
 def hashed(x: Tensor) -> Tensor:
     """A 64-bit hash of each example's numbers: (T, n, ...) -> int64 (T, n)."""
     bits = x.float().flatten(2).contiguous().view(torch.int32).long()
-    places = torch.arange(1, bits.shape[-1] + 1, device=x.device)
-    return _mixed((bits * _mixed(places)).sum(-1))  # sums of integers: the same in any order
+    positions = torch.arange(1, bits.shape[-1] + 1, device=x.device)
+    # A sum of integers is the same in any order.
+    return _mixed((bits * _mixed(positions)).sum(-1))
 
 
 def key_of(support: Tensor) -> Tensor:
-    """A number for each episode that follows from its support examples: (T, n, ...) -> (T,)."""
+    """A number for each episode, computed from its support examples: (T, n, ...) -> (T,)."""
     return _mixed(hashed(support).sum(-1))
 
 
 def both(episode: Episode) -> Examples:
-    """Support and query examples side by side."""
-    parts = zip(episode.support, episode.query, strict=True)
-    return Examples(*(torch.cat(pair, 1) for pair in parts))
+    """Support and query examples, concatenated."""
+    x = torch.cat([episode.support.x, episode.query.x], 1)
+    return Examples(x, torch.cat([episode.support.y, episode.query.y], 1))
 
 
 def shuffled(episode: Episode) -> tuple[Examples, Tensor, Tensor]:
-    """Support and query examples as one sequence, in an order that follows from the examples.
+    """Support and query examples as one sequence, in an order computed from the examples.
 
-    Args:
-        episode: whose queries stand class by class, so that their order would tell their labels.
+    The queries of an episode are sorted by class, so their own order would give away their labels.
 
     Returns:
-        The sequence; which example, support before query, stands at each step, (T, n); and the
-        episode's key, as of `key_of`.
+        The sequence; which example, of support before query, is at each step (T, n); and the
+        episodes' keys (T,), see `key_of`.
     """
     x, y = both(episode)
-    each = hashed(x)
-    key = _mixed(each[:, : episode.support.x.shape[1]].sum(-1))
-    rank = _mixed(each ^ key.unsqueeze(1)) & POSITIVE
+    hashes = hashed(x)
+    key = _mixed(hashes[:, : episode.support.x.shape[1]].sum(-1))
+    rank = _mixed(hashes ^ key.unsqueeze(1)) & POSITIVE
     order = rank.argsort(dim=1, stable=True)
     return picked(x, y, order), order, key
 
 
 def instances(y: Tensor, way: int) -> Tensor:
-    """How often its class has appeared up to each step, from 1: (T, n) -> (T, n)."""
+    """How often the class of each step has appeared until then, itself included: (T, n)."""
     return F.one_hot(y, way).cumsum(1).gather(2, y.unsqueeze(-1)).squeeze(-1)
 
 
 def by_instance(right: Tensor, y: Tensor, way: int) -> dict[str, Tensor]:
-    """The share of classes whose K-th instance was right, for each K: bool (T, n) -> (T,) each."""
+    """For each K, the share of classes whose K-th instance was right: bool (T, n) -> (T,)."""
     count = instances(y, way)
     return {
         f"accuracy@instance{k}": (right & (count == k)).sum(1) / way
@@ -68,31 +68,40 @@ def by_instance(right: Tensor, y: Tensor, way: int) -> dict[str, Tensor]:
     }
 
 
+# Three kinds of labels. Each has how many numbers it takes to `inputs` a label into the network
+# and to output an answer, and:
+# - encode: labels y (T, n) -> what the network reads (T, n, inputs)
+# - predict: answers (T, n, outputs) -> logits (T, n, N), in regression means
+# - loss: of each answer, (T, n)
+# - right: whether each answer is right, bool (T, n)
+# Each is also given the episodes' keys (T,), see `key_of`.
+
+
 class OneHot:
-    """A class is one of N numbers."""
+    """Labels as one-hot vectors of the N classes."""
 
     def __init__(self, way: int) -> None:
         self.inputs = self.outputs = way
 
     def encode(self, y: Tensor, key: Tensor) -> Tensor:
-        """One 1 at y."""
+        """A one-hot vector."""
         return F.one_hot(y, self.inputs)
 
-    def predict(self, answer: Tensor, key: Tensor, way: int) -> Tensor:
-        """They are logits."""
-        return answer
+    def predict(self, answers: Tensor, key: Tensor, way: int) -> Tensor:
+        """The answers, which are logits."""
+        return answers
 
-    def loss(self, answer: Tensor, key: Tensor, y: Tensor) -> Tensor:
+    def loss(self, answers: Tensor, key: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy."""
-        return F.cross_entropy(answer.mT, y, reduction="none")
+        return F.cross_entropy(answers.mT, y, reduction="none")
 
-    def right(self, answer: Tensor, key: Tensor, y: Tensor) -> Tensor:
-        """The largest of all."""
-        return answer.argmax(-1) == y
+    def right(self, answers: Tensor, key: Tensor, y: Tensor) -> Tensor:
+        """Whether the largest logit is that of the class."""
+        return answers.argmax(-1) == y
 
 
 class Strings:
-    """A class is a string of five letters a-e, another one in each episode."""
+    """Labels as strings of five letters a-e; a class has another string in each episode."""
 
     inputs = outputs = CHARACTERS * CHARACTERS
 
@@ -101,72 +110,73 @@ class Strings:
             raise UsageError(f"--way {way}: labels=strings has {STRINGS} strings")
 
     def of(self, y: Tensor, key: Tensor) -> Tensor:
-        """The letters of classes y in episodes: (T, n), (T,) -> (T, n, 5)."""
-        stride = CHARACTERS * (key >> 20) + 1  # prime to STRINGS: no two classes have one string
+        """The letters of classes y (T, n) in the episodes of keys (T,): (T, n, 5)."""
+        stride = CHARACTERS * (key >> 20) + 1  # coprime to STRINGS, so that strings are distinct
         number = (key.unsqueeze(1) + stride.unsqueeze(1) * y) % STRINGS
         scattered = torch.randperm(STRINGS, generator=torch.Generator().manual_seed(0))
         number = scattered.to(key.device)[number].unsqueeze(-1)
         return number // CHARACTERS ** torch.arange(CHARACTERS).to(number) % CHARACTERS
 
     def encode(self, y: Tensor, key: Tensor) -> Tensor:
-        """One 1 a letter."""
+        """A one-hot vector of each letter."""
         return F.one_hot(self.of(y, key), CHARACTERS).flatten(2)
 
-    def predict(self, answer: Tensor, key: Tensor, way: int) -> Tensor:
+    def predict(self, answers: Tensor, key: Tensor, way: int) -> Tensor:
         """The log-probability of each class's string."""
         classes = torch.arange(way, device=key.device).expand(len(key), -1)
-        words = self.encode(classes, key).to(answer)  # (T, N, 25)
-        return self._each(answer).log_softmax(-1).flatten(2) @ words.mT
+        words = self.encode(classes, key).to(answers)  # (T, N, 25)
+        return self._by_letter(answers).log_softmax(-1).flatten(2) @ words.mT
 
-    def loss(self, answer: Tensor, key: Tensor, y: Tensor) -> Tensor:
-        """Five cross-entropies, summed."""
-        each = self._each(answer).log_softmax(-1)
-        return -each.gather(-1, self.of(y, key).unsqueeze(-1)).sum((-1, -2))
+    def loss(self, answers: Tensor, key: Tensor, y: Tensor) -> Tensor:
+        """The sum of five cross-entropies, one per letter."""
+        log_p = self._by_letter(answers).log_softmax(-1)
+        return -log_p.gather(-1, self.of(y, key).unsqueeze(-1)).sum((-1, -2))
 
-    def right(self, answer: Tensor, key: Tensor, y: Tensor) -> Tensor:
-        """All five letters."""
-        return (self._each(answer).argmax(-1) == self.of(y, key)).all(-1)
+    def right(self, answers: Tensor, key: Tensor, y: Tensor) -> Tensor:
+        """Whether all five letters are right."""
+        return (self._by_letter(answers).argmax(-1) == self.of(y, key)).all(-1)
 
-    def _each(self, answer: Tensor) -> Tensor:
-        return answer.unflatten(-1, (CHARACTERS, CHARACTERS))
+    def _by_letter(self, answers: Tensor) -> Tensor:
+        """Logits of each letter: (T, n, 25) -> (T, n, 5, 5)."""
+        return answers.unflatten(-1, (CHARACTERS, CHARACTERS))
 
 
 class Numbers:
-    """Regression: numbers enter, and the mean and the deviation of normal ones are answered."""
+    """Regression: labels are numbers, and an answer is the mean and deviation of a normal."""
 
     def __init__(self, outputs: int) -> None:
         self.inputs, self.outputs = outputs, 2 * outputs
 
     def encode(self, y: Tensor, key: Tensor) -> Tensor:
-        """They are numbers."""
+        """The numbers themselves."""
         return y
 
-    def distribution(self, answer: Tensor) -> torch.distributions.Normal:
-        """Of each number."""
-        mean, raw = answer.chunk(2, -1)
+    def distribution(self, answers: Tensor) -> torch.distributions.Normal:
+        """The normal distribution of each number."""
+        mean, raw = answers.chunk(2, -1)
         return torch.distributions.Normal(mean, F.softplus(raw) + 0.01, validate_args=False)
 
-    def predict(self, answer: Tensor, key: Tensor, way: int) -> Tensor:
+    def predict(self, answers: Tensor, key: Tensor, way: int) -> Tensor:
         """The mean."""
-        return self.distribution(answer).mean
+        return self.distribution(answers).mean
 
-    def loss(self, answer: Tensor, key: Tensor, y: Tensor) -> Tensor:
-        """The negative log-density."""
-        return -self.distribution(answer).log_prob(y).sum(-1)
+    def loss(self, answers: Tensor, key: Tensor, y: Tensor) -> Tensor:
+        """The negative log-density, summed over outputs."""
+        return -self.distribution(answers).log_prob(y).sum(-1)
 
-    def right(self, answer: Tensor, key: Tensor, y: Tensor) -> Tensor:
-        """Never: numbers are near or far."""
+    def right(self, answers: Tensor, key: Tensor, y: Tensor) -> Tensor:
+        """Always false: a number is never exactly right."""
         return torch.zeros(y.shape[:2], dtype=torch.bool, device=y.device)
 
 
-Labels = OneHot | Strings | Numbers  # how a network reads a label, and what it answers with
+Labels = OneHot | Strings | Numbers
 
 
 def encoded(labels: Labels, y: Tensor, key: Tensor) -> Tensor:
-    """As a network reads them, (T, n, inputs).
+    """What the network reads of labels y (T, n): (T, n, inputs).
 
     Raises:
-        UsageError: numbers for classes, or classes for numbers.
+        UsageError: regression with labels for classes, or classes with labels for regression.
     """
     if y.is_floating_point() != isinstance(labels, Numbers):
         raise UsageError("labels: numbers are for regression, one_hot and strings for classes")
@@ -181,7 +191,7 @@ LABELS: dict[str, Callable[[int], Labels]] = {
 
 
 def _mixed(x: Tensor) -> Tensor:
-    """A bijection of the 64-bit integers that scatters them (after SplitMix64)."""
+    """Map 64-bit integers to others, one to one, that look random (after SplitMix64)."""
     x = (x ^ (x >> 30)) * -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9, as a signed number
     x = (x ^ (x >> 27)) * -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
     return x ^ (x >> 31)

@@ -1,7 +1,7 @@
-"""A recurrent network with an external memory, written by least recently used access.
+"""A recurrent network with an external memory, which overwrites the least recently used rows.
 
-Santoro et al. 2016, sections 3.1 and 3.2: an LSTM controller, and a memory of R rows of W numbers
-that H heads write and read by content. One more legend: C cells of the controller.
+Santoro et al. 2016, sections 3.1 and 3.2: an LSTM controller of C cells, and a memory of R rows of
+W numbers, which H heads write and read by content.
 """
 
 from typing import NamedTuple
@@ -16,14 +16,14 @@ TINY = 1e-8  # a row of zeros has a cosine of 0 to every key
 
 
 class State(NamedTuple):
-    """What one step leaves to the next, of T sequences."""
+    """What one step passes to the next, for T sequences."""
 
     h: Tensor  # (T, C) the controller's output
     c: Tensor  # (T, C) its cells
     r: Tensor  # (T, H*W) what was read
     memory: Tensor  # (T, R, W) M
     read: Tensor  # (T, H, R) w^r
-    usage: Tensor  # (T, R) w^u, a constant: only its smallest places count
+    usage: Tensor  # (T, R) w^u, without gradient: it only chooses the rows to write
 
 
 class LRUA(nn.Module):
@@ -39,7 +39,7 @@ class LRUA(nn.Module):
         decay: float = 0.95,
         own_rows: bool = False,
     ) -> None:
-        """Size everything.
+        """Choose the sizes.
 
         Args:
             inputs: numbers that enter at each step.
@@ -48,10 +48,10 @@ class LRUA(nn.Module):
             width: W.
             heads: H, each with a key of its own.
             decay: gamma, of the usage.
-            own_rows: the choices of the code that circulates. Every head writes a vector of its
-                own instead of its key, into one least-used row of its own instead of into all H;
-                the controller sets each head's gate; one row is erased instead of H; what is read
-                and used before the first step is row 0.
+            own_rows: make the choices of public code. Each head then writes a separate vector
+                instead of its key, into one of the H least-used rows instead of into all of them;
+                the controller sets each head's gate; one row is erased instead of H; and row 0
+                counts as read and used before the first step.
         """
         sizes = {"controller": controller, "rows": rows, "width": width, "heads": heads}
         for name, size in sizes.items():
@@ -77,28 +77,29 @@ class LRUA(nn.Module):
     def start(self, x: Tensor) -> State:
         """The state before the first step of T sequences; x (T, ...)."""
         tasks, cells = len(x), self.features - self.heads * self.width
-        read, usage = x.new_zeros(tasks, self.heads, self.rows), x.new_zeros(tasks, self.rows)
-        if self.own_rows:
-            read[..., 0] = usage[..., 0] = 1
-        return State(
-            x.new_zeros(tasks, cells),
-            x.new_zeros(tasks, cells),
-            x.new_zeros(tasks, self.heads * self.width),
-            x.new_zeros(tasks, self.rows, self.width),
-            read,
-            usage,
+        state = State(
+            h=x.new_zeros(tasks, cells),
+            c=x.new_zeros(tasks, cells),
+            r=x.new_zeros(tasks, self.heads * self.width),
+            memory=x.new_zeros(tasks, self.rows, self.width),
+            read=x.new_zeros(tasks, self.heads, self.rows),
+            usage=x.new_zeros(tasks, self.rows),
         )
+        if self.own_rows:
+            state.read[..., 0] = 1
+            state.usage[..., 0] = 1
+        return state
 
     def forward(self, x: Tensor) -> tuple[Tensor, State]:
         """Whole sequences: (T, n, D) -> all [h_t, r_t] (T, n, C + H*W), and the last state."""
         state, outputs = self.start(x), []
-        for projected in self.input(x).unbind(1):  # all steps at once
+        for projected in self.input(x).unbind(1):  # the input layer runs on all steps at once
             state = self.step(projected, state)
             outputs.append(torch.cat([state.h, state.r], -1))
         return torch.stack(outputs, 1), state
 
     def peek(self, x: Tensor, state: State) -> Tensor:
-        """One more step of each x on a copy of the state: it reads, and writes nothing.
+        """What one more step would read for each x, if it wrote nothing.
 
         x (T, m, D) -> [h, r] (T, m, C + H*W)
         """
@@ -109,7 +110,7 @@ class LRUA(nn.Module):
         return torch.cat([h, r.reshape(*h.shape[:2], -1)], -1)
 
     def step(self, projected: Tensor, state: State) -> State:
-        """One step of the controller, then of the memory: written, then read.
+        """One step of the controller, which then writes to the memory and reads from it.
 
         projected: the input's part of the gates, (T, 4C).
         """
@@ -125,13 +126,12 @@ class LRUA(nn.Module):
     def control(self, gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """The LSTM's h_t and c_t: (..., 4C), (..., C)."""
         cells = c.shape[-1]
-        opened = gates[..., : 3 * cells].sigmoid()
-        keep, take, give = opened.chunk(3, -1)
-        c = torch.addcmul(keep * c, take, gates[..., 3 * cells :].tanh())
-        return give * c.tanh(), c
+        forget_gate, input_gate, output_gate = gates[..., : 3 * cells].sigmoid().chunk(3, -1)
+        c = torch.addcmul(forget_gate * c, input_gate, gates[..., 3 * cells :].tanh())
+        return output_gate * c.tanh(), c
 
     def addresses(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """k_t, what is written (..., H, W), and the write gate sigma(alpha) (..., H, 1) or ()."""
+        """Keys k_t and what to write, (..., H, W), and the gate sigma(alpha), (..., H, 1) or ()."""
         if not self.own_rows:
             keys = self.address(h).tanh().unflatten(-1, (self.heads, self.width))
             return keys, keys, self.alpha.sigmoid()
@@ -141,27 +141,30 @@ class LRUA(nn.Module):
         return keys, vectors, parts[..., 2 * size :].sigmoid().unsqueeze(-1)
 
     def write(self, vectors: Tensor, gate: Tensor, state: State) -> tuple[Tensor, Tensor]:
-        """w^w_t (T, H, R) and M_t (T, R, W)."""
+        """Write weights w^w_t (T, H, R), and the new memory M_t (T, R, W)."""
         least = self.least_used(state.usage)
         if self.own_rows:
-            written, erased = least.unsqueeze(2), least[:, :1]
+            written = least.unsqueeze(2)
+            erased = least[:, :1]
         else:
-            written, erased = least.unsqueeze(1).expand(-1, self.heads, -1), least
-        used = torch.zeros_like(state.read).scatter_(2, written, 1)
-        weights = torch.lerp(used, state.read, gate)  # (eq. 7)
+            written = least.unsqueeze(1).expand(-1, self.heads, -1)
+            erased = least
+        least_used = torch.zeros_like(state.read).scatter_(2, written, 1)  # w^lu
+        weights = torch.lerp(least_used, state.read, gate)  # (eq. 7)
         keep = torch.ones_like(state.usage).scatter_(1, erased, 0).unsqueeze(-1)
         return weights, torch.baddbmm(state.memory * keep, weights.mT, vectors)  # (eq. 8)
 
     def least_used(self, usage: Tensor) -> Tensor:
-        """Where w^lu is 1, the H rows of smallest usage, the smallest first: (T, H) (eq. 6).
+        """The H rows of smallest usage, where w^lu is 1, the smallest first: (T, H) (eq. 6).
 
-        Exactly H: rows of equal usage, such as those never written, have equal contents.
+        There are exactly H: rows of equal usage, such as unwritten ones, have the same contents.
         """
         return usage.topk(self.heads, dim=1, largest=False).indices
 
     def recall(self, keys: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """w^r_t (T, m, R) and r_t (T, m, W) of keys (T, m, W)  (eq. 2-4)."""
-        of_key = (keys.square().sum(-1, keepdim=True) + TINY).rsqrt()
-        of_row = (memory.square().sum(-1) + TINY).rsqrt().unsqueeze(1)
-        weights = F.softmax((keys * of_key) @ memory.mT * of_row, dim=-1)
+        """Read by keys (T, m, W): weights w^r_t (T, m, R), and r_t (T, m, W) (eq. 2-4)."""
+        inverse_key_norm = (keys.square().sum(-1, keepdim=True) + TINY).rsqrt()
+        inverse_row_norm = (memory.square().sum(-1) + TINY).rsqrt().unsqueeze(1)
+        cosines = (keys * inverse_key_norm) @ memory.mT * inverse_row_norm
+        weights = F.softmax(cosines, dim=-1)
         return weights, weights @ memory

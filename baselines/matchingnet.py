@@ -2,23 +2,24 @@
 
 Departures from the paper:
 
-1. It prints no optimiser, learning rate, meta-batch or length of training, nor how many steps the
-   attention LSTM takes. Adam at 0.001 is what github oscarknagg/few-shot takes; the rest is ours.
-2. It gives no start of the attention LSTM: h^_0 and c_0 are zero here, so h_0 = f'(x) (eq. 4).
+1. The paper prints no optimiser, learning rate, meta-batch or length of training, nor the number of
+   steps of the attention LSTM. Adam at 0.001 is from github oscarknagg/few-shot; the rest is ours.
+2. It does not say how the attention LSTM starts. Here h^_0 and c_0 are 0, so h_0 = f'(x) (eq. 4).
 3. f' and g' are one network.
-4. No fine-tuning on the test's support sets (its rows "Fine Tune Y").
+4. There is no fine-tuning on the test's support sets (the paper's rows "Fine Tune Y").
 5. By default only the support's embeddings are divided by their lengths (`normalise=support`), so
-   that a query's length is a learned temperature. The paper's formula, a cosine of both sides, is
-   `normalise=both`: with features that are not negative its P(y|x,S) is at most e / (e + N - 1) at
-   one shot, 0.40 of 5 ways. On validation tasks of Omniglot (5-way 1-shot) `support` stood at
-   92.8 % after 240 updates of 4 tasks, `both` at 73.9, `none` at 76.7; after 480 `support` at 95.1,
-   `both` at 76.0 (5 queries a class in training). On CIFAR-FS `support` stood at 36.2 and 39.2 %
-   after 140 and 280 updates, `both` at 32.2 and 33.2. (Seed 0, one thread: `zoo run
-   "matchingnet[normalise=both]" omniglot --threads 1 --updates 1200 --validations 5 --val_episodes
-   200 --train_query 5`; on cifarfs with `--updates 700` and 15 queries.)
-6. `distance=l2` and `temperature` are not in the paper. With `both`, Omniglot's test (5-way 1-shot;
-   published 98.1 %) gave 85.0 after 6,000 updates, and 96.4 with `temperature=0.1` (results/);
-   reruns had 92.0, with L2 98.3 (oscarknagg/few-shot).
+   that a query's length acts as a learned temperature. The paper's formula, a cosine of both sides,
+   is `normalise=both`. With features that are not negative its P(y|x,S) is at most e / (e + N - 1)
+   at one shot, which is 0.40 for 5 ways. Validation accuracy on Omniglot (5-way 1-shot, 5 queries
+   per class in training) after 240 updates of 4 tasks was 92.8 % with `support`, 73.9 with `both`
+   and 76.7 with `none`; after 480 updates 95.1 with `support` and 76.0 with `both`. On CIFAR-FS it
+   was 36.2 and 39.2 % after 140 and 280 updates with `support`, 32.2 and 33.2 with `both`. (Seed 0,
+   one thread: `zoo run "matchingnet[normalise=both]" omniglot --threads 1 --updates 1200
+   --validations 5 --val_episodes 200 --train_query 5`; on cifarfs with `--updates 700` and 15
+   queries.)
+6. `distance=l2` and `temperature` are not in the paper. With `both`, the test on Omniglot (5-way
+   1-shot; published 98.1 %) gave 85.0 after 6,000 updates, and 96.4 with `temperature=0.1`
+   (results/); the re-implementation oscarknagg/few-shot reports 92.0, and 98.3 with L2.
 """
 
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ from zoo.methods.embedding import EmbeddingLearner, by_class, squared_distances
 from zoo.networks.backbone import features_of
 
 MATCHING_DISTANCES = ("cosine", "l2")
-NORMALISED = {  # what a cosine divides by its length, and what tables must say of it
+NORMALISED = {  # which sides a cosine divides by their lengths -> what tables must say about it
     "both": "",
     "support": "only the support is normalised; the paper's formula has both sides",
     "none": "neither side is normalised; the paper's formula has both",
@@ -43,7 +44,7 @@ NORMALISED = {  # what a cosine divides by its length, and what tables must say 
 
 @register("matchingnet")
 class MatchingNet(EmbeddingLearner):
-    """Classify a query by attention over the support set: the more alike, the more it counts."""
+    """Classify a query by attention over the support set, where similar examples count more."""
 
     title = "Matching Networks"
     family = "metric"
@@ -70,11 +71,12 @@ class MatchingNet(EmbeddingLearner):
             fce: full context embeddings: each embedding sees the whole support set [section 2.1.2].
             processing_steps: K of the attention LSTM, with `fce` [not printed; ours].
             distance: ``cosine``, or ``l2`` for the squared Euclidean one [section 2.1.1].
-            normalise: which embeddings a cosine divides by their lengths: ``both`` is the paper's
-                formula [section 2.1.1]; ``support``; ``none``, a bare dot product. ``l2`` takes
+            normalise: which embeddings a cosine divides by their lengths: ``both``, the paper's
+                formula [section 2.1.1]; ``support``; or ``none``, a plain dot product. ``l2`` uses
                 embeddings as they are.
             temperature: what similarities are divided by; null for none [section 2.1.1].
-            batch_norm: constants of training at test; inductive like the paper's [not printed].
+            batch_norm: ``running`` tests with the statistics of training, so it is inductive [not
+                printed].
             outer_lr: of Adam [not printed; oscarknagg/few-shot].
         """
         if distance not in MATCHING_DISTANCES:
@@ -94,9 +96,9 @@ class MatchingNet(EmbeddingLearner):
         self.sequential = fce
 
     def forward(self, episode: Episode) -> Tensor:
-        """log P(y|x,S), the attention summed over each class (eq. 1): logits (T, N*Q, N).
+        """log P(y|x,S), the log of the attention summed over each class (eq. 1): (T, N*Q, N).
 
-        Their cross-entropy is -log P of the true class, the paper's objective (eq. 2).
+        Their cross-entropy is the paper's objective, -log P of the true class (eq. 2).
         """
         g, f = self.embed(episode)
         if self.context is not None:
@@ -123,12 +125,12 @@ class MatchingNet(EmbeddingLearner):
 
 
 class FullContext(nn.Module):
-    """Embeddings in the context of the support set (section 2.1.2, appendix A)."""
+    """Embeds each image in the context of the whole support set (section 2.1.2, appendix A)."""
 
     def __init__(self, features: int, steps: int) -> None:
         super().__init__()
         self.along = nn.LSTM(features, features, batch_first=True, bidirectional=True)
-        # Its state is [h, r]: with r among the inputs the gates are the same sums.
+        # The paper's state is [h, r]. Here r is part of the input, which gives the same gates.
         self.attending = nn.LSTMCell(2 * features, features)
         self.steps = steps
 
@@ -139,8 +141,8 @@ class FullContext(nn.Module):
 
     def support(self, z: Tensor) -> Tensor:
         """g(x_i, S): both directions of an LSTM along the support set, and g' (appendix A.2)."""
-        forth, back = self.along(z)[0].chunk(2, dim=-1)
-        return forth + back + z
+        forward, backward = self.along(z)[0].chunk(2, dim=-1)
+        return forward + backward + z
 
     def query(self, z: Tensor, g: Tensor) -> Tensor:
         """f(x, S) = attLSTM(f'(x), g(S), K) (eqs. 3 and 4): z (T, N*Q, D) -> (T, N*Q, D)."""

@@ -3,21 +3,22 @@
 Departures from the paper:
 
 1. Max-pools keep an odd row or column (28, 14, 7, 4, 2, 1); no layer has a bias (authors' code).
-2. "The last three layers" are taken for the last convolution, the fully connected layer and the
-   softmax. The code has two convolutions on mini-ImageNet (`fast_convs=2`; batch norm in the other
-   three, which we do not have) and all five on Omniglot. Only conv5 has fast convolutions.
+2. We take "the last three layers" to be the last convolution, the fully connected layer and the
+   softmax. The code has two fast convolutions on mini-ImageNet (`fast_convs=2`; batch norm in the
+   other three, which we leave out) and five on Omniglot. Only conv5 can have fast convolutions.
 3. The width of the fully connected layer is not printed; the code has 64 on Omniglot, 288 on
    mini-ImageNet (`hidden=288`). Its output r is taken before the ReLU, as in the code.
-4. Not printed: whether gradients carry derivatives into d and m. As in the code they do not
-   (`detach`); then nothing trains the softmax of u, which stays as it was drawn.
-5. T is not printed: d reads `draws` gradients of single examples, the code those of 5 or 10 groups
-   of them; with more shots, of pairs, in turn of one class and of two (pairs and margin are ours).
+4. The paper does not say whether the outer loop differentiates the gradients that d and m read. As
+   in the code it does not (`detach`); then nothing trains the softmax of u, which stays as drawn.
+5. T is not printed. Here d reads `draws` gradients, each of a single example; the code has 5 or 10
+   groups of examples. With more than one shot they are gradients of pairs, by turns of one class
+   and of two (pairs and margin are ours).
 6. All layers share d and m; in the code convolutions have their own. MetaNet+ has a second d.
 7. `clip` is for the mean query loss; the code's, 10, is for a sum: 10 / (N Q) here.
-8. Biases of d and m start at 0 (authors' code), backbones other than conv5 as elsewhere.
-9. The code trains on ten ways of mini-ImageNet, and on changed images of Omniglot.
+8. Biases of d and m start at 0 (authors' code); backbones other than conv5 start as elsewhere.
+9. The code trains on ten ways of mini-ImageNet, and on augmented images of Omniglot.
 
-On Omniglot 5-way 1-shot it is at 95.4 % (printed: 98.95) after 7,500 tasks, and still rises.
+On Omniglot 5-way 1-shot, accuracy is 95.4 % (printed: 98.95) after 7,500 tasks, and still rises.
 """
 
 import torch
@@ -26,14 +27,14 @@ from torch.nn import functional as F
 
 from zoo import Episode, register
 from zoo.baselines.metanet_layers import (
-    Beside,
     ByLSTM,
     ByMLP,
     FastTail,
+    SideBySide,
     attention,
     contrastive,
     pairs,
-    split_rows,
+    split_network,
 )
 from zoo.errors import UsageError
 from zoo.methods.embedding import EmbeddingLearner
@@ -42,7 +43,7 @@ from zoo.methods.inner_loop import gradient_of
 
 @register("metanet")
 class MetaNet(EmbeddingLearner):
-    """Make each query's own fast weights out of the support's loss gradients."""
+    """Compute fast weights for each query from the loss gradients of the support."""
 
     title = "MetaNet"
     family = "memory"
@@ -70,17 +71,17 @@ class MetaNet(EmbeddingLearner):
         """Defaults are for mini-ImageNet.
 
         Args:
-            backbone: from images to D features, of b and, with weights of its own, of u.
+            backbone: from images to D features, for b and, with separate weights, for u.
             way: N, the same in training and test: the head has one logit a way.
             hidden: units of the fully connected layer, the length of r [authors' code].
             fast_convs: how many of conv5's convolutions take fast weights [section 4].
             units: of the LSTM d and of the layers of the MLP m [section 4].
             p: of the preprocessing of gradients [section 4].
-            draws: T, gradients that d reads; fewer where there are fewer [ours].
+            draws: T, how many gradients d reads, or all if there are fewer [ours].
             margin: of the contrastive loss, for more than one shot [ours].
             variant: ``minus`` without task-level weights, ``plus`` with them in b too [section 4].
-            detach: whether gradients are constants to the outer loop [authors' code].
-            batch_norm: of backbones that have it; conv5 has none [ours].
+            detach: whether the support's gradients are constants to the outer loop [authors' code].
+            batch_norm: mode of backbones with batch norm; conv5 has none [ours].
             clip: norm to which the outer gradient is clipped; null for none [authors' code].
             outer_lr: of Adam [section 4].
         """
@@ -89,8 +90,9 @@ class MetaNet(EmbeddingLearner):
         for name, value in (("hidden", hidden), ("units", units), ("draws", draws)):
             if value < 1:
                 raise UsageError(f"{name} {value}: expected a number of at least 1")
-        (b, base), (u, look) = (split_rows(backbone, fast_convs, hidden, way) for _ in range(2))
-        super().__init__(Beside(b, u), way, batch_norm=batch_norm, outer_lr=outer_lr)
+        b, base = split_network(backbone, fast_convs, hidden, way)
+        u, look = split_network(backbone, fast_convs, hidden, way)
+        super().__init__(SideBySide(b, u), way, batch_norm=batch_norm, outer_lr=outer_lr)
         self.base, self.look = base, look  # the last layers of b and of u
         self.m = ByMLP(units, p)
         self.d = None if variant == "minus" else ByLSTM(units, p)
@@ -101,14 +103,15 @@ class MetaNet(EmbeddingLearner):
     def forward(self, episode: Episode) -> Tensor:
         """Fill a memory from the support, read it for each query: logits (T, N*Q, N)."""
         y, rows = episode.support.y, episode.support.y.shape[1]
-        z, z_u = torch.cat(self.embed(episode), 1).chunk(2, -1)  # of b and of u
-        g = self.example_gradients(self.base, z[:, :rows], y)
+        z_b, z_u = torch.cat(self.embed(episode), 1).chunk(2, -1)  # features of b and of u
+        g = self.example_gradients(self.base, z_b[:, :rows], y)
         memory = self.m(g)  # M: W*_i of each example, (T, N*K, P)
         r = self.represent(z_u, y, episode.way)
         fast = [attention(r[:, rows:], r[:, :rows]) @ memory]  # W* of each query, (T, N*Q, P)
         if self.d_base is not None:
             fast.append(self.d_base(g[:, : self.draws]))
-        return self.base(z[:, rows:], self.base.weights, *fast)[1]
+        _, logits = self.base(z_b[:, rows:], self.base.weights, *fast)
+        return logits
 
     def represent(self, z: Tensor, y: Tensor, way: int) -> Tensor:
         """r = u(Q, Q*, x) with Q* = d(G, gradients): (T, N*K + N*Q, H) (section 3.1)."""
@@ -122,7 +125,10 @@ class MetaNet(EmbeddingLearner):
         return self.look(z, self.look.weights, self.d(g))[0]
 
     def example_gradients(self, tail: FastTail, z: Tensor, y: Tensor) -> Tensor:
-        """Of each example's cross-entropy under slow weights: (T, n, D), (T, n) -> (T, n, P)."""
+        """Gradients of each example's cross-entropy in the slow weights of `tail`.
+
+        z (T, n, D), y (T, n) -> (T, n, P)
+        """
 
         def losses(weights: Tensor, z: Tensor, y: Tensor) -> Tensor:
             return F.cross_entropy(tail(z, weights)[1].mT, y, reduction="none")
@@ -131,7 +137,7 @@ class MetaNet(EmbeddingLearner):
         return gradient_of(losses, weights, z, y, detach=self.detach)
 
     def pair_gradients(self, z: Tensor, y: Tensor, way: int) -> Tensor:
-        """Of the contrastive loss of a few pairs under slow weights: (T, draws, P)."""
+        """Gradients of the contrastive loss of a few pairs in the slow weights: (T, draws, P)."""
 
         def losses(weights: Tensor, one: Tensor, other: Tensor, same: Tensor) -> Tensor:
             r, s = self.look(one, weights)[0], self.look(other, weights)[0]

@@ -3,8 +3,8 @@
 Departures from the paper:
 
 1. Scale and shift of batch norm are adapted too, at rates of their own.
-2. On image sets other than mini-ImageNet, what the paper does not say is MAML's.
-3. As MAML's 4, 5 and 6 (baselines/maml.py).
+2. On image sets other than mini-ImageNet, settings that the paper does not print are MAML's.
+3. Departures 4, 5 and 6 of MAML (baselines/maml.py).
 """
 
 from typing import Any
@@ -45,16 +45,16 @@ class MetaSGD(MAML):
         Args:
             backbone: from images to D features.
             way: N, the same in training and test: the head has one logit a way.
-            rate_low: rates start at random from here [section 4].
-            rate_high: up to here [section 4].
+            rate_low: the least rate at the start, where rates are random [section 4].
+            rate_high: the largest rate at the start [section 4].
             inner_steps: gradient steps in training [abstract: one].
             test_steps: gradient steps in validation and test [abstract: one].
             outer_lr: beta, of Adam, for weights and rates alike.
-            **maml: as MAML has them.
+            **maml: other settings of MAML.
         """
         if rate_low > rate_high:
             raise UsageError(f"rate_low {rate_low}: must not be above rate_high {rate_high}")
-        # theta' = theta - alpha o grad: the rates are all there is
+        # theta' = theta - alpha o grad: the learned rates are the whole learning rate.
         super().__init__(backbone, way, inner_lr=1.0, **maml)
         self.precondition = Diagonal(self.net)
         for rate in self.precondition.rates:

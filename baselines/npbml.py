@@ -3,25 +3,27 @@
 Departures from the paper:
 
 1. Eq. 9 and 10 do not say whether a step is on theta or on omega theta. Here it is on the product,
-   which is what R sees; omega is a 1x1 convolution, as in T-Net, and the head has none. Batch norm
-   follows it and takes out what omega multiplies a channel by, so omega's diagonal cannot learn
-   rates, as the paper says omega does: what acts is how it mixes channels. R alone sees the
-   diagonal.
-2. `preconditioner=post_block` is the authors' code's omega: behind the pooled block, a 3x3
+   which is also what R sees. Omega is a 1x1 convolution, as in T-Net, and the head has none. Batch
+   norm follows it and undoes any factor on a channel. So omega's diagonal cannot learn rates, as
+   the paper says omega does; what matters is how it mixes channels. Only R sees the diagonal.
+2. `preconditioner=post_block` is omega as in the authors' code: behind the pooled block, a 3x3
    convolution that starts as the identity, with a batch norm and FiLM of its own, no ReLU. The norm
    is there from the start, so the first update is no longer MAML's on the same encoder.
-3. L^Q's base loss is the cross-entropy against the relation scores divided by their sum;
-   `hard_labels`: the authors' code takes their largest for a label.
+3. L^Q's base loss is the cross-entropy with the relation scores divided by their sum. The authors'
+   code takes the class with the largest score as the label: `hard_labels`.
 4. Relation scores come from a small head on the pre-trained encoder, which costs a fraction of the
    paper's whole Relation Network, `relation=network`.
-5. "Prediction" in L^S's and L^Q's input is the logits. FiLM is behind their two hidden layers.
-6. Statistics for R are of weights, not of the head's bias, and right: the authors' code takes L2
-   for L1, and detaches mean and deviation. L1 is divided by the root of the number of weights:
-   with FiLM, R else outweighs the base loss from the start, a thousandfold in ResNet-12.
-7. Each way's row of the head starts as one shared row; in the authors' code it is copied without a
-   gradient. It learns by L^S, L^Q and R: what ways have in common does not change a softmax.
+5. We take "prediction" in the inputs of L^S and L^Q to be the logits. FiLM is behind both hidden
+   layers of these losses.
+6. The statistics for R are of the weights, without the head's bias. The authors' code uses L2 in
+   place of L1, and detaches mean and deviation; here neither. L1 is divided by the square root of
+   the number of weights, or else R, with FiLM, would outweigh the base loss from the start, by a
+   factor of a thousand in ResNet-12.
+7. The head's rows, one per way, start as copies of one shared row; the authors' code copies it
+   without a gradient. It learns from L^S, L^Q and R alone, because what all ways have in common
+   does not change a softmax.
 8. In ResNet-12 all convolutions of the last block adapt, each with its own omega and FiLM.
-9. The last prediction sees support and queries, as the steps do; in the authors' code queries.
+9. The final prediction runs on support and queries, as the steps do; the authors' on queries alone.
 """
 
 import math
@@ -43,7 +45,7 @@ from zoo.stage import Stage
 
 @register("npbml")
 class NPBML(Learner):
-    """Learn the start, the steps and the loss of an inner loop, and how tasks modulate them."""
+    """Learn the start, the steps and the loss of an inner loop, and how a task modulates them."""
 
     title = "NPBML"
     family = "gradient"
@@ -73,7 +75,7 @@ class NPBML(Learner):
         cosine: bool = False,
         outer_lr: float = 1e-5,
     ) -> None:
-        """Defaults are for mini-ImageNet; the encoder is to come pre-trained.
+        """Defaults are for mini-ImageNet; the encoder should be pre-trained.
 
         Args:
             backbone: from images to D features, of blocks of convolutions.
@@ -81,15 +83,16 @@ class NPBML(Learner):
             loss: what is added to the base loss: all, none, or some of support, query,
                 regulariser, joined by + [Table 4].
             warp: whether steps are preconditioned [Table 3].
-            preconditioner: by what: warp [eq. 10], post_block [authors' code]; the paper has not
+            preconditioner: how: warp [eq. 10], post_block [authors' code]; not in the paper are
                 rate, layer_rates, element_rates, meta_curvature and gap.
             film: whether FiLM modulates encoder and losses [Table 3].
             inductive: no L^Q, and batch norm by the support's statistics [not in the paper].
             frozen: blocks before the last keep their pre-trained weights [authors' code].
-            relation: where relation scores are from: head, network [sections 3.2, 4].
-            relation_updates: of its training before [authors' code]; 0 for none.
+            relation: what gives relation scores: head, network [sections 3.2, 4].
+            relation_updates: length of its training, before meta-training [authors' code]; 0 for
+                none.
             relation_shot: K of its training episodes.
-            hard_labels: L^Q takes the largest score for a label [authors' code].
+            hard_labels: L^Q takes the class with the largest score as label [authors' code].
             inner_lr: alpha [authors' code].
             inner_steps: gradient steps, in training and test [section 4].
             momentum: of the inner steps, Nesterov's [section 4; 0.9 in authors' code].
@@ -98,9 +101,10 @@ class NPBML(Learner):
             outer_lr: eta, of Adam [section 4].
         """
         components = components_of(loss, inductive)
-        relations = Relations(relation, backbone)  # before there is more in it
-        net, mode = AdaptedTail(backbone, film, frozen), "support" if inductive else "batch"
-        super().__init__(net, way, batch_norm=mode, outer_lr=outer_lr)
+        relations = Relations(relation, backbone)  # copies it before FiLM and the head are added
+        net = AdaptedTail(backbone, film, frozen)
+        batch_norm = "support" if inductive else "batch"
+        super().__init__(net, way, batch_norm=batch_norm, outer_lr=outer_lr)
         self.inductive, self.frozen, self.cosine = inductive, frozen, cosine
         self.losses = LearnedLoss(components, way, net.weights, film, hard_labels)
         self.precondition = build_preconditioner(
@@ -113,41 +117,48 @@ class NPBML(Learner):
         self.relations = relations if "query" in components else None
         self.copies = relations.copies if self.relations else ()
         self.relation_updates, self.relation_shot = relation_updates, relation_shot
-        ordered = bool(components & {"support", "query"})  # these read N numbers in their order
-        self.fixed_way, self.way_equivariant = ordered, not ordered
+        ordered = bool(components & {"support", "query"})  # their networks read N numbers in order
+        self.fixed_way = ordered
+        self.way_equivariant = not ordered
         self.transductive = self.relations is not None or self.batch_norm == "batch"
 
     def forward(self, episode: Episode) -> Tensor:
         """Adapt to each task by the learned loss and steps, then predict: logits (T, N*Q, N)."""
-        x, rows = torch.cat([episode.support.x, episode.query.x], 1), episode.support.y.shape[1]
-        maps = run_own_weights(Trunk(self.net.backbone), x, rows)  # no inner step changes them
+        x = torch.cat([episode.support.x, episode.query.x], 1)
+        rows = episode.support.y.shape[1]
+        maps = run_own_weights(Trunk(self.net.backbone), x, rows)  # inner steps do not change it
         theta = self.adapt(maps, self.scores(maps, x, episode), episode)
         with batch_norm_context(self.net, support_rows=rows):
             return call(self.net, theta, maps)[:, rows:]
 
     def scores(self, maps: Tensor, x: Tensor, episode: Episode) -> Tensor | None:
-        """How well queries and classes go together: (T, N*Q, N); None where no loss asks."""
+        """Relation scores of queries and classes, (T, N*Q, N); None if no loss needs them.
+
+        `maps` are the trunk's maps of the images x.
+        """
         if self.relations is None:
             return None
-        known = maps if self.frozen else None  # it has the same trunk
-        return differentiable_copies(self.relations(x, episode.support.y, episode.way, known))[0]
+        trunk_maps = maps if self.frozen else None  # if frozen, the relations have the same trunk
+        scores = self.relations(x, episode.support.y, episode.way, trunk_maps)
+        return differentiable_copies(scores)[0]
 
     def adapt(self, maps: Tensor, relations: Tensor | None, episode: Episode) -> Params:
         """theta <- theta - alpha omega omega^T grad M, with momentum and decay (eq. 10)."""
         y = episode.support.y
-        seen = Examples(maps[:, : y.shape[1]] if self.inductive else maps, y)
+        inputs = Examples(maps[:, : y.shape[1]] if self.inductive else maps, y)
         losses = partial(self.losses, relations=relations)
-        p = Chain(SharedRow(self.net.adapted, episode.way), self.precondition)
-        r = self.losses.regulariser
-        optimizer = replace(self.inner_optimizer, precondition=p, penalty=r)
-        return adapt(self.net, seen, losses, optimizer, steps=self.inner_steps)
+        precondition = Chain(SharedRow(self.net.adapted, episode.way), self.precondition)
+        optimizer = replace(
+            self.inner_optimizer, precondition=precondition, penalty=self.losses.regulariser
+        )
+        return adapt(self.net, inputs, losses, optimizer, steps=self.inner_steps)
 
     def stages(self) -> list[Stage]:
-        """What gives relation scores is trained before, where a loss asks for them."""
+        """The training of the network that gives relation scores, if a loss needs them."""
         if self.relations is None or not self.relation_updates:
             return []
         return [Relate(self.relations, self.way, self.relation_shot, self.relation_updates)]
 
     def anneal(self, progress: float) -> float:
-        """From 1 to a tenth by a cosine, where asked for."""
+        """Fall from 1 to a tenth by a cosine, if asked for."""
         return 0.55 + 0.45 * math.cos(math.pi * progress) if self.cosine else 1.0

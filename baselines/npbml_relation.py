@@ -1,4 +1,4 @@
-"""Relation scores, how well queries and classes go together, learned before meta-training.
+"""Relation scores, how well a query fits a class, learned before meta-training.
 
 After Sung et al. (CVPR 2018), as NPBML has them (arXiv 2406.07983).
 """
@@ -21,39 +21,41 @@ from zoo.stage import Stage, seeded
 
 
 class RelationHead(nn.Module):
-    """How well each query and each class go together, in [0, 1], by their features.
+    """How well each query fits each class, in [0, 1], from their features.
 
-    By the products and the differences of these: from features side by side, as the maps of a
-    Relation Network are, so small a head learns little.
+    It reads the products and the absolute differences of the features. From features side by side,
+    which is how a Relation Network reads its maps, so small a head learns little.
     """
 
     def __init__(self, features: int, units: int = 64) -> None:
-        """For D features."""
+        """With fresh weights, for D features."""
         super().__init__()
         self.hidden, self.out = Linear(2 * features, units), Linear(units, 1)
 
     def forward(self, query: Tensor, classes: Tensor) -> Tensor:
-        """Queries (T, n, D), each class's mean support (T, N, D) -> (T, n, N)."""
+        """Features of queries (T, n, D), mean support features (T, N, D) -> (T, n, N)."""
         q, c = query.unsqueeze(2), classes.unsqueeze(1)
-        both = torch.cat([q * c, (q - c).abs()], -1)
-        return self.out(F.relu(self.hidden(both))).sigmoid().squeeze(-1)
+        compared = torch.cat([q * c, (q - c).abs()], -1)
+        return self.out(F.relu(self.hidden(compared))).sigmoid().squeeze(-1)
 
 
 class RelationNetwork(nn.Module):
-    """An encoder of its own and residual blocks that compare: NPBML's code.
+    """An encoder of its own, and residual blocks that compare its maps, as in NPBML's code.
 
-    Two departures: batch norm by running statistics, theirs is by those of the batch; and weights
-    start as PyTorch's do, theirs from N(0, 0.01^2).
+    Two departures: batch norm by running statistics, where theirs uses those of the batch; and
+    weights that start as PyTorch's do, where theirs come from N(0, 0.01^2).
     """
 
     WIDTHS = (64, 128, 256, 512)
 
     def __init__(self, channels: int) -> None:
-        """For images of so many channels; running statistics."""
+        """With fresh weights, for images of so many channels."""
         super().__init__()
         *_, last = self.WIDTHS
-        inputs, pools = (channels, *self.WIDTHS), (True, True, False, False)
-        self.encoder = nn.Sequential(*map(ResidualBlock, inputs, self.WIDTHS, pools))
+        inputs = (channels, *self.WIDTHS[:-1])
+        pools = (True, True, False, False)
+        blocks = zip(inputs, self.WIDTHS, pools, strict=True)
+        self.encoder = nn.Sequential(*(ResidualBlock(i, o, pool) for i, o, pool in blocks))
         self.compare = nn.Sequential(ResidualBlock(2 * last, last), ResidualBlock(last, last))
         self.out = Linear(last, 1)
         set_batch_norm(self, "running")
@@ -64,60 +66,62 @@ class RelationNetwork(nn.Module):
         members = F.one_hot(y, way).to(z)
         classes = torch.einsum("tsn,tschw->tnchw", members, z[:, :rows])  # summed, as printed
         shape = (*x.shape[:1], x.shape[1] - rows, way, *z.shape[2:])
-        both = torch.cat([z[:, rows:, None].expand(shape), classes[:, None].expand(shape)], 3)
-        maps = self.compare(both.flatten(0, 2)).mean((2, 3))
-        return self.out(maps).sigmoid().view(both.shape[:3])
+        pairs = torch.cat([z[:, rows:, None].expand(shape), classes[:, None].expand(shape)], 3)
+        maps = self.compare(pairs.flatten(0, 2)).mean((2, 3))
+        return self.out(maps).sigmoid().view(pairs.shape[:3])
 
 
 class Relations(nn.Module):
-    """What a learner reads relation scores from; it learns in a stage of its own, then no more."""
+    """What a learner reads relation scores from. It is trained in a stage, and then frozen."""
 
     def __init__(self, kind: str, backbone: nn.Module) -> None:
         """With fresh weights.
 
         Args:
-            kind: ``head``, a small one on the features of the backbone as it starts, or
-                ``network``, a Relation Network.
-            backbone: the learner's, before anything is put into it.
+            kind: ``head``, a small one on the features of a copy of the backbone, or ``network``, a
+                Relation Network.
+            backbone: the learner's, before anything is added to it.
 
         Raises:
-            UsageError: another kind, or the backbone is none of blocks.
+            UsageError: there is no such kind, or the backbone does not consist of blocks.
         """
         super().__init__()
         backbone = checked_blocks(backbone)
         if kind not in ("head", "network"):
             raise UsageError(f"relation: no {kind!r}: choose from head, network")
-        self.kind, self.channels = kind, backbone.layers(0)[0][0].weight.shape[1]
+        first_conv, _ = backbone.layers(0)[0]
+        self.kind = kind
+        self.channels = first_conv.weight.shape[1]
         self.encoder = copy.deepcopy(backbone) if kind == "head" else None
         self.net = self.fresh()
         self.requires_grad_(False)
 
     @property
     def copies(self) -> tuple[nn.Module, ...]:
-        """Of the backbone: what must start from its pre-training."""
+        """Copies of the backbone, which must start from its pre-trained weights too."""
         return () if self.encoder is None else (self.encoder,)
 
     def fresh(self) -> nn.Module:
-        """What learns, with new weights."""
+        """The network that learns, with new weights."""
         if self.encoder is None:
             return RelationNetwork(self.channels)
         return RelationHead(self.encoder.widths[-1])
 
     def train(self, mode: bool = True) -> "Relations":
-        """It is never in training; what a stage trains is a network of its own."""
+        """Stay in evaluation mode: what the stage trains is another network, from `fresh`."""
         return super().train(False)
 
     def forward(self, x: Tensor, y: Tensor, way: int, maps: Tensor | None = None) -> Tensor:
         """Images, support before queries (T, n, *image), y (T, N*K) -> (T, N*Q, N).
 
-        `maps` are those that the encoder's trunk makes of x, where they are known.
+        `maps` are the maps of x by the encoder's trunk, if they have been computed already.
         """
         return self.scores(self.net, x, y, way, maps)
 
     def scores(
         self, net: nn.Module, x: Tensor, y: Tensor, way: int, maps: Tensor | None = None
     ) -> Tensor:
-        """Likewise, by a network such as `fresh` makes."""
+        """As `forward`, by another network that `fresh` made."""
         if self.encoder is None:
             return net(x, y, way)
         rows = y.shape[1]
@@ -127,17 +131,31 @@ class Relations(nn.Module):
 
 
 class Relate(Stage):
-    """Scores near 1 for a query's class, near 0 for the others: Adam on squared errors."""
+    """Learn scores of 1 for a query's class and 0 for the others: Adam on squared errors."""
 
     name = "relation"
     batches = "episodes"
 
     def __init__(self, relations: Relations, way: int, shot: int, updates: int) -> None:
-        """So many updates, each on an episode of so many ways and shots."""
+        """Train what `relations` needs.
+
+        Args:
+            relations: takes the trained weights.
+            way: N of the training episodes.
+            shot: K of the training episodes.
+            updates: how many, each on one episode.
+        """
         settings: dict[str, Any] = {
-            "kind": relations.kind, "updates": updates, "lr": 1e-3, "way": way, "shot": shot,
-            "meta_batch": 1, "validations": 5, "val_episodes": 100, "seed": 0,
-        }  # fmt: skip
+            "kind": relations.kind,
+            "updates": updates,
+            "lr": 1e-3,
+            "way": way,
+            "shot": shot,
+            "meta_batch": 1,
+            "validations": 5,
+            "val_episodes": 100,
+            "seed": 0,
+        }
         with seeded(settings["seed"]):
             net = relations.fresh()
         super().__init__(net, relations.net, settings=settings)
@@ -145,23 +163,23 @@ class Relate(Stage):
         self.builds_on_earlier = relations.encoder is not None
 
     def scores(self, episode: Episode) -> Tensor:
-        """(T, N*Q, N)."""
+        """Relation scores of an episode, (T, N*Q, N)."""
         x = torch.cat([episode.support.x, episode.query.x], 1)
         return self.relations.scores(self.net, x, episode.support.y, episode.way)
 
     def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
-        """The mean squared error against 1 and 0."""
+        """The mean squared error of the scores."""
         scores = self.scores(batch)
         loss = F.mse_loss(scores, F.one_hot(batch.query.y, batch.way).to(scores))
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch.tasks)
         return loss
 
     def validation_step(self, batch: Episode, batch_idx: int) -> Tensor:
-        """Accuracy of the highest score, (T,)."""
+        """The accuracy of taking the highest score, (T,)."""
         accuracy = (self.scores(batch).argmax(-1) == batch.query.y).float().mean(-1)
         self.log("val/accuracy", accuracy.mean(), prog_bar=True, batch_size=batch.tasks)
         return accuracy
 
     def configure_optimizers(self) -> Any:
-        """Adam."""
+        """Adam, on the network that learns."""
         return torch.optim.Adam(self.net.parameters(), lr=self.settings["lr"])

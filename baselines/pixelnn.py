@@ -2,8 +2,8 @@
 
 Departures from the paper:
 
-1. Distances are squared Euclidean, of normalised pixels; theirs are cosines.
-2. Minus a distance is not the logarithm of a probability: its `nll` says little.
+1. Distances are squared Euclidean, between normalised pixels; theirs are cosines.
+2. Its logits, minus the distances, are no log-probabilities, so its `nll` says little.
 """
 
 from torch import Tensor, nn
@@ -20,14 +20,14 @@ class PixelNN(EmbeddingLearner):
     family = "reference"
 
     def __init__(self, backbone: nn.Module, way: int) -> None:
-        """Nothing to set.
+        """There is nothing to set.
 
         Args:
-            backbone: ``pixels``, from images to themselves.
+            backbone: ``pixels``, whose features are the pixels.
             way: N of the test episodes.
         """
         super().__init__(backbone, way)
-        self.embeds_alone = False  # pixels kept as floats are four times the images
+        self.embeds_alone = False  # kept as features, images would take four times the memory
 
     def forward(self, episode: Episode) -> Tensor:
         """Minus the distance to the nearest support image of each class: logits (T, N*Q, N)."""

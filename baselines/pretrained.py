@@ -2,10 +2,10 @@
 
 Departures from the paper:
 
-1. Pre-training is the zoo's (`zoo/runs/pretraining.py`), on the learner's backbone; the paper's is
-   of 100 epochs on ResNet-12, in batches of 128 with a rate of 0.1.
-2. The paper's cosines have no temperature here; ours are multiplied by 10, which moves the `nll`
-   and no prediction.
+1. Pre-training is the zoo's (`zoo/runs/pretraining.py`), on the learner's backbone; the paper takes
+   100 epochs on ResNet-12, in batches of 128, at a learning rate of 0.1.
+2. Cosines are multiplied by 10, which changes the `nll` and no prediction; the paper's
+   Classifier-Baseline has no such factor.
 """
 
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ SCALE = 10.0
 
 @register("pretrained")
 class Pretrained(EmbeddingLearner):
-    """Classify a query by the nearest class mean of a pre-trained encoder's features."""
+    """Classify a query by the nearest class mean, in the features of a pre-trained encoder."""
 
     title = "Pre-trained"
     family = "reference"
@@ -34,13 +34,13 @@ class Pretrained(EmbeddingLearner):
         distance: str = "cosine",
         batch_norm: str = "running",
     ) -> None:
-        """Nothing is learned in episodes; what is before, `pretrained_from` says.
+        """Nothing is learned in episodes; the setting `pretrained_from` says what comes before.
 
         Args:
             backbone: from images to D features.
             way: N of the test episodes.
             distance: cosine, or euclidean, as ProtoNet's [section 3.1].
-            batch_norm: constants of the pre-training [authors' code].
+            batch_norm: ``running`` uses the statistics of the pre-training [authors' code].
         """
         if distance not in DISTANCES:
             raise UsageError(f"--distance {distance}: choose from {', '.join(DISTANCES)}")

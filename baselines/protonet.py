@@ -2,10 +2,10 @@
 
 Departures from the paper:
 
-1. The learning rate is halved `halvings` times over the budget's updates. The paper halves it
-   every 2,000 episodes and trains until validation stops improving; ten halvings are the same
-   over the 20,000 episodes that our `paper` budget takes.
-2. The authors train again on train + validation classes for the number of epochs found; we test
+1. The learning rate is halved `halvings` times over the whole training. The paper halves it every
+   2,000 episodes and trains until validation stops improving; over the 20,000 episodes of our
+   budget `paper`, ten halvings are the same.
+2. The authors train again, on train + validation classes, for the best number of epochs; we test
    the checkpoint that was best on validation.
 """
 
@@ -38,17 +38,17 @@ class ProtoNet(EmbeddingLearner, Host):
             backbone: from images to D features.
             way: N of the test episodes; training may have more (`train_way`).
             halvings: how often the learning rate is halved over the whole training [section 3.1].
-            batch_norm: constants of training at test, as in the authors' code.
+            batch_norm: ``running`` tests with the statistics of training [authors' code].
             outer_lr: of Adam [section 3.1].
         """
         super().__init__(backbone, way, batch_norm=batch_norm, outer_lr=outer_lr)
         self.halvings = halvings
 
     def encode(self, episode: Episode) -> Episode:
-        """f(x) of support and query in one pass, as the authors: (T, n, D)."""
+        """f(x) of support and query in one pass, as the authors do: (T, n, D)."""
         z_support, z_query = self.embed(episode)
-        (_, y), (_, labels), way = episode
-        return Episode(Examples(z_support, y), Examples(z_query, labels), way)
+        support, query, way = episode
+        return Episode(Examples(z_support, support.y), Examples(z_query, query.y), way)
 
     def models(self, episode: Episode) -> Tensor:
         """c_k, the mean of each class's features (eq. 1): (T, N, D)."""
@@ -59,5 +59,5 @@ class ProtoNet(EmbeddingLearner, Host):
         return -squared_distances(episode.query.x, models)
 
     def anneal(self, progress: float) -> float:
-        """Halve the learning rate at equal distances."""
+        """Halve the learning rate `halvings` times, at equal distances."""
         return 0.5 ** int(progress * self.halvings)

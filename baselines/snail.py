@@ -2,20 +2,20 @@
 
 Departures from the paper:
 
-1. Dilations of a TC block are 1, 2, 4, ...; printed are 2, 4, 8, ..., which reach even lags only
-   (`first_dilation=2`).
-2. An episode's queries share their support: each is the last step of a sequence of its own, and
-   what is computed of the support is computed once. The paper has one query an episode.
-3. One number of shots is drawn for all tasks of an update; of each class's `train_shot` examples
-   so many are left. The test's shots may be any up to `max_shot`.
-4. Not printed, so ours: learning rate, tasks of an update, length of training.
-5. "Dropout 0.9" in mini-ImageNet's embedding is taken for the share that is kept, and its pooling
-   rounds up: 84 pixels must become the 6 that it averages (backbone `resnet_snail`).
-6. How the ablations fill the place of what they leave out is not known: here `tc=false` and
-   `attention=false` leave it out.
-7. Regression is ours: y stands where the label does, and the last step predicts it.
+1. Dilations of a TC block are 1, 2, 4, ...; the paper prints 2, 4, 8, ... (`first_dilation=2`),
+   which reach even lags only.
+2. The queries of an episode share its support. Each is the last step of a sequence of its own, and
+   what depends on the support alone is computed once. The paper has one query per episode.
+3. One number of shots is drawn for all tasks of an update, and so many of each class's `train_shot`
+   examples are kept. The test may have any number of shots up to `max_shot`.
+4. Not printed, so ours: learning rate, tasks per update, length of training.
+5. "Dropout 0.9" in the embedding of mini-ImageNet is taken to be the share that is kept, and its
+   pooling rounds up: 84 pixels must become the 6 that it averages (backbone `resnet_snail`).
+6. It is not known what the ablations have in the place of what they leave out: here `tc=false` and
+   `attention=false` have nothing there.
+7. Regression is ours: y takes the place of the label, and the last step predicts it.
 
-On Omniglot 5-way 1-shot it is at 93.6 % (printed: 99.07) after 86,400 tasks, and still rises.
+On Omniglot 5-way 1-shot, accuracy is 93.6 % (printed: 99.07) after 86,400 tasks, and still rises.
 """
 
 import torch
@@ -32,19 +32,19 @@ from zoo.networks.mlp import MLP
 
 
 class DenseBlock(nn.Module):
-    """A causal convolution of two taps, gated, and its input beside it."""
+    """A gated causal convolution of two taps, concatenated to its input."""
 
     def __init__(self, channels: int, dilation: int, filters: int) -> None:
         super().__init__()
         self.dilation = dilation
-        self.channels = channels + filters  # of what comes out
-        # Both convolutions at once; of each the tap at t - dilation, then the one at t.
+        self.channels = channels + filters  # of the output
+        # The two convolutions, xf and xg, at once; the inputs are step t - dilation, then step t.
         self.taps = nn.Linear(2 * channels, 2 * filters)
 
     def forward(self, x: Tensor, past: int) -> Tensor:
         """cat[x, tanh(xf) * sigmoid(xg)]: (T, P + Q, C) -> (T, P + Q, C + filters)."""
         before, now = self.taps.weight.chunk(2, dim=1)
-        # Row t holds step t - dilation of the past, or zeros: there is nothing before the start.
+        # Row t comes from step t - dilation, or from zeros if that is before the start.
         lagged = F.linear(F.pad(x[:, :past], (0, 0, self.dilation, 0))[:, : past + 1], before)
         at = positions(x.shape[1], past, x.device)
         xf, xg = (lagged[:, at] + F.linear(x, now, self.taps.bias)).chunk(2, dim=-1)
@@ -52,7 +52,7 @@ class DenseBlock(nn.Module):
 
 
 class TCBlock(nn.Module):
-    """Dense blocks, each of twice the dilation, until the whole sequence is reached."""
+    """Dense blocks, each with twice the dilation of the last, to reach the whole sequence."""
 
     def __init__(self, channels: int, length: int, filters: int, first_dilation: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class TCBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """What is read of the steps so far by softmax attention, and its input beside it."""
+    """Softmax attention to the steps so far, concatenated to its input."""
 
     def __init__(self, channels: int, keys: int, values: int) -> None:
         super().__init__()
@@ -87,12 +87,12 @@ class Attention(nn.Module):
 
 
 def positions(rows: int, past: int, device: torch.device) -> Tensor:
-    """Which step of its sequence each of P + Q rows is: 0, 1, ..., P - 1, then P, P, ..."""
+    """The step of each of P + Q rows in its sequence: 0, 1, ..., P - 1, then P for each query."""
     return torch.arange(rows, device=device).clamp(max=past)
 
 
 def visible(rows: int, past: int, device: torch.device) -> Tensor:
-    """Which rows each one may look at, (P + Q, P + Q): those of the past before it, and itself."""
+    """Which rows each row may look at, (P + Q, P + Q): earlier ones of the support, and itself."""
     at = positions(rows, past, device)
     return (at < at.unsqueeze(1)) | torch.eye(rows, dtype=torch.bool, device=device)
 
@@ -127,11 +127,11 @@ class SNAIL(EmbeddingLearner):
         Args:
             backbone: from images to D features.
             way: N, the same in training and test; in regression the number of outputs.
-            max_shot: the most shots of an episode, which sequences have room for; null for 5
-                [section 5.1], or on the backbone mlp 25 points [ours].
-            mixed_shots: train on 1 to `train_shot` shots, drawn anew each update [section 5.1].
-            embedding: features of a linear layer behind the backbone, 64 for Omniglot's; null for
-                none [section 5.1].
+            max_shot: the most shots that an episode may have; null for 5 [section 5.1], or on the
+                backbone mlp 25 points [ours].
+            mixed_shots: train on 1 to `train_shot` shots, drawn for each update [section 5.1].
+            embedding: features of a linear layer behind the backbone, 64 for Omniglot; null for no
+                such layer [section 5.1].
             tc: whether there are TC blocks [Appendix B has it without].
             attention: whether there are attention blocks [Appendix B has it without].
             first_dilation: of each TC block, 1 or 2 [section 3: 2].
@@ -139,7 +139,8 @@ class SNAIL(EmbeddingLearner):
             outer_lr: of Adam [not printed].
         """
         regression = isinstance(backbone, MLP)
-        max_shot = (25 if regression else 5) if max_shot is None else max_shot
+        if max_shot is None:
+            max_shot = 25 if regression else 5
         if max_shot < 1:
             raise UsageError(f"max_shot {max_shot}: expected a number of at least 1")
         if embedding is not None and embedding < 1:
@@ -153,7 +154,8 @@ class SNAIL(EmbeddingLearner):
             backbone = nn.Sequential(backbone, Linear(features, embedding))
         super().__init__(backbone, way, batch_norm=batch_norm, outer_lr=outer_lr)
         self.max_shot, self.mixed_shots = max_shot, mixed_shots
-        self.joint_tasks |= mixed_shots  # one number of shots
+        # With mixed shots, the same random number of shots is drawn for all tasks.
+        self.joint_tasks = self.joint_tasks or mixed_shots
         channels = (embedding or features) + way
         length = (1 if regression else way) * max_shot + 1
         self.blocks = nn.ModuleList()
@@ -168,7 +170,7 @@ class SNAIL(EmbeddingLearner):
         self.out = nn.Linear(channels, way)  # the 1x1 convolution
 
     def forward(self, episode: Episode) -> Tensor:
-        """Logits (T, N*Q, N), in regression predictions, of the last step of each sequence."""
+        """The output of each sequence's last step: logits (T, N*Q, N), in regression numbers."""
         self.check_episodes(self.way, shots_of(episode.support, self.way), 0)
         x, past = self.sequences(episode), episode.support.x.shape[1]
         for block in self.blocks:
@@ -191,9 +193,9 @@ class SNAIL(EmbeddingLearner):
         return super().meta_loss(episode)
 
     def sequences(self, episode: Episode) -> Tensor:
-        """Features and label of each support step, of each query zeros for a label.
+        """Features and label of each support example, then of each query with zeros for a label.
 
-        (T, N*K + N*Q, D + N), as `zoo.baselines.snail` has it.
+        (T, N*K + N*Q, D + N)
         """
         z_support, z_query = self.embed(episode)
         y = episode.support.y

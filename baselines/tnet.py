@@ -2,18 +2,19 @@
 
 Departures from the paper:
 
-1. `inner_lr` and `clip` are for mean losses, as MAML's 1 and 2 (baselines/maml.py): the authors'
-   code is a fork of MAML's.
-2. The inner loop has the products T W for parameters, on which a step on W is T M T^T g: the same
-   numbers, and the networks stay as they are. As in the paper, T stands between a convolution and
-   its batch norm, which takes out what T multiplies a channel by: there T's diagonal learns no
-   rates, and what acts is how it mixes channels. The head's T, N x N, has no norm behind it and
-   acts whole.
+1. `inner_lr` and `clip` are for mean losses, as in departures 1 and 2 of MAML (baselines/maml.py):
+   the authors' code is a fork of MAML's.
+2. The parameters of the inner loop are the products T W, on which a step on W is T M T^T g. This
+   gives the same numbers without changing the networks. As in the paper, T is between a convolution
+   and its batch norm, which undoes any factor on a channel. There T's diagonal learns no rates, and
+   what matters is how it mixes channels. The head's T, N x N, has no norm behind it, and all of it
+   matters.
 3. Scale and shift of batch norm are adapted too, by plain steps.
-4. In validation and test each mask is its mean, so that a test has no chance in it; theirs are
-   drawn there too. Masks start at even odds (authors' code).
-5. `mask` is off: the numbers to compare with are T-net's own; MT-net is `tnet[mask=true]`.
-6. As MAML's 4, 5 and 6.
+4. In validation and test each mask is its mean, so that a test is deterministic; theirs are drawn
+   there too. Masks start at even odds (authors' code).
+5. `mask` is off by default, for comparison with the published numbers of T-net; MT-net is
+   `tnet[mask=true]`.
+6. Departures 4, 5 and 6 of MAML.
 """
 
 from typing import Any
@@ -28,7 +29,7 @@ from zoo.methods.preconditioners import TNet
 
 @register("tnet")
 class TNetLearner(MAML):
-    """Learn an initialisation and, layer by layer, a metric for its gradient steps."""
+    """Learn an initialisation and, for each layer, a metric for its gradient steps."""
 
     title = "T-Net"
 
@@ -39,17 +40,17 @@ class TNetLearner(MAML):
         Args:
             backbone: from images to D features.
             way: N, the same in training and test: the head has one logit a way.
-            mask: MT-net: learn for each output of a layer how likely a task moves it
+            mask: MT-net: learn for each output of a layer how likely inner steps move it
                 [authors' code].
             inner_lr: alpha, on the mean support loss [authors' code: 0.01 on the summed one].
             inner_steps: gradient steps in training [authors' code].
             test_steps: gradient steps in validation and test [authors' code].
-            batch_norm: statistics of the batch at hand; ``support`` is the inductive variant
-                [authors' code].
+            batch_norm: ``batch`` uses the statistics of the current batch; ``support`` is the
+                inductive variant [authors' code].
             clip: outer gradients are clipped to +-clip, element by element; null for none
                 [authors' code].
             outer_lr: beta, of Adam, for W, T and the masks' odds [authors' code].
-            **maml: as MAML has them.
+            **maml: other settings of MAML.
         """
         super().__init__(backbone, way, **maml)
         self.precondition = TNet(self.net, mask)

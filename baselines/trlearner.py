@@ -1,33 +1,34 @@
 """TRLearner (Wang et al. 2024). https://arxiv.org/abs/2409.08474
 
-A reconstruction: the paper's equations could not be had, only its abstracts and a summary. Known
-from those are the parts: relations are cosines weighted by learned heads, averaged over the heads;
-a consistency term holds the models of related tasks to agree; it is added to a host. Eq. 4-6 here
-are as they are remembered, in the form of those of D3G (Yao et al., ICLR 2024, arXiv 2302.02609),
-whose words the paper shares.
+A reconstruction: we could not get the paper's equations, only its abstracts and a summary. From
+those we know the parts. The relation of two tasks is a cosine weighted by learned heads, averaged
+over the heads. A consistency term makes the models of related tasks agree, and is added to the loss
+of a host. Eq. 4-6 are from memory, in the form of D3G's (Yao et al., ICLR 2024, arXiv 2302.02609),
+whose wording the paper shares.
 
 Departures from the paper, as far as it is known:
 
-1. A task's representation g is the mean of its support's features, in regression each times its y;
-   it is a constant to the outer loop, so L_TR teaches the relations and the models, not g. The mean
-   over the meta-batch is taken from it first: behind a ReLU no feature is negative, and without
-   that all relations of image tasks are near 1, whatever the heads.
-2. Centred relations of T tasks are -1/(T-1) on average, so m_ij / sum_k m_ik is no weight. The
-   weights are a softmax of 10 m_ij over the R most related tasks. So each task has a term, and the
-   less related tasks count less. Of two tasks the relation is always -1: each has the whole say in
-   the other, and no relation is learned.
-3. Heads, weight, and how many other tasks have a say are not known; 0.5 is D3G's weight.
-4. What other tasks' models say is averaged as logits.
-5. In classification another task's labels are others. `say=aligned`: their classes are paired with
-   ours by the cosine of class means. `say=encoders`: our adapted head on top of their adapted
-   encoder, for hosts that adapt one; of ProtoNet and ANIL it would be the host's own prediction.
-   The default is encoders where it can be.
-6. `drawn=hardest` is for the adaptive sampler's draw of a task's meta-data.
+1. A task's representation g is the mean of its support's features, in regression each times its y.
+   It is a constant to the outer loop, so L_TR teaches the relations and the models, not g. The mean
+   over the meta-batch is subtracted first: features after a ReLU are never negative, so that
+   otherwise all relations of image tasks would be near 1, whatever the heads.
+2. Centred relations of T tasks are -1/(T-1) on average, so m_ij / sum_k m_ik cannot be a weight.
+   The weights are a softmax of 10 m_ij over the R most related tasks. So each task has a term, and
+   less related tasks count less. The relation of two tasks alone is always -1: each then has all
+   the weight in the other's term, and no relation is learned.
+3. The number of heads, the term's weight and R are not known; 0.5 is D3G's weight.
+4. The predictions of other tasks' models are averaged as logits.
+5. In classification another task has other classes. `say=aligned` pairs their classes with ours by
+   the cosines of class means. `say=encoders` puts our adapted head on their adapted encoder, for
+   hosts that adapt one; for ProtoNet and ANIL that would be the host's own prediction. The default
+   is encoders where possible.
+6. `drawn=hardest` stands for how the adaptive sampler draws a task's meta-data.
 
-The term is the host's own loss of other models, so it is on the host's scale: `zoo check trlearner`
-holds the norm of its weighted gradient to 1/20 to 1 times the host's, on networks of 28x28, 32x32
-and 84x84 images and on functions. Squared distances to our prototypes in the place of our head, as
-version 1 had them, drowned the host; divided by D they were too weak at 84x84.
+The term is the host's own loss, of other models' predictions, so it has the host's scale:
+`zoo check trlearner` requires the norm of its weighted gradient to be 1/20 to 1 times the host's,
+on networks for 28x28, 32x32 and 84x84 images and on functions. Version 1 had squared distances to
+our prototypes in the place of our head, which drowned the host; divided by D they were too weak at
+84x84.
 """
 
 from typing import Any
@@ -42,18 +43,19 @@ from zoo.baselines.maml import MAML
 from zoo.errors import UsageError
 from zoo.losses import task_loss
 from zoo.methods.embedding import prototypes
-from zoo.methods.host import taken
+from zoo.methods.host import models_of
 from zoo.methods.learner_plugin import PlugIn
 from zoo.methods.task_scores import hardest
 from zoo.networks.backbone import batch_norm_context, features_of
 from zoo.networks.layers import cosines
 
-SAY, DRAWN = ("aligned", "encoders"), ("all", "hardest")
-SHARPNESS = 10.0  # of the softmax over relations, as classifiers by cosine have it
+SAY = ("aligned", "encoders")
+DRAWN = ("all", "hardest")
+SHARPNESS = 10.0  # factor in the softmax over relations, as cosine classifiers have it
 
 
 class Related(PlugIn):
-    """A host whose models are held to agree with those of related tasks."""
+    """Makes a host's models of related tasks agree."""
 
     title = "TRLearner"
     remark = "TRLearner: a reconstruction, its paper's equations could not be had"
@@ -74,26 +76,30 @@ class Related(PlugIn):
         drawn: str = "all",
         **settings: Any,
     ) -> None:
-        """Beside these, it takes all settings of its host.
+        """It also takes all settings of its host.
 
         Args:
             backbone: from images to D features.
             way: N, as the host has it.
-            host: the learner that it is a plug-in of.
+            host: the learner that it is added to.
             weight: lambda, of the consistency term [0.5 in D3G].
             heads: of the similarity [not known].
-            others: how many tasks have a say in each, the most related; null for all; of one, so of
-                two tasks an update, it has all the weight, and no relation is learned [not known].
-            say: how others classify: aligned, their classes paired with ours; encoders, theirs with
-                our head; null for encoders of hosts that adapt one, else aligned [not known].
+            others: R, how many of the most related tasks predict each task's queries; null for all.
+                If there is only one, as with two tasks per update, it has all the weight, and no
+                relation is learned [not known].
+            say: how their models classify: aligned, their classes paired with ours; encoders,
+                their encoder with our head; null for encoders with hosts that adapt one, else
+                aligned [not known].
             drawn: what represents a task: all of its support, or the hardest half of each class
                 [not known].
             **settings: of the host.
         """
-        say = say or ("encoders" if self.adapts_encoder else "aligned")
-        for name, value, known in (("say", say, SAY), ("drawn", drawn, DRAWN)):
-            if value not in known:
-                raise UsageError(f"{name} {value}: choose from {', '.join(known)}")
+        if not say:
+            say = "encoders" if self.adapts_encoder else "aligned"
+        if say not in SAY:
+            raise UsageError(f"say {say}: choose from {', '.join(SAY)}")
+        if drawn not in DRAWN:
+            raise UsageError(f"drawn {drawn}: choose from {', '.join(DRAWN)}")
         if say == "encoders" and not self.adapts_encoder:
             raise UsageError(f"say encoders: {self.host_key} adapts no encoder; leave it out")
         if heads < 1 or (others is not None and others < 1):
@@ -109,68 +115,71 @@ class Related(PlugIn):
         """The host's loss and lambda L_TR, each averaged over the tasks (eq. 6)."""
         if episode.tasks < 2:
             raise UsageError("TRLearner relates tasks: --meta_batch must be at least 2")
-        known = self.encode(episode)
-        models = self.models(known)
-        own = task_loss(self.predict(models, known), episode.query.y)
-        term = self.consistency(models, known, episode)
-        return {"host": own.mean(), "consistency": self.weight * term.mean()}
+        encoded = self.encode(episode)
+        models = self.models(encoded)
+        host_loss = task_loss(self.predict(models, encoded), episode.query.y)
+        term = self.consistency(models, encoded, episode)
+        return {"host": host_loss.mean(), "consistency": self.weight * term.mean()}
 
-    def consistency(self, models: Any, known: Episode, episode: Episode) -> Tensor:
-        """L_TR, the loss of what related tasks' models say of each task's queries (eq. 5): (T,)."""
-        (_, y), way = episode.support, episode.way
-        z, classes = self.features(known, episode), not y.is_floating_point()
+    def consistency(self, models: Any, encoded: Episode, episode: Episode) -> Tensor:
+        """L_TR, the loss of related tasks' models on each task's queries (eq. 5): (T,)."""
+        y, way = episode.support.y, episode.way
+        z = self.features(encoded, episode)
         others, weights = strongest(self.relations(self.represent(z, y, way)), self.others)
-        means = prototypes(z, y, way) if classes and self.say == "aligned" else None
-        said = torch.zeros(())
+        of_classes = not y.is_floating_point()
+        means = prototypes(z, y, way) if of_classes and self.say == "aligned" else None
+        average = torch.zeros(())
         for j, m in zip(others.T, weights.T, strict=True):
-            theirs = taken(models, j)
-            if classes and self.say == "encoders":
-                theirs |= of_head(models)
-            logits = self.predict(theirs, known)
-            if means is not None:  # their ways in the order of ours
+            theirs = models_of(j, models)
+            if of_classes and self.say == "encoders":
+                theirs |= head_parameters(models)
+            logits = self.predict(theirs, encoded)
+            if means is not None:  # put their ways in the order of ours
                 ways = aligned(means, means[j]).unsqueeze(1)
                 logits = logits.take_along_dim(ways, 2)
-            said = said + m.view(-1, 1, 1) * logits
-        return task_loss(said, episode.query.y)
+            average = average + m.view(-1, 1, 1) * logits
+        return task_loss(average, episode.query.y)
 
-    def features(self, known: Episode, episode: Episode) -> Tensor:
-        """Of the support, by what the outer loop learned, as constants: (T, N*K, D)."""
-        if known is not episode:
-            return known.support.x.detach()
+    def features(self, encoded: Episode, episode: Episode) -> Tensor:
+        """The support's features before adaptation, as constants: (T, N*K, D)."""
+        if encoded is not episode:
+            return encoded.support.x.detach()
         net, x = self.net.backbone, episode.support.x
         with torch.no_grad(), batch_norm_context(net, support_rows=x.shape[1], track=False):
-            return call(net, of_backbone(self.begin(len(x))), x)
+            return call(net, backbone_parameters(self.begin(len(x))), x)
 
     def represent(self, z: Tensor, y: Tensor, way: int) -> Tensor:
-        """g, what each task is known by: features (T, N*K, D) -> (T, D)."""
+        """g, each task's representation: features (T, N*K, D) -> (T, D)."""
         if y.is_floating_point():
             if self.drawn == "hardest":
                 raise UsageError("drawn hardest: is for classes; in regression leave it out")
             return (z * y.mean(-1, keepdim=True)).mean(1)
-        return (hardest(z, y, way) if self.drawn == "hardest" else z).mean(1)
+        if self.drawn == "hardest":
+            z = hardest(z, y, way)
+        return z.mean(1)
 
 
-def of_backbone(theta: Params) -> Params:
-    """Of a network's parameters those of its backbone, under its own names."""
-    start = "backbone."
-    return {name.removeprefix(start): p for name, p in theta.items() if name.startswith(start)}
+def backbone_parameters(theta: Params) -> Params:
+    """The parameters of a network's backbone, under the backbone's own names."""
+    prefix = "backbone."
+    return {name.removeprefix(prefix): p for name, p in theta.items() if name.startswith(prefix)}
 
 
-def of_head(theta: Params) -> Params:
-    """Of a network's parameters those that are not its backbone's."""
+def head_parameters(theta: Params) -> Params:
+    """The parameters of a network that are not its backbone's."""
     return {name: p for name, p in theta.items() if not name.startswith("backbone.")}
 
 
 @register("trlearner")
 class TRLearner(Related, MAML):
-    """Hold the models of related tasks to agree: a reconstruction, a plug-in on other learners."""
+    """Make the models of related tasks agree: a plug-in for other learners, reconstructed."""
 
 
 class TaskRelations(nn.Module):
-    """A similarity of tasks, the mean over heads of weighted cosines."""
+    """The similarity of tasks: weighted cosines, averaged over heads."""
 
     def __init__(self, features: int, heads: int) -> None:
-        """Draw the heads' weights; the random numbers of others stay as they were.
+        """Draw the heads' weights, without changing the state of torch's random numbers.
 
         Args:
             features: D.
@@ -187,11 +196,11 @@ class TaskRelations(nn.Module):
 
 
 def strongest(relations: Tensor, count: int | None) -> tuple[Tensor, Tensor]:
-    """The other tasks that each is most related to, and by what weight: a softmax over them.
+    """The tasks that each task is most related to, and their weights, a softmax over them.
 
     Args:
         relations: (T, T).
-        count: R, how many others at most; None for all.
+        count: R, how many other tasks at most; None for all.
 
     Returns:
         Numbers of tasks (T, R); and weights (T, R) that add up to 1.
@@ -199,12 +208,13 @@ def strongest(relations: Tensor, count: int | None) -> tuple[Tensor, Tensor]:
     tasks = len(relations)
     itself = torch.eye(tasks, dtype=torch.bool, device=relations.device)
     others = relations.masked_fill(itself, -torch.inf)
-    found, tasks_found = others.topk(min(tasks if count is None else count, tasks - 1))
-    return tasks_found, (SHARPNESS * found).softmax(-1)
+    most = tasks - 1 if count is None else min(count, tasks - 1)
+    values, numbers = others.topk(most)
+    return numbers, (SHARPNESS * values).softmax(-1)
 
 
 def aligned(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Which of their classes stands for each of ours: the pairing of the largest summed cosine.
+    """Pair each of our classes with one of theirs, so that the sum of cosines is largest.
 
     Args:
         ours: class means (T, N, D).
@@ -213,6 +223,7 @@ def aligned(ours: Tensor, theirs: Tensor) -> Tensor:
     Returns:
         A permutation of the ways for each task, (T, N).
     """
-    table = cosines(ours, theirs).detach().nan_to_num().cpu().numpy()  # of nan the loss tells
+    # SciPy refuses nan. Where there is one, the loss will be nan too, which is noticed.
+    table = cosines(ours, theirs).detach().nan_to_num().cpu().numpy()
     pairs = np.stack([linear_sum_assignment(t, maximize=True)[1] for t in table])
     return torch.from_numpy(pairs).to(ours.device)

@@ -1,10 +1,10 @@
 """The meta-learning zoo as a library: its learners, their contract, and what they share.
 
-``learner, data = zoo.experiment("maml", "omniglot", way=5, shot=1)`` and any Lightning Trainer; see
-`zoo.runs.api`. The names in ``__all__`` are the public interface.
+``learner, data = zoo.experiment("maml", "omniglot", way=5, shot=1)`` makes what any Lightning
+Trainer takes; see `zoo.runs.api`. The names in ``__all__`` are the public interface.
 
-Names are imported on first use (PEP 562): Lightning alone takes seconds to import, and
-``python -m zoo list`` must not pay for it. ``zoo.__version__`` is found out when it is asked for.
+Names are imported on first use (PEP 562), because Lightning alone takes seconds to import and
+``python -m zoo list`` should start at once. ``zoo.__version__`` too is looked up when asked for.
 """
 
 from importlib import import_module
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from zoo.runs.checkpoints import TestRecorder
 
-_HOME = {
+_HOME = {  # public name -> the module that defines it
     "Episode": "zoo.episode",
     "Examples": "zoo.episode",
     "InnerOptimizer": "zoo.methods.inner_optimizer",

@@ -1,6 +1,6 @@
-"""Batch normalisation in three modes, and putting a network into one of them.
+"""Batch normalisation in three modes, and how to put a network into one of them.
 
-Other networks come with PyTorch's own layers; these are turned into ours.
+PyTorch's batch norms, which other people's networks have, are converted to ours.
 """
 
 from collections.abc import Iterator
@@ -17,18 +17,20 @@ from torch.nn.parameter import is_lazy
 from zoo.errors import UsageError
 from zoo.processes import together
 
-EPS, MOMENTUM = 1e-5, 0.1  # of our networks; a converted layer keeps its own
+EPS = 1e-5  # of our networks; a converted layer keeps its own
+MOMENTUM = 0.1  # likewise
 BATCH_NORM_MODES = ("batch", "running", "support")
 
 
 class BatchNorm(nn.Module):
     """Batch normalisation in three modes.
 
-    - ``batch``: statistics of the batch at hand, always.
-    - ``running``: batch statistics in training, which also move the buffers; the buffers'
-      constants in evaluation.
-    - ``support``: statistics of the support set, with gradient through them, also for the
-      queries behind it in the batch: the inductive variant of ``batch`` (see `batch_norm_context`).
+    - ``batch``: always the statistics of the current batch.
+    - ``running``: in training, statistics of the current batch, which also update the buffers; in
+      evaluation, the buffers.
+    - ``support``: the inductive variant of ``batch``. A batch holds the support set and then the
+      queries, and both are normalised by the support set's statistics, with gradient through
+      them (see `batch_norm_context`).
     """
 
     running_mean: Tensor
@@ -38,7 +40,8 @@ class BatchNorm(nn.Module):
 
     def __init__(self, channels: int, mode: str = "batch") -> None:
         super().__init__()
-        self.eps, self.momentum = EPS, MOMENTUM
+        self.eps = EPS
+        self.momentum = MOMENTUM
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -46,38 +49,42 @@ class BatchNorm(nn.Module):
         self.use(mode)
 
     def use(self, mode: str) -> None:
-        """Start in a mode, outside of any `batch_norm_context`, without FiLM."""
+        """Set the mode, with defaults for what `batch_norm_context` and FiLM set."""
         self.mode = mode
-        self.support_rows: int | None = None  # set by `batch_norm_context`
+        self.support_rows: int | None = None
         self.track = True
-        self.film: Any = (
-            None  # a zoo.networks.layers.FiLM behind this norm, where a learner put one
-        )
+        # The zoo.networks.layers.FiLM that modulates the output, if a learner put one here.
+        self.film: Any = None
 
     @property
     def constant(self) -> bool:
-        """Whether the statistics are the buffers' constants."""
+        """Whether it normalises by the buffers."""
         return self.mode == "running" and not self.training
 
     @property
     def spans_processes(self) -> bool:
-        """Whether the statistics are of the batches of all processes that train together."""
+        """Whether it takes the statistics over the batches of all processes that train."""
         return self.mode == "running" and self.training and self.track and together() > 1
 
     @contextmanager
     def moving(self) -> Iterator[tuple[Tensor, Tensor] | None]:
-        """The running statistics that this batch moves, a copy for each task; None for none."""
+        """Let the block update the running statistics.
+
+        Yields:
+            Mean and variance (T*C,), a copy for each task, to be updated in place. Afterwards the
+            buffers become their means over tasks. None if this batch does not update them.
+        """
         if self.mode != "running" or not self.training or not self.track:
             yield None
             return
         tasks = self.weight.numel() // len(self.running_mean)
-        moved = self.running_mean.repeat(tasks), self.running_var.repeat(tasks)
-        yield moved
-        for buffer, values in zip((self.running_mean, self.running_var), moved, strict=True):
-            buffer.copy_(values.view(tasks, -1).mean(0))
+        mean, var = self.running_mean.repeat(tasks), self.running_var.repeat(tasks)
+        yield mean, var
+        self.running_mean.copy_(mean.view(tasks, -1).mean(0))
+        self.running_var.copy_(var.view(tasks, -1).mean(0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, C, ...) -> the same; with weights (T, C), (n, T*C, ...) -> the same."""
+        """Normalise (n, C, ...); with weights (T, C), (n, T*C, ...). The shape stays."""
         weight, bias = self.weight.flatten(), self.bias.flatten()
         if self.mode == "support" and self.support_rows is not None:
             dims = [d for d in range(x.dim()) if d != 1]
@@ -97,46 +104,47 @@ class BatchNorm(nn.Module):
             )
 
     def over_all_processes(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """With the statistics of the batches of all processes that train together, (n, C, ...).
+        """Normalise x (n, C, ...) by the statistics of all processes' batches.
 
-        Each has its share of a meta-batch, and gets what it would if it had the whole of it.
+        Each process has its share of a meta-batch, and gets what it would with the whole of it.
         """
         dims = [d for d in range(x.dim()) if d != 1]
         shape = [-1 if d == 1 else 1 for d in range(x.dim())]
-        sizes = torch.cat([x.sum(dims), x.new_tensor([x.numel() / x.shape[1]])])
-        *sums, count = all_reduce(sizes).split([x.shape[1], 1])
-        mean = sums[0] / count
+        sums_and_count = torch.cat([x.sum(dims), x.new_tensor([x.numel() / x.shape[1]])])
+        sums, count = all_reduce(sums_and_count).split([x.shape[1], 1])
+        mean = sums / count
         centred = x - mean.view(shape)
         var = all_reduce(centred.square().sum(dims)) / count
         with self.moving() as moved, torch.no_grad():
             assert moved is not None
-            moved[0].lerp_(mean, self.momentum)
-            moved[1].lerp_(var * count / (count - 1), self.momentum)
+            running_mean, running_var = moved
+            running_mean.lerp_(mean, self.momentum)
+            running_var.lerp_(var * count / (count - 1), self.momentum)
         scale = (var + self.eps).rsqrt() * weight
         return centred * scale.view(shape) + bias.view(shape)
 
 
-# What a layer that does just what PyTorch's batch norm does has for its forward.
-PLAIN = (nn.BatchNorm1d.forward, nn.SyncBatchNorm.forward)
+# A layer with one of these forward methods computes just what PyTorch's batch norm does.
+TORCH_FORWARDS = (nn.BatchNorm1d.forward, nn.SyncBatchNorm.forward)
 
 
 def convert_batch_norm(net: nn.Module) -> None:
-    """Turn PyTorch's batch norms in a network into ours, each in its place.
+    """Convert PyTorch's batch norms in a network to ours, in place.
 
-    Parameters, running statistics, epsilon and momentum stay; only `num_batches_tracked` goes. The
-    layer object stays too, so whoever else holds it, as a list beside the network's modules does,
-    has the converted one.
+    Parameters, running statistics, epsilon and momentum stay; `num_batches_tracked` is dropped. The
+    layer objects stay the same ones, so that any other reference to them, such as a plain list that
+    the network keeps, sees the converted layer.
 
     Raises:
         UsageError: a norm keeps running statistics and cannot be converted.
     """
-    like = next(net.parameters(), torch.empty(0))
+    like = next(net.parameters(), torch.empty(0))  # for dtype and device
     for name, layer in net.named_modules():
         if not isinstance(layer, _NormBase):
             continue
-        if type(layer).forward not in PLAIN:
+        if type(layer).forward not in TORCH_FORWARDS:
             if layer.running_mean is None:
-                continue  # as instance norm: nothing of it moves
+                continue  # an instance norm, say: it has nothing that moves
             refuse_norm(name, layer, "keeps running statistics in a way of its own", "leave it out")
         if any(is_lazy(p) for p in (*layer.parameters(), *layer.buffers())):
             refuse_norm(name, layer, "has no size yet", "run the network on an image before")
@@ -153,14 +161,17 @@ def convert_batch_norm(net: nn.Module) -> None:
 
 
 def refuse_norm(name: str, layer: nn.Module, fault: str, remedy: str) -> NoReturn:
-    """Say what is wrong with a norm, and what to do."""
+    """Raise a UsageError that says what is wrong with a norm and what to do."""
     raise UsageError(f"backbone: its layer {name}, a {type(layer).__name__}, {fault}: {remedy}")
 
 
 def set_batch_norm(net: nn.Module, mode: str) -> bool:
-    """Put every batch norm of a network into one of the three modes; tells whether it has any.
+    """Put every batch norm of a network into one of the three modes.
 
     PyTorch's own are converted first.
+
+    Returns:
+        Whether the network has any batch norm.
 
     Raises:
         UsageError: there is no such mode, or the network has a norm that cannot be in it.

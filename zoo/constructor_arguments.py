@@ -1,14 +1,14 @@
 """What a learner's constructor was called with, and which names it takes.
 
-A constructor may hand on arguments that it does not name, as ``*given`` and ``**settings``; then
-those of the next constructor in the order of inheritance count too.
+A constructor may pass arguments that it does not name on to the next one in the order of
+inheritance, as ``*given`` and ``**settings``. Then that one's arguments count too.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import Parameter, Signature, signature
 from typing import Any
 
-UNNAMED = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)  # *args and **kwargs
 
 
 def constructor_arguments(
@@ -17,42 +17,42 @@ def constructor_arguments(
     """The arguments of a call ``cls(*given, **settings)``.
 
     Returns:
-        The network and the way, which every learner takes first, and all others by name: what was
-        given, and the defaults of the constructor of `cls` itself. Defaults of the constructors
-        behind it are left out: it may hand them other values.
+        The network and the way, which every learner takes first, and all other arguments by name:
+        those given, and defaults of the constructor of `cls` itself. The defaults of constructors
+        behind it are left out, because it may pass them other values.
     """
-    own: dict[str, Any] = {}
+    keyword_only: dict[str, Any] = {}
     for number, constructor in enumerate(constructors(cls)):
         bound = constructor.bind(*given, **settings)
         if number == 0:
             bound.apply_defaults()
-        named, handed_on = {}, {}
+        positional, passed_on = {}, {}
         for name, value in bound.arguments.items():
             kind = constructor.parameters[name].kind
             if kind == Parameter.VAR_KEYWORD:
-                handed_on = value
+                passed_on = value
             elif kind == Parameter.KEYWORD_ONLY:
-                own.setdefault(name, value)
+                keyword_only.setdefault(name, value)
             elif kind != Parameter.VAR_POSITIONAL:
-                named[name] = value
-        if len(named) >= 2:
+                positional[name] = value
+        if len(positional) >= 2:  # this one names network and way
             break
-        given, settings = bound.args, handed_on
-    (_, net), (_, way), *others = named.items()
-    return net, way, {**handed_on, **dict(others), **own}
+        given, settings = bound.args, passed_on
+    (_, net), (_, way), *others = positional.items()
+    return net, way, {**passed_on, **dict(others), **keyword_only}
 
 
 def constructor_names(cls: type) -> set[str]:
-    """The names that the constructor takes, or hands on to one that takes them."""
+    """The names of arguments that the constructor takes or passes on to one that takes them."""
     return {name for constructor in constructors(cls) for name in constructor.parameters}
 
 
 def constructors(cls: type) -> Iterator[Signature]:
-    """The constructor without its ``self``, and those behind it that get what it does not name."""
-    for each in cls.__mro__:
-        if "__init__" in vars(each):
-            found = signature(vars(each)["__init__"])
-            parameters = list(found.parameters.values())[1:]
-            yield found.replace(parameters=parameters)
-            if not any(p.kind in UNNAMED for p in parameters):
+    """Signatures, without ``self``, of the constructor and of those it passes arguments on to."""
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            whole = signature(vars(base)["__init__"])
+            parameters = list(whole.parameters.values())[1:]
+            yield whole.replace(parameters=parameters)
+            if not any(p.kind in VARIADIC for p in parameters):
                 return

@@ -18,14 +18,14 @@ class Examples(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """A meta-batch of T episodes: what to adapt to, and what to be judged on.
+    """A meta-batch of T episodes: support sets to adapt to, and queries to predict.
 
-    ``support`` has n = N*K examples a task, in random order; ``query`` n = N*Q.
+    ``support`` has n = N*K examples per task, in random order; ``query`` has n = N*Q.
     """
 
     support: Examples
     query: Examples
-    way: int  # N, in regression of outputs; a plain int: asking a GPU for it would stall
+    way: int  # N; in regression, the number of outputs. An int: reading a GPU tensor would stall
 
     @property
     def tasks(self) -> int:
@@ -33,7 +33,7 @@ class Episode(NamedTuple):
         return self.support.x.shape[0]
 
     def to(self, dtype: torch.dtype) -> "Episode":
-        """The same with its floating-point numbers, images and outputs, of another type."""
+        """The same episodes, their images and regression outputs as another floating-point type."""
         support, query = (
             Examples(x.to(dtype), y.to(dtype) if y.is_floating_point() else y) for x, y in self[:2]
         )
@@ -41,21 +41,25 @@ class Episode(NamedTuple):
 
 
 def shots_of(support: Examples, way: int) -> int:
-    """K of a support set; in regression the number of its points."""
-    return support.y.shape[1] // (1 if support.y.is_floating_point() else way)
+    """K of a support set; in regression, how many points it has."""
+    examples = support.y.shape[1]
+    if support.y.is_floating_point():
+        return examples
+    return examples // way
 
 
 def fewer_shots(support: Examples, shot: int, way: int) -> Examples:
-    """`shot` random examples of each class, in the order in which they stood: (T, N*shot, ...)."""
+    """Keep `shot` random examples of each class, in their old order: (T, N*shot, ...)."""
     x, y = support
-    if y.is_floating_point():  # regression: points are drawn independently, so the first will do
+    if y.is_floating_point():  # regression: points are drawn independently, so take the first
         return Examples(x[:, :shot], y[:, :shot])
+    # Places sorted by class, and at random within a class: (T, N, K).
     by_class = (2 * y + torch.rand(y.shape).to(y.device)).argsort(1).unflatten(1, (way, -1))
     kept = by_class[..., :shot].flatten(1).sort(1).values
     return picked(x, y, kept)
 
 
 def picked(x: Tensor, y: Tensor, places: Tensor) -> Examples:
-    """Some of each task's examples: (T, n, ...), (T, n), places (T, m) -> (T, m, ...), (T, m)."""
+    """Each task's examples at some places: (T, n, ...), (T, n), places (T, m) -> (T, m, ...)."""
     tasks = torch.arange(len(y), device=y.device).unsqueeze(1)
     return Examples(x[tasks, places], y[tasks, places])

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders that one process works in at a time."""
+"""Write files whole or not at all, and let only one process at a time work in a folder."""
 
 import fcntl
 import json
@@ -17,7 +17,7 @@ from zoo.errors import UsageError
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file so that a reader, or a kill, finds the old one or the new one, never a part.
+    """Write a file so that, whenever it is read or we are killed, it is the old or the new one.
 
     Args:
         path: of the file; its folder must exist.
@@ -35,7 +35,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically, one key a line."""
+    """Write JSON atomically, one key per line."""
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
@@ -56,10 +56,10 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def make_folder(path: Path, flag: str) -> Path:
-    """Make a folder that results go into.
+    """Make a folder for output.
 
     Raises:
-        UsageError: it cannot be made or written to; names the flag that moves it.
+        UsageError: it cannot be made or written to; names `flag`, which chooses the folder.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -73,18 +73,18 @@ def make_folder(path: Path, flag: str) -> Path:
 
 
 @contextmanager
-def locked(path: Path, taken: Callable[[str], None]) -> Iterator[None]:
-    """Hold a lock file against other processes; the system lets go of it when this one dies.
+def locked(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Hold a lock file, which only one process can; the system frees it when that one dies.
 
     Args:
-        path: of the file, made if need be.
-        taken: called with the holder's name where another process has it; unless that raises,
-            its turn is waited for.
+        path: of the file, made if it is missing.
+        on_wait: called with the holder's name if another process holds it. If it returns, we
+            wait for our turn; it may raise instead.
     """
     with open(path, "a+") as file:
-        if not _lock_taken(file):
+        if not _try_lock(file):
             file.seek(0)
-            taken(file.read().strip() or "another process")
+            on_wait(file.read().strip() or "another process")
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -92,9 +92,9 @@ def locked(path: Path, taken: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def _lock_taken(file: IO[str]) -> bool:
-    """Whether a lock could be had, if need be after others that only asked for it (`is_locked`)."""
-    for _ in range(5):
+def _try_lock(file: IO[str]) -> bool:
+    """Take the lock if it is free; returns whether it was."""
+    for _ in range(5):  # another process may hold it for a moment, only to ask (`is_locked`)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
@@ -104,11 +104,11 @@ def _lock_taken(file: IO[str]) -> bool:
 
 
 class InUseError(UsageError):
-    """Another process works on it."""
+    """Another process works in the folder."""
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds a lock file; others that ask at the same moment do not count."""
+    """Whether a process holds a lock file. Processes that only ask do not count."""
     try:
         with open(path) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -121,10 +121,10 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes.
+    """Keep other processes out of a folder.
 
     Raises:
-        InUseError: another process works in it; says which.
+        InUseError: another process works in it; names that process.
     """
 
     def refuse(holder: str) -> None:
@@ -135,13 +135,13 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def slug(text: str) -> str:
-    """The text as the name of a run's or a table's file: other signs become underscores."""
+    """The text as the file name of a run or table: unusual characters become underscores."""
     return "".join(c if c.isalnum() or c in "-._=" else "_" for c in text)
 
 
 def store_slug(text: str) -> str:
-    """The text as part of the name of a store or of what is kept beside it.
+    """The text as part of the name of an image store and of the files beside it.
 
-    Another form than `slug`'s, and fixed: caches on users' disks have these names.
+    Not `slug`, and not to be changed: caches on users' disks have these names.
     """
     return re.sub(r"\W+", "-", text).strip("-")

@@ -1,4 +1,4 @@
-"""Losses, one number a task, and how a term that is added to a loss pulls beside it."""
+"""Losses, one number per task, and a comparison of the gradients of two losses."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,14 +8,14 @@ from torch.nn import functional as F
 
 
 def task_loss(prediction: Tensor, y: Tensor) -> Tensor:
-    """What a learner minimises: cross-entropy of labels, mean squared error of numbers.
+    """What a learner minimises: cross-entropy for labels, mean squared error for numbers.
 
     Args:
         prediction: logits (T, n, N), or numbers (T, n, outputs).
         y: int64 (T, n), or float (T, n, outputs).
 
     Returns:
-        One loss a task, (T,).
+        One loss per task, (T,).
     """
     if y.is_floating_point():
         return (prediction - y).square().mean((1, 2))
@@ -30,31 +30,33 @@ def task_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 def compare_gradients(
     host: Tensor, added: Tensor, parameters: Iterable[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """The gradient of an added loss beside that of the host's loss.
+    """Compare the gradient of an added loss with that of the host's loss.
 
-    Both graphs are kept, so the losses can still be minimised.
+    Both graphs are kept, so that the losses can still be minimised.
 
     Args:
         host: a scalar loss.
-        added: a scalar, as it is added to `host`: with its weight.
-        parameters: those that are learned; the ones that `host` does not depend on are left out.
+        added: the scalar that is added to `host`, its weight included.
+        parameters: the learned ones; those that `host` does not depend on are ignored.
 
     Returns:
         |grad added| / |grad host|, and the cosine of the two gradients.
     """
     learned = [p for p in parameters if p.requires_grad]
-    reached = torch.autograd.grad(host, learned, retain_graph=True, allow_unused=True)
-    shared = [p for p, g in zip(learned, reached, strict=True) if g is not None]
-    ours = _flat([g for g in reached if g is not None])
-    theirs = torch.zeros_like(ours)
+    gradients = torch.autograd.grad(host, learned, retain_graph=True, allow_unused=True)
+    of_host = [p for p, g in zip(learned, gradients, strict=True) if g is not None]
+    host_gradient = _flat([g for g in gradients if g is not None])
+    added_gradient = torch.zeros_like(host_gradient)
     if added.requires_grad:
-        found = torch.autograd.grad(
-            added, shared, retain_graph=True, allow_unused=True, materialize_grads=True
+        added_gradient = _flat(
+            torch.autograd.grad(
+                added, of_host, retain_graph=True, allow_unused=True, materialize_grads=True
+            )
         )
-        theirs = _flat(found)
-    return theirs.norm() / ours.norm(), F.cosine_similarity(ours, theirs, dim=0)
+    ratio = added_gradient.norm() / host_gradient.norm()
+    return ratio, F.cosine_similarity(host_gradient, added_gradient, dim=0)
 
 
 def _flat(gradients: Sequence[Tensor]) -> Tensor:
-    """One vector."""
+    """All numbers in one vector."""
     return torch.cat([g.flatten() for g in gradients])

@@ -1,4 +1,4 @@
-"""An update's gradient, computed a few tasks at a time: memory stays at the graph of those few."""
+"""Compute an update's gradient a few tasks at a time, so that only their graph is in memory."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -26,42 +26,39 @@ def loss_in_parts(
     *,
     unused: bool,
 ) -> Tensor:
-    """The mean loss of a meta-batch, whose gradient is known already when it is returned.
+    """The mean loss of a meta-batch, with its gradient already computed.
 
-    The gradient is that of the whole meta-batch, the mean over its tasks. It is computed here,
-    `size` tasks after `size` tasks, each graph dropped before the next is made; the scalar that is
-    returned hands it on in its backward pass. So whatever is done with a loss can be done with it:
-    gradients can be accumulated, clipped, or averaged over processes.
+    The gradient is computed here, `size` tasks at a time, and each graph is dropped before the next
+    one is built. The backward pass of the returned scalar only passes it on. So the scalar can be
+    used like any loss: gradients can be accumulated, clipped, or averaged over processes.
 
     Args:
-        loss: the mean loss of some tasks, a scalar.
+        loss: gives the mean loss of some tasks, a scalar.
         episode: the meta-batch.
-        size: tasks at a time.
-        parameters: those that are learned.
-        unused: whether parameters that the loss does not depend on get a gradient of zeros;
-            otherwise they get none.
+        size: how many tasks at a time.
+        parameters: the learned ones.
+        unused: whether parameters that the loss does not depend on get a gradient of zeros instead
+            of none.
     """
     total: Any = 0.0
     gradients: list[Tensor | None] = [None] * len(parameters)
     for part in micro_batches(episode, size):
         value = loss(part) / (episode.tasks / part.tasks)
-        found = torch.autograd.grad(value, parameters, allow_unused=True)
         total = total + value.detach()
-        for place, gradient in enumerate(found):
+        added = torch.autograd.grad(value, parameters, allow_unused=True)
+        for i, gradient in enumerate(added):
             if gradient is not None:
-                before = gradients[place]
-                gradients[place] = gradient if before is None else before + gradient
+                before = gradients[i]
+                gradients[i] = gradient if before is None else before + gradient
     if unused:
         pairs = zip(gradients, parameters, strict=True)
         gradients = [torch.zeros_like(p) if g is None else g for g, p in pairs]
-    used = [place for place, gradient in enumerate(gradients) if gradient is not None]
-    return _Known.apply(
-        total, [gradients[place] for place in used], *(parameters[place] for place in used)
-    )
+    used = [i for i, gradient in enumerate(gradients) if gradient is not None]
+    return _WithGradients.apply(total, [gradients[i] for i in used], *(parameters[i] for i in used))
 
 
-class _Known(Function):
-    """A scalar whose gradients in some parameters are known."""
+class _WithGradients(Function):
+    """A scalar, with given gradients in some parameters."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *parameters: Tensor) -> Tensor:

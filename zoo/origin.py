@@ -1,4 +1,4 @@
-"""Which code this is: that of a checkout or of an installed copy, its version, its hash."""
+"""Which code is running: a checkout or an installed copy, its version and its hash."""
 
 import configparser
 import hashlib
@@ -13,22 +13,23 @@ DISTRIBUTION = "meta-learning-zoo"  # what pip calls us
 def checkout_root(package: Path = PACKAGE) -> Path | None:
     """The folder of the checkout that this code is imported from; None for an installed copy.
 
-    In a checkout, zoo/baselines is a link to the folder baselines/ beside zoo/. An installed copy
-    has a folder of its own there. After ``pip install -e`` the code is still the checkout's.
+    In a checkout, zoo/baselines is a link to the folder baselines/ beside zoo/; in an installed
+    copy it is a folder. After ``pip install -e`` the code is still the checkout's.
 
     Args:
         package: the folder `zoo`, with links followed.
     """
-    beside = package.parent / "baselines"
-    linked = (package / "baselines").resolve() == beside.resolve() and beside.is_dir()
-    return package.parent if linked and (package.parent / "setup.cfg").is_file() else None
+    root = package.parent
+    baselines = root / "baselines"
+    linked = baselines.is_dir() and (package / "baselines").resolve() == baselines.resolve()
+    return root if linked and (root / "setup.cfg").is_file() else None
 
 
 def zoo_version() -> str:
-    """The version: as setup.cfg of the checkout has it, or as pip installed it.
+    """The version, from the checkout's setup.cfg or else from pip.
 
-    A checkout's own file goes first: pip may know of another copy. "unknown" is said of a folder
-    `zoo` that was copied from somewhere by hand.
+    The checkout's file comes first, because pip may have installed another copy. It is "unknown"
+    for a folder `zoo` that somebody copied by hand.
     """
     if (root := checkout_root()) is not None:
         settings = configparser.ConfigParser(interpolation=None)
@@ -41,22 +42,22 @@ def zoo_version() -> str:
 
 
 def code_hash(package: Path = PACKAGE) -> str:
-    """SHA-256 of all code and settings below `zoo`: names and contents of .py and .yaml files.
+    """SHA-256 of the names and contents of all .py and .yaml files below `zoo`.
 
-    It is the same in a checkout and in what is installed from it.
+    A checkout and a copy installed from it have the same.
 
     Args:
         package: the folder `zoo`; links in it are followed.
     """
-    found = {}
+    files = {}
     for folder, _, names in os.walk(package, followlinks=True):
         for name in names:
             if name.endswith((".py", ".yaml")):
                 path = Path(folder, name)
-                found[path.relative_to(package).as_posix()] = path
-    total = hashlib.sha256()
-    for name in sorted(found):
-        content = found[name].read_bytes()
-        total.update(f"{name} {len(content)}\n".encode())
-        total.update(content)
-    return total.hexdigest()
+                files[path.relative_to(package).as_posix()] = path
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        content = files[name].read_bytes()
+        digest.update(f"{name} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()

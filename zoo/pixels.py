@@ -1,4 +1,4 @@
-"""Images as a network sees them."""
+"""From pixels to a network's input."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,13 @@ from torch import Tensor
 
 
 def normalised_pixels(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Pixels from 0 to 255, (..., C, H, W), as float (..., C, H, W): (x / 255 - mean) / std.
+    """(x / 255 - mean) / std: (..., C, H, W) -> float (..., C, H, W).
 
     Args:
-        x: the pixels, uint8 or floating-point.
-        mean: of each channel, of pixels from 0 to 1.
-        std: likewise.
+        x: pixels from 0 to 255, uint8 or floating-point.
+        mean: of each channel, for pixels from 0 to 1.
+        std: standard deviation of each channel, likewise.
     """
-    low, scale = (torch.tensor(part, device=x.device).view(-1, 1, 1) * 255 for part in (mean, std))
-    return (x.float() - low).div_(scale)
+    scaled_mean = torch.tensor(mean, device=x.device).view(-1, 1, 1) * 255
+    scaled_std = torch.tensor(std, device=x.device).view(-1, 1, 1) * 255
+    return (x.float() - scaled_mean).div_(scaled_std)

@@ -1,4 +1,4 @@
-"""Plug-ins: files from anywhere that register learners, benchmarks and backbones."""
+"""Plug-ins: Python files from anywhere that register learners, benchmarks or backbones."""
 
 import hashlib
 import sys
@@ -19,18 +19,18 @@ class Plugin(NamedTuple):
 
 
 def plugin_of_file(path: Path, content: bytes) -> Plugin:
-    """A file as records name it."""
+    """What a record says of the plug-in file with this content."""
     return Plugin(path.name, hashlib.sha256(content).hexdigest())
 
 
-LOADED_PLUGINS: dict[str, Plugin] = {}  # module -> what it was made from
+LOADED_PLUGINS: dict[str, Plugin] = {}  # module name -> the file it was loaded from
 
 
 def load_plugin_file(path: Path) -> None:
-    """Run a file that registers what it defines.
+    """Run a plug-in file, which registers what it defines.
 
     Raises:
-        UsageError: there is no such file, it does not run, or registers nothing or wrongly.
+        UsageError: there is no such file, it fails, or it registers nothing or something unusable.
     """
     try:
         content = path.read_bytes()
@@ -46,7 +46,7 @@ def load_plugin_file(path: Path) -> None:
     module.__file__ = str(path)
     sys.modules[name] = module
     try:
-        # Not by the import system: it might run an older file's bytecode.
+        # Not by the import system, which might run the cached bytecode of an older file.
         exec(compile(content, str(path), "exec", dont_inherit=True), vars(module))
         _verify(name)
     except BaseException as error:
@@ -54,41 +54,46 @@ def load_plugin_file(path: Path) -> None:
         if isinstance(error, UsageError):
             raise UsageError(f"--plugin {path}: {error}") from None
         if isinstance(error, Exception | SystemExit):
-            raise UsageError(f"--plugin {path}: {_where(error, path)}") from None
+            raise UsageError(f"--plugin {path}: {_error_line(error, path)}") from None
         raise
     LOADED_PLUGINS[name] = plugin_of_file(path, content)
 
 
-def _where(error: BaseException, path: Path) -> str:
-    """An error as a line: kind, text, and the line of the file."""
-    frames = traceback.extract_tb(error.__traceback__)
-    numbers = [frame.lineno for frame in frames if frame.filename == str(path)]
-    line = error.lineno if isinstance(error, SyntaxError) else numbers[-1] if numbers else None
-    text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" + (f" (line {line})" if line else "")
+def _error_line(error: BaseException, path: Path) -> str:
+    """An error in one line: its type, its text, and its line in the file."""
+    line: int | None = None
+    if isinstance(error, SyntaxError):
+        text, line = error.msg, error.lineno
+    else:
+        text = " ".join(str(error).split())
+        for frame in traceback.extract_tb(error.__traceback__):
+            if frame.filename == str(path):
+                line = frame.lineno  # in the end the innermost of the file's own
+    place = f" (line {line})" if line else ""
+    return f"{type(error).__name__}: {text}{place}"
 
 
 def _verify(module: str) -> None:
-    """Refuse what could not be used.
+    """Refuse a plug-in that could not be used.
 
     Raises:
-        UsageError: nothing is registered, or what is cannot be a learner or benchmark.
+        UsageError: it registers nothing, or something that is no learner or benchmark.
     """
-    own = [
+    registered = [
         (register, key)
         for register in (learners, benchmarks, backbones)
         for key, entry in register.entries.items()
         if entry.module == module
     ]
-    if not own:
+    if not registered:
         raise UsageError(
             "it registers nothing: expected @register, @register_benchmark or @register_backbone"
         )
     from zoo.learner import Learner
 
-    for register, key in own:
-        thing = register.get(key)
-        if register is learners and not (isinstance(thing, type) and issubclass(thing, Learner)):
-            raise UsageError(f"learner {key!r} is no class of zoo.Learner")
-        if register is benchmarks and getattr(thing, "key", None) != key:
+    for register, key in registered:
+        value = register.get(key)
+        if register is learners and not (isinstance(value, type) and issubclass(value, Learner)):
+            raise UsageError(f"learner {key!r} is not a subclass of zoo.Learner")
+        if register is benchmarks and getattr(value, "key", None) != key:
             raise UsageError(f"benchmark {key!r}: its class needs the attribute `key = {key!r}`")

@@ -1,4 +1,4 @@
-"""Processes that train together, each on a device of its own."""
+"""Processes that train one learner together, each on its own device."""
 
 import os
 from collections.abc import Iterator
@@ -6,12 +6,12 @@ from contextlib import contextmanager
 
 from torch import distributed
 
-FIRST = "ZOO_FIRST_PROCESS"  # environment: the process id of the one that makes the run
+FIRST = "ZOO_FIRST_PROCESS"  # environment variable: the id of the process that makes the run
 _alone = False
 
 
 def together() -> int:
-    """How many processes train together; 1 inside `alone`."""
+    """The number of processes that train together; 1 inside `alone`."""
     if _alone or not (distributed.is_available() and distributed.is_initialized()):
         return 1
     return distributed.get_world_size()
@@ -19,7 +19,7 @@ def together() -> int:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """What is trained inside this block is trained by this process alone, as a stage is."""
+    """Inside this block, this process trains without the others, as it does a stage."""
     global _alone
     before, _alone = _alone, True
     try:
@@ -29,17 +29,17 @@ def alone() -> Iterator[None]:
 
 
 def rank() -> int:
-    """The number of this process among those that train together, the first one's is 0."""
+    """The number of this process among those that train together, from 0."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return 0
     return distributed.get_rank()
 
 
 def note_first_process() -> None:
-    """Let the processes that this one starts know that they help it."""
+    """Tell the processes that this one will start that they are its helpers."""
     os.environ.setdefault(FIRST, str(os.getpid()))
 
 
 def started_to_help() -> bool:
-    """Whether this process was started to help another one of ``zoo run``."""
+    """Whether another process of ``zoo run`` started this one as a helper."""
     return os.environ.get(FIRST, str(os.getpid())) != str(os.getpid())

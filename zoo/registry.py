@@ -1,8 +1,8 @@
 """The registers: a key for every learner, backbone and benchmark of the zoo.
 
-A register finds its keys in the source files of its folder when it is first asked, without
-importing them; ``get`` imports the one module that is asked for. So ``python -m zoo list`` starts
-at once, and a file dropped into ``baselines/`` is registered.
+When it is first asked, a register reads its keys from the text of the source files in its folder,
+without importing them; ``get`` imports the one module that is needed. So ``python -m zoo list``
+starts at once, and a file dropped into ``baselines/`` is registered.
 """
 
 import ast
@@ -28,20 +28,20 @@ class Entry(NamedTuple):
 
 
 class Registry:
-    """Keys of one kind of thing, each entered by a decorator in the file that defines it.
+    """The keys of all learners, say, each registered by a decorator in the file that defines it.
 
-    It is used like a dictionary too: ``"maml" in learners``, ``learners["maml"]``,
+    It also works like a dictionary: ``"maml" in learners``, ``learners["maml"]``,
     ``for key in learners``, ``len(learners)``.
     """
 
     def __init__(self, kind: str, decorator: str, package: str, folder: Path) -> None:
-        """Say what is registered, and where ours is.
+        """Say what is registered, and where our own files are.
 
         Args:
-            kind: what a key names, for messages.
-            decorator: its name, as the files write it.
-            package: of our own files, as they are imported.
-            folder: where those files lie.
+            kind: what a key names ("learner"), for messages.
+            decorator: name of the decorator that registers one.
+            package: the name by which our files are imported.
+            folder: where our files are.
         """
         self.kind, self.decorator, self.package, self.folder = kind, decorator, package, folder
         self._objects: dict[str, Any] = {}
@@ -51,18 +51,18 @@ class Registry:
         """Every key, ours and those of plug-ins, and where it is defined.
 
         Raises:
-            UsageError: two of our files register one key.
+            UsageError: two of our files register the same key.
         """
-        found: dict[str, Entry] = {}
+        entries: dict[str, Entry] = {}
         for path in sorted(self.folder.glob("*.py")):
             for key, entry in self._registered(path, f"{self.package}.{path.stem}"):
-                first = found.setdefault(key, entry)
+                first = entries.setdefault(key, entry)
                 if first.module != entry.module:
                     raise UsageError(
                         f"{self.kind} {key!r} is registered twice: "
                         f"by {first.module} and by {entry.module}; rename one"
                     )
-        return found
+        return entries
 
     def _registered(self, path: Path, module: str) -> Iterator[tuple[str, Entry]]:
         """The keys that a file registers, read from its text."""
@@ -72,28 +72,28 @@ class Registry:
             if not isinstance(node, ast.ClassDef | ast.FunctionDef):
                 continue
             summary, _, _ = (ast.get_docstring(node) or "").partition("\n")
-            for mark in node.decorator_list:
-                match mark:
+            for decorator in node.decorator_list:
+                match decorator:
                     case ast.Call(
                         func=ast.Name(id=self.decorator), args=[ast.Constant(value=str(key))]
                     ):
                         yield key, Entry(module, summary, source)
 
     def register(self, key: str) -> Callable[[T], T]:
-        """Decorator that enters a class or function under `key`."""
+        """Decorator that registers a class or function under `key`."""
 
-        def enter(thing: T) -> T:
-            module = thing.__module__
+        def enter(decorated: T) -> T:
+            module = decorated.__module__
             holder = self.entries.get(key)
             if (holder and holder.module != module) or key in self._objects:
                 where = holder.module if holder else "this module"
                 raise UsageError(f"{self.kind} {key!r} of {module} is taken already, by {where}")
-            summary, _, _ = (thing.__doc__ or "").partition("\n")
+            summary, _, _ = (decorated.__doc__ or "").partition("\n")
             source, _, _ = (getattr(sys.modules.get(module), "__doc__", "") or "").partition("\n")
             self.entries.setdefault(key, Entry(module, summary, source))
-            self._objects[key] = thing
-            thing.registered_as = key  # type: ignore[attr-defined]
-            return thing
+            self._objects[key] = decorated
+            decorated.registered_as = key  # type: ignore[attr-defined]
+            return decorated
 
         return enter
 
@@ -102,10 +102,10 @@ class Registry:
         return sorted(self.entries)
 
     def check(self, key: str) -> str:
-        """`key` itself.
+        """Return `key` if something is registered under it.
 
         Raises:
-            UsageError: nothing is registered under it; names the nearest key.
+            UsageError: nothing is; names the nearest key.
         """
         if key not in self.entries:
             raise UsageError(f"no {self.kind} {key!r}: {hint(key, self.names())}")
@@ -144,20 +144,22 @@ benchmarks = Registry(
 
 
 def learner_of(text: str) -> tuple[str, Any, dict[str, Any]]:
-    """Key, class and overrides of a learner as a variant names it."""
+    """Key, class and overrides of the learner that a variant names."""
     key, overrides = parse_variant(text)
     return key, learners.get(key).as_asked(overrides), overrides
 
 
 def backbone_of(text: str, image: tuple[int, ...]) -> Any:
-    """The network that a variant text such as ``conv4[channels=32]`` names; it keeps the text.
+    """Build the network that a variant such as ``conv4[channels=32]`` names.
 
-    Its options are not checked: see `zoo.networks.backbone.build_backbone`.
+    Its options are not checked, as `zoo.networks.backbone.build_backbone` does. The network keeps
+    the text as `variant` and the image shape as `built_for`.
     """
     key, options = parse_variant(text)
     net = backbones.get(key)(image, **options)
-    if hasattr(net, "parameters"):  # else it is no network, which `build_backbone` says
-        net.variant, net.built_for = text, tuple(image)
+    if hasattr(net, "parameters"):  # if not, it is no network, and `build_backbone` says so
+        net.variant = text
+        net.built_for = tuple(image)
     return net
 
 

@@ -1,4 +1,4 @@
-"""Stages: what must be trained before meta-training, once for every run that asks for the same."""
+"""Stages: networks trained before meta-training, and shared by all runs that need the same one."""
 
 import hashlib
 import json
@@ -16,60 +16,62 @@ from zoo.errors import UsageError
 class Stage(pl.LightningModule):
     """A network trained before meta-training, whose weights a part of the learner starts from.
 
-    A subclass writes Lightning's `training_step`, `validation_step`, which logs ``val/accuracy``,
+    A subclass defines Lightning's `training_step`, `validation_step`, which logs ``val/accuracy``,
     and `configure_optimizers`. What is kept is `net` as it was at the best validation. It is shared
-    by all runs, so it must follow from its settings alone: make `net` inside `seeded`.
+    by all runs, so it must depend on its settings and the data alone: make `net` inside `seeded`.
 
-    What it only computes with, such as a frozen backbone of the learner, must stay as it is: in
-    evaluation, without gradients.
+    Modules that it only reads, such as the learner's frozen backbone, must stay as they are: in
+    evaluation mode and without gradients.
 
-    `settings` holds all that the result follows from, but the data. Some are for the loop around
-    the stage, whatever it trains: ``updates``, ``validations``, ``val_episodes``, ``seed``, and
-    ``query`` of episodes, the benchmark's where it is missing; then, of batches of images
-    (x (n, *image), y (n,) in [0, classes)), ``batch`` and ``augment``; of episodes, ``way``,
-    ``shot`` and ``meta_batch``.
+    `settings` holds everything that the result depends on, except the data. The training loop
+    reads these:
+
+    - always ``updates``, ``validations``, ``val_episodes``, ``seed``, and ``query``, queries per
+      class of its episodes (the benchmark's if missing);
+    - for batches of images, x (n, *image) and y (n,) in [0, classes): ``batch`` and ``augment``;
+    - for batches of episodes: ``way``, ``shot`` and ``meta_batch``.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1  # raise it when the code would train another network
     batches: ClassVar[str] = "images"  # what it trains on: images or episodes
-    builds_on_earlier = True  # whether it computes with what was trained before it
+    builds_on_earlier = True  # whether its result depends on the stages before it
 
     def __init__(self, net: nn.Module, *targets: nn.Module, settings: Mapping[str, Any]) -> None:
-        """Keep what is trained, and for whom.
+        """Keep what is trained, and whom it is for.
 
         Args:
-            net: with fresh weights.
-            targets: the parts of the learner that take the weights of `net`.
-            settings: as JSON has them.
+            net: what is trained, with fresh weights.
+            targets: the parts of the learner that will take the weights of `net`.
+            settings: see the class; values that JSON can hold.
         """
         super().__init__()
         self.net = net
         self.settings = dict(settings)
-        self._targets = targets  # in a tuple, so that they are no part of this module
+        self._targets = targets  # a tuple, so that they do not become submodules
 
     def give(self) -> None:
-        """Let the learner's parts start from the weights of `net`; what they have besides stays.
+        """Load the weights of `net` into the learner's parts; what else they have stays.
 
         Raises:
-            UsageError: the learner made something else of its part.
+            UsageError: a part has no such weights, because the learner has changed it.
         """
         for part in self._targets:
-            lost = part.load_state_dict(self.net.state_dict(), strict=False).unexpected_keys
-            if lost:
-                lacking = ", ".join(lost)
-                raise UsageError(f"stage {self.name}: the learner has no place for {lacking}")
+            missing = part.load_state_dict(self.net.state_dict(), strict=False).unexpected_keys
+            if missing:
+                names = ", ".join(missing)
+                raise UsageError(f"stage {self.name}: the learner has no place for {names}")
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Random numbers of a stage's own inside, the run's undisturbed outside."""
+    """Inside this block, random numbers of this seed; the run's own are not disturbed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
 
 def stage_hash(identity: Mapping[str, Any]) -> str:
-    """A short hash of all that a stage's result follows from."""
+    """A short hash of everything that a stage's result depends on."""
     text = json.dumps(identity, sort_keys=True).encode()
     return hashlib.blake2b(text, digest_size=4).hexdigest()

@@ -1,6 +1,6 @@
-"""Variants: a key with overrides, `maml[first_order=true,inner_lr=0.1]`, read and written.
+"""Read and write variants, keys with overrides: `maml[first_order=true,inner_lr=0.1]`.
 
-They are written the same everywhere: command line, settings, records, tables.
+They look the same everywhere: command line, settings, records, tables.
 """
 
 import json
@@ -13,11 +13,11 @@ import yaml
 from zoo.errors import UsageError
 
 
-def hint(word: str, known: Iterable[str]) -> str:
-    """What to write instead of an unknown word: the nearest known one, or all of them."""
-    known = list(known)
-    near = get_close_matches(word, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
+def hint(word: str, choices: Iterable[str]) -> str:
+    """What to write instead of an unknown word: the nearest choice, or a list of all."""
+    choices = list(choices)
+    near = get_close_matches(word, choices, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(choices)}"
 
 
 def parse_variant(text: str) -> tuple[str, dict[str, Any]]:
@@ -41,12 +41,15 @@ def parse_variant(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _scalar(text: str) -> Any:
+    """A value from its text: JSON, else YAML, else the text itself."""
     try:
-        return json.loads(text)  # YAML 1.1 takes 1e-5 for text
+        return json.loads(text)  # before YAML 1.1, which reads 1e-5 as text
     except ValueError:
         pass
+    if "[" in text:  # a variant inside a variant
+        return text
     try:
-        return text if "[" in text else yaml.safe_load(text)
+        return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
 
@@ -61,16 +64,22 @@ def format_variant(key: str, overrides: dict[str, Any]) -> str:
 
 def format_value(value: Any) -> str:
     """A setting's value as it is written in variants, tables and published.csv."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return str(value)
 
 
 def split_variants(text: str, separators: str = ", ") -> list[str]:
-    """Split a list of variants at separators outside brackets: 'a[x=1,y=2], b' -> two."""
-    parts, depth = [""], 0
+    """Split a list of variants at separators outside brackets: 'a[x=1,y=2], b' -> two parts."""
+    parts = [""]
+    depth = 0  # of brackets
     for char in text:
-        depth += {"[": 1, "]": -1}.get(char, 0)
+        if char == "[":
+            depth += 1
+        elif char == "]":
+            depth -= 1
         if char in separators and depth == 0:
             parts.append("")
         else:

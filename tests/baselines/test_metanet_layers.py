@@ -13,7 +13,7 @@ from zoo.baselines.metanet_layers import (
     contrastive,
     pairs,
     preprocess,
-    split_rows,
+    split_network,
 )
 from zoo.methods.inner_loop import call, gradient_of
 from zoo.networks.backbone import Classifier, build_backbone
@@ -102,7 +102,7 @@ def test_each_example_has_its_own_weights(convs):
 def test_without_fast_weights_it_is_the_plain_network(convs):
     """With zeros for fast weights too: the slow learner, torch's own layers."""
     torch.manual_seed(0)
-    trunk, tail = split_rows(build_backbone("conv5[channels=3]", (2, 28, 28)), convs, 4, 6)
+    trunk, tail = split_network(build_backbone("conv5[channels=3]", (2, 28, 28)), convs, 4, 6)
     x = torch.randn(7, 2, 28, 28)
     z = trunk(x)[None]
     *kernels, hidden, head = tail.layers(tail.weights)
@@ -119,7 +119,7 @@ def test_without_fast_weights_it_is_the_plain_network(convs):
 
 def test_weights_start_as_published():
     torch.manual_seed(0)
-    for net in (*split_rows(build_backbone("conv5", (1, 28, 28)), 1, 64, 5), ByLSTM(20, 7.0)):
+    for net in (*split_network(build_backbone("conv5", (1, 28, 28)), 1, 64, 5), ByLSTM(20, 7.0)):
         w = torch.cat([p.detach().flatten() for p in net.parameters()])
         assert w.min() < -0.099 and 0.099 < w.max() < 0.1
         assert w.std().item() == pytest.approx(0.2 / 12**0.5, rel=0.03)

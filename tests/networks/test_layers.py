@@ -177,5 +177,5 @@ def test_float32_on_constant_images(plainly):
 def test_fixed_images_are_known_by_their_memory():
     x = torch.randn(1, 4, 2, 5, 5)
     fixed = FixedImages(x)
-    assert fixed.are(x) and fixed.are(x[0])
-    assert not fixed.are(x.clone()) and not fixed.are(x[:, :2]) and not fixed.are(x.mT)
+    assert fixed.matches(x) and fixed.matches(x[0])
+    assert not fixed.matches(x.clone()) and not fixed.matches(x[:, :2]) and not fixed.matches(x.mT)

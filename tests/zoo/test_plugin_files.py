@@ -181,7 +181,7 @@ SOUND = "from zoo import Learner, register\n"
             f"{SOUND}@register('maml')\nclass A(Learner): ...",
             "learner 'maml' of plugin_bad is taken",
         ),
-        (f"{SOUND}@register('a')\nclass A: ...", "learner 'a' is no class of zoo.Learner"),
+        (f"{SOUND}@register('a')\nclass A: ...", "learner 'a' is not a subclass of zoo.Learner"),
         (
             "from zoo.registry import register_benchmark\n"
             "@register_benchmark('glyphs')\nclass A: ...",

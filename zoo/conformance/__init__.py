@@ -1,8 +1,8 @@
 """The conformance battery: what every learner must do, whatever its paper.
 
-A check takes a `Maker`, builds the learner as often as it needs, and raises `BrokenError` where
-something does not hold, or `DoesNotApplyError` where nothing is promised. `python -m zoo check` and
-tests/conformance/test_every_learner.py hold learners to all of them.
+A check takes a `Maker` and builds the learner as often as it needs. It raises `BrokenError` if the
+learner breaks a promise, and `DoesNotApplyError` if the learner does not make it.
+`python -m zoo check` and tests/conformance/test_every_learner.py run all checks.
 """
 
 from zoo.conformance import checks  # noqa: F401  (fills the list)

@@ -1,4 +1,4 @@
-"""The check of losses that are added to a host's: neither may drown the other."""
+"""The check of losses that are added to a host's loss: neither gradient may drown the other."""
 
 from dataclasses import replace
 
@@ -13,14 +13,15 @@ from zoo.losses import compare_gradients
 
 NETS = {"conv4_strided": (1, 28, 28), "conv4": (3, 32, 32), "conv4[channels=32]": (3, 84, 84)}
 LEAST, MOST = 1 / 20, 1.0
-SHAPE = {"shot": 1, "query": 1, "tasks": 2}  # of images, where an update takes seconds
+SHAPE = {"shot": 1, "query": 1, "tasks": 2}  # small, because an update on images takes seconds
 
 
 def added_losses(make: Maker) -> None:
-    """Of each, the weighted gradient at the start has 1/20 to 1 times the norm of the host's.
+    """Before training, each added loss has a gradient of 1/20 to 1 times the norm of the host's.
 
-    On nets of 28x28, 32x32 and 84x84 images, whose features differ in number and size. In training
-    the log says the same: ``train/gradient_ratio`` and ``train/gradient_cosine``.
+    It is tried on networks for 28x28, 32x32 and 84x84 images, whose features differ in number and
+    size. In training, ``train/gradient_ratio`` and ``train/gradient_cosine`` in the log tell how it
+    goes on.
     """
     learner, batch = make(), make.episode()
     torch.manual_seed(1)
@@ -38,23 +39,23 @@ def added_losses(make: Maker) -> None:
         lose(make(), batch),
         total,
         "`meta_loss` is not the sum of what `loss_terms` returns",
-        "override `loss_terms` alone and leave `meta_loss` as it is inherited, which sums them",
+        "override `loss_terms` alone; the inherited `meta_loss` sums the terms",
     )
     if make.regression:
-        pull_as_they_should(make, {"tasks": 4})
+        expect_balance(make, {"tasks": 4})
     else:
         for net, image in NETS.items():
-            pull_as_they_should(replace(make, backbone=net, image=image), SHAPE)
+            expect_balance(replace(make, backbone=net, image=image), SHAPE)
 
 
 def terms_of(learner: Learner, batch: Episode) -> dict[str, Tensor]:
-    """What `loss_terms` says."""
+    """What `loss_terms` returns."""
     with doing(f"`loss_terms`, given {described(batch)}"):
         return learner.loss_terms(batch)
 
 
-def pull_as_they_should(make: Maker, shape: dict[str, int]) -> None:
-    """Expect it of one network, and episodes of a shape."""
+def expect_balance(make: Maker, shape: dict[str, int]) -> None:
+    """Expect gradients of the right size, for one network and one shape of episodes."""
     learner = make()
     torch.manual_seed(1)
     terms = terms_of(learner, make.episode(**shape))
@@ -67,7 +68,7 @@ def pull_as_they_should(make: Maker, shape: dict[str, int]) -> None:
             LEAST <= ratio <= MOST,
             f"on {where}, before training, the gradient of the added loss {name} has {ratio:.3g} "
             f"times the norm of the gradient of `host`, {much}; expected 1/20 to 1",
-            f"multiply {name} by another weight; if this number is another on images of other "
-            "sizes, first make the loss independent of the number of features: a mean over them "
-            "instead of a sum, or cosines",
+            f"multiply {name} by another weight; if this number differs between sizes of images, "
+            "first make the loss independent of the number of features: a mean over them instead "
+            "of a sum, or cosines",
         )

@@ -1,7 +1,7 @@
 """The checks: what every learner must do, whatever its paper.
 
-Their titles and messages are for somebody who wrote a first learner: what was done, what came out,
-and what to change in the file.
+Titles and messages are written for somebody who wrote a first learner: what was done, what came
+out, and what to change in the file.
 """
 
 import contextlib
@@ -29,31 +29,31 @@ from zoo.runs.settings import constructor_defaults, documentation
 CITATION = '"""Title (Authors, Venue Year). https://arxiv.org/abs/0000.00000'
 
 
-def expect(holds: Any, found: str, change: str) -> None:
-    """Go on, or say what came out instead and what to change."""
+def expect(holds: Any, problem: str, change: str) -> None:
+    """If it does not hold, fail with the problem and what to change."""
     if not holds:
-        raise BrokenError(found, change)
+        raise BrokenError(problem, change)
 
 
 def agree(
-    a: Tensor, b: Tensor, found: str, change: str, *, said: str = "", tolerance: float = 1e-4
+    a: Tensor, b: Tensor, problem: str, change: str, *, ending: str = "", tolerance: float = 1e-4
 ) -> None:
-    """Expect that two tensors are equal, but for rounding.
+    """Expect that two tensors are equal apart from rounding.
 
     Args:
         a: what came out.
         b: what it should be.
-        found: what it means if they are not equal; how far they are apart is put behind it.
+        problem: what it means if they differ; the size of the difference is put after it.
         change: what to change then.
-        said: what the learner says of itself, or what else was expected; put at the end.
-        tolerance: how far they may be apart, relative and absolute.
+        ending: what the message about the problem ends with.
+        tolerance: of the difference, relative and absolute.
     """
     if a.shape != b.shape or not torch.allclose(a, b, rtol=tolerance, atol=tolerance):
-        raise BrokenError(f"{found} ({how_far_apart(a, b)}){said}", change)
+        raise BrokenError(f"{problem} ({difference_in_words(a, b)}){ending}", change)
 
 
-def how_far_apart(a: Tensor, b: Tensor) -> str:
-    """How far two tensors are apart, in words."""
+def difference_in_words(a: Tensor, b: Tensor) -> str:
+    """How two tensors differ, in words."""
     if a.shape != b.shape:
         return f"shape {tuple(a.shape)} instead of {tuple(b.shape)}"
     if not (a.isfinite().all() and b.isfinite().all()):
@@ -62,33 +62,33 @@ def how_far_apart(a: Tensor, b: Tensor) -> str:
 
 
 def mode_of(learner: Learner) -> str:
-    """Whether it is in training or evaluation mode, in words."""
+    """The mode that it is in, in words."""
     return "training mode" if learner.training else "evaluation mode"
 
 
 def ask(learner: Learner, batch: Episode) -> Tensor:
-    """Predictions; a learner that draws random numbers draws the same each time."""
+    """What `forward` returns, with the same random numbers each time."""
     torch.manual_seed(1)
     with doing(f"`forward`, in {mode_of(learner)}, given {described(batch)}"):
         return learner(batch)
 
 
 def lose(learner: Learner, batch: Episode) -> Tensor:
-    """The meta-loss, with the same random numbers each time."""
+    """What `meta_loss` returns, with the same random numbers each time."""
     torch.manual_seed(1)
     with doing(f"`meta_loss`, in {mode_of(learner)}, given {described(batch)}"):
         return learner.meta_loss(batch)
 
 
 def judge(learner: Learner, batch: Episode) -> tuple[dict[str, Tensor], Tensor]:
-    """What `evaluate` says, with the same random numbers each time."""
+    """What `evaluate` returns, with the same random numbers each time."""
     torch.manual_seed(1)
     with doing(f"`evaluate`, in {mode_of(learner)}, given {described(batch)}"):
         return learner.evaluate(batch)
 
 
 def learnable(learner: Learner) -> list[tuple[str, torch.nn.Parameter]]:
-    """The parameters that training moves."""
+    """The parameters that training changes, by name."""
     return [(name, p) for name, p in learner.named_parameters() if p.requires_grad]
 
 
@@ -103,14 +103,14 @@ def update(learner: Learner, batch: Episode) -> None:
 
 
 def one_task(batch: Episode, t: int) -> Episode:
-    """Task t alone."""
+    """The meta-batch of task t alone."""
     support, query = (Examples(x[t : t + 1], y[t : t + 1]) for x, y in batch[:2])
     return Episode(support, query, batch.way)
 
 
 @check("the file says what the learner is: citation, departures, title, family and a sentence")
 def file_says_what_it_is(make: Maker) -> None:
-    """As lists and tables show it."""
+    """Lists and tables show all of this."""
     cls = make.cls
     text = sys.modules[cls.__module__].__doc__ or ""
     first, _, _ = text.partition("\n")
@@ -140,13 +140,13 @@ def file_says_what_it_is(make: Maker) -> None:
 
 @check("every setting of the constructor is documented")
 def settings_are_documented(make: Maker) -> None:
-    """So that ``run --help`` explains it."""
+    """``run --help`` shows the documentation."""
     cls = make.cls
     texts = documentation(cls)
     missing = [name for name in constructor_defaults(cls) if not texts.get(name)]
     if missing:
         raise BrokenError(
-            f"the docstring of `__init__` says nothing of {', '.join(missing)}, so "
+            f"the docstring of `__init__` says nothing about {', '.join(missing)}, so "
             "`zoo run --help` cannot explain it",
             "in that docstring, below a first sentence, write `Args:` and below that, indented, "
             f"`{missing[0]}: what it is`",
@@ -155,7 +155,7 @@ def settings_are_documented(make: Maker) -> None:
 
 @check("predictions have one row per query and one column per way, for any ways, shots and tasks")
 def shapes(make: Maker) -> None:
-    """In regression: the shape of y."""
+    """In regression, predictions have the shape of y."""
     for shape in ({}, {"shot": 1, "query": 1}, {"tasks": 1}, {"shot": 3}, {"way": 3}):
         batch, learner = make.episode(**shape), make(shape.get("way"))
         y = batch.query.y
@@ -174,14 +174,14 @@ def shapes(make: Maker) -> None:
 
 
 def any_shape_taken() -> contextlib.AbstractContextManager[None]:
-    """An error inside this block comes of the shape: the first one, 5-way 2-shot, went well."""
+    """Report an error inside this block as one of the shape: 5-way 2-shot worked."""
     change = "let `forward` take any number of ways, shots, queries and tasks"
-    return doing("the same with 4 tasks, 5-way 2-shot, had gone well", change)
+    return doing("the same with 4 tasks, 5-way 2-shot, had worked", change)
 
 
 @check("the loss has a gradient in every parameter that is to be learned")
 def gradients_reach(make: Maker) -> None:
-    """And it is finite."""
+    """The gradient must be finite and not zero."""
     learner = make()
     if not learnable(learner):
         raise DoesNotApplyError("it has no parameters to learn")
@@ -194,42 +194,48 @@ def gradients_reach(make: Maker) -> None:
             f"after `meta_loss(episode).backward()` the parameter `{name}` has "
             f"{'no gradient' if p.grad is None else 'a gradient of zeros'}, so training never "
             "changes it",
-            f"use `{name}` on the way from the images to the loss, and look there for what stops "
-            "gradients (`.detach()`, `torch.no_grad()`, `argmax`); if it is not to be learned, "
-            "delete it, call `.requires_grad_(False)` on it, or make it a buffer by "
+            f"use `{name}` on the way from the images to the loss, and look there for something "
+            "that stops gradients (`.detach()`, `torch.no_grad()`, `argmax`); if it is not to be "
+            "learned, delete it, call `.requires_grad_(False)` on it, or make it a buffer by "
             "`self.register_buffer(...)`",
         )
         expect(
             p.grad is not None and p.grad.isfinite().all(),
             f"after `meta_loss(episode).backward()` the gradient of `{name}` has nan or infinity",
             "look for a division by zero, the log or square root of 0, or the norm of a vector of "
-            "zeros, and keep what goes into it above 0, for instance by `.clamp(min=1e-6)`",
+            "zeros, and keep its input above 0, for instance by `.clamp(min=1e-6)`",
         )
 
 
 @check("the loss of several tasks is the mean of each task's loss, unless `joint_tasks` is True")
 def loss_is_mean_over_tasks(make: Maker) -> None:
-    """So micro-batches add up; a learner that needs the whole meta-batch says so."""
+    """Then the losses of micro-batches add up; a learner that needs all tasks at once says so."""
     learner, batch = make(), make.episode()
     if learner.joint_tasks:
         raise DoesNotApplyError("`joint_tasks` is True: the tasks of a meta-batch need each other")
-    whole, alone, apart = lose(copy.deepcopy(learner), batch), [], copy.deepcopy(learner)
+    tasks = [one_task(batch, t) for t in range(batch.tasks)]
+    unused = copy.deepcopy(learner)  # a loss may change buffers
+    whole = lose(copy.deepcopy(learner), batch)
+    # Random numbers may be drawn task after task, so they go on from task to task here ...
     torch.manual_seed(1)
-    for t in range(batch.tasks):  # a loss may move buffers, and draw for each task or for all
-        with doing(f"`meta_loss`, given {described(one_task(batch, t))}"):
-            alone.append(learner.meta_loss(one_task(batch, t)))
-    if not torch.allclose(whole, mean := torch.stack(alone).mean(), rtol=1e-4, atol=1e-4):
-        mean = torch.stack([lose(apart, one_task(batch, t)) for t in range(batch.tasks)]).mean()
+    losses = []
+    for task in tasks:
+        with doing(f"`meta_loss`, given {described(task)}"):
+            losses.append(learner.meta_loss(task))
+    mean = torch.stack(losses).mean()
+    if not torch.allclose(whole, mean, rtol=1e-4, atol=1e-4):
+        # ... or once for all tasks, so they are the same for each task here.
+        mean = torch.stack([lose(unused, task) for task in tasks]).mean()
         if not torch.allclose(make().meta_loss(batch), whole, rtol=1e-6, atol=0):
             raise DoesNotApplyError(
                 "it draws random numbers, and others for one task than for several"
             )
-    together, apart_mean = float(whole.detach()), float(mean.detach())
     expect(
         torch.allclose(whole, mean, rtol=1e-4, atol=1e-4),
-        f"in training `meta_loss` of {batch.tasks} tasks together is {together:.4g}, but the mean "
-        f"of `meta_loss` of each task alone is {apart_mean:.4g}; with `joint_tasks` False they "
-        "must be equal, because a meta-batch may be computed in parts (`micro_batch`)",
+        f"in training `meta_loss` of {batch.tasks} tasks together is {float(whole.detach()):.4g}, "
+        f"but the mean of `meta_loss` of each task alone is {float(mean.detach()):.4g}; with "
+        "`joint_tasks` False they must be equal, because a meta-batch may be computed in parts "
+        "(`micro_batch`)",
         "take the mean over tasks where the sum is taken; if the tasks do need each other, for "
         "instance because one batch norm sees the images of all of them, set `joint_tasks = True`",
     )
@@ -237,14 +243,14 @@ def loss_is_mean_over_tasks(make: Maker) -> None:
 
 @check("in evaluation, a task's predictions do not depend on the other tasks")
 def tasks_do_not_mix(make: Maker) -> None:
-    """A task's predictions are the same alone."""
+    """A task given alone gets the same predictions."""
     learner, batch = make().eval(), make.episode()
     alone = torch.cat([ask(learner, one_task(batch, t)) for t in range(batch.tasks)])
     agree(
         ask(learner, batch),
         alone,
         f"in evaluation mode, {batch.tasks} tasks given to `forward` together get other "
-        "predictions than each of them given alone",
+        "predictions than when each is given alone",
         "compute nothing over dimension 0, the tasks: no mean, softmax or count of tasks; batch "
         "norm by statistics of the batch must see one task at a time (`torch.stack([self.net(task) "
         'for task in x])`), or be in mode `batch_norm="running"`',
@@ -253,24 +259,25 @@ def tasks_do_not_mix(make: Maker) -> None:
 
 @check("the labels of the queries are not used to predict them")
 def no_query_label_is_seen(make: Maker) -> None:
-    """Neither in training nor in evaluation."""
+    """In training and in evaluation."""
     batch = make.episode()
-    blind = batch._replace(query=batch.query._replace(y=torch.zeros_like(batch.query.y)))
+    unlabelled = batch._replace(query=batch.query._replace(y=torch.zeros_like(batch.query.y)))
     change = (
         "read `episode.query.y` nowhere but in the loss and in metrics, and predict from "
         "`episode.support` and `episode.query.x` alone"
     )
     learner = make()
     for training in (True, False):  # copies, because a prediction may move running statistics
-        got, wanted = (ask(copy.deepcopy(learner).train(training), e) for e in (blind, batch))
+        learner.train(training)
+        got, wanted = (ask(copy.deepcopy(learner), e) for e in (unlabelled, batch))
         expect(
             torch.equal(got, wanted),
-            f"in {'training' if training else 'evaluation'} mode, `forward` returns other "
+            f"in {mode_of(learner)}, `forward` returns other "
             f"predictions when all labels in `episode.query.y` are set to 0 "
-            f"({how_far_apart(got, wanted)})",
+            f"({difference_in_words(got, wanted)})",
             change,
         )
-    got, wanted = (judge(copy.deepcopy(learner).eval(), e)[1] for e in (blind, batch))
+    got, wanted = (judge(copy.deepcopy(learner), e)[1] for e in (unlabelled, batch))
     expect(
         torch.equal(got, wanted),
         "`evaluate` returns other predictions when all labels in `episode.query.y` are set to 0",
@@ -280,7 +287,7 @@ def no_query_label_is_seen(make: Maker) -> None:
 
 @check("the order of the support examples does not matter, unless `sequential` is True")
 def support_order(make: Maker) -> None:
-    """But to a sequential learner."""
+    """Predictions stay the same when the support examples are shuffled."""
     learner, batch = make().eval(), make.episode()
     if learner.sequential:
         raise DoesNotApplyError("`sequential` is True: the order may matter")
@@ -293,20 +300,20 @@ def support_order(make: Maker) -> None:
         "the same support examples, each with its label, give other predictions in another order",
         "find the examples of a class by `episode.support.y`, never by their place (they are not "
         "sorted by class); if the learner reads them one after the other, set `sequential = True`",
-        said=", but `sequential` is False",
+        ending=", but `sequential` is False",
     )
 
 
 @check("the images of the support are used")
 def support_is_used(make: Maker) -> None:
-    """Other images behind the labels give other predictions."""
+    """Other images for the same labels give other predictions."""
     learner, batch = make().eval(), make.episode()
     other = batch._replace(support=Examples(batch.support.x.flip(1), batch.support.y))
     same = torch.allclose(ask(learner, other), ask(learner, batch), atol=1e-6)
     expect(
         not same,
-        "with the support inputs in reverse order behind the same labels, which gives each label "
-        "other inputs, all predictions stay as they were",
+        "the support inputs were reversed and the labels were not, so that each label has other "
+        "inputs, and all predictions stay as they were",
         "let what `forward` returns depend on `episode.support.x` together with "
         "`episode.support.y`; look for something that is computed from them and then not used",
     )
@@ -314,16 +321,16 @@ def support_is_used(make: Maker) -> None:
 
 @check("a query's predictions depend on the other queries only if `transductive` is True")
 def transductive_as_it_says(make: Maker) -> None:
-    """An inductive learner predicts queries one by one."""
+    """If no prediction depends on the other queries, `transductive` must be False."""
     learner, batch = make().eval(), make.episode()
-    alone = batch._replace(query=Examples(batch.query.x[:, :1], batch.query.y[:, :1]))
-    by_itself, among = ask(learner, alone), ask(learner, batch)[:, :1]
-    same = torch.allclose(by_itself, among, atol=1e-4)
-    count, far = batch.query.x.shape[1], how_far_apart(by_itself, among)
+    first_query = batch._replace(query=Examples(batch.query.x[:, :1], batch.query.y[:, :1]))
+    alone, among = ask(learner, first_query), ask(learner, batch)[:, :1]
+    same = torch.allclose(alone, among, atol=1e-4)
+    count, difference = batch.query.x.shape[1], difference_in_words(alone, among)
     expect(
         same or learner.transductive,
         f"in evaluation mode, the first query of a task given alone gets other predictions than "
-        f"among all {count} queries ({far}), but `transductive` is False",
+        f"among all {count} queries ({difference}), but `transductive` is False",
         "set `transductive = True`; or, if queries are not to influence each other, compute "
         "nothing over all queries and keep them out of batch norm's statistics: "
         '`batch_norm="running"`, or `batch_norm="support"` with the network called inside '
@@ -340,7 +347,7 @@ def transductive_as_it_says(make: Maker) -> None:
 
 @check("other numbers for the classes only reorder the logits, if `way_equivariant` is True")
 def relabelled_ways(make: Maker) -> None:
-    """Of a way_equivariant learner."""
+    """A class keeps its logits when it gets another number."""
     learner, batch = make().eval(), make.episode()
     if make.regression:
         raise DoesNotApplyError("regression has no classes")
@@ -353,15 +360,15 @@ def relabelled_ways(make: Maker) -> None:
         ask(learner, batch),
         "with the labels 0, 1, 2, 3, 4 of the support replaced by 3, 0, 4, 1, 2, the logits of a "
         "class are not those that it had under its old number",
-        "treat all classes alike, by nothing that belongs to one number; if each class number has "
-        "weights of its own, as the rows of a linear head, set `way_equivariant = False`",
-        said=", but `way_equivariant` is True",
+        "treat all classes alike, whatever their numbers; if each class number has weights of its "
+        "own, as the rows of a linear head, set `way_equivariant = False`",
+        ending=", but `way_equivariant` is True",
     )
 
 
 @check("it predicts the same under torch.no_grad and torch.inference_mode")
 def without_autograd(make: Maker) -> None:
-    """And keeps no graph."""
+    """It also keeps no graph there."""
     learner = make().eval()
     for context in (torch.no_grad, torch.inference_mode):
         name = f"torch.{context.__name__}()"
@@ -375,18 +382,18 @@ def without_autograd(make: Maker) -> None:
                 "tensors that come from outside",
             ),
         ):
-            blind = ask(learner, make.episode())  # made inside: an inference tensor
+            predictions = ask(learner, make.episode())  # of an episode made inside the context
         expect(
-            not blind.requires_grad,
+            not predictions.requires_grad,
             f"under `{name}` the predictions require a gradient, so a test keeps all that they "
             "were computed from in memory",
             "where `forward` switches gradients on, return `.detach()` of the result if "
             "`torch.is_grad_enabled()` was False before",
         )
         agree(
-            blind,
+            predictions,
             ask(learner, make.episode()).detach(),
-            f"under `{name}` the predictions are not those that it makes without it",
+            f"under `{name}` the predictions differ from those without it",
             "compute the same whether `torch.is_grad_enabled()` or not: look for a gradient that "
             "is zero or missing there",
         )
@@ -394,7 +401,7 @@ def without_autograd(make: Maker) -> None:
 
 @check("an update and a test never ask for the numbers in a tensor, for which a GPU would wait")
 def stays_on_device(make: Maker) -> None:
-    """On `meta`, which has no numbers: nothing can be asked of it, nothing of the CPU mixed in."""
+    """Torch's device `meta` has no numbers, and like a GPU refuses tensors of the CPU."""
     learner = make()
     if learner.why_it_waits:
         raise DoesNotApplyError(f"`why_it_waits` says why it must: {learner.why_it_waits}")
@@ -411,14 +418,14 @@ def stays_on_device(make: Maker) -> None:
 
 
 def on_meta(batch: Episode) -> Episode:
-    """The same shapes without numbers."""
+    """The same meta-batch on the device `meta`: shapes without numbers."""
     support, query = (Examples(x.to("meta"), y.to("meta")) for x, y in batch[:2])
     return Episode(support, query, batch.way)
 
 
 @check("a test changes nothing in the learner")
 def evaluation_changes_nothing(make: Maker) -> None:
-    """Neither weights nor buffers nor gradients."""
+    """No weights, buffers or gradients."""
     learner = make().eval()
     before = {name: value.clone() for name, value in learner.state_dict().items()}
     judge(learner, make.episode())
@@ -441,16 +448,14 @@ def evaluation_changes_nothing(make: Maker) -> None:
 
 @check("features of single images can take the place of images, if `embeds_alone` is True")
 def features_for_images(make: Maker) -> None:
-    """Each embedded by itself, in float64: so nothing but rounding may differ."""
+    """Each image is embedded alone, in float64, and the predictions must be those on images."""
     learner = make()
     if make.regression:
         raise DoesNotApplyError("regression has no images")
     if not learner.embeds_alone:
         raise DoesNotApplyError("`embeds_alone` is False: features may depend on other images")
     learner.double()
-    support, query, way = make.episode()
-    support, query = (Examples(e.x.double(), e.y) for e in (support, query))
-    batch = Episode(support, query, way)
+    batch = make.episode().to(torch.float64)
     with doing(
         "all numbers were float64",
         "make new tensors of the type of the others, by `.to(x)` or `x.new_zeros(...)`",
@@ -465,17 +470,14 @@ def features_for_images(make: Maker) -> None:
         "`running`, set `embeds_alone = False`"
     )
     with learner.embedded() as net:
-        support, query = (
-            Examples(torch.stack([torch.cat([net(x[None]) for x in task]) for task in e.x]), e.y)
-            for e in (support, query)
-        )
+        support, query = (embedded_one_by_one(examples, net) for examples in batch[:2])
         expect(
             support.x.dim() == 3,
             f"`self.net` makes of one image an array of shape {tuple(support.x.shape[2:])}; "
             "expected a vector, because `embeds_alone` is True",
             "let the network end with `.flatten(1)`, or set `embeds_alone = False`",
         )
-        features = Episode(support, query, way)
+        features = Episode(support, query, batch.way)
         with doing(
             "these were features in place of images, which `self.net` passes on, because "
             "`embeds_alone` is True",
@@ -493,14 +495,20 @@ def features_for_images(make: Maker) -> None:
         )
     expect(
         learner.net is net and net.training == learner.training,
-        "after a test on features `self.net` is not the network in its mode of before",
+        "after a test on features `self.net` is another network than before, or in another mode",
         "do not assign `self.net`, nor call its `.train()` or `.eval()`, in `forward`",
     )
 
 
+def embedded_one_by_one(examples: Examples, net: torch.nn.Module) -> Examples:
+    """Features (T, n, D) in place of images; each image goes through `net` alone."""
+    tasks = [torch.cat([net(x.unsqueeze(0)) for x in task]) for task in examples.x]
+    return Examples(torch.stack(tasks), examples.y)
+
+
 @check("the metrics of a test are one number per task, and right")
 def metrics_are_right(make: Maker) -> None:
-    """Those that every learner has, computed again."""
+    """Those that every learner has are computed again here."""
     learner, batch = make().eval(), make.episode()
     metrics, prediction = judge(learner, batch)
     logits, y = ask(learner, batch), batch.query.y
@@ -524,7 +532,7 @@ def metrics_are_right(make: Maker) -> None:
         p = logits.softmax(-1).gather(-1, y[..., None]).squeeze(-1)
         correct = (logits.argmax(-1) == y).float().mean(1)
         right = {
-            "accuracy": (correct, "the share of queries classified right, from 0 to 1"),
+            "accuracy": (correct, "the share of queries classified correctly, from 0 to 1"),
             "nll": (-p.log().mean(1), "the mean cross-entropy in nats"),
         }
     for name in right.keys() & metrics.keys():
@@ -533,15 +541,15 @@ def metrics_are_right(make: Maker) -> None:
             metrics[name],
             value,
             f"`evaluate` returns for {name} other numbers than follow from what `forward` returns",
-            "compute it so, or leave `evaluate` as it is inherited; a number of your own needs a "
-            "name of its own",
-            said=f": {name} must be {meaning}",
+            "compute it so, or leave `evaluate` as it is inherited; a metric of your own needs "
+            "another name",
+            ending=f": {name} must be {meaning}",
         )
 
 
 @check("saved weights, loaded into a new learner, give the same predictions")
 def weights_survive(make: Maker) -> None:
-    """Into a learner that started with others."""
+    """The new learner starts with other weights."""
     first, second, file = make(), make(seed=1), io.BytesIO()
     for seed in range(2):
         update(first, make.episode(seed=seed))
@@ -554,7 +562,7 @@ def weights_survive(make: Maker) -> None:
         got,
         wanted,
         "`state_dict()` of a learner after two updates was loaded into one built with another "
-        "seed, which then makes other predictions",
+        "seed, whose predictions then differ",
         "keep every tensor that predictions depend on as an `nn.Parameter`, or by "
         '`self.register_buffer("name", tensor)`; a plain attribute `self.name = tensor` is not '
         "saved, nor is a module in a plain list (use `nn.ModuleList`)",
@@ -563,13 +571,13 @@ def weights_survive(make: Maker) -> None:
 
 @check("the same seed gives the same loss")
 def follows_from_seed(make: Maker) -> None:
-    """Bit by bit."""
+    """Bit for bit."""
     with doing("`meta_loss`, in training mode"):
         first, second = (make().meta_loss(make.episode()) for _ in range(2))
     expect(
         torch.equal(first, second),
         "two learners were built with the same seed, and `meta_loss` of the same episode is "
-        f"{float(first.detach())!r} of one and {float(second.detach())!r} of the other",
+        f"{float(first.detach())!r} for one and {float(second.detach())!r} for the other",
         "draw random numbers by torch alone (`torch.rand`, `torch.randn`, `nn.init`), which the "
         "run seeds; not by `os.urandom`, the time, or a generator without a seed",
     )
@@ -577,21 +585,23 @@ def follows_from_seed(make: Maker) -> None:
 
 @check("the memory in use does not grow from update to update")
 def memory_does_not_grow(make: Maker) -> None:
-    """Tensors alive after 3 updates and tests, and after 4 more."""
-    gc.freeze()  # only what is made from here on is looked at
+    """Compares the tensors alive after 3 updates and tests with those after 4 more."""
+    gc.freeze()  # count only what is made from here on
     try:
-        learner, held = make(), []
+        learner, alive = make(), []
         for seed in range(7):
             update(learner, make.episode(seed=seed))
             judge(learner.eval(), make.episode(seed=seed))
             if seed in (2, 6):
-                held.append(tensors_alive())
+                alive.append(tensors_alive())
     finally:
         gc.unfreeze()
-    count, size = (after - before for before, after in zip(*held, strict=True))
+    (count_before, bytes_before), (count_after, bytes_after) = alive
+    more, more_bytes = count_after - count_before, bytes_after - bytes_before
     expect(
-        count <= 0 and size <= 0,
-        f"after 7 updates and tests there are {count} tensors and {size:,} bytes more than after 3",
+        more <= 0 and more_bytes <= 0,
+        f"after 7 updates and tests there are {more} tensors and {more_bytes:,} bytes more than "
+        "after 3",
         "look for an attribute that keeps tensors from update to update, such as "
         "`self.losses.append(loss)` or `torch.cat([self.seen, x])`: keep none, or only the last; "
         "what you want to look at later goes into the log by `self.log(name, loss.detach())`",
@@ -601,7 +611,7 @@ def memory_does_not_grow(make: Maker) -> None:
 def tensors_alive() -> tuple[int, int]:
     """How many tensors Python holds, and the bytes of their storages."""
     gc.collect()
-    tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
+    tensors = [each for each in gc.get_objects() if issubclass(type(each), Tensor)]
     sizes: dict[int, int] = {}
     for tensor in tensors:
         with contextlib.suppress(RuntimeError, NotImplementedError):  # sparse ones have no storage

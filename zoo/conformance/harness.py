@@ -1,4 +1,4 @@
-"""What checks are made of: a maker of learners and episodes, and what a check may say."""
+"""What checks use: a maker of learners and episodes, and the errors that a check may raise."""
 
 import contextlib
 import inspect
@@ -22,8 +22,9 @@ from zoo.variants import format_variant
 
 IMAGE = (1, 20, 20)
 BACKBONE = "conv4_strided[channels=8]"
-# In messages: behind an error, what was being done; behind all that, what to change in the file.
-DONE, CHANGE = " What was done: ", " What to change: "
+# A message has the error, then what was being done, then what to change in the file.
+DONE = " What was done: "
+CHANGE = " What to change: "
 REGRESSION = (
     "if the learner is for classes alone, set `regression = False`; else let it take an "
     "`episode.support.y` of numbers, (T, n, outputs), which it can tell by `y.is_floating_point()`"
@@ -31,20 +32,25 @@ REGRESSION = (
 
 
 class BrokenError(AssertionError):
-    """A check does not hold; the message says in a line what came out and what to change."""
+    """The learner breaks a promise; the message says in one line how, and what to change."""
 
-    def __init__(self, found: str, change: str) -> None:
-        """What was done, what was expected and what came out; and what to change in the file."""
-        super().__init__(f"{found}.{CHANGE}{change}.")
+    def __init__(self, problem: str, change: str) -> None:
+        """Make the message.
+
+        Args:
+            problem: what was done, what was expected and what came out.
+            change: what to change in the file.
+        """
+        super().__init__(f"{problem}.{CHANGE}{change}.")
 
 
 class DoesNotApplyError(Exception):
-    """A check of something that the learner does not promise."""
+    """The learner does not promise what the check is about."""
 
 
 @contextlib.contextmanager
 def doing(what: str, change: str = "") -> Iterator[None]:
-    """An error inside this block is reported with what was being done, and what to change."""
+    """Add what is being done here, and what to change, to the report of an error in this block."""
     try:
         yield
     except Exception as error:
@@ -54,12 +60,12 @@ def doing(what: str, change: str = "") -> Iterator[None]:
 
 def described(batch: Episode) -> str:
     """A meta-batch in words, for messages."""
-    (x, y), (asked, _), way = batch
-    shape = f"support.x is {tuple(x.shape)}, query.x is {tuple(asked.shape)}"
+    support, query, way = batch
+    shapes = f"support.x is {tuple(support.x.shape)}, query.x is {tuple(query.x.shape)}"
     tasks = "1 task" if batch.tasks == 1 else f"{batch.tasks} tasks"
-    if y.is_floating_point():
-        return f"{tasks} of regression ({shape}, support.y is {tuple(y.shape)})"
-    return f"{tasks}, {way}-way {shots_of(batch.support, way)}-shot ({shape})"
+    if support.y.is_floating_point():
+        return f"{tasks} of regression ({shapes}, support.y is {tuple(support.y.shape)})"
+    return f"{tasks}, {way}-way {shots_of(support, way)}-shot ({shapes})"
 
 
 def episode_of(
@@ -82,9 +88,10 @@ def episode_of(
 def points_of(outputs: int, shot: int, query: int, tasks: int, seed: int) -> Episode:
     """A meta-batch of regression: random points."""
     g = torch.Generator().manual_seed(seed)
-    x, y = (torch.randn(tasks, shot + query, n, generator=g) for n in (1, outputs))
-    support, asked = Examples(x[:, :shot], y[:, :shot]), Examples(x[:, shot:], y[:, shot:])
-    return Episode(support, asked, outputs)
+    x = torch.randn(tasks, shot + query, 1, generator=g)
+    y = torch.randn(tasks, shot + query, outputs, generator=g)
+    support = Examples(x[:, :shot], y[:, :shot])
+    return Episode(support, Examples(x[:, shot:], y[:, shot:]), outputs)
 
 
 @dataclass(frozen=True)
@@ -98,24 +105,28 @@ class Maker:
     image: tuple[int, ...] = IMAGE
 
     def __call__(self, way: int | None = None, seed: int = 0) -> Learner:
-        """The learner with the weights of a seed; `way` is 5, in regression one output."""
+        """A learner with the weights of a seed; by default 5 ways, in regression 1 output."""
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
-        net = build_backbone(*("mlp", (1,)) if self.regression else (self.backbone, self.image))
-        ways = way or (1 if self.regression else 5)
-        with doing(f"building it, `{self.cls.__name__}(backbone, {ways}, ...)`"):
-            learner: Learner = self.cls(net, ways, **self.options)
+        if self.regression:
+            net = build_backbone("mlp", (1,))
+            way = way or 1
+        else:
+            net = build_backbone(self.backbone, self.image)
+            way = way or 5
+        with doing(f"building it, `{self.cls.__name__}(backbone, {way}, ...)`"):
+            learner: Learner = self.cls(net, way, **self.options)
         return learner
 
     @property
     def cls(self) -> type[Learner]:
-        """Of the learner, as its options choose."""
+        """The class that key and options name."""
         cls: type[Learner] = learners.get(self.key).as_asked(self.options)
         return cls
 
     def usable(self) -> None:
-        """Raise what its constructor refuses in words; other errors are for the checks to tell."""
+        """Build the learner; only a UsageError is raised, other errors are left to the checks."""
         try:
             self()
         except UsageError:
@@ -124,7 +135,7 @@ class Maker:
             return
 
     def episode(self, way: int | None = None, seed: int = 0, **shape: int) -> Episode:
-        """Episodes as `episode_of` has them, or as regression has them."""
+        """A meta-batch as `episode_of` makes it, or one of regression."""
         shape = {"shot": 2, "query": 3, "tasks": 4} | shape
         if self.regression:
             return points_of(way or 1, 5 * shape["shot"], 5 * shape["query"], shape["tasks"], seed)
@@ -136,19 +147,19 @@ class Maker:
 
 
 def makers(key: str, options: Mapping[str, Any] | None = None) -> Iterator[Maker]:
-    """A learner as asked for, in every other batch-norm mode that it has, and on regression."""
+    """The learner with these options; also in its other batch-norm modes, and on regression."""
     options = options or {}
     cls = Maker(key, options).cls
     yield Maker(key, options)
     others = []
-    mode = constructor_defaults(cls).get("batch_norm")
-    if mode is not None and "batch_norm" not in options:
-        modes = [other for other in BATCH_NORM_MODES if other != mode.value]
-        others += [Maker(key, {**options, "batch_norm": other}) for other in modes]
+    default = constructor_defaults(cls).get("batch_norm")
+    if default is not None and "batch_norm" not in options:
+        modes = [mode for mode in BATCH_NORM_MODES if mode != default.value]
+        others += [Maker(key, {**options, "batch_norm": mode}) for mode in modes]
     if cls.regression:
         others.append(Maker(key, options, regression=True))
     for other in others:
-        with contextlib.suppress(UsageError):  # not of its modes, or options of classes alone
+        with contextlib.suppress(UsageError):  # it has not this mode, or not these on regression
             other.usable()
             yield other
 
@@ -160,7 +171,7 @@ class Check(NamedTuple):
     run: Callable[[Maker], None]
 
     def verdict(self, make: Maker) -> tuple[str, str]:
-        """``holds``, ``fails`` or ``n/a``, and why; an error is told with what was being done."""
+        """``holds``, ``fails`` or ``n/a``, and why."""
         try:
             self.run(make)
         except DoesNotApplyError as error:
@@ -175,17 +186,24 @@ class Check(NamedTuple):
 def in_words(error: Exception, make: Maker) -> str:
     """An error with the line of the learner's file, what was being done, and what to change."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = inspect.getfile(make.cls)
-    at = next((f for f in reversed(frames) if f.filename == own), frames[-1])
+    learner_file = inspect.getfile(make.cls)
+    innermost = next((f for f in reversed(frames) if f.filename == learner_file), frames[-1])
     text = " ".join(str(error).split())
-    words = f"{type(error).__name__}: {text:.200} ({at.filename}:{at.lineno})."
-    notes = [note.partition(CHANGE) for note in getattr(error, "__notes__", [])]
+    message = f"{type(error).__name__}: {text:.200} ({innermost.filename}:{innermost.lineno})."
+    done, changes = [], []
+    for note in getattr(error, "__notes__", []):  # as `doing` adds them
+        what, _, change = note.partition(CHANGE)
+        done.append(what)
+        if change:
+            changes.append(change)
     if make.regression:
-        notes.append(("this was on regression, with numbers for labels", CHANGE, REGRESSION))
-    if notes:
-        words += f"{DONE}{'; '.join(done for done, _, _ in notes)}."
-    change = next((change for _, _, change in notes if change), "")
-    return f"{words}{CHANGE}{change}." if change else words
+        done.append("this was on regression, with numbers for labels")
+        changes.append(REGRESSION)
+    if done:
+        message += f"{DONE}{'; '.join(done)}."
+    if changes:
+        message += f"{CHANGE}{changes[0]}."
+    return message
 
 
 CHECKS: list[Check] = []

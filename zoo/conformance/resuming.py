@@ -1,4 +1,4 @@
-"""The check that needs runs: killed and resumed, a run ends as an undisturbed one."""
+"""The check that a run which is killed and resumed ends like an undisturbed one."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zoo.conformance import CHECKS, BrokenError, Check, DoesNotApplyError, Maker
 from zoo.conformance.added_losses import added_losses
-from zoo.conformance.checks import how_far_apart
+from zoo.conformance.checks import difference_in_words
 from zoo.conformance.harness import BACKBONE, doing
 from zoo.runs.plan import Workspace
 from zoo.runs.request import RunRequest
@@ -19,11 +19,14 @@ from zoo.runs.run import Run
 from zoo.variants import format_variant
 
 SHORT_RUN = {
-    "updates": 4, "validations": 2, "val_episodes": 4, "test_episodes": 4, "meta_batch": 2,
-    "query": 3, "train_query": 3,
-}  # fmt: skip
-
-
+    "updates": 4,
+    "validations": 2,
+    "val_episodes": 4,
+    "test_episodes": 4,
+    "meta_batch": 2,
+    "query": 3,
+    "train_query": 3,
+}
 SAVED = (
     "let an update depend on nothing that a checkpoint lacks: it has parameters, buffers "
     "(`self.register_buffer(...)`) and the state of torch's random numbers, but neither plain "
@@ -32,15 +35,15 @@ SAVED = (
 
 
 class KilledError(Exception):
-    """Stands for kill -9: what is on disk stays, nothing else does."""
+    """In place of kill -9: only what is on disk stays."""
 
 
 class RunWatcher(pl.Callback):
-    """Dies after an update; or keeps the weights that training ends with."""
+    """Kills the run after an update, or keeps the weights that training ends with."""
 
     def __init__(self, dies_after: int | None) -> None:
         self.dies_after = dies_after
-        self.weights: dict[str, Tensor] = {}
+        self.weights: dict[str, Tensor] = {}  # by name, at the end of training
 
     def on_train_batch_end(
         self,
@@ -50,7 +53,7 @@ class RunWatcher(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Die, if it is time; called behind the `CheckpointKeeper`."""
+        """Kill the run if it is time; Lightning calls the `CheckpointKeeper` before."""
         if trainer.global_step == self.dies_after:
             raise KilledError
 
@@ -60,7 +63,7 @@ class RunWatcher(pl.Callback):
 
 
 class WatchedRun(Run):
-    """A run that can die."""
+    """A run with a `RunWatcher`."""
 
     watch: RunWatcher
 
@@ -70,29 +73,29 @@ class WatchedRun(Run):
 
 
 def short_run(make: Maker, folder: Path, stores: Any, dies_after: int | None = None) -> WatchedRun:
-    """A run of a few updates, validated after every other."""
+    """A run of 4 updates on glyphs or sinusoids, validated after every other update.
+
+    Args:
+        make: of the learner.
+        folder: for the run's files.
+        stores: images that another run has opened, or None.
+        dies_after: the update after which the run is killed; None for none.
+    """
     workspace = Workspace(None, folder / "results", folder / "runs", "cpu", torch.get_num_threads())
-    flags, benchmark, shot = dict[str, Any](SHORT_RUN), "sinusoid", 5
-    if not make.regression:
+    learner = format_variant(make.key, dict(make.options))
+    flags: dict[str, Any] = {**SHORT_RUN}
+    if make.regression:
+        request = RunRequest(learner, "sinusoid", shot=5, budget="smoke", flags=flags)
+    else:
         flags |= {"backbone": BACKBONE, "train_way": 5}
-        benchmark, shot = "glyphs", 1
-    run = WatchedRun(
-        RunRequest(
-            format_variant(make.key, dict(make.options)),
-            benchmark,
-            shot=shot,
-            budget="smoke",
-            flags=flags,
-        ),
-        workspace=workspace,
-        stores=stores,
-    )
+        request = RunRequest(learner, "glyphs", shot=1, budget="smoke", flags=flags)
+    run = WatchedRun(request, workspace=workspace, stores=stores)
     run.watch = RunWatcher(dies_after)
     return run
 
 
 def resumes(make: Maker) -> None:
-    """Killed after update 3, it goes on from the checkpoint of update 2."""
+    """It is killed after update 3 and goes on from the checkpoint of update 2."""
     if not any(p.requires_grad for p in make().parameters()):
         raise DoesNotApplyError("it has no parameters to learn")
     benchmark = "sinusoid" if make.regression else "glyphs"
@@ -100,10 +103,11 @@ def resumes(make: Maker) -> None:
         TemporaryDirectory() as name,
         doing(f"a run of 4 updates on {benchmark}, with validations and a test"),
     ):
-        whole, folder = short_run(make, Path(name) / "whole", None), Path(name) / "killed"
-        expected = whole.execute(progress=False)
+        undisturbed = short_run(make, Path(name) / "undisturbed", None)
+        expected = undisturbed.execute(progress=False)
+        stores, folder = undisturbed.stores, Path(name) / "killed"
         try:
-            short_run(make, folder, whole.stores, dies_after=3).execute(progress=False)
+            short_run(make, folder, stores, dies_after=3).execute(progress=False)
         except KilledError:
             pass
         else:
@@ -111,17 +115,17 @@ def resumes(make: Maker) -> None:
                 "a run of 4 updates made fewer than 3 steps of the optimiser",
                 "let `training_step` return the loss of each batch, and never stop the Trainer",
             )
-        again = short_run(make, folder, whole.stores)
-        got = again.execute(progress=False)
+        resumed = short_run(make, folder, stores)
+        got = resumed.execute(progress=False)
     done = (
         "a run of 4 updates was killed after update 3 and resumed from the checkpoint of update 2"
     )
-    for name, value in whole.watch.weights.items():
-        ours = again.watch.weights[name]
-        if not torch.equal(ours, value):
+    for name, expected_value in undisturbed.watch.weights.items():
+        value = resumed.watch.weights[name]
+        if not torch.equal(value, expected_value):
             raise BrokenError(
                 f"{done}, and `{name}` ends with other values than in a run that was not killed "
-                f"({how_far_apart(ours, value)})",
+                f"({difference_in_words(value, expected_value)})",
                 SAVED,
             )
     for what in ("status", "validation", "metrics"):

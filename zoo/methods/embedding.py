@@ -1,4 +1,4 @@
-"""What learners that compare embeddings share."""
+"""What learners share that compare embeddings."""
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ class EmbeddingLearner(Learner):
     def __init__(
         self, net: nn.Module, way: int, *, batch_norm: str = "running", outer_lr: float = 1e-3
     ) -> None:
-        """Say what follows from the mode of batch norm.
+        """Set the traits that depend on the mode of batch norm.
 
         Args:
             net: from images to D features.
@@ -26,14 +26,15 @@ class EmbeddingLearner(Learner):
         """
         super().__init__(net, way, batch_norm=batch_norm, outer_lr=outer_lr)
         self.transductive = self.batch_norm == "batch"
-        # Training: one batch norm over the meta-batch.
+        # In training, batch norm takes its statistics over all tasks of the meta-batch.
         self.joint_tasks = self.batch_norm == "running"
         self.embeds_alone = self.batch_norm in ("running", "none")
 
     def embed(self, episode: Episode) -> tuple[Tensor, Tensor]:
         """f(x) of support and query, (T, N*K, D) and (T, N*Q, D).
 
-        All tasks in one pass, unless batch norm is of each task.
+        All tasks go through the network in one pass, unless each task has batch statistics of its
+        own.
         """
         rows = episode.support.x.shape[1]
         x = torch.cat([episode.support.x, episode.query.x], dim=1)
@@ -51,7 +52,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 def by_class(values: Tensor, y: Tensor, way: int) -> Tensor:
-    """What belongs to each support point, put by its class: (T, n, N*K) -> (T, n, N, K).
+    """Group values, one per support point, by the point's class: (T, n, N*K) -> (T, n, N, K).
 
     y (T, N*K) has each label K times.
     """

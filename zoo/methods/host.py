@@ -1,4 +1,4 @@
-"""Hosts: learners whose forward has three parts, which a plug-in may ask for one by one."""
+"""Hosts: learners whose forward has three parts, which a plug-in may call one by one."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,50 +13,48 @@ from zoo.networks.backbone import batch_norm_context
 
 
 class Host(Learner):
-    """A learner that adapts a model to each support set, and predicts by it.
+    """A learner that adapts a model to each support set, and predicts the queries with it.
 
-    What is adapted is a tensor with a leading T, or a dict of such, so that the models of other
-    tasks can be put in the place of a task's own.
+    The models of T tasks are a tensor with a leading T, or a dict of such tensors, so that a task
+    can also be predicted with another task's model.
     """
 
     wrappable = True
-    adapts_encoder = False  # whether a model has the backbone's parameters too
+    adapts_encoder = False  # whether the backbone's parameters are part of a model
 
     def encode(self, episode: Episode) -> Episode:
-        """What every model is given: the episode, or features (T, n, D) in place of its images."""
+        """What the models read: the episode, perhaps with features (T, n, D) for its images."""
         return episode
 
     def begin(self, tasks: int) -> Params:
-        """What adaptation starts from, the same of all T tasks: of gradient learners theta."""
-        theta, precondition = (
-            expanded_parameters(self.net, tasks),
-            getattr(self, "precondition", None),
-        )
+        """The parameters that adaptation starts from, with a leading T, the same for all tasks."""
+        theta = expanded_parameters(self.net, tasks)
+        precondition = getattr(self, "precondition", None)
         return precondition.start(theta) if precondition else theta
 
     def models(self, episode: Episode) -> Any:
-        """What adaptation to each support set leaves, of an encoded episode."""
+        """Adapt a model to each support set of an encoded episode."""
         raise NotImplementedError
 
     def predict(self, models: Any, episode: Episode) -> Tensor:
-        """What T models say of the queries of T encoded tasks, each of its own: (T, N*Q, N)."""
+        """Predict each task's queries, encoded, by its model: (T, N*Q, N)."""
         raise NotImplementedError
 
     def forward(self, episode: Episode) -> Tensor:
         """Encode, adapt to each support set, predict its queries: logits (T, N*Q, N)."""
-        known = self.encode(episode)
-        return self.predict(self.models(known), known)
+        encoded = self.encode(episode)
+        return self.predict(self.models(encoded), encoded)
 
 
 def logits_of_one_support(learner: Learner, episodes: Iterable[Episode]) -> Iterator[Tensor]:
-    """Logits (n, N) of the queries of each episode of one task, all with the same support.
+    """Logits (n, N) for each episode of one task, where all episodes have the same support.
 
-    A host that adapts to the support's images alone adapts once. Call it without gradients, the
-    learner in evaluation.
+    A host that encodes nothing adapts to the support once. Call this without gradients, with the
+    learner in evaluation mode.
     """
     models = None
     for episode in episodes:
-        # What a host encodes may follow from the queries too, and then so does what it adapts.
+        # An encoder may look at the queries too, and then the adapted models depend on them.
         if isinstance(learner, Host) and type(learner).encode is Host.encode:
             models = learner.models(episode) if models is None else models
             yield learner.predict(models, episode)[0]
@@ -64,27 +62,29 @@ def logits_of_one_support(learner: Learner, episodes: Iterable[Episode]) -> Iter
             yield learner(episode)[0]
 
 
-def taken(models: Any, tasks: Tensor) -> Any:
-    """The models of those tasks, in their order."""
+def models_of(tasks: Tensor, models: Any) -> Any:
+    """The models of some tasks, in the order of `tasks` (m,)."""
     if isinstance(models, Tensor):
         return models[tasks]
     return {name: p[tasks] for name, p in models.items()}
 
 
 def embed(net: nn.Module, theta: Params, episode: Episode, batch_norm: str) -> Episode:
-    """Features (T, n, D) by each task's parameters in place of images, each batch norm its own.
+    """Replace an episode's images by features (T, n, D), each task with its own batch statistics.
 
     Args:
         net: from images to D features.
         theta: its parameters, with a leading T.
         episode: of images.
-        batch_norm: ``batch``, of support and query each, or ``support``.
+        batch_norm: ``batch`` normalises support and query each by itself; ``support`` both by the
+            support's statistics.
     """
-    (x, y), (asked, labels), way = episode
+    support, query, way = episode
     if batch_norm != "support":
-        z, z_asked = call(net, theta, x), call(net, theta, asked)
+        z_support, z_query = call(net, theta, support.x), call(net, theta, query.x)
     else:
-        with batch_norm_context(net, support_rows=x.shape[1]):
-            both = call(net, theta, torch.cat([x, asked], 1))
-        z, z_asked = both[:, : x.shape[1]], both[:, x.shape[1] :]
-    return Episode(Examples(z, y), Examples(z_asked, labels), way)
+        rows = support.x.shape[1]
+        with batch_norm_context(net, support_rows=rows):
+            z = call(net, theta, torch.cat([support.x, query.x], 1))
+        z_support, z_query = z[:, :rows], z[:, rows:]
+    return Episode(Examples(z_support, support.y), Examples(z_query, query.y), way)

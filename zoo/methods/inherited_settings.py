@@ -1,4 +1,4 @@
-"""Settings that a learner's constructor takes only to hand them on to another's."""
+"""Settings that a learner's constructor takes only to pass them on to its parent's."""
 
 import inspect
 import re
@@ -12,56 +12,65 @@ from docstring_parser import parse as parse_docstring
 def takes_settings_of(
     parent: type, *, without: Collection[str] = (), sources: bool = False, **defaults: Any
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorator of a constructor that hands ``**settings`` on to that of `parent`.
+    """Decorator of a constructor that passes ``**settings`` on to the constructor of `parent`.
 
-    In its signature and its docstring, where parsers and tables read settings, the constructor
-    then has its own parameters and behind them those of the parent that it does not name itself.
-    What its own docstring says of one of these takes the place of the parent's words. A name that
-    is no parameter of either is refused with a TypeError, as by any constructor.
+    Parsers and tables read settings from a constructor's signature and docstring. The decorated
+    constructor has in both its own parameters and then the parent's that it does not name itself.
+    Its own description of a parameter replaces the parent's. A name that neither has is refused
+    with a TypeError, as by any constructor.
 
     Args:
         parent: the class whose constructor gets the settings.
-        without: parameters of the parent that no caller may give: they make no sense here, or the
-            constructor hands on a value of its own.
-        sources: whether the parent's words keep their sources, "[Table 7]". A learner of another
-            paper has its own, or none.
-        **defaults: of the parent's parameters, where they are others here.
+        without: parameters of the parent that callers may not give, because they make no sense
+            here or the constructor passes a value of its own.
+        sources: whether the parent's descriptions keep their sources, "[Table 7]". A learner of
+            another paper has other sources, or none.
+        **defaults: new defaults for parameters of the parent.
     """
-    parents = inspect.getattr_static(parent, "__init__")
+    parent_init = inspect.getattr_static(parent, "__init__")
 
-    def decorate(own: Callable[..., None]) -> Callable[..., None]:
-        ours, theirs = (inspect.signature(f).parameters for f in (own, parents))
-        named = [p for p in ours.values() if p.kind != p.VAR_KEYWORD]
-        rest = {name: p for name, p in theirs.items() if name not in {*ours, *without}}
-        rest |= {name: rest[name].replace(default=value) for name, value in defaults.items()}
-        signature = inspect.Signature([*named, *rest.values()])
+    def decorate(init: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(init).parameters
+        named = [p for p in own.values() if p.kind != p.VAR_KEYWORD]
+        inherited = {
+            name: p
+            for name, p in inspect.signature(parent_init).parameters.items()
+            if name not in own and name not in without
+        }
+        for name, value in defaults.items():
+            inherited[name] = inherited[name].replace(default=value)
+        signature = inspect.Signature([*named, *inherited.values()])
 
-        @wraps(own)
+        @wraps(init)
         def construct(self: Any, *given: Any, **settings: Any) -> None:
             signature.bind(self, *given, **settings)
-            own(self, *given, **{**defaults, **settings})
+            init(self, *given, **{**defaults, **settings})
 
         construct.__signature__ = signature  # type: ignore[attr-defined]
-        construct.__doc__ = _joined_docstring(own, parents, signature.parameters, sources)
+        construct.__doc__ = _joined_docstring(init, parent_init, signature.parameters, sources)
         return construct
 
     return decorate
 
 
 def _joined_docstring(
-    own: Callable[..., None], parents: Callable[..., None], names: Collection[str], sources: bool
+    init: Callable[..., None],
+    parent_init: Callable[..., None],
+    names: Collection[str],
+    sources: bool,
 ) -> str:
-    """The text of `own`, and under Args what either says of each name."""
-    text, parents_text = (inspect.getdoc(f) or "" for f in (own, parents))
-    said = _documentation(parents_text)
+    """The docstring of `init`, with a description under Args of each name that either has."""
+    text = inspect.getdoc(init) or ""
+    descriptions = _documentation(inspect.getdoc(parent_init) or "")
     if not sources:
-        said = {name: re.sub(r"\s*\[[^][]*\]", "", words) for name, words in said.items()}
-    said |= _documentation(text)
-    lines = [f"    {name}: {said[name]}" for name in names if name in said]
+        for name, description in descriptions.items():
+            descriptions[name] = re.sub(r"\s*\[[^][]*\]", "", description)
+    descriptions |= _documentation(text)
+    lines = [f"    {name}: {descriptions[name]}" for name in names if name in descriptions]
     return "\n".join([text.partition("\nArgs:")[0].rstrip(), "", "Args:", *lines])
 
 
 def _documentation(docstring: str) -> dict[str, str]:
-    """What it says of each parameter, in one line."""
+    """Parameter -> its description, in one line."""
     params = parse_docstring(docstring).params
     return {p.arg_name: " ".join((p.description or "").split()) for p in params}

@@ -1,4 +1,4 @@
-"""What one step of the inner loop is made of."""
+"""The settings of one step of the inner loop."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,24 +15,25 @@ MEMORY = ("full", "low")
 class InnerOptimizer:
     """The step theta' = theta - lr P(g), where g is the gradient of L + R at theta.
 
-    With momentum mu and weight decay w it is Nesterov's, v' = mu v + P(g) + w theta and
-    theta' = theta - lr (P(g) + w theta + mu v'), as torch.optim.SGD has it.
+    With momentum mu and weight decay w the step is Nesterov's, as in torch.optim.SGD:
+    v' = mu v + P(g) + w theta and theta' = theta - lr (P(g) + w theta + mu v').
 
-    It holds no state. What is learned of a step, P and R, is among the learner's own modules, and
-    is handed on when it adapts: `dataclasses.replace(optimizer, precondition=...)`.
+    It holds no state. The learned parts of a step, P and R, are modules of the learner, which
+    passes them in when it adapts: `dataclasses.replace(optimizer, precondition=...)`.
 
     Args:
         lr: inner learning rate.
-        precondition: P, and where the steps start; the gradient itself and theta by default.
+        precondition: P, which also says where the steps start; by default P(g) = g, from theta.
         momentum: mu; 0 for none.
-        weight_decay: w; P does not see it.
-        penalty: R, of the parameters that move: (T,). An nn.Module gets its gradient.
+        weight_decay: w; it is added after P.
+        penalty: R, of the parameters that move: (T,). If it is an nn.Module, it is learned too.
         first_order: whether g is a constant to the outer loop.
-        memory: ``full`` keeps every step's graph for the outer gradient, ``low`` only every step's
-            parameters: a third to two thirds more time, the same gradient. It has no momentum.
+        memory: ``full`` keeps every step's graph for the outer gradient. ``low`` keeps only every
+            step's parameters: the same gradient in a third to two thirds more time, but without
+            momentum.
 
     Raises:
-        UsageError: `memory` is neither, or has no momentum.
+        UsageError: `memory` is neither, or it is ``low`` with momentum.
     """
 
     lr: float

@@ -1,7 +1,7 @@
-"""What a task is worth training on, by its support's features: the scores of an adaptive sampler.
+"""An adaptive sampler's scores: how much a task is worth training on, by its support's features.
 
-Those of ASr (Wang et al., IJCV 2024), as its code has them; features have length 1 here, so that
-noise and distortion, SIGMA and EPSILON, mean the same in every network.
+They are those of ASr's code (Wang et al., IJCV 2024), except that features are scaled to length 1,
+so that SIGMA, the noise, and EPSILON, the distortion, mean the same in every network.
 """
 
 import torch
@@ -16,18 +16,20 @@ SIGMA, EPSILON = 0.1, 0.1  # ASr's code
 
 
 def diversity(z: Tensor) -> Tensor:
-    """n/2 logdet(I + Z Z^T / (n SIGMA^2)), how much room a task's features take: (T, n, D) -> (T,).
+    """How much room a task's features take: (T, n, D) -> (T,).
 
-    Z is (D, n); the determinant is the same of its (n, n) products.
+    n/2 logdet(I + Z Z^T / (n SIGMA^2)) with Z of shape (D, n); Z^T Z has the same determinant, and
+    is smaller.
     """
     z, n = F.normalize(z, dim=-1), z.shape[1]
     return n / 2 * _logdet(z / n**0.5 / SIGMA)
 
 
 def entropy(z: Tensor, y: Tensor, way: int) -> Tensor:
-    """sum_j tr C_j / (2n) logdet(I + Z C_j Z^T / (tr C_j EPSILON^2)), the room within classes.
+    """How much room the features take within classes: z (T, n, D), y (T, n) -> (T,).
 
-    z (T, n, D), y (T, n), C_j the members of class j, tr C_j their number -> (T,).
+    sum_j tr C_j / (2n) logdet(I + Z C_j Z^T / (tr C_j EPSILON^2)), where the diagonal C_j marks the
+    members of class j, and tr C_j is their number.
     """
     z, n = F.normalize(z, dim=-1), z.shape[1]
     classes = by_class(z.mT, y, way).permute(0, 2, 3, 1)  # (T, N, K, D)
@@ -36,9 +38,10 @@ def entropy(z: Tensor, y: Tensor, way: int) -> Tensor:
 
 
 def difficulty(z: Tensor, y: Tensor, way: int) -> Tensor:
-    """||grad||^2 of each example's loss under nearest class means, in its features: (T, n).
+    """Squared norm of the gradient of each example's loss in its features: (T, n).
 
-    With p its softmax over -||z - c_k||^2, the gradient is 2 (sum_k p_k c_k - c_y).
+    The loss is the cross-entropy of p, the softmax over -||z - c_k||^2 to the class means. Its
+    gradient is 2 (sum_k p_k c_k - c_y).
     """
     z = F.normalize(z, dim=-1)
     c = prototypes(z, y, way)
@@ -47,7 +50,7 @@ def difficulty(z: Tensor, y: Tensor, way: int) -> Tensor:
 
 
 def hardest(z: Tensor, y: Tensor, way: int) -> Tensor:
-    """Of each class the half of its examples, rounded up, that is most difficult.
+    """The most difficult half, rounded up, of each class's examples.
 
     z (T, N*K, D), y (T, N*K) -> (T, N*ceil(K/2), D)
     """
@@ -58,10 +61,10 @@ def hardest(z: Tensor, y: Tensor, way: int) -> Tensor:
 
 
 def task_scores(net: nn.Module, support: Examples, way: int) -> Tensor:
-    """Diversity, entropy and difficulty of each task, each in deviations from the mean, summed.
+    """The sum of each task's diversity, entropy and difficulty, each standardised over the tasks.
 
-    Features are those of the network as it is, without what T-Net or warp would put before its
-    layers; each task's batch norm is its own.
+    The features are those of `net` alone, without the matrices of T-Net or warp; each task has its
+    own batch statistics.
 
     Args:
         net: from images to D features.
@@ -76,10 +79,11 @@ def task_scores(net: nn.Module, support: Examples, way: int) -> Tensor:
     with torch.no_grad(), batch_norm_context(net, track=False):
         z = torch.stack([net(task) for task in x]).double()
     parts = torch.stack([diversity(z), entropy(z, y, way), difficulty(z, y, way).sum(-1)])
-    apart = parts - parts.mean(-1, keepdim=True)
-    spread = apart.square().mean(-1, keepdim=True).sqrt()
-    alike = spread <= 1e-9 * parts.abs().mean(-1, keepdim=True)  # entropy at one shot, but rounding
-    return (apart / spread.where(~alike, torch.inf)).sum(0)
+    centred = parts - parts.mean(-1, keepdim=True)
+    spread = centred.square().mean(-1, keepdim=True).sqrt()
+    # A score that is equal for all tasks but for rounding, as entropy at one shot, counts as 0.
+    equal = spread <= 1e-9 * parts.abs().mean(-1, keepdim=True)
+    return (centred / spread.where(~equal, torch.inf)).sum(0)
 
 
 def _logdet(rows: Tensor) -> Tensor:

@@ -2,23 +2,24 @@
 
 A backbone is any nn.Module that keeps this contract; it need not be a `Backbone`.
 
-- It maps images (n, *image) to features (n, D), floats. For a learner with an inner loop each
-  operation in it has a second derivative.
-- `features` is D, a whole number. A learner builds its head by it.
-- `family`, if it has one, is its key in reports/published.csv: records name its kind by it.
-- `folds`, if it is true, says that it also runs with per-task parameters, all with a T in front:
-  (T, n, *image) -> (T, n, D). Without it a learner calls it task by task.
-- Batch norm may be ours or PyTorch's own, which is turned into ours (`convert_batch_norm`). What
-  statistics it takes is the learner's setting `batch_norm`; inner steps never move the running
-  ones. Load weights before: the converted layer has no `num_batches_tracked`. Norms that look at
-  one image alone (layer, group, instance norm) stay as they are.
-- A forward pass changes no other buffer, if the learner has an inner loop (`batch_norm_context`).
-- A parameter that is frozen (requires_grad=False) stays as it is, in the inner loop too. One that
-  no output depends on has no gradient, and no step moves it.
-- Dropout draws anew in every inner step.
+- It maps images (n, *image) to float features (n, D). For a learner with an inner loop, every
+  operation in it must have a second derivative.
+- `features` is D, a whole number, which the learner's head is built for.
+- `family`, if it has one, is its key in reports/published.csv, and records name it so.
+- `folds`, if true, says that it also runs with per-task parameters, each with a leading T:
+  (T, n, *image) -> (T, n, D). Otherwise a learner calls it task by task.
+- Batch norm may be ours or PyTorch's own, which is converted to ours (`convert_batch_norm`). The
+  learner's setting `batch_norm` says which statistics it uses; inner steps never move the running
+  ones. Load weights before that: a converted layer has no `num_batches_tracked`. Norms that look
+  at one image alone (layer, group, instance norm) stay as they are.
+- If the learner has an inner loop, a forward pass changes no other buffer (`batch_norm_context`).
+- A frozen parameter (requires_grad=False) stays as it is, in the inner loop too. One that no output
+  depends on has no gradient, and no step moves it.
+- Dropout draws again in every inner step.
 
-`prepare_backbone` holds a registered one to it. Of a network that is handed to a learner directly
-the size of images is not known: a learner reads `features_of` it, and `set_batch_norm` converts it.
+`prepare_backbone` checks a registered backbone. A network that is given to a learner directly is
+not checked, because the size of its images is not known: the learner reads `features_of` it, and
+`set_batch_norm` converts it.
 """
 
 import copy
@@ -41,19 +42,19 @@ class Backbone(nn.Module):
 
     features: int  # D
     family: str  # backbone_key of reports/published.csv
-    variant: str | None = None  # the text that it was built from, see `build_backbone`
-    built_for: tuple[int, ...] = ()  # the shape of one input, where it was built from a text
+    variant: str | None = None  # the text that `build_backbone` built it from
+    built_for: tuple[int, ...] = ()  # the image shape that `build_backbone` built it for
     folds = False  # whether it also runs with per-task parameters, all tasks at once
     fixed: FixedImages | None = None  # set by `batch_norm_context`
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, *image) -> (n, D); with per-task parameters (T, n, *image) -> (T, n, D)."""
-        fixed = self.fixed if self.fixed is not None and self.fixed.are(x) else None
+        fixed = self.fixed if self.fixed is not None and self.fixed.matches(x) else None
         maps = self.maps(fixed.pixels if fixed else fold(x), fixed)
         return unfold(maps, x).flatten(-3)
 
     def maps(self, x: Tensor, fixed: FixedImages | None) -> Tensor:
-        """(n, T*C, H, W) -> (n, T*O, H', W'); `fixed` is x where it is known as fixed data."""
+        """(n, T*C, H, W) -> (n, T*O, H', W'); `fixed` is given if x is its `pixels`."""
         raise NotImplementedError
 
 
@@ -65,84 +66,89 @@ def batch_norm_context(
     support_rows: int | None = None,
     fixed: FixedImages | None = None,
 ) -> Iterator[None]:
-    """Say what a forward pass inside this block is, to our layers in `net`.
+    """Tell our layers in `net` how to run the forward passes inside this block.
 
     Args:
-        net: any network; layers that are not ours are left alone, and must change no buffer where
-            running statistics do not move.
+        net: any network. Layers that are not ours run as usual; without `track` they must change no
+            buffer.
         track: whether running statistics move (not in inner steps).
-        support_rows: in batch-norm mode ``support``, how many rows of the batch, the first ones,
-            are the support set; None means all.
-        fixed: images that enter more than once: what needs computing only once of them is.
+        support_rows: for batch-norm mode ``support``, how many rows at the start of the batch are
+            the support set; None means all.
+        fixed: images that enter more than once; what can be reused between passes is.
 
     Raises:
-        UsageError: a buffer changed that was to stay.
+        UsageError: a layer that is not ours changed a buffer without `track`.
     """
     modules = list(net.modules())
     norms = [module for module in modules if isinstance(module, BatchNorm)]
-    nets = [module for module in modules if isinstance(module, Backbone)]
-    others = [] if track else [m for m in modules if m._buffers and not isinstance(m, BatchNorm)]
-    kept = [versions(module) for module in others]
-    before = [(norm.track, norm.support_rows) for norm in norms]
+    backbones_inside = [module for module in modules if isinstance(module, Backbone)]
+    watched = [] if track else [m for m in modules if m._buffers and not isinstance(m, BatchNorm)]
+    versions_before = [buffer_versions(module) for module in watched]
+    norms_before = [(norm.track, norm.support_rows) for norm in norms]
+    fixed_before = [backbone.fixed for backbone in backbones_inside]
     for norm in norms:
         norm.track, norm.support_rows = track, support_rows
-    outside = [backbone.fixed for backbone in nets]
-    for backbone in nets:
+    for backbone in backbones_inside:
         backbone.fixed = fixed
     try:
         yield
     finally:
-        for norm, (was_tracking, rows) in zip(norms, before, strict=True):
-            norm.track, norm.support_rows = was_tracking, rows
-        for backbone, was in zip(nets, outside, strict=True):
-            backbone.fixed = was
-    for module, was_kept in zip(others, kept, strict=True):
-        if versions(module) != was_kept:
+        for norm, (track_before, rows_before) in zip(norms, norms_before, strict=True):
+            norm.track, norm.support_rows = track_before, rows_before
+        for backbone, images in zip(backbones_inside, fixed_before, strict=True):
+            backbone.fixed = images
+    for module, before in zip(watched, versions_before, strict=True):
+        if buffer_versions(module) != before:
             raise UsageError(
                 f"backbone: its layer {type(module).__name__} changes its buffers "
-                f"({', '.join(was_kept)}) in inner steps, where only the running statistics of "
+                f"({', '.join(before)}) in inner steps, where only the running statistics of "
                 "batch norm are held still: take another layer"
             )
 
 
-def versions(layer: nn.Module) -> dict[str, tuple[int, int]]:
-    """Which tensor each of its buffers is, and how often it was written to."""
+def buffer_versions(layer: nn.Module) -> dict[str, tuple[int, int]]:
+    """For each buffer, which tensor it is and how often it was written to."""
     buffers = layer.named_buffers(recurse=False)
     return {name: (id(b), b._version) for name, b in buffers if not b.is_inference()}
 
 
 class BlockNet(Backbone):
-    """A network of blocks of convolutions; a learner may run some of them alone."""
+    """A network of blocks of convolutions; a learner may run only some of them."""
 
     folds = True
-    depth = 4
-    widths: tuple[int, ...]  # C of each block's output
+    depth = 4  # how many blocks
+    widths: tuple[int, ...]  # channels of each block's output
 
     def __init__(self) -> None:
         super().__init__()
-        self.after = nn.ModuleDict()  # by number, what a learner put behind a block
+        self.after = nn.ModuleDict()  # block number -> a module that a learner put behind it
 
     def layers(self, number: int) -> list[tuple[Conv, BatchNorm]]:
-        """The convolutions of a block, each with its norm."""
+        """The convolutions of block `number`, each with its norm."""
         raise NotImplementedError
 
     def block(self, number: int, x: Tensor, fixed: FixedImages | None) -> Tensor:
-        """One block by itself."""
+        """Run block `number` alone."""
         raise NotImplementedError
 
     def run(
         self, x: Tensor, fixed: FixedImages | None = None, blocks: slice = slice(None)
     ) -> Tensor:
-        """The asked blocks, one upon the other: (n, T*C, H, W) -> (n, T*O, H', W')."""
+        """Run some blocks, one after the other: (n, T*C, H, W) -> (n, T*O, H', W')."""
         for number in range(self.depth)[blocks]:
             x = self.block(number, x, fixed)
-            x = self.after[str(number)](x) if str(number) in self.after else x
-            fixed = None
+            if str(number) in self.after:
+                x = self.after[str(number)](x)
+            fixed = None  # only the first block sees the images
         return x
 
 
 def checked_image_shape(name: str, image: tuple[int, ...], least: int) -> tuple[int, int, int]:
-    """(C, H, W), of at least so many pixels a side."""
+    """The shape (C, H, W) of an image.
+
+    Raises:
+        UsageError: it is no image, or has fewer than `least` pixels a side.
+    """
     if len(image) != 3:
         raise UsageError(f"backbone {name}: needs images, but an input has shape {image}; use mlp")
     if min(image[1:]) < least:
@@ -151,7 +157,7 @@ def checked_image_shape(name: str, image: tuple[int, ...], least: int) -> tuple[
 
 
 class Classifier(nn.Module):
-    """A backbone and a linear head, as learners with one logit a way have it."""
+    """A backbone and a linear head with one logit per way."""
 
     def __init__(self, backbone: nn.Module, way: int) -> None:
         super().__init__()
@@ -165,17 +171,21 @@ class Classifier(nn.Module):
 
 
 def build_backbone(text: str, image: tuple[int, ...]) -> Backbone:
-    """The backbone that a variant text such as ``conv4[channels=32]`` names, for `image`.
+    """Build the backbone that a variant such as ``conv4[channels=32]`` names.
+
+    Args:
+        text: the variant.
+        image: the shape of one input.
 
     Raises:
         UsageError: there is no such backbone, it has no such option, or is not for such inputs.
     """
     key, options = parse_variant(text)
     build = backbones.get(key)
-    known = list(inspect.signature(build).parameters)[1:]
+    option_names = list(inspect.signature(build).parameters)[1:]
     for name, value in options.items():
-        if name not in known:
-            raise UsageError(f"backbone {text}: no option {name!r}; it has {known}")
+        if name not in option_names:
+            raise UsageError(f"backbone {text}: no option {name!r}; it has {option_names}")
         if not isinstance(value, int) or value < 1:
             raise UsageError(f"backbone {text}: {name} must be a whole number of at least 1")
     net: Backbone = backbone_of(text, image)
@@ -184,10 +194,10 @@ def build_backbone(text: str, image: tuple[int, ...]) -> Backbone:
 
 
 def features_of(backbone: nn.Module) -> int:
-    """D, as the backbone says it.
+    """D, the backbone's attribute `features`.
 
     Raises:
-        UsageError: it does not.
+        UsageError: it has none, or no whole number of at least 1.
     """
     features = getattr(backbone, "features", None)
     if isinstance(features, bool) or not isinstance(features, int) or features < 1:
@@ -199,12 +209,12 @@ def features_of(backbone: nn.Module) -> int:
 
 
 def prepare_backbone(net: nn.Module, image: tuple[int, ...]) -> None:
-    """Make a network's batch norms ours, and hold it to the contract above.
+    """Convert a network's batch norms to ours, and check it against the contract above.
 
-    Two blank images go through a copy of it; random numbers of others stay as they were.
+    A copy of it is run on two blank images. The state of torch's random numbers stays as it is.
 
     Raises:
-        UsageError: it does not keep the contract; says what to do.
+        UsageError: it breaks the contract; says what to do.
     """
     name = f"backbone {type(net).__name__}"
     if not isinstance(net, nn.Module):

@@ -1,4 +1,4 @@
-"""Conv4: four convolution blocks, with pools or strides, with or without a mean over pixels."""
+"""Conv4: four blocks of convolutions, with pools or strides, with or without a mean over pixels."""
 
 from torch import Tensor, nn
 
@@ -9,32 +9,46 @@ from zoo.registry import register_backbone
 
 
 class ConvNet(BlockNet):
-    """Four convolution blocks."""
+    """Four blocks of one convolution each."""
 
     family = "conv4"
 
     def __init__(self, image: tuple[int, int, int], channels: int, stride: int, mean: bool) -> None:
+        """With fresh weights.
+
+        Args:
+            image: shape (C, H, W).
+            channels: of each convolution.
+            stride: of each convolution: 2, or 1 with a 2x2 max-pool in each block.
+            mean: whether the features are means over pixels.
+        """
         super().__init__()
-        inputs, size, width = image
-        self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
+        inputs, height, width = image
+        self.convs = nn.ModuleList()
+        self.norms = nn.ModuleList()
         for _ in range(4):
             self.convs.append(Conv(inputs, channels, stride=stride))
             self.norms.append(BatchNorm(channels))
             inputs = channels
-            size, width = (-(-side // 2) if stride == 2 else side // 2 for side in (size, width))
-        self.pooled, self.widths, self.mean = stride == 1, (channels,) * 4, mean
-        self.features = channels if mean else channels * size * width
+            if stride == 2:  # rounds up, as a convolution does
+                height, width = (height + 1) // 2, (width + 1) // 2
+            else:
+                height, width = height // 2, width // 2
+        self.pooled = stride == 1
+        self.widths = (channels,) * 4
+        self.mean = mean
+        self.features = channels if mean else channels * height * width
 
     def layers(self, number: int) -> list[tuple[Conv, BatchNorm]]:
-        """The one convolution, and its norm."""
+        """The block's one convolution, with its norm."""
         return [(self.convs[number], self.norms[number])]  # type: ignore[list-item]
 
     def block(self, number: int, x: Tensor, fixed: FixedImages | None) -> Tensor:
-        """Convolution, batch norm, ReLU; a pool where no stride halves the image."""
+        """Convolution, batch norm, ReLU; a max-pool if the convolution has no stride."""
         return block(x, *self.layers(number)[0], pool=self.pooled, fixed=fixed)
 
     def maps(self, x: Tensor, fixed: FixedImages | None) -> Tensor:
-        """Four blocks; a mean over pixels where one was asked for."""
+        """All blocks, then a mean over pixels if it was asked for."""
         x = self.run(x, fixed)
         return x.mean((2, 3), keepdim=True) if self.mean else x
 

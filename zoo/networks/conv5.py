@@ -1,5 +1,8 @@
 """Convolutions without batch norm: MetaNet's own network (Munkhdalai & Yu 2017, section 4)."""
 
+import math
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,19 +23,19 @@ class PlainConvNet(Backbone):
         super().__init__()
         self.image, self.channels, self.depth = image, channels, depth
         sizes = [image[0], *[channels] * depth]
-        self.convs = nn.ModuleList(map(Conv, sizes, sizes[1:]))
-        height, width = (-(-side // 2**depth) for side in image[1:])
-        self.shape = sizes[-1], height, width  # of the last maps
+        self.convs = nn.ModuleList([Conv(c, o) for c, o in pairwise(sizes)])
+        height, width = (math.ceil(side / 2**depth) for side in image[1:])
+        self.shape = (sizes[-1], height, width)  # of the last maps
         self.features = sizes[-1] * height * width
 
     def maps(self, x: Tensor, fixed: FixedImages | None) -> Tensor:
-        """All blocks; an odd row or column is pooled by itself."""
+        """All blocks; pooling keeps an odd last row or column."""
         for conv in self.convs:
             x = F.max_pool2d(F.relu(conv(x)), 2, ceil_mode=True)
         return x
 
     def shortened(self, blocks: int) -> "PlainConvNet":
-        """The same network without its last blocks, with fresh weights."""
+        """The same network without its last `blocks` blocks, with fresh weights."""
         return PlainConvNet(self.image, self.channels, self.depth - blocks)
 
 

@@ -1,7 +1,7 @@
-"""The layers of our backbones: plain reference implementations, and a fast block of them.
+"""The layers of our backbones, and a fast block of convolution, batch norm, ReLU and max-pool.
 
-Each layer also runs with *per-task* parameters, tensors with a leading T: tasks are folded into
-channels (convolutions with groups = T), so that no task sees another's weights or statistics.
+Each layer also runs with *per-task* parameters, tensors with a leading T. Tasks are then folded
+into channels (convolutions with groups = T), so that no task sees another's weights or statistics.
 """
 
 from collections.abc import Iterator
@@ -17,64 +17,69 @@ from zoo.errors import UsageError
 from zoo.networks import second_derivatives
 from zoo.networks.patch_statistics import PatchMoments, batch_moments
 
-START = 0.01  # standard deviation of what learns to modulate: nearly nothing
+SMALL = 0.01  # standard deviation of initial weights that should change nearly nothing
 
 
 class Conv(nn.Module):
-    """A convolution with an odd kernel, padded by half of it, without bias: a norm follows."""
+    """A convolution with an odd kernel, padded by half of it, without bias, as a norm follows."""
 
     def __init__(self, inputs: int, outputs: int, *, size: int = 3, stride: int = 1) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs, size, size))
         self.stride = stride
-        nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # nn.Conv2d's own start
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # as nn.Conv2d starts
 
     def folded(self) -> tuple[Tensor, int]:
         """The weights (T*O, C, k, k), and T."""
-        weight = self.weight
-        return weight.reshape(-1, *weight.shape[-3:]), len(weight) if weight.dim() == 5 else 1
+        tasks = len(self.weight) if self.weight.dim() == 5 else 1
+        return self.weight.reshape(-1, *self.weight.shape[-3:]), tasks
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, C, H, W) -> (n, O, H', W'); with weights (T, O, C, k, k), (n, T*C, ...) likewise."""
+        """(n, C, H, W) -> (n, O, H', W'); per-task: (n, T*C, H, W) -> (n, T*O, H', W')."""
         weight, tasks = self.folded()
         return F.conv2d(x, weight, None, self.stride, weight.shape[-1] // 2, groups=tasks)
 
 
 class FixedImages:
-    """Images that enter a network more than once, and what need be computed of them only once."""
+    """Images that enter a network more than once, and results about them that can be reused."""
 
     def __init__(self, x: Tensor) -> None:
-        """Keep x, (n, C, H, W) or all tasks' (T, n, C, H, W)."""
+        """Keep x, (n, C, H, W), or of all tasks (T, n, C, H, W)."""
         self.x = x
         self._patches: dict[tuple[int | None, int, int, int], PatchMoments] = {}
 
     @cached_property
     def pixels(self) -> Tensor:
-        """Folded: (n, T*C, H, W)."""
+        """The images folded, (n, T*C, H, W)."""
         return fold(self.x.squeeze(0) if len(self.x) == 1 else self.x)
 
-    def are(self, x: Tensor) -> bool:
-        """Whether x is these images: the same memory, maybe without a T of 1."""
-        mine = self.x[0] if x.dim() < self.x.dim() and len(self.x) == 1 else self.x
-        same = (mine.data_ptr(), mine.shape, mine.stride())
-        return (x.data_ptr(), x.shape, x.stride()) == same
+    def matches(self, x: Tensor) -> bool:
+        """Whether x is these images, that is, the same memory; a T of 1 may be missing."""
+        images = self.x
+        if x.dim() < images.dim() and len(images) == 1:
+            images = images[0]
+        same_memory = x.data_ptr() == images.data_ptr()
+        return same_memory and x.shape == images.shape and x.stride() == images.stride()
 
     def patches(self, conv: Conv, rows: int | None) -> PatchMoments:
-        """Of the patches that a convolution sees in the first `rows` images; None means all."""
+        """Moments of the patches that `conv` sees in the first `rows` images; None means all."""
         weight, tasks = conv.folded()
-        key = rows, weight.shape[-1], conv.stride, tasks
+        size = weight.shape[-1]
+        key = (rows, size, conv.stride, tasks)
         if key not in self._patches:
-            self._patches[key] = PatchMoments.of(self.pixels[:rows], *key[1:])
+            self._patches[key] = PatchMoments.of(self.pixels[:rows], size, conv.stride, tasks)
         return self._patches[key]
 
 
 def fold(x: Tensor) -> Tensor:
-    """Tasks into channels: (T, n, C, H, W) -> (n, T*C, H, W); (n, C, H, W) stays."""
-    return second_derivatives.channels_last(x.transpose(0, 1).flatten(1, 2) if x.dim() == 5 else x)
+    """Fold tasks into channels: (T, n, C, H, W) -> (n, T*C, H, W); (n, C, H, W) stays."""
+    if x.dim() == 5:
+        x = x.transpose(0, 1).flatten(1, 2)
+    return second_derivatives.channels_last(x)
 
 
 def unfold(maps: Tensor, like: Tensor) -> Tensor:
-    """Channels back into tasks, where `like` has them: (n, T*C, ...) -> (T, n, C, ...)."""
+    """The inverse of `fold`, if `like` has tasks: (n, T*C, ...) -> (T, n, C, ...)."""
     if like.dim() == 4:
         return maps
     return maps.unflatten(1, (len(like), -1)).transpose(0, 1)
@@ -85,7 +90,7 @@ _plain = False
 
 @contextmanager
 def plain() -> Iterator[None]:
-    """Let `block` compute layer by layer as PyTorch does: the reference of tests and benchmarks."""
+    """Inside, `block` computes layer by layer as PyTorch does: a reference to compare with."""
     global _plain
     before, _plain = _plain, True
     try:
@@ -105,31 +110,31 @@ def block(
 ) -> Tensor:
     """relu(max_pool(norm(conv(x)))): (n, T*C, H, W) -> (n, T*O, H', W').
 
-    Where FiLM modulates the norm, max_pool(relu(film(norm(conv(x))))).
+    With a FiLM in the norm: max_pool(relu(film(norm(conv(x))))).
 
     Args:
         x: images or maps.
         conv: the convolution.
         norm: the batch norm.
-        relu: whether a ReLU follows.
-        pool: whether 2x2 maxima are taken.
-        fixed: x, where it is known as fixed data.
+        relu: whether there is a ReLU.
+        pool: whether there is a 2x2 max-pool.
+        fixed: given if x is its `pixels`, whose statistics can be reused.
     """
     if norm.film is not None:
-        z = norm.film.maps(x, _normalised(x, conv, norm, False, False, fixed))
+        z = norm.film.maps(x, _without_film(x, conv, norm, False, False, fixed))
         z = F.relu(z) if relu else z
         return second_derivatives.max_pool(z) if pool else z
-    return _normalised(x, conv, norm, relu, pool, fixed)
+    return _without_film(x, conv, norm, relu, pool, fixed)
 
 
-def _normalised(
+def _without_film(
     x: Tensor, conv: Conv, norm: BatchNorm, relu: bool, pool: bool, fixed: FixedImages | None
 ) -> Tensor:
-    """A block without FiLM."""
+    """A block that leaves out the norm's FiLM."""
     if _plain or norm.spans_processes:
         x = norm(conv(x.contiguous()))  # the layout in which PyTorch's own derivatives are faster
         x = F.max_pool2d(x, 2) if pool else x
-        return F.relu(x) if relu else x  # ReLU and maximum commute; so it sees a quarter
+        return F.relu(x) if relu else x  # after the maximum, with the same result, it is cheaper
     weight, tasks = conv.folded()
     gamma, beta = norm.weight.flatten(), norm.bias.flatten()
     rows = norm.support_rows if norm.mode == "support" else None
@@ -140,27 +145,34 @@ def _normalised(
     else:
         z = second_derivatives.conv2d(x, weight, conv.stride, tasks)
         if rows is None:
-            with norm.moving() as moved:
+            with norm.moving() as running:
                 return second_derivatives.batch_norm(
-                    z, gamma, beta, relu=relu, pool=pool, running=moved,
-                    eps=norm.eps, momentum=norm.momentum,
-                )  # fmt: skip
+                    z,
+                    gamma,
+                    beta,
+                    relu=relu,
+                    pool=pool,
+                    running=running,
+                    eps=norm.eps,
+                    momentum=norm.momentum,
+                )
         mean, var = batch_moments(z[:rows])
         scale = gamma * (var + norm.eps).rsqrt()
-        return _shifted(z * scale.view(-1, 1, 1), beta - mean * scale, relu, pool)
-    # The statistics are known before the convolution: its weights take the scale.
+        return _pool_shift_relu(z * scale.view(-1, 1, 1), beta - mean * scale, relu, pool)
+    # The statistics are known before the convolution, so its weights can include the scale.
     scale = gamma * (var + norm.eps).rsqrt()
     z = second_derivatives.conv2d(x, weight * scale.view(-1, 1, 1, 1), conv.stride, tasks)
-    return _shifted(z, beta - mean * scale, relu, pool)
+    return _pool_shift_relu(z, beta - mean * scale, relu, pool)
 
 
-def _shifted(z: Tensor, bias: Tensor, relu: bool, pool: bool) -> Tensor:
+def _pool_shift_relu(z: Tensor, bias: Tensor, relu: bool, pool: bool) -> Tensor:
+    """relu(max_pool(z) + bias): z (n, C, H, W), bias (C,)."""
     z = (second_derivatives.max_pool(z) if pool else z) + bias.view(-1, 1, 1)
     return F.relu(z) if relu else z
 
 
 def pointwise(net: nn.Module, x: Tensor) -> Tensor:
-    """(T, n, D) -> (T, n, O), each point by itself."""
+    """Run `net` on each of the T*n points by itself: (T, n, D) -> (T, n, O)."""
     return net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
@@ -173,7 +185,7 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.bias = nn.Parameter(torch.empty(outputs))
-        bound = inputs**-0.5  # nn.Linear's own start
+        bound = inputs**-0.5  # as nn.Linear starts
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
 
@@ -185,10 +197,18 @@ class Linear(nn.Module):
 
 
 class FiLM(nn.Module):
-    """(gamma(x) + 1) z + beta(x), with gamma and beta linear in what comes before z."""
+    """(gamma(x) + 1) z + beta(x): x, the input of the layer that made z, modulates z.
+
+    Gamma and beta are linear in x.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        """From x of so many channels, for z of so many."""
+        """Start with nearly no modulation.
+
+        Args:
+            inputs: channels of x.
+            outputs: channels of z.
+        """
         super().__init__()
         self.linear = Linear(inputs, 2 * outputs)
         start_small(self)
@@ -199,7 +219,10 @@ class FiLM(nn.Module):
         return (gamma + 1) * z + beta
 
     def maps(self, x: Tensor, z: Tensor) -> Tensor:
-        """By x's means over pixels: (n, T*C, H, W), (n, T*O, H', W') -> (n, T*O, H', W')."""
+        """Modulate maps z by the means of x over pixels.
+
+        x (n, T*C, H, W), z (n, T*O, H', W') -> (n, T*O, H', W')
+        """
         weight, means = self.linear.weight, x.mean((2, 3))
         if weight.dim() == 3:  # per-task parameters
             means = means.unflatten(1, (len(weight), -1)).transpose(0, 1)  # (T, n, C)
@@ -208,15 +231,17 @@ class FiLM(nn.Module):
 
 
 def fold_channels(v: Tensor) -> Tensor:
-    """Tasks into channels: (T, n, O) -> (n, T*O, 1, 1); (n, O) -> (n, O, 1, 1)."""
-    return (v.transpose(0, 1).flatten(1) if v.dim() == 3 else v)[..., None, None]
+    """Fold tasks into channels of maps: (T, n, O) -> (n, T*O, 1, 1); (n, O) -> (n, O, 1, 1)."""
+    if v.dim() == 3:
+        v = v.transpose(0, 1).flatten(1)
+    return v[..., None, None]
 
 
 def start_small(net: nn.Module) -> None:
-    """Weights from N(0, 0.01^2), biases 0."""
+    """Draw the weights of `net` from N(0, 0.01^2), and set biases to 0."""
     for p in net.parameters():
         if p.dim() > 1:
-            nn.init.normal_(p, 0, START)
+            nn.init.normal_(p, 0, SMALL)
         else:
             nn.init.zeros_(p)
 
@@ -227,7 +252,7 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
 
 
 class CosineHead(nn.Module):
-    """Logits are scaled cosines to a vector of each class; with weights (T, N, D) per task."""
+    """Scaled cosines to a vector of each class; it also runs with per-task weights (T, N, D)."""
 
     folds = True
 
@@ -235,7 +260,7 @@ class CosineHead(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.scale = scale
-        nn.init.normal_(self.weight)  # cosines see its direction only
+        nn.init.normal_(self.weight)  # only its direction matters
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., n, D) -> (..., n, N)."""
@@ -246,10 +271,16 @@ HEADS = {"linear": Linear, "cosine": CosineHead}
 
 
 def build_head(kind: str, features: int, outputs: int, flag: str) -> Linear | CosineHead:
-    """A linear or a cosine classifier.
+    """A linear or cosine classifier.
+
+    Args:
+        kind: ``linear`` or ``cosine``.
+        features: D.
+        outputs: how many logits.
+        flag: the setting that `kind` comes from, for the message.
 
     Raises:
-        UsageError: it is neither; `flag` names the setting.
+        UsageError: it is neither.
     """
     if kind not in HEADS:
         raise UsageError(f"--{flag} {kind}: choose from {', '.join(HEADS)}")

@@ -1,6 +1,7 @@
 """Fully connected layers, for inputs that are not images."""
 
 import math
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,7 +12,7 @@ from zoo.registry import register_backbone
 
 
 class MLP(Backbone):
-    """Fully connected layers, each with a ReLU behind it."""
+    """Fully connected layers, each followed by a ReLU."""
 
     folds = True
     family = "mlp"
@@ -19,7 +20,7 @@ class MLP(Backbone):
     def __init__(self, inputs: int, width: int, depth: int) -> None:
         super().__init__()
         sizes = [inputs, *[width] * depth]
-        self.layers = nn.ModuleList(map(Linear, sizes, sizes[1:]))
+        self.layers = nn.ModuleList([Linear(i, o) for i, o in pairwise(sizes)])
         self.inputs, self.features = inputs, width
 
     def forward(self, x: Tensor) -> Tensor:

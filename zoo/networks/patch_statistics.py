@@ -1,4 +1,4 @@
-"""Means and variances for batch norm: of a map, or of what a convolution will make of data."""
+"""Means and variances for batch norm: of a map, or of what a convolution makes of fixed data."""
 
 from typing import Any, NamedTuple
 
@@ -15,13 +15,14 @@ def batch_moments(z: Tensor) -> tuple[Tensor, Tensor]:
     return _Moments.apply(channels_last(z))
 
 
-CACHED = 2**20  # numbers of patches made at once
+MOST_NUMBERS = 2**20  # of patches that are in memory at once
 
 
 class PatchMoments(NamedTuple):
-    """Mean and covariance of the patches of fixed data, for each group of channels.
+    """Mean m and covariance C of the patches of fixed data, for each group of channels.
 
-    What a convolution makes of the data has mean w.m and variance w'Cw: no pass over its output.
+    A convolution with weights w has outputs of mean w.m and variance w'Cw. So its batch statistics
+    are known without computing the outputs.
     """
 
     mean: Tensor  # (groups, C*k*k) float64
@@ -29,27 +30,27 @@ class PatchMoments(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor, size: int, stride: int = 1, groups: int = 1) -> "PatchMoments":
-        """Of the size x size patches of x (n, groups*C, H, W)."""
+        """Compute them from the size x size patches of x (n, groups*C, H, W)."""
 
         def patches(images: Tensor) -> Tensor:  # (n, groups, C*k*k, positions)
             windows = images.unfold(2, size, stride).unfold(3, size, stride)
             windows = windows.permute(0, 1, 4, 5, 2, 3)
             return windows.reshape(len(images), groups, -1, windows[0, 0, 0, 0].numel())
 
-        # About the channels' means: a variance can be a small difference of large numbers.
+        # Channels are centred, since a variance can be a small difference of large numbers.
         centre = x.detach().mean((0, 2, 3), dtype=torch.float64)
         x = F.pad(x.detach().contiguous(), [size // 2] * 4) - centre.to(x).view(-1, 1, 1)
         mean = patches(x.mean(0, keepdim=True, dtype=torch.float64)).mean((0, 3))
-        square: Any = 0
-        for part in x.split(max(1, CACHED // (x[0].numel() * size**2))):
+        products: Any = 0
+        for part in x.split(max(1, MOST_NUMBERS // (x[0].numel() * size**2))):
             u = patches(part)
-            square = square + (u @ u.mT).sum(0, dtype=torch.float64)
-        covariance = square / (len(x) * u.shape[3]) - mean.unsqueeze(2) * mean.unsqueeze(1)
+            products = products + (u @ u.mT).sum(0, dtype=torch.float64)
+        covariance = products / (len(x) * u.shape[3]) - mean.unsqueeze(2) * mean.unsqueeze(1)
         shift = centre.to(x).double().view(groups, -1).repeat_interleave(size**2, 1)
         return cls(mean + shift, covariance)
 
     def after(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the output of a convolution.
+        """Mean and variance of each output channel of a convolution.
 
         weight (groups*O, C, k, k) -> (groups*O,), (groups*O,)
         """
@@ -68,7 +69,7 @@ class _Moments(Function):
 
     @staticmethod
     def backward(ctx: Any, gmean: Tensor, gvar: Tensor) -> Tensor:
-        """Of ordinary operations, so differentiable again."""
+        """Made of ordinary operations, so it can be differentiated again."""
         z, mean = ctx.saved_tensors
         count = z.numel() // len(mean)
         return wide(gmean / count) + (z - wide(mean)) * wide(2 * gvar / count)

@@ -1,4 +1,4 @@
-"""Backbones that learn nothing: the image itself."""
+"""Backbones without anything to learn: their features are the pixels."""
 
 import math
 
@@ -10,7 +10,7 @@ from zoo.registry import register_backbone
 
 
 class Pixels(Backbone):
-    """The image itself."""
+    """The pixels as features."""
 
     family = "pixels"
 
@@ -30,9 +30,9 @@ def pixels(image: tuple[int, ...]) -> Backbone:
 
 
 class Pixels20(Backbone):
-    """An image of 20x20 pixels, as numbers."""
+    """The pixels of the image shrunk to 20x20, as features."""
 
-    family = "lstm_memory"  # the networks that it is published before
+    family = "lstm_memory"  # that of the published networks that read these pixels
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -45,5 +45,5 @@ class Pixels20(Backbone):
 
 @register_backbone("pixels20")
 def pixels20(image: tuple[int, ...]) -> Backbone:
-    """The image itself, of 20x20 pixels by means over areas (Santoro 2016)."""
+    """The pixels of the image shrunk to 20x20 by means over areas (Santoro 2016)."""
     return Pixels20(checked_image_shape("pixels20", image, 1)[0])

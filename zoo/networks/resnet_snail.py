@@ -1,6 +1,7 @@
-"""The residual embedding of SNAIL's mini-ImageNet (Mishra et al. 2018)."""
+"""The residual network that SNAIL embeds mini-ImageNet's images with (Mishra et al. 2018)."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from zoo.registry import register_backbone
 WIDTHS = (64, 96, 128, 256)
 WIDE = 2048
 FEATURES = 384
-KEEP = 0.9  # printed as "dropout 0.9"; dropping nine of ten would leave nothing to learn from
+KEEP = 0.9  # printed as "dropout 0.9", but dropping nine of ten would leave nothing to learn from
 
 
 class LeakyBlock(nn.Module):
@@ -33,7 +34,7 @@ class LeakyBlock(nn.Module):
         layers: Iterator[Any] = zip(self.convs, self.norms, strict=True)
         for conv, norm in layers:
             x = F.leaky_relu(block(x, conv, norm, relu=False), 0.1)
-        # Rounded up, because 84 pixels must become the 6 that the paper then averages.
+        # Rounds up, because the paper ends with 6x6 pixels for 84x84.
         x = F.max_pool2d(x + residual, 2, ceil_mode=True)
         return F.dropout(x, 1 - KEEP, self.training)
 
@@ -46,15 +47,16 @@ class SnailResNet(Backbone):
 
     def __init__(self, image: tuple[int, int, int]) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*map(LeakyBlock, (image[0], *WIDTHS[:-1]), WIDTHS))
+        sizes = pairwise((image[0], *WIDTHS))
+        self.blocks = nn.Sequential(*(LeakyBlock(i, o) for i, o in sizes))
         self.wide = Linear(WIDTHS[-1], WIDE)
         self.out = Linear(WIDE, FEATURES)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, *image) -> (n, 384).
 
-        The paper's two 1x1 convolutions are linear maps here: the mean over pixels commutes with
-        the first, and leaves one pixel to the second.
+        The paper's two 1x1 convolutions are linear maps here: the first may as well come after the
+        mean over pixels, and the second sees one pixel.
         """
         x = F.relu(self.wide(self.blocks(fold(x)).mean((2, 3))))
         return self.out(F.dropout(x, 1 - KEEP, self.training))

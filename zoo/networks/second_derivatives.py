@@ -1,13 +1,13 @@
 """Convolution, batch norm, ReLU and max-pool with closed-form first and second derivatives.
 
-Second-order meta-learning spends its time here. PyTorch takes the second derivatives of these
-layers apart into elementwise passes over whole maps, and into convolutions with maps for kernels;
+Second-order meta-learning spends most of its time in them. PyTorch computes their second
+derivatives by many elementwise passes over whole maps and by convolutions with maps as kernels;
 here they cost about as much as another forward and backward pass. Inside, maps are channels-last:
-a pixel's channels lie side by side in memory, as the fast kernels of a CPU want them.
+a pixel's channels lie side by side in memory, as a CPU's fast kernels want them.
 
 Each can be differentiated twice (max_pool as often as you like); a third time raises a
-RuntimeError. The formulas are our own derivation; tests/networks/test_second_derivatives.py holds
-them against `gradgradcheck` and against the plain layers of layers.py.
+RuntimeError. The formulas are our own derivation; tests/networks/test_second_derivatives.py checks
+them with `gradgradcheck` and against the plain layers of layers.py.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from zoo.batch_norm import EPS, MOMENTUM
 
 
 class _NoMore(Function):
-    """The value itself; asking for its derivative in any of the sources is an error."""
+    """Returns the value; its derivative in any of the sources is refused."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, *sources: Tensor) -> Tensor:
@@ -34,7 +34,10 @@ class _NoMore(Function):
 
 
 def last_derivative(backward: Callable[..., tuple[Tensor | None, ...]]) -> Callable[..., Any]:
-    """Refuse to differentiate a second derivative; once_differentiable drops it in silence."""
+    """Decorator of a second derivative: to differentiate it again raises an error.
+
+    PyTorch's `once_differentiable` would silently leave that third derivative out.
+    """
 
     def refusing(ctx: Any, *h: Tensor | None) -> tuple[Tensor | None, ...]:
         with torch.no_grad():
@@ -48,7 +51,7 @@ def last_derivative(backward: Callable[..., tuple[Tensor | None, ...]]) -> Calla
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """The same map (n, C, H, W), a pixel's channels side by side in memory."""
+    """The same map (n, C, H, W), with a pixel's channels side by side in memory."""
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -57,7 +60,7 @@ def conv2d(x: Tensor, weight: Tensor, stride: int = 1, groups: int = 1) -> Tenso
 
     x (n, groups*C, H, W), weight (groups*O, C, k, k) -> (n, groups*O, H', W')
     """
-    return _Conv.apply(channels_last(x), weight, (stride, groups))
+    return _Conv.apply(channels_last(x), weight, stride, groups)
 
 
 def max_pool(z: Tensor) -> Tensor:
@@ -76,12 +79,12 @@ def batch_norm(
     eps: float = EPS,
     momentum: float = MOMENTUM,
 ) -> Tensor:
-    """bias + weight * (z - mean) / sqrt(var + eps), then 2x2 maxima and ReLU where asked for.
+    """bias + weight * (z - mean) / sqrt(var + eps), then a 2x2 max-pool and ReLU if asked for.
 
-    Mean and variance are those of the batch, over n, H and W, as `channel_moments` has them.
+    Mean and variance are those of the batch, as `channel_moments` computes them.
 
     Args:
-        z: (n, C, H, W), channels-last, **overwritten**: the output of `conv2d`, say.
+        z: (n, C, H, W), channels-last, such as the output of `conv2d`; it is **overwritten**.
         weight: gamma (C,).
         bias: beta (C,).
         relu: whether negative values become zero.
@@ -91,20 +94,20 @@ def batch_norm(
         momentum: the share of the way that `running` is moved.
 
     Returns:
-        (n, C, H, W), or (n, C, H/2, W/2) where pooled.
+        (n, C, H, W), or (n, C, H/2, W/2) if pooled.
     """
     return _BatchNorm.apply(z, weight, bias, relu, pool, running or (None, None), eps, momentum)
 
 
-def _convolve(x: Tensor, w: Tensor, how: tuple[int, int]) -> Tensor:
-    stride, groups = how
+def _convolve(x: Tensor, w: Tensor, stride: int, groups: int) -> Tensor:
     return channels_last(F.conv2d(x, w, None, stride, w.shape[-1] // 2, 1, groups))
 
 
 def _convolve_back(
-    g: Tensor, x: Tensor, w: Tensor, how: tuple[int, int], to_x: bool, to_w: bool
+    g: Tensor, x: Tensor, w: Tensor, stride: int, groups: int, to_x: bool, to_w: bool
 ) -> tuple[Tensor, Tensor]:
-    (stride, groups), pad = how, w.shape[-1] // 2
+    """The gradients in x, if `to_x`, and in w, if `to_w`, given that of the output, g."""
+    pad = w.shape[-1] // 2
     return torch.ops.aten.convolution_backward(
         g, x, w, None, [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], groups, [to_x, to_w, False]
     )[:2]
@@ -112,50 +115,53 @@ def _convolve_back(
 
 class _Conv(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, how: tuple[int, int]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w: Tensor, stride: int, groups: int) -> Tensor:
         ctx.save_for_backward(x, w)
-        ctx.how = how
-        return _convolve(x, w, how)
+        ctx.stride, ctx.groups = stride, groups
+        return _convolve(x, w, stride, groups)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, w = ctx.saved_tensors
-        to_x, to_w, _ = ctx.needs_input_grad
-        return *_ConvBackward.apply(channels_last(g), x, w, ctx.how, to_x, to_w), None
+        to_x, to_w, *_ = ctx.needs_input_grad
+        gx, gw = _ConvBackward.apply(channels_last(g), x, w, ctx.stride, ctx.groups, to_x, to_w)
+        return gx, gw, None, None
 
 
 class _ConvBackward(Function):
     @staticmethod
     def forward(
-        ctx: Any, g: Tensor, x: Tensor, w: Tensor, how: tuple[int, int], to_x: bool, to_w: bool
+        ctx: Any, g: Tensor, x: Tensor, w: Tensor, stride: int, groups: int, to_x: bool, to_w: bool
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        # Where x is fixed data nothing depends on g again, the largest map of all.
+        # If x is fixed data, the second derivative does not need g, the largest map of all.
         ctx.save_for_backward(g if to_x else None, x, w)
-        ctx.how = how
-        return _convolve_back(g, x, w, how, to_x, to_w)
+        ctx.stride, ctx.groups = stride, groups
+        return _convolve_back(g, x, w, stride, groups, to_x, to_w)
 
     @staticmethod
     @last_derivative
     def backward(ctx: Any, hx: Tensor | None, hw: Tensor | None) -> tuple[Tensor | None, ...]:
         """The gradient of <hx, gx> + <hw, gw> = <g, conv(hx, w) + conv(x, hw)>."""
         g, x, w = ctx.saved_tensors
-        of_g, of_x, of_w = ctx.needs_input_grad[:3]
+        needs_g, needs_x, needs_w = ctx.needs_input_grad[:3]
         to_g = to_x = to_w = None
-        if hw is not None and of_x:
-            to_x, _ = _convolve_back(g, x, hw, ctx.how, True, False)
-        if hx is not None and of_w:
-            _, to_w = _convolve_back(g, channels_last(hx), w, ctx.how, False, True)
+        if hw is not None and needs_x:
+            to_x, _ = _convolve_back(g, x, hw, ctx.stride, ctx.groups, True, False)
+        if hx is not None and needs_w:
+            hx = channels_last(hx)
+            _, to_w = _convolve_back(g, hx, w, ctx.stride, ctx.groups, False, True)
         pairs = [(m, k) for m, k in ((x, hw), (hx, w)) if m is not None and k is not None]
-        if of_g and pairs:
-            # One convolution for the sum of two: channels side by side.
+        if needs_g and pairs:
+            # The sum of two convolutions, as one: their channels side by side.
             maps, kernels = zip(*pairs, strict=True)
-            to_g = _convolve(_side_by_side(maps, ctx.how[1]), torch.cat(kernels, 1), ctx.how)
-        return to_g, to_x, to_w, None, None, None
+            joined = _join_channels(maps, ctx.groups)
+            to_g = _convolve(joined, torch.cat(kernels, 1), ctx.stride, ctx.groups)
+        return to_g, to_x, to_w, None, None, None, None
 
 
-def _side_by_side(maps: tuple[Tensor, ...], groups: int) -> Tensor:
-    """Join the channels of maps, group by group."""
+def _join_channels(maps: tuple[Tensor, ...], groups: int) -> Tensor:
+    """Put the channels of maps side by side, group by group."""
     pixels = [x.permute(0, 2, 3, 1).unflatten(3, (groups, -1)) for x in maps]
     return torch.cat(pixels, 4).flatten(3).permute(0, 3, 1, 2)
 
@@ -199,50 +205,51 @@ class _Take(Function):
 
 
 def _pool(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Maxima, and where they lie in the memory of z."""
+    """The 2x2 maxima, and their positions in the memory of z (see `_memory`)."""
     n, c, h, w = z.shape
-    p, where = F.max_pool2d(z, 2, return_indices=True)  # of the pixel
+    p, where = F.max_pool2d(z, 2, return_indices=True)  # which pixel of the image
     first = torch.arange(n, device=z.device).view(n, 1, 1, 1) * (c * h * w)
     first = first + torch.arange(c, device=z.device).view(c, 1, 1)
     torch.add(first, where, alpha=c, out=where)
     return channels_last(p), channels_last(where)
 
 
-def _flat(z: Tensor) -> Tensor:
-    """The memory of a channels-last map."""
+def _memory(z: Tensor) -> Tensor:
+    """The numbers of a channels-last map, in the order in which they lie in memory."""
     return z.permute(0, 2, 3, 1).view(-1)
 
 
 def _put(z: Tensor, where: Tensor, values: Tensor) -> Tensor:
-    """Write into z."""
-    _flat(z).index_copy_(0, _flat(where), _flat(values))
+    """Write values into z at some positions of its memory; returns z."""
+    _memory(z).index_copy_(0, _memory(where), _memory(values))
     return z
 
 
 def _take(z: Tensor, where: Tensor) -> Tensor:
+    """The values of z at some positions of its memory."""
     n, c, h, w = where.shape
-    return _flat(z).take(_flat(where)).view(n, h, w, c).permute(0, 3, 1, 2)
+    return _memory(z).take(_memory(where)).view(n, h, w, c).permute(0, 3, 1, 2)
 
 
 def _sums(z: Tensor) -> Tensor:
-    """Of each channel: (n, C, H, W) -> (C,)."""
+    """The sum of each channel: (n, C, H, W) -> (C,)."""
     return z.permute(0, 2, 3, 1).view(-1, z.shape[1]).sum(0)
 
 
 def channel_moments(z: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of each channel over n, H and W: (n, C, H, W) -> (C,), (C,).
 
-    On a CPU PyTorch's own add up a channels-last map number by number, in float32: of a channel of
-    176,400 equal numbers the mean is off by 2e-3 of it, which batch norm enlarges up to 300-fold.
-    So each pixel's over n are taken first, and then combined.
+    On a CPU, PyTorch adds up a channels-last map number by number in float32. For a channel of
+    176,400 equal numbers its mean is off by 2e-3 of their size, which batch norm enlarges up to
+    300-fold. So the moments of each pixel over n are computed first, and then combined.
     """
     if not z.is_cpu:
         var, mean = torch.var_mean(z, (0, 2, 3), correction=0)
         return mean, var
     pixels = channels_last(z).permute(0, 2, 3, 1).reshape(len(z), -1, 1, 1)  # (n, H*W*C, 1, 1)
-    means, variances = (
-        v.view(-1, z.shape[1]) for v in torch.batch_norm_update_stats(pixels, None, None, 0.0)
-    )
+    means, variances = torch.batch_norm_update_stats(pixels, None, None, 0.0)
+    means = means.view(-1, z.shape[1])  # (H*W, C)
+    variances = variances.view(-1, z.shape[1])
     mean = means.mean(0)
     return mean, variances.mean(0) + (means - mean).square_().mean(0)
 
@@ -259,8 +266,9 @@ def _move(
     var: Tensor,
     count: int,
 ) -> None:
-    """Running statistics towards this batch's, where there are some; its variance unbiased."""
-    for old, new in zip(running, (mean, var * (count / max(1, count - 1))), strict=True):
+    """Move running statistics, if there are any, towards this batch's; the variance is unbiased."""
+    unbiased = var * (count / max(1, count - 1))
+    for old, new in zip(running, (mean, unbiased), strict=True):
         if old is not None:
             old.lerp_(new, momentum)
 
@@ -284,11 +292,12 @@ class _BatchNorm(Function):
         mean, var = channel_moments(zhat)
         _move(running, momentum, mean, var, zhat.numel() // len(gamma))
         istd = (var + eps).rsqrt()
-        # In place: zhat is what the derivatives need, and z is only their way on to the graph.
+        # In place: the derivatives need zhat, and z only to continue along the graph.
         torch.addcmul(wide(-mean * istd), zhat, wide(istd), out=zhat)
         p, where = zhat, None
-        if pool and (not z.is_cpu or bool((gamma <= 0).any())):  # asking would stall a GPU
-            _, where = _pool(zhat * wide(gamma.sign()))  # the minima, where gamma < 0
+        # On a GPU gamma's signs are not looked at, because that would stall it.
+        if pool and (not z.is_cpu or bool((gamma <= 0).any())):
+            _, where = _pool(zhat * wide(gamma.sign()))  # minima of zhat where gamma < 0
             p = _take(zhat, where)
         elif pool:
             p, where = _pool(zhat)
@@ -304,7 +313,7 @@ class _BatchNorm(Function):
 
 
 class _BatchNormBackward(Function):
-    """(gy, z, gamma) -> (gz, ggamma, gbeta); z holds zhat."""
+    """(gy, z, gamma) -> (gz, ggamma, gbeta); the tensor z holds zhat by now."""
 
     @staticmethod
     def forward(
@@ -318,7 +327,8 @@ class _BatchNormBackward(Function):
         where: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         gu = gy if y is None else torch.ops.aten.threshold_backward(gy, y, 0)
-        ps, count = (zhat if p is None else p), zhat.numel() // len(gamma)
+        ps = zhat if p is None else p
+        count = zhat.numel() // len(gamma)
         gbeta, ggamma = _sums(gu), _sums(gu * ps)
         a = gamma * istd
         c0, c1 = wide(-a * gbeta / count), wide(-a * ggamma / count)
@@ -333,10 +343,12 @@ class _BatchNormBackward(Function):
     def backward(ctx: Any, h: Tensor, hg: Tensor, hb: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of <h, gz> + <hg, ggamma> + <hb, gbeta>.
 
-        A t behind a name: the derivative of that value when z, gamma and beta move along h, hg, hb.
+        A name that ends in t, such as `ggammat`, is the derivative of that value as z, gamma and
+        beta move along h, hg and hb.
         """
         gu, zhat, gamma, istd, p, y, where, gbeta, ggamma = ctx.saved_tensors
-        ps, count = (zhat if p is None else p), zhat.numel() // len(gamma)
+        ps = zhat if p is None else p
+        count = zhat.numel() // len(gamma)
         h = channels_last(h)
         hs = h if where is None else _take(h, where)
         mean_h, mean_hz = _sums(h) / count, _sums(h * zhat) / count
