@@ -203,6 +203,6 @@ def _finite(d: np.ndarray) -> np.ndarray:
     if not d.size:
         raise ValueError("no values: a difference needs at least one seed and one episode of both")
     if not np.isfinite(d).all():
-        at = np.argwhere(~np.isfinite(d))[0]
-        raise ValueError(f"the value of seed row {at[0]}, episode {at[1]} is not a finite number")
+        row, episode = np.argwhere(~np.isfinite(d))[0]
+        raise ValueError(f"the value of seed row {row}, episode {episode} is not a finite number")
     return d

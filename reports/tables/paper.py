@@ -69,7 +69,7 @@ def pick_published(published: pd.DataFrame, selectors: Mapping[str, Any]) -> lis
             raise ValueError(f"no column {name!r} in published.csv")
         values = wanted if isinstance(wanted, list) else [wanted]
         fits &= published[name].astype(str).isin([str(value) for value in values])
-    return [at for at, fit in enumerate(fits) if fit]
+    return [position for position, fit in enumerate(fits) if fit]
 
 
 def selectors(column: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any] | None:
