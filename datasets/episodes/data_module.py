@@ -251,7 +251,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         # --train_way, which is the same by default.
         for split, store in sorted(self.stores.items(), key=lambda item: item[0] == "train"):
             if split == "train":
-                shape = tuple(settings[f"train_{part}"] for part in ("way", "shot", "query"))
+                shape = (settings["train_way"], settings["train_shot"], settings["train_query"])
                 key = key_of(split, seed)
             else:
                 shape = (way, shot, settings["query"])
