@@ -1,4 +1,4 @@
-"""Writes an image set in a form that other tools read; pixels stay as they are."""
+"""Writing an image set in a form that other tools read, with the same pixels."""
 
 import csv
 import errno
@@ -40,7 +40,9 @@ def convert(benchmark: Benchmark, stores: Mapping[str, Store], form: str, out: P
         raise UsageError(f"--to {form}: choose from {', '.join(WRITERS)}")
     write = WRITERS[form].get(benchmark.key) or WRITERS[form].get("")
     if write is None:
-        forms = [name for name, of in WRITERS.items() if benchmark.key in of or "" in of]
+        forms = [
+            name for name, writers in WRITERS.items() if benchmark.key in writers or "" in writers
+        ]
         raise UsageError(f"--to {form}: {benchmark.title} has no such form; choose from {forms}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out}: expected a folder that does not exist yet, or an empty one")
@@ -184,7 +186,8 @@ def _pkl_cifar(prefix: str) -> Writer:
 def _pkl_tiered(stores: Mapping[str, Store], out: Path) -> None:
     full, general = tiered_full_names(), tiered_superclasses()
     for split, store in stores.items():
-        # A list too long for memory, item by item: each without a memo, so that they join.
+        # The pickle of a list too long for memory, put together from pickles of its items. These
+        # are made without memo, because references would be wrong in the whole.
         with (out / f"{split}_images_png.pkl").open("wb") as file:
             file.write(pickle.PROTO + bytes([4]) + pickle.EMPTY_LIST)
             for _, images in _classes(store, split):
@@ -193,21 +196,22 @@ def _pkl_tiered(stores: Mapping[str, Store], out: Path) -> None:
                     pickler = pickle.Pickler(buffer, 3)
                     pickler.fast = True
                     pickler.dump(np.frombuffer(_png(image), np.uint8)[:, None].copy())
-                    file.write(buffer.getvalue()[2:-1] + pickle.APPEND)
+                    item = buffer.getvalue()[2:-1]  # without the protocol and STOP
+                    file.write(item + pickle.APPEND)
             file.write(pickle.STOP)
         counts = np.diff(store.offsets)
-        names = sorted({general[name] for name in store.names})
-        coarse = [names.index(general[name]) for name in store.names]
+        superclasses = sorted({general[name] for name in store.names})
+        superclass_of = [superclasses.index(general[name]) for name in store.names]
         content = {
             "label_specific": np.repeat(np.arange(len(counts), dtype=np.int32), counts),
             "label_specific_str": [full[name] for name in store.names],
-            "label_general": np.repeat(np.array(coarse, np.int32), counts),
-            "label_general_str": names,
+            "label_general": np.repeat(np.array(superclass_of, np.int32), counts),
+            "label_general_str": superclasses,
         }
         _dump(out / f"{split}_labels.pkl", content)
 
 
-WRITERS: dict[str, dict[str, Writer]] = {  # by form, then by benchmark; "": any
+WRITERS: dict[str, dict[str, Writer]] = {  # form -> benchmark ("": any) -> writer
     "folders": {"": _folders},
     "csv": {"": _csv},
     "torchmeta": {

@@ -1,6 +1,6 @@
-"""The doctor: what image sets lie below a folder, and what is wrong with them.
+"""The doctor: which image sets are below a folder, and what is wrong with them.
 
-It opens a set as `run` and `table` do; where that fails, a survey says all that is wrong.
+It opens a set as `run` and `table` do; where that fails, a survey finds everything that is wrong.
 """
 
 from collections.abc import Mapping
@@ -19,22 +19,23 @@ from zoo.datasets.readers.base import Reader
 from zoo.errors import UsageError
 from zoo.registry import benchmarks
 
-USUAL_WAY, USUAL_IMAGES = 5, 16  # of an episode: ways, and the images of a class
+USUAL_WAY = 5  # of an episode
+USUAL_IMAGES = 16  # of a class in an episode, support and query
 
 if TYPE_CHECKING:
     from zoo.datasets.episodes.image_store import Store
 
 
 def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
-    """Look at every published form of every benchmark that lies at or below `data`.
+    """Look for the published forms of every benchmark at or below `data`, and check what is there.
 
     Args:
         data: the folder.
-        asked: a benchmark or variant, to look for this one alone.
+        asked: a benchmark or variant, to look for only this one.
 
     Returns:
         ``usable``, the benchmarks that can be run; ``found``, a section for each form (see
-        `section`); ``looked_for``, lines of text, where nothing was found.
+        `section`); ``looked_for``, if nothing was found, lines of text on where we looked.
 
     Raises:
         UsageError: there is no such folder or benchmark.
@@ -48,18 +49,20 @@ def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
     sections: list[dict[str, Any]] = []
     lines: list[str] = []
     for benchmark in sorted(wanted, key=lambda each: each.own):
-        if benchmark.own and sections:  # any folder might hold own images: it is a published set
+        # Any folder of images may be a user's own; below this one there is a published set.
+        if benchmark.own and sections:
             continue
         lines.append(f"{benchmark.title}:")
         try:
             readers = list(benchmark.found(data))
             lines += looked_for(benchmark, homes=asked is not None)
-        except UsageError as error:  # of own images, whose classes are what lies there
+        except UsageError as error:  # the folder cannot be a user's own images
             readers = []
             lines.append(f"  {error}")
         sections += [section(benchmark, reader, readers[0], data) for reader in readers]
+    # Several benchmarks use the same file names: a form without any class of its benchmark is
+    # left out where the folder is known to be another's.
     known = {part["folder"] for part in sections if part["known"]}
-    # Several sets name their files alike: a form without one class of its own is another's.
     sections = [part for part in sections if part["known"] or part["folder"] not in known]
     return {
         "folder": str(data),
@@ -70,17 +73,19 @@ def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
 
 
 def section(benchmark: Benchmark, reader: Reader, first: Reader, data: Path) -> dict[str, Any]:
-    """One form of one benchmark.
+    """The report on one form of one benchmark.
 
     Args:
-        benchmark: its benchmark.
+        benchmark: the benchmark.
         reader: of the form.
-        first: of the form that `run` and `table` read, if several lie there.
+        first: the reader that `run` and `table` use, if there are several.
         data: the folder that was asked about.
 
     Returns:
-        ``splits``, ``findings``, ``sound`` (no finding is a failure), ``usable`` (sound, and the
-        form that is read), ``content`` (of `checks.check`, where it was looked at), and words.
+        ``benchmark``, ``title``, ``form`` and ``folder``; ``splits`` and ``findings``; ``known``,
+        as in `survey`; ``content``, from `content_checks.check`, if the set could be opened;
+        ``sound``, whether no finding is a failure; ``usable``, whether it is sound and the form
+        that `run` and `table` read; ``verdict``, this in a sentence.
     """
 
     def look() -> dict[str, Any]:
@@ -93,13 +98,17 @@ def section(benchmark: Benchmark, reader: Reader, first: Reader, data: Path) -> 
         str(reader.folder),
         reader.per_class,
         reader.fingerprint(),
-        *([reader.left_out] if reader.left_out else []),
     ]
-    facts, _ = content_checks.kept_facts(path, [*key, reader is first], look)
+    if reader.left_out:
+        key.append(reader.left_out)
+    key.append(reader is first)
+    facts, _ = content_checks.kept_facts(path, key, look)
     findings = [Finding(*finding) for finding in facts["findings"]]
     sound = not any(finding.failure for finding in findings)
-    verdict = f"{'' if sound else 'not '}usable: {benchmark.variant} from {reader.form}"
-    if reader is not first:
+    if reader is first:
+        usable = "usable" if sound else "not usable"
+        verdict = f"{usable}: {benchmark.variant} from {reader.form}"
+    else:
         verdict = (
             f"{'sound' if sound else 'not sound'}, but not read: run and table read {first.form} "
             f"in {first.folder}; move that away to use this"
@@ -118,7 +127,7 @@ def section(benchmark: Benchmark, reader: Reader, first: Reader, data: Path) -> 
 
 
 def of_content(benchmark: Benchmark, reader: Reader, data: Path) -> dict[str, Any]:
-    """What opening the stores and looking at the images says, or else what a survey does."""
+    """The facts of a section from opening its stores and checking them, or else from a survey."""
     try:
         stores = content_checks.open_stores(benchmark, reader, data)
     except UsageError as error:
@@ -139,29 +148,37 @@ def of_content(benchmark: Benchmark, reader: Reader, data: Path) -> dict[str, An
 
 
 def few_images(stores: Mapping[str, "Store"]) -> Finding | None:
-    """What episodes own images are enough for, where they are too few for the usual ones."""
+    """A finding on which episodes own images allow, if they are too few for the usual ones."""
     classes = {split: len(store.names) for split, store in stores.items()}
     smallest = {split: int(min(np.diff(store.offsets))) for split, store in stores.items()}
-    one, two = (min(counts, key=lambda name: counts[name]) for counts in (classes, smallest))
+    fewest_classes = min(classes, key=lambda split: classes[split])
+    fewest_images = min(smallest, key=lambda split: smallest[split])
+    way, images = classes[fewest_classes], smallest[fewest_images]
     if "train" not in stores:
         text = f"{classes['test']} classes are too few to train on some: test with --budget none"
-    elif classes[one] >= USUAL_WAY and smallest[two] >= USUAL_IMAGES:
+        return Finding("few", False, text)
+    if way >= USUAL_WAY and images >= USUAL_IMAGES:
         return None
-    else:
-        text = (
-            f"{one} has {classes[one]} classes, --way {classes[one]} at most; the smallest class "
-            f"of {two} has {smallest[two]} images for --shot and --query together; what is not "
-            "asked for is lowered to that"
-        )
+    text = (
+        f"{fewest_classes} has {way} classes, --way {way} at most; the smallest class of "
+        f"{fewest_images} has {images} images for --shot and --query together; what is not asked "
+        "for is lowered to that"
+    )
     return Finding("few", False, text)
 
 
 def opened(store: "Store", classes: int) -> dict[str, Any]:
-    """What a split holds that could be opened, so that its classes are the right ones."""
-    turns = len(store.names) // classes  # a character of Omniglot is four classes
+    """The facts of a split that could be opened, whose classes are therefore the right ones.
+
+    Args:
+        store: of the split.
+        classes: in its published list.
+    """
+    rotations = len(store.names) // classes  # 4 on Omniglot, whose rotations are classes, else 1
+    remarks = f"ok: with rotations {len(store.names):,} classes" if rotations > 1 else "ok"
     return {
         "classes": classes,
-        "images": len(store.images) // turns,
-        "remarks": f"ok: with rotations {len(store.names):,} classes" if turns > 1 else "ok",
+        "images": len(store.images) // rotations,
+        "remarks": remarks,
         "fingerprint": store.fingerprint,
     }

@@ -1,4 +1,4 @@
-"""What a run cost in CPU seconds: its own updates, and those of the stages trained before it."""
+"""What a run cost in CPU seconds: its own updates, and the stages trained before it."""
 
 import math
 from collections import Counter
@@ -9,15 +9,15 @@ from zoo.reports.published import RunLike
 
 
 class CpuCost(NamedTuple):
-    """CPU seconds, of all threads together."""
+    """CPU seconds, summed over all threads."""
 
-    own: float  # of the run's updates; nan where its record does not know them
-    stages: float  # of the updates of its stages that are known; 0 without stages
+    updates: float  # the run's own updates; nan where the record does not say
+    stages: float  # the updates of its stages, where recorded; 0 without stages
     unknown: tuple[str, ...] = ()  # names of the stages whose CPU seconds were not recorded
 
 
 def cpu_cost(run: RunLike) -> CpuCost:
-    """What a record knows of its costs; a stage that several runs share counts in each of them."""
+    """The costs that a record holds. A stage shared by several runs counts in each of them."""
     seconds = run.get("update_cpu_seconds")
     of_stages = {stage["name"]: stage.get("cpu_seconds") for stage in stages_of(run)}
     return CpuCost(
@@ -28,13 +28,13 @@ def cpu_cost(run: RunLike) -> CpuCost:
 
 
 def stages_of(run: RunLike) -> list[dict[str, Any]]:
-    """What a record says of the stages that were trained before it."""
+    """The stages trained before a run, as its record lists them."""
     stages = run.get("stages")
     return stages if isinstance(stages, list) else []
 
 
 def shared_stages(runs: Sequence[RunLike]) -> list[str]:
-    """Names of the stages in the costs of more than one of these runs; each was trained once."""
+    """Names of the stages that several of these runs count in their costs, though trained once."""
     counts = Counter(
         (stage["name"], stage["hash"])
         for run in runs

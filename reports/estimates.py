@@ -1,6 +1,6 @@
-"""What a table says of a learner, and of two: one number and its 95 % interval.
+"""The numbers of tables: how good a learner is, and how two differ, each with a 95 % interval.
 
-Every interval of every table comes from here. `statistics` has the sums behind it.
+Every interval of every table comes from here. The formulas behind them are in `statistics`.
 """
 
 import math
@@ -15,13 +15,13 @@ from zoo.reports.metrics import is_error
 from zoo.reports.statistics import Crossed, crossed, signed_rank
 
 Z95 = 1.96
-NEAR_ONE = 0.99  # accuracy from which the interval is longer below than above
+NEAR_ONE = 0.99  # from this accuracy on, an interval reaches further down than up
 RESAMPLES = 1000  # of the bootstrap
 TRIMMED = 0.1  # share of the tasks that a trimmed mean leaves out at each end
 
 
 class Estimate(NamedTuple):
-    """A number and its 95 % interval; nan for what there is not."""
+    """A number and the ends of its 95 % interval; nan where one is missing."""
 
     value: float
     low: float = math.nan
@@ -29,24 +29,24 @@ class Estimate(NamedTuple):
 
     @property
     def half(self) -> float:
-        """Half of the interval's width where the number stands in its middle, else nan."""
+        """Half of the interval's width; nan where the number is not in the middle of it."""
         below, above = self.value - self.low, self.high - self.value
         return above if math.isclose(below, above, rel_tol=1e-6, abs_tol=1e-12) else math.nan
 
     def times(self, unit: float) -> "Estimate":
-        """The same in another unit: 100 for per cent."""
+        """All three numbers multiplied: 100 for per cent."""
         return Estimate(self.value * unit, self.low * unit, self.high * unit)
 
     def columns(self, name: str) -> dict[str, float]:
-        """As columns of a frame: ``name``, ``name_low`` and ``name_high``."""
+        """The three numbers under ``name``, ``name_low`` and ``name_high``."""
         return dict(zip(columns_of(name), self, strict=True))
 
     def text(self, form: str = ".2f", sign: str = "-") -> str:
-        """``97.01 ± 0.12``; with the ends written out where the number is not in the middle.
+        """``97.01 ± 0.12``, or ``99.41 (99.20 to 99.56)`` where it is not in the middle.
 
         Args:
             form: how the numbers are formatted.
-            sign: "+" for a sign before every value, "-" before negative ones alone.
+            sign: "+" writes a sign before every value, "-" before negative ones only.
         """
         value = format(self.value, sign + form)
         if not math.isnan(self.half):
@@ -57,42 +57,43 @@ class Estimate(NamedTuple):
 
 
 def estimate_in(row: Mapping[str, Any], name: str) -> Estimate:
-    """The estimate that a row of a frame has in the columns of this name."""
+    """The estimate in a row of a frame, from its columns ``name``, ``name_low``, ``name_high``."""
     return Estimate(*(float(row[column]) for column in columns_of(name)))
 
 
 def columns_of(name: str) -> tuple[str, str, str]:
-    """The columns of an estimate."""
+    """The three columns of an estimate: ``name``, ``name_low``, ``name_high``."""
     return name, f"{name}_low", f"{name}_high"
 
 
 def shared_episodes(runs: Sequence[pd.Series]) -> np.ndarray:
-    """Values (S, E) of the episodes that all runs have, a row a run.
+    """The values of the episodes that all S runs have: (S, E).
 
     Args:
-        runs: one number an episode, indexed by episode.
+        runs: S series of one number per episode, indexed by episode.
     """
     return pd.concat(list(runs), axis=1, join="inner").to_numpy(float).T
 
 
 class Comparison(NamedTuple):
-    """Of two learners: the first minus the second, or, of squared errors, their ratio."""
+    """How two learners differ: the first minus the second, or the ratio of squared errors."""
 
     estimate: Estimate
-    p: float  # of H0: they are equal; the interval leaves equality out exactly where p < 0.05
-    wilcoxon: float  # p of the signed ranks of the episodes, each the mean of its seeds
+    p: float  # for H0 "they are equal"; p < 0.05 exactly where the interval excludes equality
+    wilcoxon: float  # p of the signed-rank test on the episodes, each averaged over its seeds
 
 
 def estimate(values: np.ndarray, metric: str) -> Estimate:
-    """What a learner does in a test.
+    """A learner's test result and its interval.
 
-    Of an accuracy the mean, of a squared error the median over the tasks: a few tasks that
-    diverge decide the mean, and no interval around it covers (tests/simulation.py). With one
-    seed the interval is about these trained weights on new test episodes; with several about a
-    new seed and new test episodes.
+    For accuracy, the mean. For squared error, the median over the tasks, because a few diverged
+    tasks decide the mean, and no interval around it keeps its 95 % (tests/simulation.py).
+
+    With one seed the interval holds for these trained weights on new test episodes; with several
+    seeds, for a new seed and new test episodes.
 
     Args:
-        values: (S, E), a row a seed, a column a test episode.
+        values: (S, E), S seeds by E test episodes.
         metric: ``accuracy``, ``mse``, or either at an instance (``accuracy@instance2``).
 
     Raises:
@@ -105,12 +106,14 @@ def estimate(values: np.ndarray, metric: str) -> Estimate:
 
 
 def estimate_from_record(mean: float, ci95: float, metric: str, episodes: int) -> Estimate:
-    """What a record alone says of one run, where the values of its episodes are not at hand.
+    """The estimate of one run where its record is at hand but not the values of its episodes.
+
+    For a squared error it is nan: its median needs the values.
 
     Args:
         mean: of the metric.
-        ci95: half of its interval's width, as the record has it.
-        metric: its name; a squared error has no estimate without its tasks, so it is all nan.
+        ci95: half of its interval's width, from the record.
+        metric: its name.
         episodes: how many were tested.
     """
     if is_error(metric) or math.isnan(mean):
@@ -123,16 +126,17 @@ def estimate_from_record(mean: float, ci95: float, metric: str, episodes: int) -
 
 
 def compare(a: np.ndarray, b: np.ndarray, metric: str) -> Comparison:
-    """Whether two learners differ, on the seeds and test episodes that both have.
+    """How much two learners differ, on the seeds and test episodes that both have.
 
-    Accuracies: the mean difference. Squared errors: the ratio of their geometric means, the
-    first's over the second's; it is the mean difference of their logarithms, which have no long
-    tail. With one seed each it is a claim about two trained models, with several about a new seed
-    of each and new episodes.
+    For accuracy, the mean difference. For squared error, the ratio of the geometric means, first
+    over second: the exponential of the mean difference of logarithms, which have no long tail.
+
+    With one seed each the interval and the tests hold for these two trained models on new test
+    episodes; with several seeds, for a new seed of each and new test episodes.
 
     Args:
-        a: (S, E) of the first learner, a row a seed, a column a test episode.
-        b: (S, E) of the second, of the same seeds and episodes.
+        a: (S, E), the first learner: S seeds by E test episodes.
+        b: (S, E), the second learner on the same seeds and episodes.
         metric: as for `estimate`.
 
     Raises:
@@ -148,21 +152,20 @@ def compare(a: np.ndarray, b: np.ndarray, metric: str) -> Comparison:
             row, episode = np.argwhere(~np.isfinite(x))[0]
             raise ValueError(f"the value of seed row {row}, episode {episode} is not finite")
     if not is_error(metric):
-        found = crossed(left - right)
-        return Comparison(_around(found), float(found.p), signed_rank((left - right).mean(0)))
+        mean = crossed(left - right)
+        return Comparison(_around(mean), float(mean.p), signed_rank((left - right).mean(0)))
     least = np.finfo(np.float64).tiny  # an error of exactly 0 has no logarithm
-    ratios = np.log(np.maximum(left, least)) - np.log(np.maximum(right, least))
-    found = crossed(ratios)
-    on_logs = _around(found)
+    log_ratios = np.log(np.maximum(left, least)) - np.log(np.maximum(right, least))
+    mean = crossed(log_ratios)
     return Comparison(
-        Estimate(*(float(np.exp(end)) for end in on_logs)),
-        float(found.p),
-        signed_rank(ratios.mean(0)),
+        Estimate(*(float(np.exp(number)) for number in _around(mean))),
+        float(mean.p),
+        signed_rank(log_ratios.mean(0)),
     )
 
 
 def equality(metric: str) -> float:
-    """What `compare` gives for two equal learners: 0, or of a ratio 1."""
+    """What `compare` gives for two equal learners: a difference of 0, or a ratio of 1."""
     return 1.0 if is_error(metric) else 0.0
 
 
@@ -173,18 +176,18 @@ def trimmed_mean(values: np.ndarray) -> float:
     return float(x[cut : x.size - cut].mean())
 
 
-def _around(found: Crossed) -> Estimate:
-    mean, half = float(found.mean), float(found.ci95)
+def _around(crossed_mean: Crossed) -> Estimate:
+    mean, half = float(crossed_mean.mean), float(crossed_mean.ci95)
     return Estimate(mean, mean - half, mean + half)
 
 
 def _accuracy(x: np.ndarray) -> Estimate:
     """The mean accuracy of x (S, E).
 
-    Near 1 the accuracies of episodes are skewed: ± is too short below, where it matters, and
-    reaches beyond 1 above. There the interval is the wider of two: Wilson's (JASA 22, 1927), on
-    as many trials as would give this variance, and Hall's (J. R. Statist. Soc. B 54, 1992), which
-    corrects the t interval for skewness.
+    Near 1 the accuracies of episodes are skewed: a symmetric interval is too short below and
+    reaches beyond 1 above. There each end is the outer one of two intervals': Wilson's (JASA 22,
+    1927), for as many trials as would give this variance, and Hall's (J. R. Statist. Soc. B 54,
+    1992), which corrects the t interval for skewness.
     """
     seeds, episodes = x.shape
     mean = float(x.mean())
@@ -203,23 +206,23 @@ def _accuracy(x: np.ndarray) -> Estimate:
 
 
 def _wilson(mean: float, half: float, episodes: int) -> tuple[float, float]:
-    """The ends of Wilson's interval of a mean whose plain interval has this half-width.
+    """The ends of Wilson's interval of a mean whose symmetric interval has this half-width.
 
-    With n effective trials, half² = z² mean (1 - mean) / n. All right, they are taken to be as
-    many as there are episodes.
+    The half-width gives the number n of effective trials, half² = z² mean (1 - mean) / n. Where
+    it does not (half is 0, or the mean 1), n is the number of episodes.
     """
     z2_over_n = Z95**2 / episodes if mean >= 1 or half == 0 else half**2 / (mean * (1 - mean))
     plain = Z95**2 / episodes * mean * (1 - mean) if half == 0 else half**2
     middle = (mean + z2_over_n / 2) / (1 + z2_over_n)
     width = math.sqrt(plain + z2_over_n**2 / 4) / (1 + z2_over_n)
-    return max(middle - width, 0.0), min(max(middle + width, mean), 1.0)  # but for rounding
+    return max(middle - width, 0.0), min(max(middle + width, mean), 1.0)  # rounding may overshoot
 
 
 def _hall(skewness: float, n: int) -> tuple[float, float]:
-    """How far a 95 % interval of a mean of n reaches below and above, in its half-widths.
+    """How far Hall's interval of the mean of n values reaches down and up, in half-widths.
 
-    Hall's g(t) = t + b t² + b² t³ / 3 + b / 2 with b = skewness / (3 √n) takes the t-statistic
-    to one that is nearly normal; the ends are where g is ± z.
+    Hall's g(t) = t + b t² + b² t³ / 3 + b / 2 with b = skewness / (3 √n) makes the t-statistic
+    nearly normal; the interval ends where g is z and -z.
     """
     b = skewness / (3 * math.sqrt(n))
     if abs(b) < 1e-9:
@@ -232,31 +235,33 @@ def _hall(skewness: float, n: int) -> tuple[float, float]:
 
 
 def _median(x: np.ndarray) -> Estimate:
-    """The median squared error over the tasks of x (S, E), of several seeds the geometric mean.
+    """The median squared error over the tasks of x (S, E): the geometric mean of the S medians.
 
-    The interval is a bootstrap over the tasks, which all seeds share: on logarithms, ± 1.96 of its
-    standard deviations. With S seeds the variance of their medians is added, with the t quantile of
-    S - 1 degrees of freedom; what the tasks add to it is counted once.
+    All is computed on logarithms. The half-width is 1.96 standard deviations of a bootstrap over
+    the tasks, which all seeds share. With several seeds the variance of their medians is added,
+    with the t quantile of S - 1 degrees of freedom; what is in both variances is counted once.
     """
     seeds, episodes = x.shape
     logs = np.log(np.maximum(x, np.finfo(np.float64).tiny))
-    of_seeds = np.median(logs, axis=1)
-    middle = float(of_seeds.mean())
+    medians = np.median(logs, axis=1)  # (S,)
+    middle = float(medians.mean())
     if episodes < 2:
         return Estimate(math.exp(middle))
     drawn = np.random.default_rng(0).integers(0, episodes, (RESAMPLES, episodes))
-    again = np.stack([np.median(row[drawn], axis=1) for row in logs])  # (S, RESAMPLES)
-    spread = Z95**2 * again.mean(0).var(ddof=1)
+    resampled = np.stack([np.median(row[drawn], axis=1) for row in logs])  # (S, RESAMPLES)
+    half_squared = Z95**2 * resampled.mean(0).var(ddof=1)
     if seeds > 1:
-        apart = again - again.mean(0)
-        of_rest = (apart**2).sum(0).mean() / (seeds - 1)  # of one seed's median, beyond its tasks'
-        of_rest = min(of_rest, again.var(axis=1, ddof=1).mean())
-        spread = _seed_part(of_seeds) + max(spread - Z95**2 * of_rest / seeds, 0.0)
-    half = math.sqrt(spread)
+        # The part of a seed's bootstrap variance that the other seeds do not share.
+        deviations = resampled - resampled.mean(0)
+        unshared = (deviations**2).sum(0).mean() / (seeds - 1)
+        unshared = min(unshared, resampled.var(axis=1, ddof=1).mean())
+        shared = max(half_squared - Z95**2 * unshared / seeds, 0.0)
+        half_squared = _seed_part(medians) + shared
+    half = math.sqrt(half_squared)
     return Estimate(math.exp(middle), math.exp(middle - half), math.exp(middle + half))
 
 
-def _seed_part(of_seeds: np.ndarray) -> float:
-    """What the variance of the seeds' medians adds to the square of the half-width."""
-    seeds = len(of_seeds)
-    return float(stdtrit(seeds - 1, 0.975) ** 2 * of_seeds.var(ddof=1) / seeds)
+def _seed_part(medians: np.ndarray) -> float:
+    """What the variance of the seeds' medians (S,) adds to the square of the half-width."""
+    seeds = len(medians)
+    return float(stdtrit(seeds - 1, 0.975) ** 2 * medians.var(ddof=1) / seeds)

@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 
 class Metric(NamedTuple):
-    """What a table shows."""
+    """How a metric is shown."""
 
     name: str
-    unit: int  # times the raw number
-    form: str
-    typical: str  # what an axis of `estimate`'s numbers is called
-    mean: str  # and one of plain means
+    unit: int  # the raw number is multiplied by it
+    form: str  # of `format`
+    typical: str  # label of an axis with the numbers of `estimates.estimate`
+    mean: str  # label of an axis with plain means
 
 
 METRICS = {
@@ -22,10 +22,10 @@ METRICS = {
 
 
 def metric_of(name: str) -> Metric:
-    """What is shown of a metric; an accuracy at some instance is an accuracy."""
+    """How a metric is shown; ``accuracy@instance2`` is shown as an accuracy."""
     return METRICS[name.partition("@")[0]]
 
 
 def is_error(name: str) -> bool:
-    """Whether less of a metric is better: a squared error, not an accuracy."""
+    """Whether lower is better: a squared error, not an accuracy."""
     return METRICS.get(name.partition("@")[0]) is METRICS["mse"]

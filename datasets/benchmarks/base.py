@@ -1,6 +1,7 @@
-"""What a benchmark is, and how to open its images; the benchmarks are in the files beside this.
+"""The base class of benchmarks: what a benchmark is, and how its images are opened.
 
-Nothing heavy is imported until images are opened, so that listing benchmarks costs nothing.
+The benchmarks are in the files beside this one. Nothing heavy is imported before images are
+opened, so that listing benchmarks is fast.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,33 +30,33 @@ class Benchmark:
 
     key: ClassVar[str]
     title: ClassVar[str]
-    # Classes of zoo.datasets.readers, the form that loses least first; imported when images are
-    # opened.
+    # Readers of its published forms, as module.Class in zoo.datasets.readers; the preferred form
+    # is first, the one that loses least of the images.
     forms: ClassVar[tuple[str, ...]] = ()
     image: ClassVar[tuple[int, ...]]  # (C, H, W), or the shape of another input
     regression: ClassVar[bool] = False
-    own: ClassVar[bool] = False  # somebody's own images, of which nothing is published
-    outputs: ClassVar[int] = 1  # numbers that a regression predicts of each input
-    # The allowed values of each option, the default first.
+    own: ClassVar[bool] = False  # whether it is a user's own images, which nothing is published of
+    outputs: ClassVar[int] = 1  # numbers that a regression predicts for each input
+    # Option -> its allowed values, the default first.
     allowed: ClassVar[dict[str, tuple[Any, ...]]] = {}
     # A network is given (x / 255 - mean) / std, channel by channel.
     mean: ClassVar[tuple[float, ...]]
     std: ClassVar[tuple[float, ...]]
-    # The network of learners that settings.yaml gives none for this benchmark; "": their own.
+    # The network of learners without one for this benchmark in settings.yaml; "": their default.
     backbone: ClassVar[str] = ""
-    query: int = 15  # test queries a class
+    query: int = 15  # test queries per class
     shots: str = "1 5"  # of a table
-    quick_seconds: int = 600  # what budget `quick` trains for on 2 cores, by definition
-    per_class: int | None = 600  # images a class; None: classes differ
-    note: str = ""  # to print beside numbers measured on it
-    licence: str = ""  # of its data, where the publisher states one; "" where we know of none
+    quick_seconds: int = 600  # how long budget `quick` trains on 2 cores, by definition
+    per_class: int | None = 600  # images of each class; None: their numbers differ
+    note: str = ""  # printed beside numbers measured on it
+    licence: str = ""  # of its data, where the publisher states one
 
     def __init__(self, **options: Any) -> None:
         for name, value in options.items():
             if name not in self.allowed:
                 names = ", ".join(self.allowed)
-                known = f"options: {names}" if names else "it has no options"
-                raise UsageError(f"benchmark {self.key!r} has no option {name!r}; {known}")
+                allowed = f"options: {names}" if names else "it has no options"
+                raise UsageError(f"benchmark {self.key!r} has no option {name!r}; {allowed}")
             if value not in self.allowed[name]:
                 choices = ", ".join(map(str, self.allowed[name]))
                 raise UsageError(
@@ -65,7 +66,7 @@ class Benchmark:
 
     @property
     def variant(self) -> str:
-        """The benchmark as it is written everywhere: its key and the options not at default."""
+        """The benchmark's name everywhere: its key and the options that are not the default."""
         changed = {
             name: value for name, value in self.options.items() if value != self.allowed[name][0]
         }
@@ -73,12 +74,12 @@ class Benchmark:
 
     @property
     def source(self) -> "Benchmark":
-        """Whose images it takes, as they are stored: its own."""
+        """The benchmark whose stored images it uses: itself."""
         return self
 
     @property
     def splits(self) -> list[str]:
-        """The splits there are, of train, val and test."""
+        """The splits it has, of train, val and test."""
         return list(self.classes)
 
     @property
@@ -92,24 +93,31 @@ class Benchmark:
 
     @property
     def superclasses(self) -> Mapping[str, str]:
-        """The superclass of each class; empty where none is published."""
+        """The superclass of each class; empty without published superclasses."""
         return {}
 
     def readers(self) -> list[type["Reader"]]:
-        """The readers of its published forms, the preferred one first."""
-        paths = [form.split(".") for form in self.forms]
-        return [getattr(import_module(f"zoo.datasets.readers.{m}"), name) for m, name in paths]
+        """The reader classes of its published forms, the preferred one first."""
+        classes = []
+        for form in self.forms:
+            module, name = form.split(".")
+            classes.append(getattr(import_module(f"zoo.datasets.readers.{module}"), name))
+        return classes
 
     def found(self, data: Path | None) -> Iterator["Reader"]:
-        """The readers of the forms that lie at or below `data`, the preferred one first."""
-        lists, forms = self.lists(), self.readers()
-        return filter(None, (form.find(data, lists, self.per_class) for form in forms if data))
+        """A reader for each published form found at or below `data`, the preferred one first."""
+        if data is None:
+            return
+        lists = self.lists()
+        for reader_class in self.readers():
+            if reader := reader_class.find(data, lists, self.per_class):
+                yield reader
 
     def find(self, data: Path | None) -> "Reader":
-        """The first reader of `found`; reads no image.
+        """The reader of the preferred form found at or below `data`; no image is read yet.
 
         Raises:
-            NotFoundError: there is none; a screen that says what was looked for, where to get it.
+            NotFoundError: there is none; the message tells what was looked for and where to get it.
         """
         from zoo.datasets.fetching.not_found import NotFoundError, not_found
 
@@ -118,11 +126,11 @@ class Benchmark:
         raise NotFoundError(not_found(self, data))
 
     def open(self, data: Path | None) -> dict[str, "Store"]:
-        """The image store of each split, built and checked first if need be: a minute or two.
+        """The image store of each split; the first time it is built and checked, in 1-2 minutes.
 
-        Stores lie in ``<data>/zoo-store``, those of own images in the user's cache, or in the
-        folder that the environment variable ZOO_STORE names. The source must be there too: it tells
-        whether a store is still right.
+        Stores are kept in ``<data>/zoo-store``, those of own images in the user's cache; the
+        environment variable ZOO_STORE names another folder. The published files must stay: they
+        tell whether a store is out of date.
 
         Raises:
             UsageError: the images are not below `data`, or something is wrong with them.

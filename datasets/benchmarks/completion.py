@@ -1,4 +1,4 @@
-"""Image completion: a task is an image, a function from where a pixel is to its colour."""
+"""Image completion: a task is an image, as a function from a pixel's place to its colour."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # the doctor reads this file, and needs no torch
 
 
 class Pixels(NamedTuple):
-    """T tasks: an image of the split each, and the numbers of its pixels, row after row."""
+    """T tasks: for each an image of the split, and numbers of its pixels, counted row by row."""
 
     image: Integers  # (T,)
     support: Integers  # (T, K), in random order
@@ -33,18 +33,18 @@ class PixelSampler:
     def __init__(
         self, images: int, pixels: int, shot: int, query: int, key: NDArray[np.uint64]
     ) -> None:
-        """Say what to draw.
+        """Check that such tasks can be drawn.
 
         Args:
             images: in the split.
-            pixels: of each.
-            shot: K, pixels that are shown.
-            query: Q. Support and query have no pixel in common where K + Q are no more than there
-                are; of a whole image the support is a part.
+            pixels: of each image.
+            shot: K, the pixels that are shown.
+            query: Q. Support and query share no pixel if the image has K + Q; if the query is the
+                whole image, the support is part of it.
             key: from `zoo.datasets.episodes.hash_random.key_of`.
 
         Raises:
-            UsageError: an image has not so many pixels.
+            UsageError: an image has fewer than K or than Q pixels.
         """
         for flag, value in (("--shot", shot), ("--query", query)):
             if value > pixels:
@@ -57,17 +57,17 @@ class PixelSampler:
 
     def indices(self, first: int, tasks: int) -> Pixels:
         """Tasks first, ..., first + tasks - 1."""
-        episode = derive(self.key, np.arange(first, first + tasks, dtype=np.uint64))
-        own, places = (derive(episode, np.full(1, s, np.uint64)) for s in range(2))
-        image = ((own >> np.uint64(32)) * np.uint64(self.images)) >> np.uint64(32)
-        keys = derive(places[:, None], np.arange(self.pixels, dtype=np.uint64))
-        order = keys.argsort(1, kind="stable").astype(np.int64)
+        task_keys = derive(self.key, np.arange(first, first + tasks, dtype=np.uint64))
+        image_keys, pixel_keys = (derive(task_keys, np.full(1, s, np.uint64)) for s in range(2))
+        image = ((image_keys >> np.uint64(32)) * np.uint64(self.images)) >> np.uint64(32)
+        sort_keys = derive(pixel_keys[:, None], np.arange(self.pixels, dtype=np.uint64))
+        order = sort_keys.argsort(1, kind="stable").astype(np.int64)
         query = np.sort(order[:, self.pixels - self.query :], 1)
         return Pixels(image.astype(np.int64), order[:, : self.shot], query)
 
 
 class ImagesAsFunctions:
-    """The images of a split as functions, in the place of `Functions` in regression.py."""
+    """The images of a split as functions; for completion what `Functions` is for regression."""
 
     def __init__(self, benchmark: "Completion", store: "Store") -> None:
         self.store = store
@@ -76,12 +76,12 @@ class ImagesAsFunctions:
     def sampler(
         self, way: int, shot: int, query: int, key: NDArray[np.uint64], split: str = ""
     ) -> PixelSampler:
-        """What draws its tasks; `way` is the number of channels, which is given."""
+        """The sampler of its tasks; `way` is not used, as the number of outputs is fixed."""
         images, _, height, width = self.store.images.shape
         return PixelSampler(images, height * width, shot, query, key)
 
     def meta_batch(self, drawn: PixelSampler, pixels: Pixels) -> "Episode":
-        """The tasks as a learner sees them: x (T, n, 2) and y (T, n, C), float in [0, 1]."""
+        """The tasks as a learner is given them: x (T, n, 2) and y (T, n, C), float in [0, 1]."""
         import torch
 
         from zoo import Episode, Examples
@@ -101,7 +101,7 @@ class ImagesAsFunctions:
 
 @register_benchmark("completion")
 class Completion(Regression):
-    """Images from some of their pixels (Garnelo et al. 2018): row, column -> grey or colour."""
+    """Complete images from some pixels (Garnelo et al. 2018): row, column -> grey or colour."""
 
     key = "completion"
     title = "Image completion"
@@ -112,27 +112,27 @@ class Completion(Regression):
 
     @property
     def source(self) -> Benchmark:
-        """Whose images they are."""
+        """The benchmark whose images it uses."""
         return find_benchmark(self.options["images"])
 
     @property
     def outputs(self) -> int:  # type: ignore[override]
-        """Channels."""
+        """The channels of an image."""
         return self.source.image[0]
 
     @property
     def licence(self) -> str:  # type: ignore[override]
-        """That of the images."""
+        """The licence of the images."""
         return self.source.licence
 
     @property
     def query(self) -> int:  # type: ignore[override]
-        """All pixels."""
+        """All pixels of an image."""
         _, height, width = self.source.image
         return height * width
 
     def open(self, data: Path | None = None) -> dict[str, ImagesAsFunctions]:  # type: ignore[override]
-        """The images of each split."""
+        """The images of each split as functions."""
         return {
             split: ImagesAsFunctions(self, store) for split, store in self.source.open(data).items()
         }

@@ -22,10 +22,10 @@ class _Sized(Benchmark):
 
 
 class _Resized(_Sized):
-    # Stored as they are published; another size is made where they are used.
+    # Stored in the published size; another size is made when the images are used.
     @property
     def source(self) -> Benchmark:
-        """The images as they are published."""
+        """The benchmark in its published size, whose stored images it uses."""
         return type(self)()
 
 
@@ -36,12 +36,15 @@ class MiniImageNet(_Resized):
     key = "miniimagenet"
     title = "mini-ImageNet"
     forms = (
-        "ravi_csv.RaviCsv", "ren_cache.RenCache", "torchmeta_hdf5.TorchmetaMini",
-        "category_split.CategorySplit", "tadam.TadamMini", "class_folders.ClassFolders",
-    )  # fmt: skip
-    allowed: ClassVar = {"size": (84, 32)}  # 32 for weights that CIFAR's images trained
-    # Means of the train split as gidariss/FewShotWithoutForgetting prints them; deviations
-    # measured on a copy of it.
+        "ravi_csv.RaviCsv",
+        "ren_cache.RenCache",
+        "torchmeta_hdf5.TorchmetaMini",
+        "category_split.CategorySplit",
+        "tadam.TadamMini",
+        "class_folders.ClassFolders",
+    )
+    allowed: ClassVar = {"size": (84, 32)}  # 32 to test weights that were trained on CIFAR images
+    # Of the train split: means from gidariss/FewShotWithoutForgetting, deviations measured.
     mean = (120.4 / 255, 115.6 / 255, 104.5 / 255)
     std = (69.2 / 255, 67.5 / 255, 70.9 / 255)
 
@@ -57,11 +60,13 @@ class TieredImageNet(Benchmark):
     key = "tieredimagenet"
     title = "tiered-ImageNet"
     forms = (
-        "tiered.TieredPng", "tiered.TieredNpz", "torchmeta_hdf5.TorchmetaTiered",
+        "tiered.TieredPng",
+        "tiered.TieredNpz",
+        "torchmeta_hdf5.TorchmetaTiered",
         "class_folders.TieredFolders",
-    )  # fmt: skip
+    )
     image = (3, 84, 84)
-    mean, std = MiniImageNet.mean, MiniImageNet.std  # ImageNet's images too; not measured
+    mean, std = MiniImageNet.mean, MiniImageNet.std  # also images of ImageNet; not measured
     per_class = None
 
     def lists(self) -> Lists:
@@ -70,12 +75,12 @@ class TieredImageNet(Benchmark):
 
 
 class _Cifar100(_Resized):
-    allowed: ClassVar = {"size": (32, 84)}  # 84 as several papers have them
+    allowed: ClassVar = {"size": (32, 84)}  # 84 as in several papers
     mean = (129.4 / 255, 124.1 / 255, 112.5 / 255)  # kjunelee/MetaOptNet
 
     @property
     def superclasses(self) -> Mapping[str, str]:
-        """One of CIFAR-100's 20 for each class."""
+        """One of CIFAR-100's 20 superclasses for each class."""
         return published.coarse_names()
 
 
@@ -86,9 +91,11 @@ class CifarFs(_Cifar100):
     key = "cifarfs"
     title = "CIFAR-FS"
     forms = (
-        "cifar100_python.Cifar100Python", "class_folders.R2d2Folders",
-        "metaoptnet.CifarFsPickles", "torchmeta_hdf5.TorchmetaCifarFs",
-    )  # fmt: skip
+        "cifar100_python.Cifar100Python",
+        "class_folders.R2d2Folders",
+        "metaoptnet.CifarFsPickles",
+        "torchmeta_hdf5.TorchmetaCifarFs",
+    )
     std = (68.2 / 255, 65.4 / 255, 70.7 / 255)  # of its train split
 
     def lists(self) -> Lists:
@@ -103,9 +110,12 @@ class Fc100(_Cifar100):
     key = "fc100"
     title = "FC100"
     forms = (
-        "cifar100_python.Cifar100Python", "metaoptnet.Fc100Pickles", "tadam.TadamFc100",
-        "torchmeta_hdf5.TorchmetaFc100", "class_folders.R2d2Folders",
-    )  # fmt: skip
+        "cifar100_python.Cifar100Python",
+        "metaoptnet.Fc100Pickles",
+        "tadam.TadamFc100",
+        "torchmeta_hdf5.TorchmetaFc100",
+        "class_folders.R2d2Folders",
+    )
     std = (69.9 / 255, 67.1 / 255, 73.3 / 255)  # of its train split
 
     def lists(self) -> Lists:
@@ -130,7 +140,7 @@ class Omniglot(Benchmark):
 
     @property
     def classes(self) -> dict[str, int]:
-        """Four classes to a character, one for each rotation."""
+        """Four classes for each character, one for each rotation."""
         return {split: 4 * count for split, count in super().classes.items()}
 
     def lists(self) -> Lists:
@@ -150,7 +160,7 @@ class Cub(Benchmark):
     per_class = None
 
     def lists(self) -> Lists:
-        """100, 50 and 50 species, by number."""
+        """100, 50 and 50 species, assigned to splits by their numbers."""
         return published.cub()
 
 
@@ -171,7 +181,11 @@ class Folder(_Sized):
     per_class = None
 
     def found(self, data: Path | None) -> Iterator["Reader"]:
-        """The reader of the folder `data`; raises what `Benchmark.find` raises."""
+        """The reader of the folder `data`.
+
+        Raises:
+            UsageError: there is no such folder.
+        """
         from zoo.datasets.readers.any_folders import AnyFolders
 
         if data is None or not data.is_dir():

@@ -1,4 +1,4 @@
-"""Own images in memory: a benchmark made of datasets of (image, label)."""
+"""A user's own images in memory: a benchmark made of datasets of (image, label)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +14,10 @@ from zoo.errors import UsageError
 
 
 class ImagesInMemory(Benchmark):
-    """Datasets of the user's own, one for each split, held in memory.
+    """A user's own datasets, one for each split, held in memory.
 
-    Settings are those of the benchmark `folder`, the learners' defaults for any image set. Mean and
-    standard deviation of each channel are those of the training images.
+    Settings are those of the benchmark `folder`. Mean and standard deviation of each channel are
+    those of the training images.
     """
 
     key = "folder"
@@ -30,16 +30,16 @@ class ImagesInMemory(Benchmark):
         """Read every image once.
 
         Args:
-            datasets: by split, ``train``, ``test`` and, for choosing among the validated weights,
-                ``val``; each anything with a length whose items are (image, label), such as a torch
-                Dataset. No class should be in two splits. An image is a PIL image, in grey or else
-                taken as RGB, what is transparent on white; or an array or tensor (C, H, W) or
-                (H, W), uint8 or floating-point in [0, 1]; all have one shape. A label is a number
-                or a name.
+            datasets: by split, ``train``, ``test`` and, to choose weights by validation, ``val``.
+                Each is anything with a length whose items are (image, label), such as a torch
+                Dataset; no class should be in two splits. An image is a PIL image (grey stays
+                grey, all else becomes RGB, transparent parts white), or an array or tensor
+                (C, H, W) or (H, W), uint8 or floating-point in [0, 1]. All have one shape. A label
+                is a number or a name.
 
         Raises:
-            UsageError: a split is missing or unknown, two splits are the same, or an image cannot
-                be taken as it is.
+            UsageError: a split is missing or unknown, two splits are the same, or an image is not
+                of these kinds.
         """
         super().__init__()
         if not isinstance(datasets, Mapping):
@@ -73,7 +73,7 @@ class ImagesInMemory(Benchmark):
 
     @property
     def splits(self) -> list[str]:
-        """The splits there are."""
+        """The splits that it has."""
         return list(self.stores)
 
     def lists(self) -> dict[str, list[str]]:
@@ -89,7 +89,7 @@ def store_of(dataset: Any, split: str) -> Store:
     """The images of a dataset of (image, label), class by class.
 
     Raises:
-        UsageError: it is no such dataset, it is empty, or an image cannot be taken as it is.
+        UsageError: it is no such dataset, it is empty, or an image is not of a kind we take.
     """
     if isinstance(dataset, Mapping) or not all(
         hasattr(dataset, name) for name in ("__len__", "__getitem__")
@@ -139,7 +139,7 @@ def pixels_of(image: Any, where: str) -> np.ndarray:
 
     Args:
         image: a PIL image, or an array or tensor (C, H, W) or (H, W), uint8 or in [0, 1].
-        where: it is, for messages.
+        where: the image is, for messages.
 
     Raises:
         UsageError: it is neither.
@@ -174,7 +174,7 @@ def pixels_of(image: Any, where: str) -> np.ndarray:
 
 
 def grey_or_colour(image: Image.Image, where: str) -> Image.Image:
-    """The image in mode L or RGB; what is transparent, on white.
+    """The image in mode L or RGB, with transparent parts white.
 
     Raises:
         UsageError: its pixels have more than 8 bits.

@@ -1,7 +1,7 @@
-"""The regression benchmarks: a task is a function drawn afresh, so there is nothing to store.
+"""The regression benchmarks: a task is a randomly drawn function, so there is nothing to store.
 
-What a task follows from are uniform numbers of the sampler's integer hash, exact on every machine;
-only then come sines and logarithms, which may differ in the last bit.
+A task is defined by uniform numbers from our integer hash, which are exact on every machine. The
+sines and logarithms computed from them may differ in the last bit.
 """
 
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -18,10 +18,10 @@ if TYPE_CHECKING:  # the doctor reads this file, and needs no torch
 
 
 class Points(NamedTuple):
-    """T tasks as numbers in [0, 1)."""
+    """T tasks as uniform numbers in [0, 1)."""
 
-    task: Floats  # (T, P) of each task
-    points: Floats  # (T, Q+K, U) of each of its points; the queries come first
+    task: Floats  # (T, P), P numbers for each task
+    points: Floats  # (T, Q+K, U), U numbers for each of its points; the queries come first
 
 
 class FunctionSampler:
@@ -32,10 +32,10 @@ class FunctionSampler:
     def __init__(
         self, numbers: tuple[int, int], shot: int, query: int, key: NDArray[np.uint64]
     ) -> None:
-        """Say what to draw.
+        """Set the shape of the tasks.
 
         Args:
-            numbers: P of each task and U of each point.
+            numbers: P, uniform numbers for each task, and U, for each point.
             shot: K.
             query: Q.
             key: from `zoo.datasets.episodes.hash_random.key_of`.
@@ -44,15 +44,16 @@ class FunctionSampler:
 
     def indices(self, first: int, tasks: int) -> Points:
         """Tasks first, ..., first + tasks - 1."""
-        episode = derive(self.key, np.arange(first, first + tasks, dtype=np.uint64))
+        keys = derive(self.key, np.arange(first, first + tasks, dtype=np.uint64))
+        task_keys, point_keys = (derive(keys, np.full(1, s, np.uint64)) for s in range(2))
         of_task, of_point = self.numbers
         n = self.query + self.shot
-        own, points = (derive(episode, np.full(1, s, np.uint64)) for s in range(2))
-        return Points(uniform(own, of_task), uniform(points, n * of_point).reshape(tasks, n, -1))
+        points = uniform(point_keys, n * of_point).reshape(tasks, n, -1)
+        return Points(uniform(task_keys, of_task), points)
 
 
 def between(low: float, high: float, u: Floats) -> Floats:
-    """Uniform numbers of [low, high)."""
+    """Uniform numbers in [low, high) from those in [0, 1)."""
     return low + (high - low) * u
 
 
@@ -62,7 +63,7 @@ def normal(u: Floats, v: Floats) -> Floats:
 
 
 class Functions:
-    """A split of a regression benchmark, in the place where images have their store."""
+    """A split of a regression benchmark; for functions what a store is for images."""
 
     def __init__(self, benchmark: "Regression") -> None:
         self.benchmark = benchmark
@@ -71,19 +72,21 @@ class Functions:
     def sampler(
         self, way: int, shot: int, query: int, key: NDArray[np.uint64], split: str = ""
     ) -> FunctionSampler:
-        """What draws its tasks; `way` is the number of outputs, which is given."""
+        """The sampler of its tasks; `way` is not used, as the number of outputs is fixed."""
         return FunctionSampler(self.benchmark.numbers, shot, query, key)
 
     def meta_batch(self, drawn: FunctionSampler, points: Points) -> "Episode":
-        """The tasks as a learner sees them: x (T, n, *input) and y (T, n, outputs), float."""
+        """The tasks as a learner is given them: x (T, n, *input) and y (T, n, outputs), float."""
         import torch
 
         from zoo import Episode, Examples
 
-        x, y = self.benchmark.values(points.task[:, None, :], points.points)
-        parts = [torch.from_numpy(part.astype(np.float32)) for part in (x, y)]
-        query, support = (p[:, : drawn.query] for p in parts), (p[:, drawn.query :] for p in parts)
-        return Episode(Examples(*support), Examples(*query), self.benchmark.outputs)
+        values = self.benchmark.values(points.task[:, None, :], points.points)
+        x, y = (torch.from_numpy(array.astype(np.float32)) for array in values)
+        queries = drawn.query
+        support = Examples(x[:, queries:], y[:, queries:])
+        query = Examples(x[:, :queries], y[:, :queries])
+        return Episode(support, query, self.benchmark.outputs)
 
 
 class Regression(Benchmark):
@@ -99,19 +102,19 @@ class Regression(Benchmark):
     licence: str = "none needed: the code draws the functions"
     mean: ClassVar = ()
     std: ClassVar = ()
-    numbers: ClassVar[tuple[int, int]]  # uniform numbers that a task and a point take
-    version = 1  # of what they are made into: another one makes other records
+    numbers: ClassVar[tuple[int, int]]  # P and U: the uniform numbers of a task and of a point
+    version = 1  # of the functions made from them; to be raised where these change
 
     def values(self, task: Floats, points: Floats) -> tuple[Floats, Floats]:
         """Inputs and outputs: (T, 1, P), (T, n, U) -> (T, n, *input), (T, n, outputs)."""
         raise NotImplementedError
 
     def lists(self) -> dict[str, list[str]]:
-        """There are no classes."""
+        """Three splits without classes."""
         return {split: [] for split in ("train", "val", "test")}
 
     def open(self, data: Any = None) -> dict[str, Functions]:  # type: ignore[override]
-        """The functions of each split: all of one distribution, under different keys."""
+        """The functions of each split: all have one distribution, their samplers differ in key."""
         return dict.fromkeys(self.splits, Functions(self))
 
 
@@ -119,12 +122,13 @@ class _Sinusoid(Regression):
     """y = A sin(w x + b), x in [-5, 5]."""
 
     numbers = (3, 1)
-    phase: float = np.pi  # the largest
-    frequency: tuple[float, float] = (1, 1)
+    max_phase: float = np.pi
+    frequency: tuple[float, float] = (1, 1)  # least and largest
 
     def values(self, task: Floats, points: Floats) -> tuple[Floats, Floats]:
         amplitude = between(0.1, 5, task[..., :1])
-        phase, w = between(0, self.phase, task[..., 1:2]), between(*self.frequency, task[..., 2:])
+        phase = between(0, self.max_phase, task[..., 1:2])
+        w = between(*self.frequency, task[..., 2:])
         x = between(-5, 5, points)
         return x, amplitude * np.sin(w * x + phase)
 
@@ -152,7 +156,7 @@ class SinusoidReptile(_Sinusoid):
 
     key = "sinusoid_reptile"
     title = "Sinusoid of Reptile"
-    phase = 2 * np.pi
+    max_phase = 2 * np.pi
     query = 50
 
 
@@ -160,8 +164,8 @@ class SinusoidReptile(_Sinusoid):
 class Harmonic(Regression):
     """Sums of two sine waves, the second of twice the frequency (torchmeta's Harmonic).
 
-    As its code has it: w in [5, 7], amplitudes N(0, 1), phases 0 to 2 pi, x from N(mu, 1) with mu
-    in [-4, 4]. Its docstring gives other amplitudes.
+    As in torchmeta's code: w in [5, 7], amplitudes from N(0, 1), phases 0 to 2 pi, x from N(mu, 1)
+    with mu in [-4, 4]. (Its docstring gives other amplitudes.)
     """
 
     key = "harmonic"
@@ -169,7 +173,7 @@ class Harmonic(Regression):
     numbers = (8, 2)
 
     def values(self, task: Floats, points: Floats) -> tuple[Floats, Floats]:
-        """A1 sin(w x + b1) + A2 sin(2 w x + b2)."""
+        """x, and y = A1 sin(w x + b1) + A2 sin(2 w x + b2)."""
         w, mu = between(5, 7, task[..., :1]), between(-4, 4, task[..., 1:2])
         b1, b2 = (between(0, 2 * np.pi, task[..., i : i + 1]) for i in (2, 3))
         a1, a2 = (normal(task[..., i : i + 1], task[..., i + 1 : i + 2]) for i in (4, 6))
@@ -181,9 +185,9 @@ class Harmonic(Regression):
 class GaussianProcess(Regression):
     """Draws from a Gaussian process with a squared exponential kernel (Garnelo et al. 2018).
 
-    As the authors' notebook has it: x in [-2, 2], and y with noise, in the support and the query.
-    A task's points are drawn together, the queries first: a factor's leading rows do not depend on
-    the rows below them, so the queries have the same y whatever the shot, but for rounding.
+    As in the authors' notebook: x in [-2, 2], and y with noise, in support and query. A task's
+    points are drawn together, the queries first. The upper rows of a Cholesky factor do not depend
+    on those below, so the queries have the same y whatever the shot, except for rounding.
     """
 
     key = "gp"
@@ -191,14 +195,14 @@ class GaussianProcess(Regression):
     numbers = (0, 3)
     length = 0.4  # of the kernel
     sd = 1.0  # of the function
-    noise = 0.02  # standard deviation; it also keeps the covariance far from singular
+    noise = 0.02  # standard deviation of y; it also keeps the covariance from being singular
 
     def values(self, task: Floats, points: Floats) -> tuple[Floats, Floats]:
-        """y = L z where L is the Cholesky factor of the covariance of y."""
+        """x, and y = L z with L the Cholesky factor of the covariance of y."""
         x, z = between(-2, 2, points[..., :1]), normal(points[..., 1:2], points[..., 2:])
         return x, np.linalg.cholesky(self.covariance(x)) @ z
 
     def covariance(self, x: Floats) -> Floats:
-        """Of y at x: (T, n, 1) -> (T, n, n)."""
+        """The covariance of y at x: (T, n, 1) -> (T, n, n)."""
         kernel = self.sd**2 * np.exp(-(((x - x.swapaxes(1, 2)) / self.length) ** 2) / 2)
         return np.asarray(kernel + self.noise**2 * np.eye(x.shape[1]))

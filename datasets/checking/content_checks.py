@@ -1,8 +1,7 @@
-"""Checks of an image set's content, made once a content: equal images, channel order, sizes.
+"""Checks of an image set's pixels: equal images, channel order, sizes, numbers of images.
 
-They look at the pixels in the stores. What they found is kept beside the stores, so that a second
-look, and every start of `run` and `table`, costs nothing. `doctor` shows it; `run` and `table`
-refuse what fails.
+They are made once for a set of stores and kept beside these, so that starting `run` or `table`
+does not repeat them. `doctor` shows all findings; `run` and `table` refuse a set with a failure.
 """
 
 import itertools
@@ -22,69 +21,77 @@ from zoo.datasets.readers.own_listing import shown
 from zoo.errors import UsageError
 from zoo.files import store_slug, write_json
 
-if TYPE_CHECKING:  # torch takes longer than a look at what is kept
+if TYPE_CHECKING:  # importing torch takes longer than reading what is kept
     from zoo.datasets.episodes.image_store import Store
     from zoo.datasets.readers.base import ImageSet
 
-CHECKS_VERSION = 1  # of the checks: a change makes them anew
+CHECKS_VERSION = 1  # raised when the checks change: then they are made again
 FEW = 3  # things named in one sentence
 
-# Published numbers of images where classes differ (tiered-ImageNet:
-# renmengye/few-shot-ssl-public#8, which gives those of train and of all splits alone).
+# Published numbers of images, for sets whose classes differ in theirs. Those of tiered-ImageNet's
+# train and of all its splits are from renmengye/few-shot-ssl-public#8, which has no others.
 TOTALS = {
     "tieredimagenet": {"train": 448_695, "val": 124_261, "test": 206_209, "all": 779_165},
     "cub": {"all": 11_788},
 }
-UNSURE = {("tieredimagenet", "val"), ("tieredimagenet", "test")}
+UNSURE = {("tieredimagenet", "val"), ("tieredimagenet", "test")}  # a difference is a warning only
 KNOWN_TOTALS = {("cub", 11_745): "learn2learn's copy: 43 images that ImageNet has are left out"}
 
-# Sets that are published with red first. Over a whole split red exceeds blue by about 16.
+# Sets published with the red channel first. In a split's mean, red exceeds blue by about 16.
 RED_FIRST = {"miniimagenet", "tieredimagenet", "cifarfs", "fc100"}
-MARGIN = 4
+MARGIN = 4  # channels are suspected to be swapped where the last exceeds the first by more
 
 PAIR_KINDS = ("within a class", "across classes of a split", "across splits")
-# How many pairs of equal images of each kind the published set holds, counted on copies that are
-# identical to it, pixel by pixel.
+# Pairs of equal images of each kind in the published sets, counted on copies that have the same
+# pixels.
 PUBLISHED_PAIRS = {"cifarfs": (9, 2, 15), "fc100": (9, 14, 3), "omniglot": (4, 4, 0)}
 
-MOST = 0.9  # a size that so many images have is the set's
-CONSTANT = 1e-3  # where more images of a published set have one colour, pixels were lost
+MOST = 0.9  # share of images from which their size is taken as the set's
+CONSTANT = 1e-3  # share of one-coloured images from which a published set has lost pixels
 
 
 class Finding(NamedTuple):
-    """Something that a person should know of."""
+    """A result of a check that a user should know."""
 
-    kind: str  # for programs
-    failure: bool  # whether the set cannot be used; else a warning
+    kind: str  # a key for programs
+    failure: bool  # whether the set cannot be used; else it is a warning
     text: str  # one sentence, with the file and what to do
 
 
 def some(names: Iterable[object], count: int | None = None) -> str:
-    """The first few of many, and how many more there are."""
+    """The first few names as text, and how many more there are.
+
+    Args:
+        names: the first ones, or all.
+        count: how many there are in all; None: as many as `names`.
+    """
     names = list(names)
+    first = ", ".join(map(str, names[:FEW]))
     left = (len(names) if count is None else count) - FEW
-    return ", ".join(map(str, names[:FEW])) + (f" and {left:,} more" if left > 0 else "")
+    return f"{first} and {left:,} more" if left > 0 else first
 
 
 def store_folder(benchmark: "ImageSet", reader: Reader, data: Path | None) -> Path:
-    """Where the stores of the images below `data` lie.
+    """The folder of the stores of the images below `data`.
 
-    In ``DATA/zoo-store``, but those of own images in a folder of their own in the user's cache,
-    unless such a folder lies among them from before. ZOO_STORE names another place.
+    It is ``DATA/zoo-store``. For a user's own images it is a folder in the user's cache, named
+    after theirs, unless an older version has made ``DATA/zoo-store``. ZOO_STORE names another
+    folder for both.
     """
-    named, there = os.environ.get("ZOO_STORE"), Path(f"{data}/zoo-store")
+    named = os.environ.get("ZOO_STORE")
+    in_data = Path(f"{data}/zoo-store")
     if not benchmark.own:
-        return Path(named) if named else there
-    if there.is_dir() and not named:
-        return there
+        return Path(named) if named else in_data
+    if in_data.is_dir() and not named:
+        return in_data
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    place = reader.folder.resolve()
-    end = blake2b(os.fsencode(place), digest_size=4).hexdigest()
-    return Path(named or f"{cache}/zoo") / f"{store_slug(shown(place.name))}-{end}"
+    images = reader.folder.resolve()
+    digest = blake2b(os.fsencode(images), digest_size=4).hexdigest()
+    return Path(named or f"{cache}/zoo") / f"{store_slug(shown(images.name))}-{digest}"
 
 
 def open_stores(benchmark: "ImageSet", reader: Reader, data: Path | None) -> dict[str, "Store"]:
-    """The store of each split, built if need be; see `Benchmark.open`."""
+    """The store of each split, built first if it is missing or out of date."""
     from zoo.datasets.episodes.image_store import open_store
 
     stem = store_folder(benchmark, reader, data) / store_slug(benchmark.source.variant)
@@ -92,7 +99,7 @@ def open_stores(benchmark: "ImageSet", reader: Reader, data: Path | None) -> dic
 
 
 def open_checked(benchmark: "ImageSet", reader: Reader, data: Path | None) -> dict[str, "Store"]:
-    """`open_stores`, and a refusal of contents that fail a check; warnings are printed once.
+    """The store of each split, if its content passes the checks; new warnings are printed.
 
     Raises:
         UsageError: something is wrong with the images.
@@ -111,22 +118,21 @@ def open_checked(benchmark: "ImageSet", reader: Reader, data: Path | None) -> di
 def checked(
     benchmark: "ImageSet", reader: Reader, stores: Mapping[str, "Store"], data: Path | None
 ) -> tuple[dict[str, Any], bool]:
-    """What `check` says of these stores, and whether it was made just now."""
+    """The result of `check` on these stores, kept or new, and whether it is new."""
     key = [CHECKS_VERSION, reader.form, [store.fingerprint for store in stores.values()]]
-    key += [reader.left_out] if reader.left_out else []
-    path = (
-        store_folder(benchmark, reader, data)
-        / f"{store_slug(benchmark.source.variant)}.checks.json"
-    )
+    if reader.left_out:
+        key.append(reader.left_out)
+    name = f"{store_slug(benchmark.source.variant)}.checks.json"
+    path = store_folder(benchmark, reader, data) / name
     return kept_facts(path, key, lambda: check(benchmark, reader, stores))
 
 
 def kept_facts(
     path: Path, key: list[Any], make: Callable[[], dict[str, Any]]
 ) -> tuple[dict[str, Any], bool]:
-    """Facts kept in a file as long as their key is the same, and whether they were made now.
+    """Facts kept in a file, or new ones if it is of another key, and whether they are new.
 
-    Facts with a finding that is a failure are not kept: it is to be mended, and looked for again.
+    Facts with a failure among their findings are not kept: the user will mend it and look again.
     """
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -139,7 +145,7 @@ def kept_facts(
         try:
             write_json(path, {"key": key, "facts": facts})
         except OSError:
-            pass  # a folder of somebody else's: they are made every time
+            pass  # somebody else's folder: they are made every time
     return facts, True
 
 
@@ -152,34 +158,30 @@ def check(benchmark: "ImageSet", reader: Reader, stores: Mapping[str, "Store"]) 
         stores: of its splits.
 
     Returns:
-        ``findings``, each as `Finding` has it; ``pairs`` of equal images by kind; ``means`` of the
-        channels by split; the numbers of images that are ``constant`` and of ``odd_size``.
+        ``findings``, a list of `Finding`; ``pairs``, the numbers of pairs of equal images by kind;
+        ``means`` of the channels by split; the numbers of images that are ``constant``, of one
+        colour, and of ``odd_size``, another size than the rest.
     """
     looks, means = [], {}
     for split, store in stores.items():
         pixels, ends = store.images.numpy(), store.offsets.tolist()
-        parts = list(in_order(look_at_images, (pixels[a:b] for a, b in itertools.pairwise(ends))))
-        looks += parts
-        sums = np.sum([part.sums for part in parts], 0)
+        classes = (pixels[start:end] for start, end in itertools.pairwise(ends))
+        of_split = list(in_order(look_at_images, classes))
+        looks += of_split
+        sums = np.sum([look.sums for look in of_split], 0)
         means[split] = (sums / (len(pixels) * pixels[0, 0].size)).round(2).tolist()
     images = ImageNames(stores)
-    digests, constant = (np.concatenate(parts) for parts in list(zip(*looks, strict=True))[:2])
-    pairs, examples = equal_pairs(digests, images)
+    digests = np.concatenate([look.digests for look in looks])
+    constant = np.concatenate([look.constant for look in looks])
     key, counts = benchmark.key, {name: len(store.images) for name, store in stores.items()}
     findings = wrong_totals(key, counts)
-    if not benchmark.own:  # whose blue is nobody's business
+    if not benchmark.own:  # own images may well be blue
         findings += swapped_channels(key, means)
     if reader.left_out:
         findings.append(Finding("left out", False, reader.left_out))
+    pairs, examples = equal_pairs(digests, images)
     if any(pairs):
-        kinds = ", ".join(f"{n:,} {kind}" for n, kind in zip(pairs, PAIR_KINDS, strict=True) if n)
-        known = PUBLISHED_PAIRS.get(key)
-        told = "they are left as they are"
-        if known:
-            same = known == pairs
-            told = f"the published set has {'them too' if same else ', '.join(map(str, known))}"
-        text = f"pairs of equal images: {kinds} ({some(examples, sum(pairs))}); {told}"
-        findings.append(Finding("duplicates", False, text))
+        findings.append(duplicates(key, pairs, examples))
     if blank := np.flatnonzero(constant).tolist():
         text = f"{len(blank):,} images of one colour: {some(map(images.name, blank))}"
         lost = len(blank) > CONSTANT * len(constant) and not benchmark.own
@@ -196,16 +198,37 @@ def check(benchmark: "ImageSet", reader: Reader, stores: Mapping[str, "Store"]) 
     }
 
 
+def duplicates(benchmark: str, pairs: tuple[int, ...], examples: list[str]) -> Finding:
+    """The finding that there are equal images.
+
+    Args:
+        benchmark: its key.
+        pairs: how many, of each of `PAIR_KINDS`.
+        examples: a few, in words.
+    """
+    counts = zip(pairs, PAIR_KINDS, strict=True)
+    kinds = ", ".join(f"{count:,} {kind}" for count, kind in counts if count)
+    published = PUBLISHED_PAIRS.get(benchmark)
+    if published is None:
+        remark = "they are left as they are"
+    elif published == pairs:
+        remark = "the published set has them too"
+    else:
+        remark = f"the published set has {', '.join(map(str, published))}"
+    text = f"pairs of equal images: {kinds} ({some(examples, sum(pairs))}); {remark}"
+    return Finding("duplicates", False, text)
+
+
 class Look(NamedTuple):
-    """What is seen of a class's images at one look."""
+    """Facts about the images of a class, gathered in one pass over them."""
 
     digests: np.ndarray  # (n,) uint64, of the pixels of each image
-    constant: np.ndarray  # (n,) bool, whether an image has but one colour in every channel
-    sums: np.ndarray  # (C,) of each channel's pixels
+    constant: np.ndarray  # (n,) bool, whether every channel of an image has one value only
+    sums: np.ndarray  # (C,), sum of each channel's pixels
 
 
 def look_at_images(images: np.ndarray) -> Look:
-    """Look at images uint8 (n, C, H, W)."""
+    """Look at the images of a class, uint8 (n, C, H, W)."""
     digests = b"".join(blake2b(image, digest_size=8).digest() for image in images)
     flat = images.reshape(*images.shape[:2], -1)
     constant = (flat.max(2) == flat.min(2)).all(1)
@@ -213,47 +236,57 @@ def look_at_images(images: np.ndarray) -> Look:
 
 
 class ImageNames:
-    """Split, class and name of every image of all splits, by a running number."""
+    """Split, class and name of every image; images of all splits are numbered consecutively."""
 
     def __init__(self, stores: Mapping[str, "Store"]) -> None:
         counts = [np.diff(store.offsets) for store in stores.values()]
         self.starts = np.cumsum([0, *np.concatenate(counts)])
         self.names = [f"{s} {name}" for s, store in stores.items() for name in store.names]
         self.classes = np.repeat(np.arange(len(self.names)), np.concatenate(counts))
-        self.splits = np.repeat(np.arange(len(counts)), [part.sum() for part in counts])
+        self.splits = np.repeat(np.arange(len(counts)), [of_split.sum() for of_split in counts])
 
-    def of(self, number: int) -> str:
+    def class_of(self, number: int) -> str:
         """The class of an image: ``train apple``."""
         return self.names[self.classes[number]]
 
     def name(self, number: int) -> str:
-        """``train apple 7``, the image's place within its class in the store."""
-        return f"{self.of(number)} {number - self.starts[self.classes[number]]}"
+        """An image by its place in its class in the store: ``train apple 7``."""
+        return f"{self.class_of(number)} {number - self.starts[self.classes[number]]}"
 
 
 def equal_pairs(digests: np.ndarray, images: ImageNames) -> tuple[tuple[int, ...], list[str]]:
-    """Pairs of equal images: how many of each of `PAIR_KINDS`, and a few in words, worst first."""
+    """How many pairs of equal images there are of each of `PAIR_KINDS`, and a few examples.
+
+    Args:
+        digests: (n,), of the pixels of each image.
+        images: their names.
+
+    Returns:
+        The counts; examples in words, those across splits first.
+    """
     order = np.argsort(digests, kind="stable")
-    same = np.flatnonzero(digests[order][1:] == digests[order][:-1])
-    one, two = order[same], order[same + 1]  # of every kind that there is, some are neighbours
+    equal = np.flatnonzero(digests[order][1:] == digests[order][:-1])
+    # Neighbours in this order: not all pairs, but some of every kind that there is.
+    one, two = order[equal], order[equal + 1]
     rows = np.union1d(one, two)
 
     def agreeing(*labels: np.ndarray) -> int:
-        """How many pairs agree in all labels."""
-        labels = tuple(label[rows].astype(np.uint64) for label in labels)
-        sizes = np.unique(np.stack(labels, 1), axis=0, return_counts=True)[1]
+        """How many pairs of these rows agree in all labels, each (n,)."""
+        columns = np.stack([label[rows].astype(np.uint64) for label in labels], 1)
+        sizes = np.unique(columns, axis=0, return_counts=True)[1]
         return int((sizes * (sizes - 1) // 2).sum())
 
-    in_class, in_split = agreeing(digests, images.classes), agreeing(digests, images.splits)
+    in_class = agreeing(digests, images.classes)
+    in_split = agreeing(digests, images.splits)
     pairs = (in_class, in_split - in_class, agreeing(digests) - in_split)
-    kind = (images.classes[one] != images.classes[two]).astype(int)
-    kind += images.splits[one] != images.splits[two]
-    worst = np.argsort(-kind, kind="stable")[:FEW].tolist()
-    return pairs, [f"{images.of(one[i])} = {images.of(two[i])}" for i in worst]
+    kinds = (images.classes[one] != images.classes[two]).astype(int)
+    kinds += images.splits[one] != images.splits[two]
+    examples = np.argsort(-kinds, kind="stable")[:FEW].tolist()
+    return pairs, [f"{images.class_of(one[i])} = {images.class_of(two[i])}" for i in examples]
 
 
 def odd_sizes(reader: Reader) -> list[str]:
-    """Image files of another size than nearly all others; none where sizes differ anyway."""
+    """Image files of another size than at least 90 % of them; none where sizes differ more."""
     files = [path for split in reader.lists for path in reader.image_files(split)]
     sizes = [image_size(path) for path in files]
     usual, count = Counter(sizes).most_common(1)[0] if files else ((0, 0), 0)
@@ -267,21 +300,21 @@ def odd_sizes(reader: Reader) -> list[str]:
 
 
 def wrong_totals(benchmark: str, counts: Mapping[str, int]) -> list[Finding]:
-    """Published numbers of images, where classes differ, that are not the ones counted."""
+    """Findings on splits whose numbers of images are not the published `TOTALS`."""
     findings = []
     for part, published in TOTALS.get(benchmark, {}).items():
         count = sum(counts.values()) if part == "all" else counts[part]
         if count != published:
             where = "all splits" if part == "all" else part
-            known = KNOWN_TOTALS.get((benchmark, count), "fetch it again")
-            text = f"{count:,} images in {where}, published are {published:,}; {known}"
+            remark = KNOWN_TOTALS.get((benchmark, count), "fetch it again")
+            text = f"{count:,} images in {where}, published are {published:,}; {remark}"
             failure = (benchmark, count) not in KNOWN_TOTALS and (benchmark, part) not in UNSURE
             findings.append(Finding("images", failure, text))
     return findings
 
 
 def swapped_channels(benchmark: str, means: Mapping[str, Sequence[float]]) -> list[Finding]:
-    """Splits whose first channel is darker than its last, as nobody's red is than his blue."""
+    """Findings on splits whose first channel is darker than the last: photos have more red."""
     findings = []
     for split, mean in means.items():
         if mean[-1] - mean[0] > MARGIN:

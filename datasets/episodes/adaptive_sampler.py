@@ -1,4 +1,4 @@
-"""Training meta-batches chosen from more candidates by what they are worth training on."""
+"""Training meta-batches chosen among more candidates by scores of their support sets."""
 
 from collections.abc import Callable, Iterator
 
@@ -12,14 +12,15 @@ from zoo.datasets.episodes.hash_random import Floats, Integers, derive, key_of, 
 from zoo.datasets.episodes.image_store import Store
 from zoo.datasets.episodes.sampler import Indices
 
-CANDIDATES = 4  # of each task of a meta-batch
+CANDIDATES = 4  # for each task of a meta-batch
 
 
 class AdaptiveBatches(MetaBatches):
-    """Of the candidates, the next episodes of the plain sampler, T are drawn by their scores.
+    """Draws the T episodes of an update by their scores among the next 4T of the plain sampler.
 
-    Scores follow from the weights at hand, so an update's candidates are drawn when it begins. The
-    choice depends on nothing else but the seed: a resumed training makes the same.
+    The scores depend on the learner's weights, so the candidates of an update are scored when it
+    begins. Besides the weights the choice depends on the seed only, so a resumed training makes
+    the same one.
     """
 
     store: Store
@@ -31,17 +32,17 @@ class AdaptiveBatches(MetaBatches):
         scores: Callable[[Examples, int], Tensor],
         normalise: Callable[[Tensor], Tensor],
     ) -> None:
-        """Stand for the plain meta-batches.
+        """Take the place of the plain meta-batches.
 
         Args:
-            plain: what would be served.
+            plain: the meta-batches of the plain sampler.
             seed: of the choice.
-            scores: of the candidates' support sets, x (C*T, N*K, *image) and their way -> (C*T,).
-            normalise: pixels as stored to what a network sees.
+            scores: from the C candidates' support sets, x (C, N*K, *image), and their way to (C,).
+            normalise: from pixels as stored to what a network is given.
         """
         super().__init__(
             plain.store,
-            plain.drawn,
+            plain.episode_sampler,
             plain.episodes,
             plain.tasks,
             training=True,
@@ -61,26 +62,33 @@ class AdaptiveBatches(MetaBatches):
             yield self.batch_of(numbers[part], Indices(*(field[part] for field in chosen)))
 
     def choose(self, update: int) -> tuple[Integers, Indices]:
-        """The episodes of an update, in the order in which they were drawn: numbers, images."""
+        """The chosen episodes of an update, in the sampler's order: their numbers and images."""
         count = CANDIDATES * self.tasks
-        candidates = self.drawn.indices(update * count, count)
+        candidates = self.episode_sampler.indices(update * count, count)
         scores = self.scores(*self.supports(candidates)).double().cpu().numpy()
         random = uniform(derive(self.key, np.full(1, update, np.uint64)), count)[0]
         places = drawn_by(scores, random, self.tasks)
-        return update * count + places, Indices(*(part[places] for part in candidates))
+        return update * count + places, Indices(*(field[places] for field in candidates))
 
     def supports(self, candidates: Indices) -> tuple[Examples, int]:
-        """The support sets of candidates, as a learner sees them, and their way."""
+        """The support sets of the candidates, as a learner is given them, and their way."""
         rows, y = self.support(rows_of(self.store, candidates), candidates)
         x = self.store.gather(torch.from_numpy(rows.ravel())).unflatten(0, rows.shape)
         return Examples(self.normalise(x), torch.from_numpy(y)), candidates.classes.shape[1]
 
 
 def drawn_by(scores: Floats, random: Floats, count: int) -> np.ndarray:
-    """`count` different places, drawn one after the other by the softmax of the scores.
+    """Draw `count` of C places without replacement, by the softmax of the scores that are left.
 
-    As the largest of scores + Gumbel noise (Vieira 2014): (C,), random (C,) in [0, 1) -> (count,),
-    sorted.
+    They are the places of the largest scores + Gumbel noise (Vieira 2014).
+
+    Args:
+        scores: (C,).
+        random: (C,), uniform in [0, 1).
+        count: how many to draw.
+
+    Returns:
+        (count,), ascending.
     """
     noise = -np.log(-np.log(np.clip(random, 1e-300, None)))
     return np.sort(np.argsort(-(scores + noise), kind="stable")[:count])

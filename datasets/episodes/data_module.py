@@ -1,7 +1,8 @@
-"""The episodic data module: meta-batches of episodes for every learner, the same test for all."""
+"""The episodic data module: meta-batches for every learner, and the same test episodes for all."""
 
 import copy
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,39 +23,42 @@ from zoo.errors import UsageError
 from zoo.pixels import normalised_pixels
 from zoo.processes import together
 
-FEATURE_TASKS = 32  # episodes of features served at once
-AHEAD = 256  # episodes drawn at once: a draw of few takes as long as one of many
+FEATURE_TASKS = 32  # episodes of a batch of features
+AHEAD = 256  # episodes drawn at once: drawing few takes as long as drawing many
 
 
 def content_hash(*fingerprints: str) -> str:
-    """One short hash of several."""
+    """One short hash of several fingerprints."""
     return hashlib.blake2b("\n".join(fingerprints).encode(), digest_size=8).hexdigest()
 
 
 class PixelBatch(NamedTuple):
-    """A meta-batch as it travels to the device: pixels still bytes, support before query."""
+    """A meta-batch on its way to the device: pixels still bytes, support before query."""
 
     x: Tensor  # (T, N*K + N*Q, *image) uint8, or features (T, N*K + N*Q, D)
     y: Tensor  # (T, N*K + N*Q) int64
     support: int  # N*K
     way: int
-    keys: NDArray[np.uint64] | None = None  # (T,), of the augmentation of each episode; None: none
+    keys: NDArray[np.uint64] | None = None  # (T,), to augment each episode; None: no augmentation
 
 
 class Share(NamedTuple):
-    """Which of the processes that train together this is: it takes its part of every batch."""
+    """This process among those that train together; each takes its part of every batch."""
 
     rank: int = 0
-    of: int = 1
+    of: int = 1  # processes
 
     def part(self, begin: int, end: int) -> tuple[int, int]:
-        """The part of this process of episodes `begin` to `end`; parts differ by one at most."""
+        """Where this process's part of episodes `begin` to `end` begins and ends.
+
+        The parts' lengths differ by 1 at most.
+        """
         count = end - begin
         return begin + count * self.rank // self.of, begin + count * (self.rank + 1) // self.of
 
 
 class Served:
-    """How many training batches were served, of all passes: where training goes on."""
+    """How many training batches were served in all passes; training goes on behind them."""
 
     def __init__(self) -> None:
         self.batches = 0
@@ -64,8 +68,9 @@ class MetaBatches:
     """Iterates over the batches of a split, `tasks` episodes each.
 
     In evaluation every pass has the same episodes. In training a pass goes on where the last one
-    ended, so two epochs differ; what was served is in every checkpoint, as the data module's state
-    and as that of this loader (a stateful one of Lightning's), for who trains without the module.
+    ended, so epochs differ. Checkpoints hold how much was served twice: as the state of
+    the data module, and as that of this loader (Lightning saves a stateful loader's state), for
+    training without the module.
     """
 
     def __init__(
@@ -87,7 +92,7 @@ class MetaBatches:
         Args:
             store: of images or of functions.
             sampler: draws episodes by their numbers.
-            episodes: up to this number; in training those of one pass.
+            episodes: number behind the last episode; in training the episodes of one pass.
             tasks: episodes of a batch, of all processes together.
             first: number of the first episode.
             training: whether a pass goes on where the last one ended.
@@ -96,8 +101,8 @@ class MetaBatches:
             served: the training batches so far; None to begin.
             repeats: whether every pass of a training has the same episodes.
         """
-        # Not named `sampler`: Lightning takes that for a torch DataLoader's.
-        self.store, self.drawn = store, sampler
+        self.store = store
+        self.episode_sampler = sampler  # Lightning takes an attribute `sampler` for a DataLoader's
         self.episodes, self.tasks, self.first = episodes, tasks, first
         self.training, self.augmented = training, augmented
         self.share = share or Share()
@@ -109,22 +114,27 @@ class MetaBatches:
         count = self.episodes - self.first
         if self.share.of > 1 and not self.training:  # each process has an episode of every batch
             return max(1, count // self.tasks)
-        return -(-count // self.tasks)
+        return math.ceil(count / self.tasks)
 
     def __iter__(self) -> Iterator[PixelBatch | Episode]:
+        # Several batches are drawn at once: episodes drawn_from to drawn_to.
         ahead = max(1, AHEAD // self.tasks) * self.tasks
         drawn_from = drawn_to = 0
         for number, last in self.numbers():
             start, end = self.bounds(number)
             if end > drawn_to:
-                drawn_from, drawn_to = start, min(self.bounds(last)[1], max(end, start + ahead))
-                drawn = self.drawn.indices(start, drawn_to - start)
-            mine = self.share.part(start, end)
-            part = slice(mine[0] - drawn_from, mine[1] - drawn_from)
-            yield self.batch_of(np.arange(*mine), type(drawn)(*(each[part] for each in drawn)))
+                drawn_from = start
+                drawn_to = min(self.bounds(last)[1], max(end, start + ahead))
+                drawn = self.episode_sampler.indices(drawn_from, drawn_to - drawn_from)
+            begin, stop = self.share.part(start, end)
+            part = slice(begin - drawn_from, stop - drawn_from)
+            indices = type(drawn)(*(field[part] for field in drawn))
+            yield self.batch_of(np.arange(begin, stop), indices)
 
     def numbers(self) -> Iterator[tuple[int, int]]:
-        """The numbers of the batches of a pass, each with the last one's; counts them as served.
+        """Pairs of a batch's number and the number of the pass's last batch.
+
+        In training each batch is counted as served when it is handed out.
 
         Raises:
             UsageError: several processes would be given the same batches.
@@ -152,29 +162,30 @@ class MetaBatches:
         return start, end if self.training else min(end, self.episodes)
 
     def batch_of(self, numbers: Integers, indices: Any) -> PixelBatch | Episode:
-        """One gather from the store for the whole meta-batch; functions need none.
+        """The meta-batch of these episodes; all their images are read from the store at once.
 
         Args:
             numbers: of the episodes, (T,).
-            indices: of their images, or what functions follow from.
+            indices: of their images, or the numbers that define functions.
         """
         if not isinstance(self.store, Store):
-            return self.store.meta_batch(self.drawn, indices)
+            return self.store.meta_batch(self.episode_sampler, indices)
         tasks, way = indices.classes.shape
-        query = self.drawn.query
+        query = self.episode_sampler.query
         rows = rows_of(self.store, indices)
-        support, of_support = self.support(rows, indices)
-        of_query = np.repeat(np.arange(way), query)[None].repeat(tasks, 0)
-        y = torch.from_numpy(np.concatenate([of_support, of_query], 1))
-        flat = np.concatenate([support, rows[..., :query].reshape(tasks, -1)], 1)
-        x = self.store.gather(torch.from_numpy(flat.ravel()))
-        keys = self.drawn.augmentation_keys(numbers) if self.augmented else None
-        return PixelBatch(x.unflatten(0, flat.shape), y, support.shape[1], way, keys)
+        support, support_labels = self.support(rows, indices)
+        query_labels = np.repeat(np.arange(way), query)[None].repeat(tasks, 0)
+        y = torch.from_numpy(np.concatenate([support_labels, query_labels], 1))
+        x_rows = np.concatenate([support, rows[..., :query].reshape(tasks, -1)], 1)
+        x = self.store.gather(torch.from_numpy(x_rows.ravel()))
+        keys = self.episode_sampler.augmentation_keys(numbers) if self.augmented else None
+        return PixelBatch(x.unflatten(0, x_rows.shape), y, support.shape[1], way, keys)
 
     def support(self, rows: Integers, indices: Indices) -> tuple[Integers, Integers]:
-        """The rows of the support in the store, as it is presented, and labels: (T, N*K) each."""
-        flat = rows[..., self.drawn.query :].reshape(len(rows), -1)
-        return np.take_along_axis(flat, indices.order, 1), indices.order // self.drawn.shot
+        """Store rows and labels of the support, in the order of presentation: (T, N*K) each."""
+        flat = rows[..., self.episode_sampler.query :].reshape(len(rows), -1)
+        labels = indices.order // self.episode_sampler.shot
+        return np.take_along_axis(flat, indices.order, 1), labels
 
     def state_dict(self) -> dict[str, Any]:
         """How many batches were served."""
@@ -186,15 +197,15 @@ class MetaBatches:
 
 
 def rows_of(store: Store, indices: Indices) -> Integers:
-    """Which rows of the store the images of the episodes are: (T, N, Q+K)."""
+    """The store rows of the episodes' images: (T, N, Q+K)."""
     return store.offsets[indices.classes][..., None] + indices.images
 
 
 class EpisodicDataModule(pl.LightningDataModule):
     """Training, validation and test episodes of one benchmark, way and shot.
 
-    Validation and test episodes depend on nothing but the benchmark and their shape; training
-    episodes on the seed too.
+    Validation and test episodes depend on the benchmark and their shape only, training episodes
+    also on the seed.
     """
 
     def __init__(
@@ -210,10 +221,10 @@ class EpisodicDataModule(pl.LightningDataModule):
         eval_batch: int,
         size: Sequence[int] = (),
     ) -> None:
-        """Check that the episodes exist.
+        """Check that such episodes can be drawn.
 
         Args:
-            stores: by split, of images or of functions; no ``val`` where the benchmark has no
+            stores: by split, of images or of functions; without ``val`` where the benchmark has no
                 validation classes.
             mean: of each channel, in [0, 1].
             std: of each channel.
@@ -222,11 +233,11 @@ class EpisodicDataModule(pl.LightningDataModule):
             shot: K of validation and test.
             seed: of the training episodes.
             eval_batch: tasks computed at once in validation and test.
-            size: (H, W) of the images that a learner gets; empty: as they are stored.
+            size: (H, W) of the images that a learner is given; empty: as they are stored.
 
         Raises:
-            UsageError: a split has too few classes, or a class too few images; or there is no
-                such augmentation.
+            UsageError: a split has too few classes, a class too few images, or an augmentation is
+                unknown.
         """
         super().__init__()
         self.augmentations = parse_augmentations(settings.get("augment", ""), "augment")
@@ -236,19 +247,23 @@ class EpisodicDataModule(pl.LightningDataModule):
         self.train_episodes = settings["updates"] * settings["meta_batch"]
         self.evaluation = {"val": settings["val_episodes"], "test": settings["test_episodes"]}
         self.samplers = {}
-        # The test's way first: where training has no other, that is what was asked for.
+        # Training last: an error should be about the way that was asked for, --way, not about
+        # --train_way, which is the same by default.
         for split, store in sorted(self.stores.items(), key=lambda item: item[0] == "train"):
-            shape, run = (way, shot, settings["query"]), EVALUATION_SEED
             if split == "train":
-                shape = tuple(settings[f"train_{part}"] for part in ("way", "shot", "query"))
-                run = seed
-            self.samplers[split] = store.sampler(*shape, key_of(split, run), split)
+                shape = (settings["train_way"], settings["train_shot"], settings["train_query"])
+                key = key_of(split, seed)
+            else:
+                shape = (way, shot, settings["query"])
+                key = key_of(split, EVALUATION_SEED)
+            self.samplers[split] = store.sampler(*shape, key, split)
         self.served = Served()
         self.tested = 0  # test episodes already recorded by an earlier process
-        self.chosen_from: Callable[[MetaBatches], MetaBatches] | None = None  # of training alone
+        # Replaces the plain training batches by chosen ones, where set.
+        self.choose_batches: Callable[[MetaBatches], MetaBatches] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """How many training batches were served; Lightning puts it into every checkpoint."""
+        """How many training batches were served; Lightning saves it in every checkpoint."""
         return {"served": self.served.batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -256,7 +271,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         self.served.batches = state_dict["served"]
 
     def setup(self, stage: str) -> None:
-        """Move the images to the GPU where there is one and they fit into half of what is free."""
+        """Move the images to the GPU if they fit into half of its free memory."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if device.type == "cuda":
             for split, store in self.stores.items():
@@ -267,7 +282,7 @@ class EpisodicDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> MetaBatches:
         """Meta-batches of training episodes 0, 1, ... of the seed, or of those chosen instead."""
         plain = self._batches("train", self.train_episodes)
-        return self.chosen_from(plain) if self.chosen_from else plain
+        return self.choose_batches(plain) if self.choose_batches else plain
 
     def val_dataloader(self) -> MetaBatches | list[MetaBatches]:
         """The fixed validation episodes; none where there are no validation classes."""
@@ -287,7 +302,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         device: torch.device | str = "cpu",
         progress: bool = False,
     ) -> "EpisodicDataModule":
-        """The same test with features for images; each image that it uses is embedded once.
+        """The same test with features in place of images; each image is embedded once.
 
         Args:
             network: normalised (n, *image) -> (n, D), each image by itself.
@@ -295,10 +310,10 @@ class EpisodicDataModule(pl.LightningDataModule):
             progress: whether to show a bar.
 
         Returns:
-            A data module that has a test only, whose episodes' x is (T, n, D).
+            A data module with test episodes only, whose x is (T, n, D).
         """
         store = self.stores["test"]
-        data = copy.copy(self)  # its samplers and episodes stay
+        data = copy.copy(self)  # with the same samplers and episodes
         used = rows_of(store, self.test_indices())
         data.stores = {
             "test": embedded_images.embed(
@@ -320,7 +335,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         return data
 
     def test_indices(self) -> Any:
-        """Classes and images of all test episodes, or the numbers that functions follow from."""
+        """Classes and images of all test episodes, or the numbers that define functions."""
         return self.samplers["test"].indices(0, self.evaluation["test"])
 
     def test_fingerprint(self) -> str:
@@ -364,12 +379,12 @@ class EpisodicDataModule(pl.LightningDataModule):
 
     @property
     def share(self) -> Share:
-        """What the trainer has this process do of every batch."""
+        """This process's share of every batch, as the trainer has it."""
         trainer = self.trainer
         return Share(trainer.global_rank, trainer.world_size) if trainer else Share()
 
     def on_after_batch_transfer(self, batch: PixelBatch | Episode, dataloader_idx: int) -> Episode:
-        """Augment and normalise images on the device; features and functions stay as they are."""
+        """Augment and normalise images on the device; leave features and functions as they are."""
         if isinstance(batch, Episode):
             return batch
         x, n = batch.x, batch.support
@@ -384,9 +399,9 @@ class EpisodicDataModule(pl.LightningDataModule):
         )
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Pixels (..., C, h, w) as stored to what a network sees, float (..., C, H, W)."""
+        """Stored pixels (..., C, h, w) resized and normalised for a network: (..., C, H, W)."""
         return normalised_pixels(self.sized(x), self.mean, self.std)
 
     def sized(self, x: Tensor) -> Tensor:
-        """Pixels (..., C, h, w) as stored, in the size that a learner gets."""
+        """Stored pixels (..., C, h, w) in the size that a learner is given: (..., C, H, W)."""
         return at_size(x, self.size) if self.size else x

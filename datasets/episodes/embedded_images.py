@@ -1,4 +1,4 @@
-"""Features in place of images: an image that many episodes share is embedded once."""
+"""Features in place of images, so that an image of many episodes is embedded only once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ IMAGES_AT_ONCE = 64
 
 @dataclass(frozen=True, eq=False)
 class Features(Store):
-    """A store whose ``images`` are features, float (m, D), of those of its images in use."""
+    """A store whose ``images`` are the features of some of its n images: float (used, D)."""
 
-    places: Tensor  # (n,) int64: which row of `images` has an image's features; -1: none has
+    places: Tensor  # (n,) int64: the row of `images` with an image's features, -1 without features
 
     def gather(self, rows: Tensor) -> Tensor:
         """The features of the images `rows`: int64 (m,) -> (m, D)."""
@@ -28,11 +28,11 @@ def embed(
 ) -> Features:
     """Embed images of a store, each once.
 
-    The batches follow from `used` alone, so that they round the same way every time.
+    The batches depend on `used` only, so rounding is the same every time.
 
     Args:
         store: of the images.
-        used: rows of the images to embed, in any order and as often as may be.
+        used: rows of the images to embed, in any order; repeats are allowed.
         network: (n, *image) uint8 -> (n, D), each image by itself.
         progress: whether to show a bar.
     """
@@ -46,7 +46,7 @@ def embed(
         bar.set_description("embedding the test")
         for batch in rows.split(IMAGES_AT_ONCE):
             z = network(store.gather(batch))
-            if not len(features):  # all of it at once: parts joined later would be there twice
+            if not len(features):  # allocated whole: joining parts would take twice the memory
                 features = z.new_empty(len(rows), *z.shape[1:])
             features[places[batch]] = z
             bar.update(len(batch))

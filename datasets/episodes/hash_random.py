@@ -1,7 +1,7 @@
-"""Randomness of our own, which no version of numpy or torch can change.
+"""Random numbers from our own counter-based integer hash.
 
-A counter-based integer hash (SplitMix64; Steele, Lea & Flood, OOPSLA 2014), because numpy's and
-torch's streams change between versions and the numbers of episodes must not.
+It is SplitMix64 (Steele, Lea & Flood, OOPSLA 2014). numpy's and torch's random streams change
+between versions; episodes must not.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ def mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def derive(keys: NDArray[np.uint64], numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A new key for each pair of a key and a number, as a SplitMix64 stream gives them."""
+    """A new key for each key and number (broadcast): the number-th output of the key's stream."""
     return mix(keys + (numbers + np.uint64(1)) * GOLDEN)
 
 
@@ -39,9 +39,9 @@ def key_of(*words: str | int) -> NDArray[np.uint64]:
 
 
 def draw(keys: NDArray[np.uint64], sizes: Integers, n: int) -> Integers:
-    """The first n of a random permutation of range(size), for each row.
+    """The first n numbers of a random permutation of range(size), for each row.
 
-    Fisher-Yates, all rows at once: a longer draw begins with the shorter one. The bias of the
+    Fisher-Yates on all rows at once, so a longer draw begins with the shorter one. The bias of the
     multiply-shift range reduction is below size / 2^32.
 
     Args:

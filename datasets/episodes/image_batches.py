@@ -1,4 +1,4 @@
-"""Batches of single images with the class of each, for what is trained before meta-training."""
+"""Batches of single images with their classes, for the stages that train before meta-training."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,22 +13,22 @@ from zoo.datasets.episodes.data_module import EpisodicDataModule, PixelBatch
 from zoo.datasets.episodes.hash_random import Integers, derive, key_of
 from zoo.datasets.episodes.image_store import Store
 
-VALIDATED = (5, 5)  # ways and shots of the validation episodes, whatever the runs are tested on
+VALIDATED = (5, 5)  # way and shot of validation episodes, whatever the runs are tested on
 
 
-class Labelled(NamedTuple):
-    """A batch as it travels to the device: pixels still bytes."""
+class LabelledBatch(NamedTuple):
+    """A batch on its way to the device: pixels still bytes."""
 
     x: Tensor  # (n, *image) uint8
     y: Tensor  # (n,) int64, the number of the class in its split
-    number: int  # of the batch: its augmentation follows from it
+    number: int  # of the batch; the key of its augmentation
 
 
 class ImageBatches:
     """Iterates over a fixed number of batches, shuffled anew in each pass; resumable."""
 
     def __init__(self, store: Store, batch: int, count: int, seed: int) -> None:
-        """`count` batches of `batch` images, or of all where there are fewer."""
+        """Serve `count` batches of `batch` images, or of all images where there are fewer."""
         self.store, self.count, self.seed = store, count, seed
         self.start = self.served = 0
         self.batch = min(batch, len(store.images))
@@ -37,20 +37,20 @@ class ImageBatches:
     def __len__(self) -> int:
         return self.count
 
-    def __iter__(self) -> Iterator[Labelled]:
-        a_pass = len(self.labels) // self.batch  # what is left over waits for another pass
+    def __iter__(self) -> Iterator[LabelledBatch]:
+        batches_of_pass = len(self.labels) // self.batch  # images left over are not in this pass
         for number in range(self.start, self.count):
-            at, rest = divmod(number, a_pass)
-            if number == self.start or not rest:
-                order = self.order(at)
-            rows = order[rest * self.batch : (rest + 1) * self.batch]
-            self.served = number + 1  # before the yield: the batch in hand counts
+            pass_number, place = divmod(number, batches_of_pass)
+            if number == self.start or place == 0:
+                order = self.order(pass_number)
+            rows = order[place * self.batch : (place + 1) * self.batch]
+            self.served = number + 1  # before the yield: the batch handed out counts
             x = self.store.gather(torch.from_numpy(rows))
-            yield Labelled(x, torch.from_numpy(self.labels[rows]), number)
+            yield LabelledBatch(x, torch.from_numpy(self.labels[rows]), number)
 
-    def order(self, number: int) -> Integers:
-        """The rows of the store as a pass has them."""
-        key = key_of("images", self.seed, number)
+    def order(self, pass_number: int) -> Integers:
+        """All rows of the store in the order of a pass."""
+        key = key_of("images", self.seed, pass_number)
         return derive(key, np.arange(len(self.labels), dtype=np.uint64)).argsort(kind="stable")
 
     def state_dict(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class ImageBatches:
 
 
 class ImageDataModule(EpisodicDataModule):
-    """Training images with their classes, and the validation episodes of every stage."""
+    """Training images with their classes, and validation episodes, for a stage."""
 
     def __init__(
         self,
@@ -74,22 +74,45 @@ class ImageDataModule(EpisodicDataModule):
         eval_batch: int,
         size: Sequence[int] = (),
     ) -> None:
-        """Take what a stage's settings say (see `zoo.stage.Stage`).
+        """Take the data settings from those of a stage (see `zoo.stage.Stage`).
+
+        Args:
+            stores: by split.
+            mean: of each channel, in [0, 1].
+            std: of each channel.
+            settings: of the stage.
+            eval_batch: validation tasks computed at once.
+            size: (H, W) of the images that the stage is given; empty: as they are stored.
 
         Raises:
             UsageError: validation has too few classes or images, or an unknown augmentation.
         """
         fewest = min(int(np.diff(store.offsets).min()) for store in stores.values())
+        # Only small sets of own images have too few for `VALIDATED`.
         way = min(VALIDATED[0], *(len(store.names) for store in stores.values()))
-        shot = max(1, min(VALIDATED[1], fewest - 1))  # all of them but in small sets of own images
-        shape = {"train_way": way, "train_shot": shot, "train_query": settings["query"]}
-        episodes = {"meta_batch": 1, "test_episodes": 0}
+        shot = max(1, min(VALIDATED[1], fewest - 1))
+        episodes = {
+            "train_way": way,
+            "train_shot": shot,
+            "train_query": settings["query"],
+            "meta_batch": 1,
+            "test_episodes": 0,
+            "augment": "",
+        }
         super().__init__(
-            stores, mean, std, {**settings, **shape, **episodes, "augment": ""},
-            way=way, shot=shot, seed=settings["seed"], eval_batch=eval_batch,
+            stores,
+            mean,
+            std,
+            {**settings, **episodes},
+            way=way,
+            shot=shot,
+            seed=settings["seed"],
+            eval_batch=eval_batch,
             size=size,
-        )  # fmt: skip
-        self.count, self.batch, self.seed = (settings[n] for n in ("updates", "batch", "seed"))
+        )
+        self.count = settings["updates"]
+        self.batch = settings["batch"]
+        self.seed = settings["seed"]
         self.augmentations = parse_augmentations(settings["augment"], "pretrain_augment")
 
     def train_dataloader(self) -> ImageBatches:  # type: ignore[override]
@@ -97,10 +120,10 @@ class ImageDataModule(EpisodicDataModule):
         return ImageBatches(self.stores["train"], self.batch, self.count, self.seed)
 
     def on_after_batch_transfer(  # type: ignore[override]
-        self, batch: Labelled | PixelBatch | Episode, dataloader_idx: int
+        self, batch: LabelledBatch | PixelBatch | Episode, dataloader_idx: int
     ) -> Examples | Episode:
         """Augment and normalise images on the device."""
-        if not isinstance(batch, Labelled):
+        if not isinstance(batch, LabelledBatch):
             return super().on_after_batch_transfer(batch, dataloader_idx)
         x = batch.x
         if self.augmentations:

@@ -1,12 +1,13 @@
 """The image store: a split's images as one memory-mapped file of raw pixels.
 
-A store file is one line of text ``zoo-store 1 <bytes> <checksum>``, a JSON header, padding to
-<bytes> (a multiple of 4096), and the pixels, uint8 (n, C, H, W). It is built once from a reader
-and rebuilt when its source changed or it was damaged. Memory-mapped, its pages belong to the
-system's file cache: serving needs next to no memory of its own, and processes share them.
+A store file is a line of text ``zoo-store 1 <bytes> <checksum>``, a JSON header, padding up to
+<bytes> (a multiple of 4096), and the pixels, uint8 (n, C, H, W). It is built once from a reader,
+and again if its source has changed or it is damaged. The pages of a memory-mapped file belong to
+the system's file cache, so a process needs next to no memory for them, and processes share them.
 """
 
 import json
+import math
 import os
 import re
 import sys
@@ -48,7 +49,7 @@ class Store:
 
     @classmethod
     def from_arrays(cls, names: Sequence[str], arrays: Iterable[np.ndarray]) -> "Store":
-        """A store in memory, from one array uint8 (n, C, H, W) for each class name."""
+        """A store in memory, from an array uint8 (n, C, H, W) for each class name."""
         arrays = list(arrays)
         content = _Content()
         for name, array in zip(names, arrays, strict=True):
@@ -63,19 +64,24 @@ class Store:
         return flat.view(len(rows), *self.images.shape[1:])
 
     def sampler(self, way: int, shot: int, query: int, key: Any, split: str = "") -> EpisodeSampler:
-        """What draws its episodes (see `EpisodeSampler`)."""
+        """The sampler of its episodes (see `EpisodeSampler`)."""
         counts = np.diff(self.offsets)
         return EpisodeSampler(counts, way, shot, query, key, split, self.names)
 
     def to(self, device: torch.device | str) -> "Store":
-        """The same store with its images on a device, to gather there."""
+        """The same store with its images on a device, where `gather` then runs."""
         return replace(self, images=self.images.to(device))
 
 
 def open_store(path: Path, reader: "Reader", split: str) -> Store:
-    """Open the store file of a split; build it first if it is missing, stale or damaged.
+    """Open the store file of a split; build it first if it is missing, out of date or damaged.
 
     One process builds while others wait. The file appears complete or not at all.
+
+    Args:
+        path: of the store file.
+        reader: of the images.
+        split: to read.
 
     Raises:
         UsageError: the reader found something wrong with its source, or the store's folder
@@ -92,8 +98,8 @@ def open_store(path: Path, reader: "Reader", split: str) -> Store:
         except _UnusableError as problem:
             if path.exists():
                 print(f"{path}: {problem}; building it anew", file=sys.stderr)
-        for left in path.parent.glob(f"{path.name}.*.tmp"):  # of builds that were killed
-            left.unlink(missing_ok=True)
+        for temporary in path.parent.glob(f"{path.name}.*.tmp"):  # left by builds that were killed
+            temporary.unlink(missing_ok=True)
         _build(path, reader, split, source)
         try:
             return _load(path, source)
@@ -109,7 +115,7 @@ class _UnusableError(Exception):
 
 
 class _Content:
-    """The content fingerprint, class by class: it does not depend on the form read from."""
+    """Computes the content fingerprint class by class; it is the same for all forms of a set."""
 
     def __init__(self) -> None:
         self._hash = blake2b(digest_size=16)
@@ -154,30 +160,30 @@ def _load(path: Path, source: str) -> Store:
         try:
             os.utime(path, ns=(header["built_ns"], header["built_ns"]))
         except OSError:
-            pass  # a store that belongs to somebody else is checked every time
+            pass  # somebody else's file: its checksum is computed every time
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*not writable")  # nothing writes into it
+        warnings.filterwarnings("ignore", message=".*not writable")  # nobody writes into it
         images = torch.from_numpy(pixels)
     return Store(images, offsets, header["names"], header["content"])
 
 
 def _read_header(file: BinaryIO) -> tuple[int, dict[str, Any]]:
-    """The header's size in bytes and what it says."""
-    first = file.readline(200)
-    parts = re.fullmatch(rf"{MAGIC} (\d+) ([0-9a-f]+)\n".encode(), first)
+    """The size of the line and the header in bytes, and the header."""
+    line = file.readline(200)
+    parts = re.fullmatch(rf"{MAGIC} (\d+) ([0-9a-f]+)\n".encode(), line)
     if not parts:
         raise _UnusableError("damaged, or of another version")
     size, checksum = int(parts[1]), parts[2].decode()
-    body = file.read(max(size - len(first), 0))
+    body = file.read(max(size - len(line), 0))
     if _checksum(body) != checksum:
         raise _UnusableError("damaged, its header is not what was written")
     return size, json.loads(body)
 
 
 def _header(facts: dict[str, Any], size: int) -> bytes:
-    """The first `size` bytes of a store file."""
-    width = size - len(f"{MAGIC} {size} {_checksum(b'')}\n")
-    body = json.dumps(facts).encode().ljust(width)
+    """The first `size` bytes of a store file: its line, the facts as JSON, and padding."""
+    length = size - len(f"{MAGIC} {size} {_checksum(b'')}\n")
+    body = json.dumps(facts).encode().ljust(length)
     return f"{MAGIC} {size} {_checksum(body)}\n".encode() + body
 
 
@@ -190,9 +196,10 @@ def _build(path: Path, reader: "Reader", split: str, source: str) -> None:
     from tqdm import tqdm
 
     names = reader.classes(split)
-    # The header is written last, when the counts are known; this leaves room for the largest.
-    size = -(-(len(json.dumps(names)) + 20 * len(names) + 1000) // PAGE) * PAGE
-    # In whole even seconds, which every file system keeps exactly.
+    # The header is written last, when the counts are known; this is room for the longest one.
+    longest = len(json.dumps(names)) + 20 * len(names) + 1000
+    size = math.ceil(longest / PAGE) * PAGE
+    # The time of modification is set to whole even seconds, which every file system keeps exactly.
     built_ns = int(time.time() // 2 * 2) * 10**9
     facts: dict[str, Any] = {"source": source, "built_ns": built_ns, "names": names}
     content, counts = _Content(), []
@@ -200,8 +207,8 @@ def _build(path: Path, reader: "Reader", split: str, source: str) -> None:
     try:
         with _writing(path.parent), temporary.open("wb") as file:
             file.seek(size)
-            what = f"building {path.name}"
-            with tqdm(total=len(names), desc=what, unit=" classes", mininterval=1) as bar:
+            words = f"building {path.name}"
+            with tqdm(total=len(names), desc=words, unit=" classes", mininterval=1) as bar:
                 for name, images in zip(names, reader.images(split), strict=True):
                     content.add(name, images)
                     counts.append(len(images))
@@ -221,7 +228,7 @@ def _build(path: Path, reader: "Reader", split: str, source: str) -> None:
 
 @contextmanager
 def _only_builder(path: Path) -> Iterator[None]:
-    """Hold the lock on building `path`; the system lets go of it however this process ends."""
+    """Hold the lock on building `path`; the system releases it however this process ends."""
 
     def wait(holder: str) -> None:
         print(f"waiting for {holder}, which is building {path}", file=sys.stderr)
@@ -234,7 +241,7 @@ def _only_builder(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Turn a failure to write (readers raise no OSError) into advice."""
+    """Turn an OSError of writing into a UsageError with advice; readers raise no OSError."""
     try:
         yield
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Resizing images on their device to the very pixels that PIL's bilinear resize gives.
+"""Resizing images on their device, to exactly the pixels of PIL's bilinear resize.
 
-In whole numbers from end to end, as Pillow's Resample.c: the same on every device.
+All arithmetic is in integers, as in Pillow's Resample.c, so every device gives the same pixels.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,12 @@ BITS = 22  # of a weight's fraction, as in Pillow
 
 
 def at_size(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Pixels (..., h, w) uint8 -> (..., *size) uint8; those that have this size are left alone.
+    """Resize pixels (..., h, w) uint8 -> (..., *size) uint8; nothing changes at the right size.
 
-    Not PIL's where one side grows and the other shrinks: it takes the vertical pass first then.
+    Where one side grows and the other shrinks, the pixels are not PIL's, which then resizes the
+    vertical side first.
     """
-    for axis in (-1, -2):  # each pass is rounded to whole pixel values, the horizontal one first
+    for axis in (-1, -2):  # horizontal first; each pass rounds to whole pixel values
         if x.shape[axis] < size[axis]:
             x = stretched(x, axis, size[axis])
         elif x.shape[axis] > size[axis]:
@@ -25,7 +26,11 @@ def at_size(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def shrunk(x: Tensor, axis: int, length: int) -> Tensor:
-    """Mix all pixels less than `old / length` from each new pixel's centre, the nearer the more."""
+    """Shrink an axis to `length` pixels.
+
+    A new pixel is the mean of the old ones less than `old / length` from its centre, with weights
+    that fall linearly with the distance.
+    """
     old = x.shape[axis]
     scale = old / length
     centre = (torch.arange(length, dtype=torch.float64) + 0.5) * scale
@@ -34,22 +39,29 @@ def shrunk(x: Tensor, axis: int, length: int) -> Tensor:
     taps = torch.arange(int(count.max())).unsqueeze(-1)
     weight = (1 - ((taps + first - centre + 0.5) * (1 / scale)).abs()).clamp(min=0)
     weight[taps >= count] = 0
-    whole = (weight / weight.sum(0) * (1 << BITS) + 0.5).int()
-    mixed = torch.tensor(1 << (BITS - 1), dtype=torch.int32, device=x.device)
-    for tap, part in enumerate(whole.to(x.device)):
+    integer_weight = (weight / weight.sum(0) * (1 << BITS) + 0.5).int()  # (taps, length)
+    total = torch.tensor(1 << (BITS - 1), dtype=torch.int32, device=x.device)  # rounds to nearest
+    for tap, of_tap in enumerate(integer_weight.to(x.device)):
         place = (first + tap).clamp(max=old - 1).to(x.device)
-        mixed = mixed + x.index_select(axis, place).int() * part.view(-1, *[1] * (-1 - axis))
-    return mixed.bitwise_right_shift(BITS).clamp(max=255).to(torch.uint8)
+        total = total + x.index_select(axis, place).int() * of_tap.view(-1, *[1] * (-1 - axis))
+    return total.bitwise_right_shift(BITS).clamp(max=255).to(torch.uint8)
 
 
 def stretched(x: Tensor, axis: int, length: int) -> Tensor:
-    """Mix the two pixels on either side of each new pixel's centre; past the edge is the edge."""
+    """Stretch an axis to `length` pixels.
+
+    A new pixel is the weighted mean of the two old ones around its centre; beyond the edge the
+    last pixel is repeated.
+    """
     old = x.shape[axis]
-    # The distance from the first pixel's centre, in units of a pixel / (2 * length).
-    place = (2 * torch.arange(length, device=x.device) + 1) * old - length
-    left, rest = place // (2 * length), place % (2 * length)
-    weight = (((rest << BITS) + length) // (2 * length)).int()  # of the right one
+    # The distance of each centre from that of the first pixel, in units of 1 / (2 * length) pixel.
+    distance = (2 * torch.arange(length, device=x.device) + 1) * old - length
+    left, rest = distance // (2 * length), distance % (2 * length)
+    weight = (((rest << BITS) + length) // (2 * length)).int()  # of the right pixel
     weight = weight.view(-1, *[1] * (-1 - axis))
-    one, two = (x.index_select(axis, at.clamp(0, old - 1)).int() for at in (left, left + 1))
-    mixed = two.sub_(one).mul_(weight).add_(one.bitwise_left_shift_(BITS)).add_(1 << (BITS - 1))
-    return mixed.bitwise_right_shift_(BITS).to(torch.uint8)
+    left_pixels = x.index_select(axis, left.clamp(0, old - 1)).int()
+    right_pixels = x.index_select(axis, (left + 1).clamp(0, old - 1)).int()
+    # (right - left) * weight + left + 1/2, in units of 2^-BITS, in place to save memory.
+    total = right_pixels.sub_(left_pixels).mul_(weight)
+    total = total.add_(left_pixels.bitwise_left_shift_(BITS)).add_(1 << (BITS - 1))
+    return total.bitwise_right_shift_(BITS).to(torch.uint8)

@@ -1,9 +1,8 @@
-"""Which classes and images make up an episode: a pure function of (key, episode number).
+"""Which classes and images make up an episode: a pure function of a key and the episode's number.
 
-Randomness is our own, a counter-based integer hash (SplitMix64, Steele, Lea & Flood, OOPSLA 2014),
-because numpy's and torch's streams change between versions and these numbers must not. Episode i
-has the same classes and the same queries whatever the shot, and its 1-shot support is contained
-in its 5-shot support.
+Episode i has the same classes and queries whatever the shot, and its 1-shot support is contained
+in its 5-shot support. Random numbers are from our own hash (`hash_random`), so that episodes are
+the same under every version of numpy and torch.
 """
 
 import hashlib
@@ -16,16 +15,16 @@ from numpy.typing import NDArray
 from zoo.datasets.episodes.hash_random import Integers, derive, draw
 from zoo.errors import UsageError
 
-EVALUATION_SEED = 0  # val and test episodes are the same for every run and every learner
-EPISODES_AT_ONCE = 1024  # episodes drawn at once: bounds memory
+EVALUATION_SEED = 0  # of val and test episodes, which are the same for every run and learner
+EPISODES_AT_ONCE = 1024  # drawn at once, to bound memory
 
 
 class Indices(NamedTuple):
-    """Where the images of T episodes lie, in the numbering of one split."""
+    """The images of T episodes, by their numbers in a split."""
 
     classes: Integers  # (T, N)
-    images: Integers  # (T, N, Q+K) within their class; the queries come first
-    order: Integers  # (T, N*K) the order in which the support is presented
+    images: Integers  # (T, N, Q+K), numbers within their class; the queries come first
+    order: Integers  # (T, N*K), the order in which the support is presented
 
 
 class EpisodeSampler:
@@ -41,23 +40,23 @@ class EpisodeSampler:
         split: str = "",
         names: Sequence[str] = (),
     ) -> None:
-        """Check that such episodes exist.
+        """Check that such episodes can be drawn.
 
         Args:
             counts: images of each class, (C,).
             way: N.
             shot: K.
-            query: Q, queries a class.
+            query: Q, queries per class.
             key: from `key_of`.
-            split: that they are drawn from, for messages.
-            names: of the classes, likewise.
+            split: its name, for messages.
+            names: of the classes, for messages.
 
         Raises:
             UsageError: fewer than N classes, or a class with fewer than K + Q images.
         """
         flag = "--train_" if split == "train" else "--"
-        place = int(counts.argmin())
-        fewest = int(counts[place])
+        smallest = int(counts.argmin())
+        fewest = int(counts[smallest])
         if way > len(counts):
             advice = f"take {flag}way {len(counts)} at most"
             raise UsageError(
@@ -65,7 +64,7 @@ class EpisodeSampler:
                 f"{advice if len(counts) > 1 else 'add classes'}"
             )
         if fewest < shot + query:
-            which = f" ({split} class {names[place]!r})" if len(names) else ""
+            which = f" ({split} class {names[smallest]!r})" if len(names) else ""
             advice = f"leave that class out{which}"
             if fewest > 1:
                 most = min(shot, fewest - 1)
@@ -79,37 +78,39 @@ class EpisodeSampler:
 
     def indices(self, first: int, tasks: int) -> Indices:
         """Episodes first, ..., first + tasks - 1."""
+        numbers = np.arange(first, first + tasks, dtype=np.uint64)
         chunks = [
-            self._chunk(
-                np.arange(start, min(start + EPISODES_AT_ONCE, first + tasks), dtype=np.uint64)
-            )
-            for start in range(first, first + tasks, EPISODES_AT_ONCE)
+            self._chunk(numbers[start : start + EPISODES_AT_ONCE])
+            for start in range(0, tasks, EPISODES_AT_ONCE)
         ]
         return Indices(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
 
     def classes(self, numbers: NDArray[np.uint64], keys: NDArray[np.uint64]) -> Integers:
-        """The classes of episodes, of which each has a number and a key: (T, N)."""
+        """The classes of episodes with these numbers (T,) and keys (T,): (T, N)."""
         return draw(keys, np.full(len(numbers), len(self.counts)), self.way)
 
     def augmentation_keys(self, numbers: Integers) -> NDArray[np.uint64]:
-        """What the augmentation of each of these episodes follows from: (T,) -> (T,)."""
+        """Keys to augment the episodes with these numbers: (T,) -> (T,)."""
         return derive(derive(self.key, numbers.astype(np.uint64)), np.full(1, 3, np.uint64))
 
     def _chunk(self, numbers: NDArray[np.uint64]) -> Indices:
+        """The episodes with these numbers, (T,)."""
         tasks, way, shot = len(numbers), self.way, self.shot
-        episode = derive(self.key, numbers)
-        stream = [derive(episode, np.full(1, s, np.uint64)) for s in range(3)]
-        classes = self.classes(numbers, stream[0])
-        keys = derive(stream[1][:, None], np.arange(way, dtype=np.uint64)).ravel()
-        images = draw(keys, self.counts[classes].ravel(), self.query + shot)
-        order = draw(stream[2], np.full(tasks, way * shot), way * shot)
+        keys = derive(self.key, numbers)
+        class_keys, image_keys, order_keys = (
+            derive(keys, np.full(1, stream, np.uint64)) for stream in range(3)
+        )
+        classes = self.classes(numbers, class_keys)
+        keys_by_class = derive(image_keys[:, None], np.arange(way, dtype=np.uint64)).ravel()
+        images = draw(keys_by_class, self.counts[classes].ravel(), self.query + shot)
+        order = draw(order_keys, np.full(tasks, way * shot), way * shot)
         return Indices(classes, images.reshape(tasks, way, -1), order)
 
 
 def fingerprint(indices: Iterable[np.ndarray]) -> str:
-    """A short hash of episodes: two runs with the same one were tested on the same examples."""
+    """A short hash of episodes: runs with the same one were tested on the same examples."""
     digest = hashlib.blake2b(digest_size=8)
     for part in indices:
-        kind = "<i4" if part.dtype.kind == "i" else "<f8"
-        digest.update(np.ascontiguousarray(part, kind).tobytes())
+        dtype = "<i4" if part.dtype.kind == "i" else "<f8"
+        digest.update(np.ascontiguousarray(part, dtype).tobytes())
     return digest.hexdigest()

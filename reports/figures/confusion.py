@@ -1,4 +1,4 @@
-"""How often each class was taken for each other, as a picture."""
+"""A confusion matrix as a picture."""
 
 import numpy as np
 import pandas as pd
@@ -11,42 +11,40 @@ LONGEST = 24  # characters of a class's name
 
 
 def confusion_figure(counts: pd.DataFrame) -> Figure:
-    """Counts, a row a class and a column a prediction, dark where many of the class are.
+    """Counts with one row per class and one column per prediction.
+
+    A cell is the darker, the larger its share of the class.
 
     Args:
-        counts: as ``zoo predict`` has them.
+        counts: classes by predictions.
     """
     rows, columns = counts.shape
-    above, beside = ([shortened(str(name)) for name in names] for names in (counts, counts.index))
-    label = 0.062 * max(map(len, (*above, *beside)))
-    wide, high = CELL * columns + label + 0.3, CELL * rows + label + 0.3
-    figure = Figure((wide, high), dpi=DPI, facecolor="white")
+    row_names = [shortened(str(name)) for name in counts.index]
+    column_names = [shortened(str(name)) for name in counts.columns]
+    label = 0.062 * max(map(len, (*column_names, *row_names)))  # inches
+    width, height = CELL * columns + label + 0.3, CELL * rows + label + 0.3
+    figure = Figure((width, height), dpi=DPI, facecolor="white")
+    left, bottom = label + 0.2, 0.1
     axes = figure.add_axes(
-        (
-            (label + 0.2) / wide,
-            0.1 / high,
-            CELL * columns / wide,
-            CELL * rows / high,
-        )
+        (left / width, bottom / height, CELL * columns / width, CELL * rows / height)
     )
     shares = (counts.T / counts.sum(axis=1)).T.to_numpy()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row, column in np.ndindex(counts.shape):
-        value = counts.iloc[row, column]
-        if value:
-            dark = shares[row, column] > 0.5
+        count = counts.iloc[row, column]
+        if count:
             axes.text(
                 column,
                 row,
-                str(value),
+                str(count),
                 ha="center",
                 va="center",
                 fontsize=TEXT_SIZE,
-                color="white" if dark else "black",
+                color="white" if shares[row, column] > 0.5 else "black",
             )
     axes.xaxis.tick_top()
-    axes.set_xticks(range(columns), above, rotation=90)
-    axes.set_yticks(range(rows), beside)
+    axes.set_xticks(range(columns), column_names, rotation=90)
+    axes.set_yticks(range(rows), row_names)
     axes.tick_params(labelsize=TEXT_SIZE, length=0)
     for spine in axes.spines.values():
         spine.set_linewidth(0.5)
@@ -54,7 +52,7 @@ def confusion_figure(counts: pd.DataFrame) -> Figure:
 
 
 def shortened(name: str) -> str:
-    """A name that is not too long for a figure; its end tells more than its middle."""
+    """A name, with its middle left out where it is too long for a figure."""
     if len(name) <= LONGEST:
         return name
     half = (LONGEST - 1) // 2

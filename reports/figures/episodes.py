@@ -1,6 +1,6 @@
-"""Episodes as pictures, and what was predicted of them.
+"""Pictures of episodes, and of predictions for regression and completion tasks.
 
-An episode of classes: a row a class, its support on the left, its queries on the right.
+In an episode of images each row is a class, with its support on the left, its queries on the right.
 """
 
 import math
@@ -14,26 +14,30 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-PIXELS_WIDE = 1000  # pixels that the images fill, about; small ones are enlarged by a whole number
-LABEL, HEAD, MARGIN = 190, 64, 14  # pixels: names on the left, titles above, what surrounds all
-GAP, DIVIDE = 4, 28  # pixels between images, and between support and queries
+# All sizes are in pixels of the picture.
+PIXELS_WIDE = 1000  # about the width of all images; small ones are enlarged by a whole number
+LABEL = 190  # width of the names on the left
+HEAD = 64  # height of the titles above
+MARGIN = 14  # around all
+GAP = 4  # between images
+DIVIDE = 28  # between support and queries
+BAR = 118  # width of a scale of colours on the right
+IMAGE = 140  # about the side of a completed image
 SCREEN_DPI = 100
 PAPER = 255  # white
-BAR = 118  # pixels that a scale of colours takes on the right
-IMAGE = 140  # pixels a side of a completed image, about
-UNSEEN = (0.55, 0.6, 0.85)  # colour of pixels that were not shown
+UNSEEN = (0.55, 0.6, 0.85)  # colour of pixels that the learner was not given
 VARIANCE = colormaps["viridis"]
 
 
 def draw_episode(
     support: np.ndarray, query: np.ndarray, names: Sequence[str], title: str, note: str = ""
 ) -> Figure:
-    """Draw one episode, each pixel a square of whole pixels.
+    """Draw one episode; each pixel of an image becomes a square of whole pixels.
 
     Args:
-        support: uint8 (N, K, C, H, W), of one channel or of red, green and blue.
+        support: uint8 (N, K, C, H, W), C = 1 or 3.
         query: uint8 (N, Q, C, H, W).
-        names: of the N classes, each in one or more lines.
+        names: of the N classes; lines after the first are printed smaller.
         title: stands above.
         note: stands below the title, smaller.
     """
@@ -41,28 +45,34 @@ def draw_episode(
     columns = shot + query.shape[1]
     scale = max(1, round(PIXELS_WIDE / (columns * side)))
     left, right = image_sheet(support, scale), image_sheet(query, scale)
-    divide = np.full((len(left), DIVIDE, 3), PAPER, np.uint8)
-    canvas = np.concatenate([left, divide, right], 1)
+    white = np.full((len(left), DIVIDE, 3), PAPER, np.uint8)
+    canvas = np.concatenate([left, white, right], 1)
     figure, write = framed(canvas)
     write(MARGIN, 22, title, 12, weight="bold")
     write(MARGIN, 40, note, 8, color="0.4")
     write(LABEL, HEAD - 6, "support", 10)
     write(LABEL + left.shape[1] + DIVIDE, HEAD - 6, "queries", 10)
-    pitch = (len(canvas) + GAP) / len(names)
+    row_height = (len(canvas) + GAP) / len(names)
     for row, name in enumerate(names):
         first, _, rest = name.partition("\n")
-        middle = HEAD + row * pitch + (pitch - GAP) / 2
-        head, foot = wrapped_lines(first, 20, pitch / 32), wrapped_lines(rest, 24, pitch / 28)
-        write(LABEL - 10, middle, head, 11, ha="right", va="bottom" if foot else "center")
-        write(LABEL - 10, middle + 3, foot, 8, ha="right", va="top", color="0.3")
+        middle = HEAD + row * row_height + (row_height - GAP) / 2
+        above = wrapped_lines(first, 20, row_height / 32)
+        below = wrapped_lines(rest, 24, row_height / 28)
+        write(LABEL - 10, middle, above, 11, ha="right", va="bottom" if below else "center")
+        write(LABEL - 10, middle + 3, below, 8, ha="right", va="top", color="0.3")
     return figure
 
 
 def framed(canvas: np.ndarray, right: int = MARGIN) -> tuple[Figure, Callable[..., None]]:
-    """A picture (height, width, 3) with room for names on its left and for titles above.
+    """A figure of the picture (height, width, 3) with room for names on the left and titles above.
+
+    Args:
+        canvas: the picture.
+        right: the room on the right.
 
     Returns:
-        The figure, and what writes words of a size into it at a pixel counted from the top left.
+        The figure, and a function `write(x, y, words, size, **style)` that writes into it at a
+        pixel counted from the top left.
     """
     height, width = canvas.shape[:2]
     full_width, full_height = LABEL + width + right, HEAD + height + MARGIN
@@ -82,13 +92,13 @@ def framed(canvas: np.ndarray, right: int = MARGIN) -> tuple[Figure, Callable[..
 
 
 def wrapped_lines(text: str, width: int, most: float) -> str:
-    """Text wrapped at a number of characters, of which at most so many lines are left."""
-    parts = [part for line in text.splitlines() for part in textwrap.wrap(line, width)]
-    return "\n".join(parts[: max(1, int(most))])
+    """Text wrapped at `width` characters, without the lines after the first `most`."""
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, width)]
+    return "\n".join(lines[: max(1, int(most))])
 
 
 def image_sheet(images: np.ndarray, scale: int) -> np.ndarray:
-    """Images (N, n, C, H, W), enlarged, side by side: uint8 (height, width, 3)."""
+    """Images (N, n, C, H, W), enlarged `scale` times, in N rows: uint8 (height, width, 3)."""
     images = images.repeat(scale, 3).repeat(scale, 4)
     rows, columns, channels, height, width = images.shape
     padded = np.full((rows, columns, channels, height + GAP, width + GAP), PAPER, np.uint8)
@@ -99,18 +109,18 @@ def image_sheet(images: np.ndarray, scale: int) -> np.ndarray:
 
 
 class Fit(NamedTuple):
-    """A function of one number, and what is predicted of it: each x and y, (2, n)."""
+    """A function of one number and its prediction, as points (2, n) of x and y."""
 
     context: np.ndarray
     query: np.ndarray
     curve: np.ndarray  # predicted means, x ascending
-    sd: np.ndarray | None  # (n,) of the curve
+    sd: np.ndarray | None  # (n,), predicted standard deviations along the curve, if any
 
 
 def draw_fits(fits: Sequence[Fit], title: str) -> Figure:
-    """Draw functions beside what is predicted of them, with a band of two deviations."""
+    """Draw each function and its predicted curve, with a band of two standard deviations."""
     columns = math.ceil(len(fits) ** 0.5)
-    rows = -(-len(fits) // columns)
+    rows = math.ceil(len(fits) / columns)
     figure = Figure((max(4.2 * columns, 7), 2.8 * rows + 1), dpi=SCREEN_DPI, layout="constrained")
     for number, fit in enumerate(fits):
         axes = figure.add_subplot(rows, columns, number + 1)
@@ -137,48 +147,54 @@ def draw_completions(
     shots: Sequence[int],
     title: str,
 ) -> Figure:
-    """Draw images as completed from some of their pixels: three rows an image, a column a number.
+    """Draw images completed from some of their pixels.
+
+    Each task has two or three rows: what was seen, the predicted mean, and its variance if given.
+    There is one column for each number of pixels seen; the last one is of all pixels.
 
     Args:
-        seen: (T, columns, H, W, C) in [0, 1]; nan for what was not.
-        mean: likewise, predicted.
-        variance: likewise; the mean over channels is drawn. None where there is none.
-        shots: how many pixels were seen, for each column.
+        seen: (T, columns, H, W, C) in [0, 1]; nan where a pixel was not seen.
+        mean: predicted, of the same shape.
+        variance: of the same shape; drawn is its mean over channels.
+        shots: for each column, how many pixels were seen.
         title: stands above.
     """
     side = seen.shape[2]
     scale = max(1, round(IMAGE / side))
-    hidden = np.isnan(seen).any(-1, keepdims=True)
-    rows = {"context": np.where(hidden, UNSEEN, np.nan_to_num(seen)), "predicted mean": mean}
+    unseen = np.isnan(seen).any(-1, keepdims=True)
+    rows = {"context": np.where(unseen, UNSEEN, np.nan_to_num(seen)), "predicted mean": mean}
     top = 1.0
     if variance is not None:
         top = float(variance.mean(-1).max())
         rows["variance"] = VARIANCE(variance.mean(-1) / top)[..., :3]
-    tripled = [np.broadcast_to(row, (*row.shape[:4], 3)) for row in rows.values()]
-    bytes_ = (np.stack(tripled, 1).clip(0, 1) * 255).round().astype(np.uint8)
-    parts = [image_sheet(task.transpose(0, 1, 4, 2, 3), scale) for task in bytes_]
-    divide = np.full((DIVIDE, parts[0].shape[1], 3), PAPER, np.uint8)
-    canvas = np.concatenate([p for part in parts for p in (part, divide)][:-1])
-    figure, write = framed(canvas, MARGIN if variance is None else BAR)
-    across = (LABEL + canvas.shape[1] + BAR) // 11  # characters
-    write(MARGIN, 6, wrapped_lines(title, across, 2), 11, weight="bold", va="top")
-    pitch = side * scale + GAP
+    in_colour = [np.broadcast_to(row, (*row.shape[:4], 3)) for row in rows.values()]
+    pixels = (np.stack(in_colour, 1).clip(0, 1) * 255).round().astype(np.uint8)
+    sheets = [image_sheet(task.transpose(0, 1, 4, 2, 3), scale) for task in pixels]
+    height, width = sheets[0].shape[:2]
+    parts = [sheets[0]]
+    for sheet in sheets[1:]:
+        parts += [np.full((DIVIDE, width, 3), PAPER, np.uint8), sheet]
+    figure, write = framed(np.concatenate(parts), MARGIN if variance is None else BAR)
+    characters = (LABEL + width + BAR) // 11  # of a line of the title
+    write(MARGIN, 6, wrapped_lines(title, characters, 2), 11, weight="bold", va="top")
+    image = side * scale
     for column, shot in enumerate(shots):
         words = f"all {shot} pixels" if column == len(shots) - 1 else f"{shot} pixels"
-        middle = LABEL + column * pitch + side * scale / 2
-        write(middle, HEAD - 6, words, 10, ha="center")
-    for task in range(len(parts)):
+        x = LABEL + column * (image + GAP) + image / 2
+        write(x, HEAD - 6, words, 10, ha="center")
+    for task in range(len(sheets)):
         for row, name in enumerate(rows):
-            y = HEAD + task * (parts[0].shape[0] + DIVIDE) + row * pitch + side * scale / 2
-            words = f"test task {task}: {name}" if not row else name
+            y = HEAD + task * (height + DIVIDE) + row * (image + GAP) + image / 2
+            words = f"test task {task}: {name}" if row == 0 else name
             write(LABEL - 10, y, words, 10, ha="right", va="center")
     if variance is not None:
-        scale_of_colours(figure, LABEL + canvas.shape[1] + 20, parts[0].shape[0], top)
+        scale_of_colours(figure, LABEL + width + 20, height, top)
     return figure
 
 
-def scale_of_colours(figure: Figure, left: int, long: int, top: float) -> None:
-    """What colours say of variances from 0 to `top`: below the titles, at and over some pixels."""
+def scale_of_colours(figure: Figure, left: int, length: int, top: float) -> None:
+    """Draw the upright colour scale of variances from 0 to `top`, `length` pixels, at `left`."""
     width, height = figure.get_size_inches() * SCREEN_DPI
-    axes = figure.add_axes((left / width, 1 - (HEAD + long) / height, 16 / width, long / height))
+    bottom = 1 - (HEAD + length) / height
+    axes = figure.add_axes((left / width, bottom, 16 / width, length / height))
     figure.colorbar(ScalarMappable(Normalize(0, top), VARIANCE), cax=axes, label="variance")

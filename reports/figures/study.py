@@ -1,4 +1,4 @@
-"""The figure of a study: what each pair gained, tasks by tasks."""
+"""The figure of a study: the difference of each pair on each kind of tasks."""
 
 import textwrap
 
@@ -12,25 +12,38 @@ from zoo.reports.figures.style import interval_arms
 from zoo.reports.metrics import is_error, metric_of
 
 
-def study_figure(found: pd.DataFrame, title: str) -> Figure:
-    """The differences with their intervals, a panel for each metric."""
-    shown = found.dropna(subset=["difference"])
+def study_figure(numbers: pd.DataFrame, title: str) -> Figure:
+    """The differences with their intervals, one panel per metric.
+
+    Args:
+        numbers: as `study_numbers` returns it.
+        title: stands above.
+    """
+    shown = numbers.dropna(subset=["difference"])
     metrics = list(dict.fromkeys(shown["metric"])) or ["accuracy"]
-    drawing = Figure(figsize=(3.6 * len(metrics), 3.0), layout="constrained", dpi=150)
+    figure = Figure(figsize=(3.6 * len(metrics), 3.0), layout="constrained", dpi=150)
     pairs = list(dict.fromkeys(shown["pair"]))
-    for at, metric in enumerate(metrics):
-        axes, part = drawing.add_subplot(1, len(metrics), at + 1), shown[shown["metric"] == metric]
-        tasks, unit = list(dict.fromkeys(part["tasks"])), metric_of(metric).unit
+    for panel, metric in enumerate(metrics, 1):
+        axes = figure.add_subplot(1, len(metrics), panel)
+        of_metric = shown[shown["metric"] == metric]
+        tasks = list(dict.fromkeys(of_metric["tasks"]))
+        unit = metric_of(metric).unit
         axes.axhline(equality(metric), color="0.6", linewidth=0.8)
         for number, pair in enumerate(pairs):
-            own = part[part["pair"] == pair]
+            of_pair = of_metric[of_metric["pair"] == pair]
             shift = 0.12 * (number - (len(pairs) - 1) / 2)
-            places = np.array([tasks.index(name) for name in own["tasks"]], dtype=float) + shift
+            places = np.array([tasks.index(name) for name in of_pair["tasks"]], dtype=float)
             axes.errorbar(
-                places, unit * own["difference"], interval_arms(own, "difference", unit),
-                fmt="osD^v"[number % 5], markersize=4, capsize=2, linewidth=1, label=pair,
+                places + shift,
+                unit * of_pair["difference"],
+                interval_arms(of_pair, "difference", unit),
+                fmt="osD^v"[number % 5],
+                markersize=4,
+                capsize=2,
+                linewidth=1,
+                label=pair,
                 color=f"C{number}",
-            )  # fmt: skip
+            )
         axes.set_xticks(range(len(tasks)), tasks, rotation=20, ha="right", fontsize=7)
         axes.tick_params(axis="y", labelsize=7)
         if is_error(metric):
@@ -42,5 +55,5 @@ def study_figure(found: pd.DataFrame, title: str) -> Figure:
             axes.set_ylabel("difference, points of accuracy", fontsize=7)
         if len(pairs) > 1:
             axes.legend(fontsize=6, frameon=False)
-    drawing.suptitle(textwrap.fill(title, 50 * len(metrics)), fontsize=8)
-    return drawing
+    figure.suptitle(textwrap.fill(title, 50 * len(metrics)), fontsize=8)
+    return figure

@@ -20,20 +20,22 @@ from zoo.reports.figures.style import (
 )
 from zoo.reports.metrics import metric_of
 
-APART, SPREAD = 1.025, 1.12  # factors between places: of neighbours, of first and last at most
+# Learners are drawn side by side so that their intervals can be seen: factors on the x axis
+# between neighbours, and at most between the first and the last.
+APART, SPREAD = 1.025, 1.12
 CHANCE: dict[str, Any] = {"color": "0.35", "linestyle": ":", "linewidth": 1}
 
 
-def sweep_figure(found: pd.DataFrame, title: str, way: int, shot: int) -> Figure:
-    """Accuracy against shot at one way, and below it against way at one shot, with chance.
+def sweep_figure(numbers: pd.DataFrame, title: str, way: int, shot: int) -> Figure:
+    """Two panels: accuracy against shot at one way, and against way at one shot, with chance.
 
     Args:
-        found: as `sweep_numbers` returns it.
+        numbers: as `sweep_numbers` returns it.
         title: of the benchmark.
         way: of the upper panel.
-        shot: of the lower one.
+        shot: of the lower panel.
     """
-    shown = found.dropna(subset=["accuracy"])
+    shown = numbers.dropna(subset=["accuracy"])
     learners = list(dict.fromkeys(shown["learner"]))
     figure = figure_sheet(4.2, "")
     upper, lower = figure.subplots(2, 1, sharey=True)
@@ -52,20 +54,31 @@ def sweep_figure(found: pd.DataFrame, title: str, way: int, shot: int) -> Figure
 
 
 def _panel(axes: Axes, shown: pd.DataFrame, over: str, learners: list[str]) -> None:
-    """One curve a learner, in its colour and marker whatever the panel."""
+    """One curve per learner, with the same colour and marker in both panels.
+
+    Args:
+        axes: to draw in.
+        shown: the numbers of this panel.
+        over: "shot" or "way", on the x axis.
+        learners: of both panels.
+    """
     places = sorted(shown[over].unique())
-    step = min(APART, SPREAD ** (1 / max(1, len(learners) - 1)))  # so that intervals can be seen
+    step = min(APART, SPREAD ** (1 / max(1, len(learners) - 1)))
     for number, learner in enumerate(learners):
-        own = shown[shown["learner"] == learner].sort_values(over)
-        if own.empty:
+        of_learner = shown[shown["learner"] == learner].sort_values(over)
+        if of_learner.empty:
             continue
-        apart = step ** (number - (len(learners) - 1) / 2)
+        factor = step ** (number - (len(learners) - 1) / 2)
         axes.errorbar(
-            own[over].astype(float) * apart, 100 * own["accuracy"],
-            interval_arms(own, "accuracy", 100), markersize=3.5, linewidth=1, elinewidth=0.8,
+            of_learner[over].astype(float) * factor,
+            100 * of_learner["accuracy"],
+            interval_arms(of_learner, "accuracy", 100),
+            markersize=3.5,
+            linewidth=1,
+            elinewidth=0.8,
             capsize=1.5,
             **style(number)._asdict(),
-        )  # fmt: skip
+        )
     if places:
         axes.set_xscale("log")
         axes.set_xticks(places, [str(place) for place in places])

@@ -1,4 +1,4 @@
-"""Tables and figures in one page of HTML, which needs no other file, no network and no script."""
+"""Tables and figures as one HTML page that needs no other file, no network and no script."""
 
 import base64
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ code { overflow-wrap: anywhere }
   .back { display: none } }
 """
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-IMAGE_KINDS = {
+IMAGE_TYPES = {  # first bytes of a file -> its media type
     b"\x89PNG": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
     b"<?xml": "image/svg+xml",
@@ -83,12 +83,12 @@ def to_html(
     """A whole page: the tables with their footnotes, then the figures, then the galleries.
 
     Args:
-        tables: the first one's title is the page's.
-        figures: what is said below each, and its PNG or SVG.
+        tables: the title of the first is the title of the page.
+        figures: caption and PNG, JPEG or SVG of each.
         galleries: of small pictures.
 
     Raises:
-        ValueError: a figure is neither.
+        ValueError: a figure is none of these.
     """
     title = escape(tables[0].title) if tables else "Figures"
     sections = [_section(table, number) for number, table in enumerate(tables, 1)]
@@ -114,11 +114,11 @@ def to_html(
 
 
 class Card(NamedTuple):
-    """A small picture, and what is said of it."""
+    """A small picture with lines of text below it."""
 
     picture: bytes  # PNG or JPEG
-    lines: Sequence[str]  # the first one stands out
-    kind: str = ""  # right, wrong or unsure: how it is marked
+    lines: Sequence[str]  # the first is printed bold
+    kind: str = ""  # "right", "wrong" or "unsure": how the card is marked
 
 
 class Gallery(NamedTuple):
@@ -129,54 +129,55 @@ class Gallery(NamedTuple):
 
 
 def _gallery(gallery: Gallery) -> str:
-    """A section of cards, as many in a line as the page is wide."""
+    """A section of cards, as many side by side as fit."""
     lines = [f"<section>\n<h2>{_text(gallery.title)}</h2>", '<div class="cards">']
     for card in gallery.cards:
         first, *others = map(_text, card.lines)
-        said = "".join([f"<strong>{first}</strong>", *(f"<span>{line}</span>" for line in others)])
+        text = f"<strong>{first}</strong>" + "".join(f"<span>{line}</span>" for line in others)
         picture = f'<img src="{_data_url(card.picture)}" alt="{first}" loading="lazy">'
-        lines.append(f'<div class="card {escape(card.kind)}">{picture}{said}</div>')
+        lines.append(f'<div class="card {escape(card.kind)}">{picture}{text}</div>')
     return "\n".join([*lines, "</div>\n</section>"])
 
 
 def _data_url(content: bytes) -> str:
-    """A picture as an address within the page.
+    """A picture as a data URL.
 
     Raises:
         ValueError: it is no PNG, JPEG or SVG.
     """
-    kind = next((kind for start, kind in IMAGE_KINDS.items() if content.startswith(start)), None)
-    if kind is None:
-        raise ValueError(f"expected PNG, JPEG or SVG, not {content[:8]!r}")
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    for start, media_type in IMAGE_TYPES.items():
+        if content.startswith(start):
+            return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+    raise ValueError(f"expected PNG, JPEG or SVG, not {content[:8]!r}")
 
 
 class _Links(NamedTuple):
-    """The footnotes of the table of this number: a mark leads to its note, a note back to it."""
+    """The footnotes of one table, linked: each mark to its note, the note to its first mark."""
 
-    table: int
+    table: int  # number of the table in the page
     notes: list[Footnote]
-    led: set[str]  # letters that a note leads back to
+    marked: set[str]  # letters that occurred in a cell so far
 
     def to_notes(self, cell: Cell) -> str:
-        """From a cell to its notes, the sign before the letters."""
-        own = [note for note in self.notes if cell.sign and note.mark == cell.sign]
-        own += lettered_notes(cell, self.notes)
-        return f"<sup>{''.join(map(self._to_note, own))}</sup>" if own else ""
+        """The marks of a cell, its sign before the letters, as links to their notes."""
+        notes = [note for note in self.notes if cell.sign and note.mark == cell.sign]
+        notes += lettered_notes(cell, self.notes)
+        return f"<sup>{''.join(map(self._to_note, notes))}</sup>" if notes else ""
 
     def _to_note(self, note: Footnote) -> str:
         letter = _letter(note)
-        own = "" if letter in self.led else f' id="from-{self.table}-{letter}"'
-        self.led.add(letter)
-        return f'<a href="#note-{self.table}-{letter}"{own}>{letter}</a>'
+        anchor = "" if letter in self.marked else f' id="from-{self.table}-{letter}"'
+        self.marked.add(letter)
+        return f'<a href="#note-{self.table}-{letter}"{anchor}>{letter}</a>'
 
     def item(self, note: Footnote) -> str:
-        """An item of the list of notes."""
+        """A note as an item of the list below the table, with a link back to its first mark."""
         letter = _letter(note)
-        at = f"{self.table}-{letter}"
-        back = f'&nbsp;<a class="back" href="#from-{at}" aria-label="back to the table">↩</a>'
-        item = f'<li id="note-{at}"><sup>{letter}</sup> {_text(note.text)}'
-        return item + (back if letter in self.led else "") + "</li>"
+        name = f"{self.table}-{letter}"
+        back = ""
+        if letter in self.marked:
+            back = f'&nbsp;<a class="back" href="#from-{name}" aria-label="back to the table">↩</a>'
+        return f'<li id="note-{name}"><sup>{letter}</sup> {_text(note.text)}{back}</li>'
 
 
 def _letter(note: Footnote) -> str:
@@ -184,7 +185,7 @@ def _letter(note: Footnote) -> str:
 
 
 def _section(table: Table, number: int) -> str:
-    """A table, its notes, and what made it."""
+    """A table, its notes, and the command that made it."""
     table = without_empty_columns(table)
     links = _Links(number, assigned_marks(table), set())
     rank = "h1" if number == 1 else "h2"
@@ -208,22 +209,23 @@ def _section(table: Table, number: int) -> str:
 
 
 def _head(table: Table) -> list[str]:
-    """One line of heads, or two where columns have something above them."""
-    upper, lower = [], []
-    deep = any(column.group for column in table.columns)
+    """One line of headings, or two if any columns form groups."""
+    upper: list[str] = []
+    lower: list[str] = []
+    height = ' rowspan="2"' if any(column.group for column in table.columns) else ""
     for group, members in groupby(table.columns, key=lambda column: column.group):
-        names = [f'<th scope="col">{_text(column.lower_head)}</th>' for column in members]
+        heads = [_text(column.lower_head) for column in members]
         if group:
-            upper.append(f'<th scope="colgroup" colspan="{len(names)}">{_text(group)}</th>')
-            lower += names
+            upper.append(f'<th scope="colgroup" colspan="{len(heads)}">{_text(group)}</th>')
+            lower += [f'<th scope="col">{head}</th>' for head in heads]
         else:
-            upper += [name.replace(">", ' rowspan="2">', 1) if deep else name for name in names]
+            upper += [f'<th scope="col"{height}>{head}</th>' for head in heads]
     rows = [f"<tr>{''.join(row)}</tr>" for row in (upper, lower) if row]
     return ["<thead>", *rows, "</thead>"]
 
 
 def _body(table: Table, links: _Links) -> list[str]:
-    """The rows; the first column heads them."""
+    """The rows; the cells of the first column are their headings."""
     lines = ["<tbody>"]
     for heading, (first, *others) in rows_in_blocks(table):
         if heading:
@@ -231,16 +233,17 @@ def _body(table: Table, links: _Links) -> list[str]:
             lines.append(f'<tr class="block"><th {span}>{_text(heading)}</th></tr>')
         cells = [f'<th scope="row">{_breaking(first)}{links.to_notes(first)}</th>']
         for cell in others:
-            words = cell.text[:1].isalpha()  # a label may break, a number with its interval not
-            text = _breaking(cell) if words else _strong(_text(cell.text), cell)
-            kind = ' class="words"' if words else ""
-            cells.append(f"<td{kind}>{text}{links.to_notes(cell)}</td>")
+            if cell.text[:1].isalpha():  # words may break into lines
+                cells.append(f'<td class="words">{_breaking(cell)}{links.to_notes(cell)}</td>')
+            else:  # a number with its interval may not
+                number = _strong(_text(cell.text), cell)
+                cells.append(f"<td>{number}{links.to_notes(cell)}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return [*lines, "</tbody>"]
 
 
 def _breaking(cell: Cell) -> str:
-    """A label; a long one may break after a comma."""
+    """The text of a cell, which may break after a comma."""
     return _strong(_text(cell.text).replace(",", ",<wbr>"), cell)
 
 
@@ -249,13 +252,13 @@ def _strong(text: str, cell: Cell) -> str:
 
 
 def _figure(caption: str, content: bytes) -> str:
-    """A picture within the page; nothing in it is run."""
-    said = _text(caption)
+    """A picture with its caption, as an <img>, so that no script in an SVG runs."""
+    text = _text(caption)
     try:
-        image = f'<img src="{_data_url(content)}" alt="{said}">'
+        image = f'<img src="{_data_url(content)}" alt="{text}">'
     except ValueError as error:
         raise ValueError(f"figure {caption!r}: {error}") from None
-    return f"<figure>\n{image}\n<figcaption>{said}</figcaption>\n</figure>"
+    return f"<figure>\n{image}\n<figcaption>{text}</figcaption>\n</figure>"
 
 
 def _text(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A table in LaTeX: a document of ASCII that pdflatex compiles, whatever the table's text is."""
+"""A table as a LaTeX document in ASCII, which pdflatex compiles whatever text the table holds."""
 
 import unicodedata
 from itertools import groupby, pairwise
@@ -14,7 +14,7 @@ from zoo.reports.formats.table import (
     without_empty_columns,
 )
 
-PORTRAIT = 120  # characters of a row that A4 holds upright, if a little smaller
+PORTRAIT = 120  # characters of a row that fit on upright A4, in slightly smaller print
 GREEK = dict(
     zip(
         "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ",
@@ -24,7 +24,7 @@ GREEK = dict(
         strict=True,
     )
 )
-MATHS = {
+MATHS = {  # character -> its code in mathematics
     "<": "<", ">": ">", "|": "|", "±": r"\pm", "−": "-", "×": r"\times", "÷": r"\div",
     "·": r"\cdot", "•": r"\bullet", "°": r"^\circ", "′": "{}'", "″": "{}''", "↑": r"\uparrow",
     "↓": r"\downarrow", "←": r"\leftarrow", "→": r"\rightarrow", "↔": r"\leftrightarrow",
@@ -33,7 +33,7 @@ MATHS = {
     "‖": r"\|", "⊙": r"\odot", "⊕": r"\oplus", "⊗": r"\otimes", "⁄": "/", "¬": r"\neg",
     "«": r"\ll", "»": r"\gg", "✓": r"\surd", **{char: rf"\{name}" for char, name in GREEK.items()},
 }  # fmt: skip
-LATEX_WORDS = {
+LATEX_WORDS = {  # character -> its command in text
     "\\": "textbackslash", "~": "textasciitilde", "^": "textasciicircum", "–": "textendash",
     "—": "textemdash", "‘": "textquoteleft", "’": "textquoteright", "“": "textquotedblleft",
     "”": "textquotedblright", '"': "textquotedblright", "§": "S", "¶": "P", "†": "dag",
@@ -41,25 +41,36 @@ LATEX_WORDS = {
     "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "ı": "i", "¡": "textexclamdown",
     "¿": "textquestiondown",
 }  # fmt: skip
-KNOWN = (
+LATEX_SIGNS = (  # character -> what is written for it
     {char: rf"\{char}" for char in "&%$#_{}"}
     | {char: rf"\ensuremath{{{code}}}" for char, code in MATHS.items()}
     | {char: rf"\{word}{{}}" for char, word in LATEX_WORDS.items()}
     | {"‐": "-", "‑": "-"}
 )
-ACCENTS = {  # grave, acute, circumflex, tilde, macron, breve, dot, diaeresis, ring, ...
-    "\u0300": r"\`", "\u0301": r"\'", "\u0302": r"\^", "\u0303": r"\~", "\u0304": r"\=",
-    "\u0306": r"\u", "\u0307": r"\.", "\u0308": r"\"", "\u030a": r"\r", "\u030b": r"\H",
-    "\u030c": r"\v", "\u0323": r"\d", "\u0327": r"\c",
-}  # fmt: skip
-RAISED = {"<super>": "textsuperscript", "<sub>": "textsubscript"}
-JOINED = "-`'"  # two of them make another sign
+ACCENTS = {  # combining accent -> its command
+    "\u0300": r"\`",  # grave
+    "\u0301": r"\'",  # acute
+    "\u0302": r"\^",  # circumflex
+    "\u0303": r"\~",  # tilde
+    "\u0304": r"\=",  # macron
+    "\u0306": r"\u",  # breve
+    "\u0307": r"\.",  # dot above
+    "\u0308": r"\"",  # diaeresis
+    "\u030a": r"\r",  # ring
+    "\u030b": r"\H",  # double acute
+    "\u030c": r"\v",  # caron
+    "\u0323": r"\d",  # dot below
+    "\u0327": r"\c",  # cedilla
+}
+RAISED = {"<super>": "textsuperscript", "<sub>": "textsubscript"}  # Unicode's tag -> command
+LIGATURE_ENDS = "-`'"  # before one of these ...
+LIGATURE_STARTS = LIGATURE_ENDS + "?!"  # ... one of these would merge with it into another sign
 
 
 def to_latex(table: Table) -> str:
-    """A whole document, whose tabular can be copied into a paper: it stands between comments.
+    """A whole document; comments mark the part that can be copied into a paper.
 
-    Columns that say nothing are left out; a table wider or longer than the page is made smaller.
+    Empty columns are left out; a table wider or longer than the page is scaled down.
     """
     table, notes = without_empty_columns(table), assigned_marks(table)
     lines = [r"\documentclass{article}"]
@@ -87,17 +98,20 @@ def to_latex(table: Table) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text as LaTeX prints it, in ASCII; a question mark for what it has no sign for."""
+    """ASCII that LaTeX prints as the text; a question mark for a character it has no sign for."""
     text = " ".join(unicodedata.normalize("NFC", text).split())
-    out = []
+    pieces = []
     for char, following in pairwise(text + " "):
-        out.append(_sign(char) + "{}" * (char in JOINED + "?!" and following in JOINED))
-    return "".join(out)
+        pieces.append(_sign(char))
+        if char in LIGATURE_STARTS and following in LIGATURE_ENDS:
+            pieces.append("{}")
+    return "".join(pieces)
 
 
 def _sign(char: str) -> str:
-    if char in KNOWN:
-        return KNOWN[char]
+    """What LaTeX is given for a character: its sign, or those of its Unicode decomposition."""
+    if char in LATEX_SIGNS:
+        return LATEX_SIGNS[char]
     if " " <= char <= "~":
         return char
     tag, _, codes = unicodedata.decomposition(char).rpartition(">")
@@ -112,7 +126,7 @@ def _sign(char: str) -> str:
 
 
 def _width(table: Table, notes: list[Footnote]) -> int:
-    """How many characters a row has."""
+    """The characters of a row, each column as wide as its longest cell and two more."""
     if not table.rows:
         return 0
     lines = [[column.lower_head for column in table.columns]]
@@ -121,28 +135,30 @@ def _width(table: Table, notes: list[Footnote]) -> int:
 
 
 def _tabular(table: Table, notes: list[Footnote]) -> list[str]:
-    """Rules, heads and rows; a group's head spans its columns."""
-    rules, spans, first = [], [], 1
+    """The lines of the tabular; the head of a group spans its columns."""
+    group_heads: list[str] = []
+    group_rules: list[str] = []
+    first = 1  # number of the group's first column
     for group, members in groupby(table.columns, key=lambda column: column.group):
         count = len(list(members))
         if group:
-            spans.append(rf"\multicolumn{{{count}}}{{c}}{{{escaped(group)}}}")
-            rules.append(rf"\cmidrule(lr){{{first}-{first + count - 1}}}")
+            group_heads.append(rf"\multicolumn{{{count}}}{{c}}{{{escaped(group)}}}")
+            group_rules.append(rf"\cmidrule(lr){{{first}-{first + count - 1}}}")
         else:
-            spans += [""] * count
+            group_heads += [""] * count
         first += count
     rows: list[str] = []
     for heading, row in rows_in_blocks(table):
         if heading:
-            words = rf"\emph{{{escaped(heading)}}}"
-            above = [r"\midrule"] if rows else []
-            rows += [*above, rf"\multicolumn{{{len(row)}}}{{l}}{{{words}}} \\"]
+            if rows:
+                rows.append(r"\midrule")
+            rows.append(rf"\multicolumn{{{len(row)}}}{{l}}{{\emph{{{escaped(heading)}}}}} \\")
         rows.append(_row([_cell(cell, notes) for cell in row]))
     return [
         r"\begin{adjustbox}{max width=\linewidth,max totalheight=0.8\textheight,center}",
         rf"\begin{{tabular}}{{{'l' * len(table.columns)}}}",
         r"\toprule",
-        *([_row(spans), "".join(rules)] if rules else []),
+        *([_row(group_heads), "".join(group_rules)] if group_rules else []),
         _row([_guarded(escaped(column.lower_head)) for column in table.columns]),
         r"\midrule",
         *rows,
@@ -165,7 +181,7 @@ def _cell(cell: Cell, notes: list[Footnote]) -> str:
 
 
 def _guarded(text: str) -> str:
-    """Nothing at the beginning of a row is taken for an option of the line before."""
+    """The text, kept from being read as an option of the line break that ends the row before."""
     return "{}" + text if text[:1] in ("[", "*", "(") else text
 
 

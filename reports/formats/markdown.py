@@ -16,7 +16,7 @@ from zoo.reports.formats.table import (
 
 
 def to_markdown(table: Table) -> str:
-    """Title, caption, table and footnotes; columns that say nothing are left out."""
+    """Title, caption, table and footnotes; empty columns are left out."""
     table, notes = without_empty_columns(table), assigned_marks(table)
     parts = [f"**{_escaped(table.title)}**: {_escaped(table.caption)}"]
     if table.rows:
@@ -38,5 +38,5 @@ def _cell(cell: Cell, notes: list[Footnote]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """One line that Markdown leaves as it is."""
+    """The text in one line, with what Markdown would read as markup escaped."""
     return re.sub(r"\||<(?=[A-Za-z/!?])", r"\\\g<0>", " ".join(text.split()))

@@ -6,18 +6,20 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import infer_dtype
 
-COLUMN_KINDS: dict[str, Any] = {
-    "integer": "Int64", "floating": "Float64", "mixed-integer-float": "Float64",
+# By what pandas infers a column of objects to be, its type in Parquet; text for all else.
+COLUMN_TYPES: dict[str, Any] = {
+    "integer": "Int64",
+    "floating": "Float64",
+    "mixed-integer-float": "Float64",
     "boolean": "boolean",
-}  # fmt: skip
+}
 
 
 def parquet_bytes(frame: pd.DataFrame) -> bytes:
-    """What a Parquet file of this frame holds; the index and the attributes are left out.
+    """The frame as a Parquet file, without its index and attributes.
 
-    A column of objects becomes one of whole numbers, numbers or truth values where all that is
-    in it is such, one of text otherwise, and an empty one stays without a type; each may hold
-    missing values.
+    A column of objects becomes one of integers, floats or booleans where all its values are, else
+    one of text; an empty column has no type. Each may have missing values.
 
     Raises:
         ModuleNotFoundError: pyarrow is not installed; says how to install it.
@@ -37,9 +39,9 @@ def parquet_bytes(frame: pd.DataFrame) -> bytes:
 def _typed(column: pd.Series) -> pd.Series:
     if column.dtype != object:
         return column
-    kind = infer_dtype(column, skipna=True)
-    if kind == "empty":
+    inferred = infer_dtype(column, skipna=True)
+    if inferred == "empty":
         return column.where(column.notna(), None)
-    if kind in COLUMN_KINDS:
-        return column.astype(COLUMN_KINDS[kind])
+    if inferred in COLUMN_TYPES:
+        return column.astype(COLUMN_TYPES[inferred])
     return column.map(str, na_action="ignore").astype("string")

@@ -1,4 +1,4 @@
-"""The table of an ablation: rows that differ in one part, each beside the first of them."""
+"""The table of an ablation: rows that differ in one part, each compared with the first row."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -51,6 +51,7 @@ UPDATE_SECONDS = {
     "machine included: not all records know the CPU's.",
 }
 SAME_IN_ALL_ROWS = ["benchmark", "way", "shot", "terms", "budget"]
+THEIRS = ["published", "published_ci95", "published_source"]
 
 
 def ablation_numbers(
@@ -59,34 +60,35 @@ def ablation_numbers(
     accuracies: Mapping[str, pd.Series],
     published: pd.DataFrame,
 ) -> pd.DataFrame:
-    """What was measured of each row, and what it differs by from the first of its block.
+    """Each row's number, and its difference to the first row of its block.
 
-    Transductive rows, and rows tested on other episodes, stand in blocks of their own: only rows
-    of one block are compared. Blocks come in the order of their first rows; a row without a record
-    stands in the first. A row of several learners shows the one that is best on validation. Of
-    several seeds the intervals are for a new seed and new test episodes. Published are numbers of
-    the first row's learner alone: other papers have other encoders.
+    Rows that are transductive, or tested on other episodes, are in blocks of their own, and only
+    rows of one block are compared. Blocks are in the order of their first rows; a row without a
+    record is in the first block. Of a row with several learners, the one that is best on
+    validation is taken. With several seeds the intervals are for a new seed and new test episodes.
+    Published numbers are those of the first row's learner only: other papers use other encoders.
 
     Args:
-        planned: one line a run. Columns: `row`, its label; `learner`, as the row names it; `own`,
-            the overrides of that name; `seed`; `run`, its name; `note`, why it has none.
+        planned: one line for each run. Columns: `row`, its label; `learner`, as the row names it;
+            `overrides` in that name; `seed`; `run`, its name; `note`, why there is no run.
         measured: as `records.load` returns it.
-        accuracies: by run, of each test episode.
+        accuracies: by run, the accuracy in each test episode.
         published: as `published.published` returns it.
 
     Returns:
-        One line a row: `row`, `learner`; its `block`, and `bold`, whether it is the best there or
-        not told from it; `runs`, the finished ones by seed; accuracies as fractions of 1:
-        `accuracy` and `difference` with the ends of their 95 % intervals (`_low`, `_high`),
-        `published` with `published_ci95`, and `published_difference`; `printed`, as `published`
-        is; `learned_parameters`; of one update `update_cpu_seconds` and, by the clock,
-        `update_seconds`; `update_memory` in bytes; `marks`, for footnotes of the number, and
-        `remarks`, of the published one. nan where there is none.
+        One line for each row: `row`, `learner`; `block`; `bold`, whether it is the best of its
+        block or not significantly worse; `runs`, the finished ones by seed; accuracies as
+        fractions of 1: `accuracy` and `difference` with the ends of their 95 % intervals (`_low`,
+        `_high`), `published` with `published_ci95`, and `published_difference`; `printed`, the
+        published number as the file writes it; `learned_parameters`; for one update
+        `update_cpu_seconds` and, by the clock, `update_seconds`; `update_memory` in bytes;
+        footnotes, `marks` of our number and `remarks` of the published one. nan where there is no
+        value.
     """
     records = {run["run"]: run for run in runs_of(measured)}
-    there = [records[name] for name in planned["run"] if name in records]
-    common = usual(there)
-    firsts: dict[str, dict[str, Any]] = {}  # by block
+    all_runs = [records[name] for name in planned["run"] if name in records]
+    common = usual(all_runs)
+    first_rows: dict[str, dict[str, Any]] = {}  # by block
     lines: list[dict[str, Any]] = []
     for label, line in planned.groupby("row", sort=False):
         learner, marks = _chosen(line, records)
@@ -97,9 +99,9 @@ def ablation_numbers(
         if len(done) > 1:
             marks.append(f"seeds {', '.join(str(run['seed']) for run in done)}")
         row = {"row": label, "learner": learner["learner"].iloc[0], "runs": done, "marks": marks}
-        known = [*runs, *there]
-        row["block"] = block_of(known[0], common) if known else ""
-        first = firsts.setdefault(row["block"], row)
+        of_block = [*runs, *all_runs]
+        row["block"] = block_of(of_block[0], common) if of_block else ""
+        first = first_rows.setdefault(row["block"], row)
         if done:
             values = shared_episodes([accuracies[run["run"]] for run in done])
             row |= estimate(values, "accuracy").columns("accuracy")
@@ -109,39 +111,56 @@ def ablation_numbers(
             if first is not row:
                 row |= _difference(row, first, accuracies)
         lines.append(row)
-    ours = [*columns_of("accuracy"), *columns_of("difference")]
-    theirs = ["published", "published_ci95", "published_difference", "published_source", "printed"]
-    columns = ["row", "learner", "block", "runs", *ours, *theirs, *COSTS, "marks", "remarks"]
-    blocks = [*firsts]
+    columns = [
+        *("row", "learner", "block", "runs"),
+        *columns_of("accuracy"),
+        *columns_of("difference"),
+        *THEIRS,
+        *("published_difference", "printed"),
+        *COSTS,
+        *("marks", "remarks"),
+    ]
+    blocks = [*first_rows]
     lines.sort(key=lambda row: blocks.index(row["block"]))
-    found = pd.DataFrame(lines, columns=columns)
-    shown = found.assign(column="", label=found["row"], metric="accuracy", value=found["accuracy"])
-    best = bold_cells(shown, {run: own.to_frame("accuracy") for run, own in accuracies.items()})
-    return found.assign(bold=[("", row) in best for row in found["row"]])
+    numbers = pd.DataFrame(lines, columns=columns)
+    return numbers.assign(bold=_are_bold(numbers, accuracies))
 
 
-def ablation_table(found: pd.DataFrame, title: str, source: str) -> Table:
+def _are_bold(numbers: pd.DataFrame, accuracies: Mapping[str, pd.Series]) -> list[bool]:
+    """Whether each row is the best of its block, or not significantly worse."""
+    shown = numbers.assign(
+        column="", label=numbers["row"], metric="accuracy", value=numbers["accuracy"]
+    )
+    values = {run: of_run.to_frame("accuracy") for run, of_run in accuracies.items()}
+    best = bold_cells(shown, values)
+    return [("", row) in best for row in numbers["row"]]
+
+
+def ablation_table(numbers: pd.DataFrame, title: str, source: str) -> Table:
     """The `ablation_numbers` as a table.
 
     Args:
-        found: as `ablation_numbers` returns it.
+        numbers: as `ablation_numbers` returns it.
         title: what the caption begins with.
         source: where the published numbers, or the rows, are from.
     """
-    firsts = [runs[0] for runs in found["runs"] if runs]
+    firsts = [runs[0] for runs in numbers["runs"] if runs]
     common = usual(firsts)
-    on = _hardware(firsts)
-    several = found["block"].nunique() > 1
-    cpu = found["update_cpu_seconds"].notna() | found["update_seconds"].isna()
-    seconds = "update_cpu_seconds" if cpu.all() else "update_seconds"
+    hardware = _hardware(firsts)
+    in_blocks = numbers["block"].nunique() > 1
+    cpu_known = numbers["update_cpu_seconds"].notna() | numbers["update_seconds"].isna()
+    seconds = "update_cpu_seconds" if cpu_known.all() else "update_seconds"
     rows: list[list[Cell]] = []
-    for line in runs_of(found):
+    for line in runs_of(numbers):
         marks = list(line["marks"])
         if line["runs"]:
-            run = line["runs"][0]
-            said = departures(CellRuns(line["runs"], ""), common)
-            marks += without_heading(said, line["block"], line["block"]) if several else said
-            marks += [f"measured on {own}" for own in [_hardware([run])] if own != on]
+            footnotes = departures(CellRuns(line["runs"], ""), common)
+            if in_blocks:
+                footnotes = without_heading(footnotes, line["block"], line["block"])
+            marks += footnotes
+            of_run = _hardware(line["runs"][:1])
+            if of_run != hardware:
+                marks.append(f"measured on {of_run}")
         theirs = Cell()
         if not pd.isna(line["printed"]):
             theirs = Cell(line["printed"], line["remarks"])
@@ -152,23 +171,22 @@ def ablation_table(found: pd.DataFrame, title: str, source: str) -> Table:
                 Cell(_points(estimate_in(line, "difference"), sign="+")),
                 theirs,
                 Cell(_points(Estimate(line["published_difference"]), sign="+")),
-                Cell(_count(line["learned_parameters"], ",")),
-                Cell(_count(line[seconds], ".3g")),
-                Cell(_count(line["update_memory"] / 1e6, ",.0f")),
+                Cell(_number(line["learned_parameters"], ",.0f")),
+                Cell(_number(line[seconds], ".3g")),
+                Cell(_number(line["update_memory"] / 1e6, ",.0f")),
             ]
         )
     mixed = any(protocol(run).items() - common.items() for run in firsts)
-    seeds = max((len(runs) for runs in found["runs"]), default=0)
-    to = "the first row of the block" if several else found["row"].iloc[0]
+    aside = "; departures are marked" if mixed else ""
+    seeds = max((len(runs) for runs in numbers["runs"]), default=0)
+    first_row = "the first row of the block" if in_blocks else numbers["row"].iloc[0]
+    claim = ""
+    if seeds < 2:
+        claim = ", each between two trained models: of one seed they say nothing about the parts"
     words = [
-        f"accuracy in %, {phrases(common)}" + ("; departures are marked." if mixed else "."),
-        f"Differences are to {to}, paired over seeds and test episodes"
-        + (
-            ", each between two trained models: of one seed they say nothing about the parts."
-            if seeds < 2
-            else "."
-        ),
-        f"{UPDATE_SECONDS[seconds]} MB are what updates take at most, on {on}.",
+        f"accuracy in %, {phrases(common)}{aside}.",
+        f"Differences are to {first_row}, paired over seeds and test episodes{claim}.",
+        f"{UPDATE_SECONDS[seconds]} MB are what updates take at most, on {hardware}.",
         INTERVALS[seeds > 1],
         "Published numbers are as printed.",
         *ranking_words(rows, seeds),
@@ -178,14 +196,14 @@ def ablation_table(found: pd.DataFrame, title: str, source: str) -> Table:
         " ".join(words) if firsts else "no runs.",
         ABLATION_COLUMNS,
         rows,
-        blocks=list(found["block"]) if several else (),
+        blocks=list(numbers["block"]) if in_blocks else (),
     )
 
 
-def ablation_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
-    """The `ablation_numbers`, one a line; a row without a run has one line without a number."""
+def ablation_csv_frame(numbers: pd.DataFrame) -> pd.DataFrame:
+    """One line for each of the `ablation_numbers`; a row without a run has one without a number."""
     lines = []
-    for row in runs_of(found):
+    for row in runs_of(numbers):
         first = row["runs"][0] if row["runs"] else {}
         about = {name: row[name] for name in ("row", "learner", "block")}
         about |= {name: first.get(name) for name in SAME_IN_ALL_ROWS}
@@ -196,38 +214,36 @@ def ablation_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
             line = {**about, "metric": metric, "value": row.get(metric), "runs": runs}
             if metric in ("accuracy", "difference"):
                 line |= estimate_in(row, metric).columns("value")
-            if metric in ("accuracy", "difference"):
-                name = {"accuracy": "published", "difference": "published_difference"}[metric]
-                line |= {"published": row[name], "published_ci95": row.get(f"{name}_ci95")}
                 line["published_source"] = row["published_source"]
+            if metric == "accuracy":
+                line |= {"published": row["published"], "published_ci95": row["published_ci95"]}
+            if metric == "difference":  # papers print no interval of a difference
+                line |= {"published": row["published_difference"], "published_ci95": None}
             lines.append(line)
-    theirs = ["published", "published_ci95", "published_source"]
     columns = [
-        "row",
-        "learner",
-        "block",
+        *("row", "learner", "block"),
         *SAME_IN_ALL_ROWS,
-        "seeds",
-        "metric",
+        *("seeds", "metric"),
         *columns_of("value"),
-        *theirs,
+        *THEIRS,
         "runs",
     ]
     return pd.DataFrame(lines, columns=columns)
 
 
-def _chosen(line: pd.DataFrame, records: Mapping[str, RecordRow]) -> tuple[pd.DataFrame, list[str]]:
-    """The lines of the learner that is best on validation, and what is said of the choice."""
-    tried = [lines for _, lines in line.groupby("learner", sort=False)]
+def _chosen(
+    planned_row: pd.DataFrame, records: Mapping[str, RecordRow]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The part of a planned row with the learner that is best on validation, and a footnote on it.
+
+    A row of a single learner has nothing to choose, and no footnote.
+    """
+    tried = [lines for _, lines in planned_row.groupby("learner", sort=False)]
     if len(tried) == 1:
         return tried[0], []
     scores = [_validated(lines["run"], records) for lines in tried]
-    said = [dict(lines["own"].iloc[0]) for lines in tried]
-    names = [
-        paper.format_overrides({k: v for k, v in own.items() if any(o.get(k) != v for o in said)})
-        or "as it is"
-        for own in said
-    ]
+    overrides = [dict(lines["overrides"].iloc[0]) for lines in tried]
+    names = [_different_overrides(of_learner, overrides) or "as it is" for of_learner in overrides]
     if all(pd.isna(score) for score in scores):
         return tried[0].assign(run=None, note="none of them was validated"), []
     best = max(range(len(tried)), key=lambda i: -1 if pd.isna(scores[i]) else scores[i])
@@ -239,90 +255,110 @@ def _chosen(line: pd.DataFrame, records: Mapping[str, RecordRow]) -> tuple[pd.Da
     return tried[best], [text]
 
 
+def _different_overrides(overrides: Mapping[str, Any], of_all: list[dict[str, Any]]) -> str:
+    """The overrides of a learner in which it differs from any of the others, as text."""
+    different = {}
+    for name, value in overrides.items():
+        if any(others.get(name) != value for others in of_all):
+            different[name] = value
+    return paper.format_overrides(different)
+
+
 def _validated(names: pd.Series, records: Mapping[str, RecordRow]) -> float:
-    """The mean over seeds of the validation by which their tested weights were chosen."""
-    found = []
+    """The mean over seeds of the validation accuracy of the weights that were tested.
+
+    nan where it is not known of every seed.
+    """
+    accuracies = []
     for name in names:
         run = records.get(name)
         if run is None or run["status"] != "done" or not isinstance(run["validation"], list):
             return float("nan")
-        found += [value for update, value in run["validation"] if update == run["tested_update"]]
-    return sum(found) / len(found) if len(found) == len(names) else float("nan")
+        for update, accuracy in run["validation"]:
+            if update == run["tested_update"]:
+                accuracies.append(accuracy)
+    return sum(accuracies) / len(accuracies) if len(accuracies) == len(names) else float("nan")
 
 
 def _difference(
     row: dict[str, Any], first: dict[str, Any], accuracies: Mapping[str, pd.Series]
 ) -> dict[str, Any]:
-    """Ours, over the seeds of both and paired; and that of the published numbers."""
+    """Our difference, paired over the seeds that both rows have, and that of the published numbers.
+
+    Where they cannot be compared, the row gets a footnote.
+    """
     seeds = {run["seed"] for run in row["runs"]} & {run["seed"] for run in first["runs"]}
-    pair = [
-        sorted((run for run in each["runs"] if run["seed"] in seeds), key=lambda run: run["seed"])
-        for each in (row, first)
-    ]
     if not seeds:
         row["marks"].append(f"no difference: {first['row']} was not measured")
         return {}
-    if len({run["episodes_fingerprint"] for runs in pair for run in runs}) > 1:
+    runs = []  # those of the row, then those of the first row, each by seed
+    for each in (row, first):
+        shared = [run for run in each["runs"] if run["seed"] in seeds]
+        runs += sorted(shared, key=lambda run: run["seed"])
+    if len({run["episodes_fingerprint"] for run in runs}) > 1:
         row["marks"].append(f"no difference: other test episodes than {first['row']}")
         return {}
     if len(seeds) < len(row["runs"]):
         row["marks"].append(f"difference of seeds {', '.join(map(str, sorted(seeds)))} alone")
-    every = shared_episodes([accuracies[run["run"]] for runs in pair for run in runs])
-    ours, theirs = np.split(every, 2)
-    found = compare(ours, theirs, "accuracy").estimate.columns("difference")
-    if not any(pd.isna(each.get("published")) for each in (row, first)):
-        found["published_difference"] = round(row["published"] - first["published"], 9)
-    return found
+    of_row, of_first = np.split(shared_episodes([accuracies[run["run"]] for run in runs]), 2)
+    difference = compare(of_row, of_first, "accuracy").estimate.columns("difference")
+    if not pd.isna(row.get("published")) and not pd.isna(first.get("published")):
+        difference["published_difference"] = round(row["published"] - first["published"], 9)
+    return difference
 
 
-def _published(run: RecordRow, line: pd.DataFrame, published: pd.DataFrame) -> dict[str, Any]:
-    """The published number of a row that names one learner, whatever all rows were given."""
-    if line["learner"].nunique() > 1:
+def _published(
+    run: RecordRow, planned_row: pd.DataFrame, published: pd.DataFrame
+) -> dict[str, Any]:
+    """The published number of a row of one learner.
+
+    Only the overrides in the learner's name count, not those that all rows were given.
+    """
+    if planned_row["learner"].nunique() > 1:
         return {}
-    found = paper.match({**run, "variant": line["own"].iloc[0]}, published)
-    if found is None:
+    row = paper.match({**run, "variant": planned_row["overrides"].iloc[0]}, published)
+    if row is None:
         return {}
     return {
-        "published": round(found["value"] / 100, 9),
-        "published_ci95": round(found["ci95"] / 100, 9),
-        "published_source": found["source"],
-        "printed": found["printed"],
-        "remarks": paper.remarks(found, run),
+        "published": round(row["value"] / 100, 9),
+        "published_ci95": round(row["ci95"] / 100, 9),
+        "published_source": row["source"],
+        "printed": row["printed"],
+        "remarks": paper.remarks(row, run),
     }
 
 
 def _costs(runs: list[RecordRow]) -> dict[str, float]:
-    """Parameters; seconds of an update, the mean over seeds; memory, the largest."""
+    """Learned parameters; seconds per update, averaged over seeds; the largest memory in bytes."""
     frame = pd.DataFrame(runs)
     updates = frame["updates"].astype(float)
 
-    def of_one(name: str) -> float:
-        each = frame[name].astype(float) / updates
-        return float(each.where(updates > 0).mean(skipna=False))
+    def per_update(name: str) -> float:
+        seconds = frame[name].astype(float) / updates
+        return float(seconds.where(updates > 0).mean(skipna=False))
 
     return {
         "learned_parameters": frame["learned_parameters"].astype(float).iloc[0],
-        "update_cpu_seconds": of_one("update_cpu_seconds"),
-        "update_seconds": of_one("update_seconds"),
+        "update_cpu_seconds": per_update("update_cpu_seconds"),
+        "update_seconds": per_update("update_seconds"),
         "update_memory": frame["update_memory"].astype(float).max(),
     }
 
 
 def _hardware(runs: list[RecordRow]) -> str:
-    """What most of these were made on."""
-    names = [run["device_name"] or run["device"] or "a machine not named" for run in runs]
-    threads = [
-        "" if pd.isna(run["threads"]) or run["device"] != "cpu"
-        else paper.counted(run["threads"], "thread", "threads")
-        for run in runs
-    ]  # fmt: skip
-    said = [", ".join(filter(None, pair)) for pair in zip(names, threads, strict=True)]
-    return max(said, key=said.count) if said else ""
+    """The machine and threads that most of these runs were made on."""
+    machines = []
+    for run in runs:
+        machine = run["device_name"] or run["device"] or "a machine not named"
+        if run["device"] == "cpu" and not pd.isna(run["threads"]):
+            machine += f", {paper.counted(run['threads'], 'thread', 'threads')}"
+        machines.append(machine)
+    return max(machines, key=machines.count) if machines else ""
 
 
-def _points(found: Estimate, sign: str = "-") -> str:
-    return with_interval(found.times(100), sign=sign)
+def _points(fraction: Estimate, sign: str = "-") -> str:
+    return with_interval(fraction.times(100), sign=sign)
 
 
-def _count(value: float, form: str) -> str:
-    return NONE if pd.isna(value) else format(int(value) if form == "," else value, form)
+def _number(value: float, form: str) -> str:
+    return NONE if pd.isna(value) else format(value, form)

@@ -1,4 +1,4 @@
-"""Which runs stand behind which cell of a comparison, and what must be said of them."""
+"""Which runs are behind which cell of a comparison, and the footnotes they need."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,42 +18,43 @@ MISSING = "missing"  # status of a run that was asked for and has no record; `fa
 DEFAULT_OPTIONS = "default options"  # of a benchmark
 TRAINED_HERE = "trained on the same benchmark"
 
-# Blocks of a table, and the parts of the protocol that make test episodes others.
+# The headings of a table's blocks, in their order.
 INDUCTIVE = "inductive: each query by itself"
 TRANSDUCTIVE_BLOCK = "transductive: sees all queries at once"
 OTHER_EPISODES = "tested on other episodes"
 BLOCKS = [
-    kind + apart
-    for apart in ("", f"; {OTHER_EPISODES}")
-    for kind in (INDUCTIVE, TRANSDUCTIVE_BLOCK)
+    INDUCTIVE,
+    TRANSDUCTIVE_BLOCK,
+    f"{INDUCTIVE}; {OTHER_EPISODES}",
+    f"{TRANSDUCTIVE_BLOCK}; {OTHER_EPISODES}",
 ]
-EPISODES = ("options", "queries", "tests", "data")
+EPISODES = ("options", "queries", "tests", "data")  # parts of the protocol that change episodes
 
-INSTANCES = (1, 2, 3, 4, 5, 10)  # of each class, whose accuracies are published
+INSTANCES = (1, 2, 3, 4, 5, 10)  # K for which the accuracy at a class's K-th instance is published
 
 RecordRow = dict[str, Any]  # a row of records.load
 
 
 class CellRuns(NamedTuple):
-    """The runs behind one measured number: alike in all but their seed, the finished first."""
+    """The runs behind one measured number: they differ in the seed only, finished ones first."""
 
     runs: list[RecordRow]
-    unlike: str  # what sets them apart from other runs with an equal claim to the cell, or ""
+    unlike: str  # the settings in which they differ from other runs that belong in this cell, or ""
 
 
 class Shape(NamedTuple):
-    """The shape of episodes that a table has a column for; 0 for none."""
+    """The shape of episodes that a column of a table is for; 0 where a part does not apply."""
 
     way: int
-    instance: int  # K of the accuracy at a class's K-th instance, which has no shots
+    instance: int  # K, in a column of accuracies at a class's K-th instance; it has no shot
     shot: int
 
 
-Line = dict[Shape, CellRuns]  # where one was run
+Line = dict[Shape, CellRuns]  # one row of a table: the runs of each column that has some
 
 
 def listed(runs: Sequence[RecordRow], name: str) -> str:
-    """What runs have under a name, separated by spaces, as every file writes lists."""
+    """The values of the runs in a column, joined by spaces, as CSV files hold lists."""
     return " ".join(str(run[name]) for run in runs)
 
 
@@ -63,24 +64,29 @@ def runs_of(frame: pd.DataFrame) -> list[RecordRow]:
 
 
 def table_lines(runs: list[RecordRow], order: Sequence[str] = ()) -> Iterator[Line]:
-    """One line for each learner variant and protocol: by `order`, then title, overrides, protocol.
+    """One line for each learner variant and protocol, sorted by `order`, then by name and protocol.
 
-    Runs of one cell that differ in more than their seed are spread over several lines.
+    Runs that belong in one cell but differ in more than their seed are spread over several lines.
+
+    Args:
+        runs: to be arranged.
+        order: learner keys, first to last; all others follow.
     """
-    found: dict[tuple[Any, ...], dict[Shape, list[list[RecordRow]]]] = {}
+    lines: dict[tuple[Any, ...], dict[Shape, list[list[RecordRow]]]] = {}  # by sort key
     for run in sorted(runs, key=lambda run: (run["status"] != "done", run["seed"], run["run"])):
         place = order.index(run["learner"]) if run["learner"] in order else len(order)
         name = (run["title"].casefold(), run["learner"], format_overrides(run["variant"]))
         terms = (str(run[part]) for part in ("benchmark", "terms", "budget", "backbone_family"))
-        cells = found.setdefault((place, *name, *terms), {})
+        cells = lines.setdefault((place, *name, *terms), {})
         for shape in shapes_of(run):
             groups = cells.setdefault(shape, [])
-            group = next((group for group in groups if alike(group[0], run)), None)
-            if group is None:
-                groups.append([run])
+            for group in groups:
+                if alike(group[0], run):
+                    group.append(run)
+                    break
             else:
-                group.append(run)
-    for _, cells in sorted(found.items()):
+                groups.append([run])
+    for _, cells in sorted(lines.items()):
         for rank in range(max(len(groups) for groups in cells.values())):
             yield {
                 shape: CellRuns(groups[rank], _unlike(rank, groups))
@@ -90,7 +96,7 @@ def table_lines(runs: list[RecordRow], order: Sequence[str] = ()) -> Iterator[Li
 
 
 def shapes_of(run: RecordRow) -> list[Shape]:
-    """Where a run stands: at its way and shot, or once for each instance."""
+    """The columns that a run belongs in: that of its way and shot, or one for each instance."""
     way = _count(run["way"])
     if run["settings"].get("protocol") == "instances":
         return [Shape(way, instance, 0) for instance in INSTANCES]
@@ -98,62 +104,69 @@ def shapes_of(run: RecordRow) -> list[Shape]:
 
 
 def alike(a: RecordRow, b: RecordRow) -> bool:
-    """Whether two runs of a variant differ in seed alone; a failed one may lack its proofs."""
-    proofs = ("data_fingerprint", "episodes", "episodes_fingerprint")
+    """Whether two runs of a variant differ in their seed only.
+
+    Data and test episodes are compared where both runs know them; a failed one may not.
+    """
+    tested_on = ("data_fingerprint", "episodes", "episodes_fingerprint")
     return (
         same_version(a, b)
         and protocol(a)["trained_on"] == protocol(b)["trained_on"]
         and settings_that_count(a) == settings_that_count(b)
-        and all(pd.isna(a[name]) or pd.isna(b[name]) or a[name] == b[name] for name in proofs)
+        and all(pd.isna(a[name]) or pd.isna(b[name]) or a[name] == b[name] for name in tested_on)
     )
 
 
 def settings_that_count(run: RecordRow) -> dict[str, Any]:
-    """The settings that a run's numbers follow from."""
+    """The settings on which a run's numbers depend."""
     return {name: value for name, value in run["settings"].items() if name not in MACHINE_SETTINGS}
 
 
 def same_version(a: RecordRow, b: RecordRow) -> bool:
-    """Whether two runs are of the same version of their learner; the first is not written down."""
+    """Whether two runs are of the same version of their learner; no version means the first."""
     first, second = (1 if pd.isna(run.get("version")) else run["version"] for run in (a, b))
     return bool(first == second)
 
 
 def phrases(common: dict[str, str]) -> str:
-    """What a caption says of the protocol that cells share."""
+    """The shared protocol (see `usual`) in words, for a caption."""
     plain = (DEFAULT_OPTIONS, TRAINED_HERE)
     return ", ".join(text for part, text in common.items() if part != "data" and text not in plain)
 
 
 def protocol(run: RecordRow) -> dict[str, str]:
-    """How a run was trained and judged, in words fit for a table; what is not known is left out."""
-    queries, tests, data = run["settings"].get("query"), run["episodes"], run["data_fingerprint"]
-    words = {
+    """How a run was trained and tested: for each part that is known, a text for a table."""
+    texts = {
         "budget": f"{run['budget']} budget",
         "terms": f"{run['terms']} terms",
         "trained_on": f"trained on {run['trained_on']}" if tests_weights(run) else TRAINED_HERE,
         "options": run["benchmark"].partition("[")[2].removesuffix("]") or DEFAULT_OPTIONS,
-        "queries": queries and f"{counted(queries, 'query', 'queries')} {of_what(run)}",
-        "tests": pd.notna(tests) and counted(tests, "test episode", "test episodes"),
-        "backbone": pd.notna(run["backbone_family"]) and f"{run['backbone_family']} backbone",
-        "norm": run["batch_norm"] in NORMS and f"batch norm by {NORMS[run['batch_norm']]}",
-        "data": pd.notna(data) and f"data fingerprint {data[:12]}",
     }
-    return {part: text for part, text in words.items() if text}
+    if queries := run["settings"].get("query"):
+        texts["queries"] = f"{counted(queries, 'query', 'queries')} {of_what(run)}"
+    if pd.notna(run["episodes"]):
+        texts["tests"] = counted(run["episodes"], "test episode", "test episodes")
+    if pd.notna(run["backbone_family"]):
+        texts["backbone"] = f"{run['backbone_family']} backbone"
+    if run["batch_norm"] in NORMS:
+        texts["norm"] = f"batch norm by {NORMS[run['batch_norm']]}"
+    if pd.notna(run["data_fingerprint"]):
+        texts["data"] = f"data fingerprint {run['data_fingerprint'][:12]}"
+    return texts
 
 
 def tests_weights(run: RecordRow) -> bool:
-    """Whether it is a test of weights that another run trained, as `zoo test` makes it."""
+    """Whether a run tests weights that another run trained (`zoo test`)."""
     return isinstance(run.get("trained_on"), str)
 
 
 def of_what(run: RecordRow) -> str:
-    """What queries are counted by: a regression has no classes."""
+    """Whether queries are counted per class, or per task, as in regression."""
     return "a task" if pd.isna(run["way"]) else "a class"
 
 
 def usual(runs: list[RecordRow]) -> dict[str, str]:
-    """For each part of the protocol what most of the runs share; of equals the first."""
+    """The most common text of each part of the protocol; the first of equally common ones."""
     counts = Counter(part for run in runs for part in protocol(run).items())
     common: dict[str, str] = {}
     for (part, text), _ in counts.most_common():
@@ -162,50 +175,65 @@ def usual(runs: list[RecordRow]) -> dict[str, str]:
 
 
 def block_of(run: RecordRow, common: dict[str, str]) -> str:
-    """Which block of a table a number stands in: only numbers of one block are compared.
+    """The block of a table that a number belongs in: only numbers of one block are compared.
 
-    Whoever sees all queries at once has more to go by, and other test episodes are another test.
+    A transductive learner sees all queries at once and so knows more; other test episodes are
+    another test.
+
+    Args:
+        run: behind the number.
+        common: the protocol that most runs share, from `usual`.
     """
-    kind = TRANSDUCTIVE_BLOCK if run["transductive"] is True else INDUCTIVE
-    others = any(_differs(run, common, part) for part in EPISODES)
-    return f"{kind}; {OTHER_EPISODES}" if others else kind
+    block = TRANSDUCTIVE_BLOCK if run["transductive"] is True else INDUCTIVE
+    if any(_differs(run, common, part) for part in EPISODES):
+        return f"{block}; {OTHER_EPISODES}"
+    return block
 
 
 def block_of_row(blocks: Sequence[str]) -> str:
-    """Which block a row stands in: that of most of its numbers, of equals the first of `BLOCKS`."""
+    """The block of a row: that of most of its numbers, the first in `BLOCKS` of equally many."""
     return max(BLOCKS, key=blocks.count)
 
 
-def without_heading(footnotes: Sequence[str], block: str, of_row: str) -> list[str]:
+def without_heading(footnotes: Sequence[str], block: str, row_block: str) -> list[str]:
     """The footnotes of a number in a table of several blocks.
 
-    What the heading of the row says is left out. A number that belongs to another block than its
-    row is marked: it is compared with none of the rows around it.
+    What the heading of the block says already is left out. A number whose block is not that of its
+    row gets a footnote: it is not compared with the rows around it.
     """
-    if block != of_row:
+    if block != row_block:
         return [*footnotes, f"{block}; not compared with the rows around it"]
     return [text for text in footnotes if text != TRANSDUCTIVE]
 
 
 def _differs(run: RecordRow, common: dict[str, str], part: str) -> bool:
-    """Whether a run's test episodes differ from the usual ones in this part of the protocol."""
-    own = protocol(run).get(part)
-    return own is not None and own != common.get(part)
+    """Whether a run is known to differ from the shared protocol in this part."""
+    text = protocol(run).get(part)
+    return text is not None and text != common.get(part)
 
 
 def departures(cell: CellRuns, common: dict[str, str]) -> list[str]:
-    """The footnotes that a cell needs: what is not as usual, transductive, unlike its rivals."""
+    """The footnotes of a cell: departures from the shared protocol, and doubts about its records.
+
+    Args:
+        cell: whose first run speaks for all.
+        common: the protocol that most runs share, from `usual`.
+    """
     run = cell.runs[0]
     texts = [text for part, text in protocol(run).items() if text != common[part]]
-    texts += [run["remark"]] if isinstance(run["remark"], str) else []
-    texts += [TRANSDUCTIVE] * (run["transductive"] is True) + [cell.unlike] * bool(cell.unlike)
+    if isinstance(run["remark"], str):
+        texts.append(run["remark"])
+    if run["transductive"] is True:
+        texts.append(TRANSDUCTIVE)
+    if cell.unlike:
+        texts.append(cell.unlike)
     return texts + list(dict.fromkeys(text for run in cell.runs for text in doubts(run)))
 
 
 def doubts(run: RecordRow) -> list[str]:
-    """What makes a record less than it should be: edited, of uncommitted code, tested again."""
+    """Reasons to doubt a record: edited by hand, from uncommitted code, tested more than once."""
     passes = run.get("test_passes_begun")
-    said = {
+    reasons = {
         "edited since it was made: its checksum does not hold": run.get("checksum") == BROKEN,
         "record without a checksum": run.get("checksum") == NO_CHECKSUM,
         "made from uncommitted code": run.get("dirty") is True,
@@ -213,13 +241,15 @@ def doubts(run: RecordRow) -> list[str]:
         "begun on another machine or with other threads": bool(run.get("other_machines")),
         f"the test split was opened {passes} times": not pd.isna(passes) and int(passes) > 1,
     }
-    return [text for text, holds in said.items() if holds]
+    return [text for text, applies in reasons.items() if applies]
 
 
 def failures(runs: list[RecordRow]) -> list[str]:
-    """What a reader must know of those of one cell's runs that failed, or were not made."""
+    """Footnotes on the runs of a cell that failed or are missing."""
     remarks: list[str] = []
-    for run in (run for run in runs if run["status"] != "done"):
+    for run in runs:
+        if run["status"] == "done":
+            continue
         seed = f"seed {run['seed']} " if len(runs) > 1 else ""
         if run["status"] == MISSING:
             remarks.append(f"{seed}{run['failure']}")
@@ -235,11 +265,11 @@ def _count(value: Any) -> int:
 
 
 def _unlike(rank: int, groups: list[list[RecordRow]]) -> str:
-    """The settings in which one group of runs differs from the others of its cell."""
+    """The settings in which one group of runs differs from the other groups of its cell."""
     settings = [settings_that_count(group[0]) for group in groups]
-    own = {
+    different = {
         name: value
         for name, value in settings[rank].items()
         if name != "query" and any((name, value) not in other.items() for other in settings)
     }
-    return f"with {format_overrides(own).replace(',', ', ')}" if own else ""
+    return f"with {format_overrides(different).replace(',', ', ')}" if different else ""

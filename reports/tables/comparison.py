@@ -1,4 +1,4 @@
-"""The comparison table: measured runs beside published numbers, formatted only on the way out."""
+"""The comparison table: measured runs beside published numbers."""
 
 import math
 from collections import Counter
@@ -41,11 +41,11 @@ from zoo.reports.tables.cells import (
 )
 
 GAIN = "over untrained"
-LEARNED = 10  # points of accuracy over the untrained network
+LEARNED = 10  # points of accuracy over the untrained network from which a learner has learned
 NAME, MEASURED, PUBLISHED = "learner", "measured", "published"
 SHARE = "share of the paper's tasks"
 CPU = "CPU hours of updates"
-INTERVALS = {
+INTERVALS = {  # by whether any number is of several seeds
     False: "Intervals are of 95 % over test episodes: a claim about these trained weights, not "
     "about training again.",
     True: "Intervals are of 95 %: with several seeds for a new seed and new test episodes; with "
@@ -61,10 +61,11 @@ BOLD = (
     "by paired tests (5 %, Holm's correction over the block)."
 )
 NO_RANKS = "Nothing is bold: that takes three seeds of all rows of a block, so no method is ranked."
-EpisodeValues = Mapping[str, pd.DataFrame]  # by run, a column a metric, a row a test episode
-Gains = Mapping[tuple[str, str], Estimate]  # by run and metric: what training changed
-MEDIAN, ERRORS = "median", ("trimmed mean", "diverged", "mean")
-HUGE = 1e5  # an error from where it is written with its power of ten
+EpisodeValues = Mapping[str, pd.DataFrame]  # by run: a column per metric, a row per test episode
+Gains = Mapping[tuple[str, str], Estimate]  # by run and metric: how much training changed it
+MEDIAN = "median"
+ERRORS = ("trimmed mean", "diverged", "mean")  # further columns of a squared error
+HUGE = 1e5  # errors from here on are written with a power of ten
 
 
 def comparison_table(
@@ -80,13 +81,12 @@ def comparison_table(
 ) -> Table:
     """Each learner variant's number on a benchmark, beside the published one.
 
-    Accuracy in per cent; the median squared error where the benchmark is regression.
+    Accuracies are in per cent; for regression the number is the median squared error.
 
-    Runs that differ in nothing but the seed share a cell, others get lines of their own. What
-    most cells share stands in the caption, what departs from it in footnotes. Beside a published
-    accuracy stands ↓ where ours is worse and ↑ where it is better, if the interval of the
-    difference does not hold 0. Transductive rows, and rows tested on other episodes, stand in
-    blocks of their own.
+    Runs that differ only in their seed share a cell, others get rows of their own. The caption
+    tells the protocol that most cells share, footnotes what departs from it. A published accuracy
+    is marked ↓ where ours is significantly worse and ↑ where it is significantly better. Rows that
+    are transductive, or tested on other episodes, are in blocks of their own.
 
     Args:
         measured: as `records.load` returns it.
@@ -94,85 +94,96 @@ def comparison_table(
         benchmark: a key, for all its options in one table, or one variant of it.
         title: what the caption calls the benchmark.
         order: learner keys, first to last; all others follow, by title.
-        gains: by run and metric what training changed in it, as `compare` has it: a difference
-            of accuracies, a ratio of squared errors. None for a table that does not tell.
+        gains: by run and metric how much training changed it, from `compare`: a difference of
+            accuracies, or a ratio of squared errors. None leaves the column out.
         values: as `records.values` returns them; without them, several seeds have no interval.
-        bold: which cells stand out: heading of the column and label of the line, as `compared_rows`
-            has them.
+        bold: the cells to print bold, each as heading of the column and label of the row (see
+            `compared_rows`).
     """
     table = named_lines(measured, benchmark, order)
     shapes = sorted({shape for line in table.values() for shape in line})
-    firsts = [cell.runs[0] for line in table.values() for cell in line.values()]
-    common, plain = usual(firsts), judged_by(firsts)
+    firsts = _first_runs(table)
+    common = usual(firsts)
+    main_metric = judged_by(firsts)
     blocks = blocks_of(table)
-    headings = {label: block_of_row([*own.values()]) for label, own in blocks.items()}
-    several = len({block for own in blocks.values() for block in own.values()}) > 1
+    headings = {label: block_of_row([*of_cells.values()]) for label, of_cells in blocks.items()}
+    in_blocks = len({block for of_cells in blocks.values() for block in of_cells.values()}) > 1
     rows: list[list[Cell]] = []
     for label in blocks:
         line = table[label]
-        said = {shape: departures(cell, common) for shape, cell in line.items()}
-        if several:
-            said = {
-                at: without_heading(texts, blocks[label][at], headings[label])
-                for at, texts in said.items()
+        footnotes = {shape: departures(cell, common) for shape, cell in line.items()}
+        if in_blocks:
+            footnotes = {
+                shape: without_heading(texts, blocks[label][shape], headings[label])
+                for shape, texts in footnotes.items()
             }
-        first, *others = said.values()
-        of_all = [text for text in first if all(text in other for other in others)]
-        row = [Cell(label, of_all)]
+        first, *others = footnotes.values()
+        of_row = [text for text in first if all(text in other for other in others)]
+        row = [Cell(label, of_row)]
         for shape in shapes:
-            own = [text for text in said.get(shape, []) if text not in of_all]
-            stands_out = (heading_of(shape), label) in bold
-            metric, cell = metric_in(shape, plain), line.get(shape)
-            row += _cells(cell, own, metric, published, values, stands_out)
+            of_cell = [text for text in footnotes.get(shape, []) if text not in of_row]
+            is_bold = (heading_of(shape), label) in bold
+            metric, cell = metric_in(shape, main_metric), line.get(shape)
+            row += _cells(cell, of_cell, metric, published, values, is_bold)
             if gains is not None:
                 row.append(_gain([] if cell is None else cell.runs, gains, metric))
-        firsts_of_row = [line[at].runs[0] if at in line else None for at in shapes]
+        firsts_of_row = [line[shape].runs[0] if shape in line else None for shape in shapes]
         row += [Cell(shares(firsts_of_row)), cpu_hours(firsts_of_row)]
         rows.append(row)
     columns = [Column(NAME)]
-    for heading in map(heading_of, shapes):
-        of_errors = ERRORS if is_error(plain) else ()
-        first_head = MEDIAN if is_error(plain) else MEASURED
-        columns += [Column(heading, heading, first_head)]
-        columns += [Column(f"{heading} {name}", heading, name) for name in of_errors]
-        columns += [Column(PUBLISHED, heading)]
-        if gains is not None:
-            columns.append(Column(GAIN, heading))
+    for shape in shapes:
+        columns += _columns(heading_of(shape), is_error(main_metric), gains is not None)
     arrows = {cell.sign for row in rows for cell in row}
     return Table(
         title=title or paper.benchmark_key(benchmark),
-        caption=_caption(table, common, plain, rows) if rows else "no runs.",
+        caption=_caption(table, common, main_metric, rows) if rows else "no runs.",
         columns=[*columns, Column(SHARE), Column(CPU)],
         rows=rows,
         legend={arrow: text for arrow, text in paper.AGREEMENT.items() if arrow in arrows},
-        blocks=list(headings.values()) if several else (),
+        blocks=list(headings.values()) if in_blocks else (),
     )
 
 
+def _first_runs(table: Mapping[str, Line]) -> list[RecordRow]:
+    """The first run of each cell."""
+    return [cell.runs[0] for line in table.values() for cell in line.values()]
+
+
+def _columns(heading: str, of_errors: bool, with_gain: bool) -> list[Column]:
+    """The columns of one shape, below its heading."""
+    columns = [Column(heading, heading, MEDIAN if of_errors else MEASURED)]
+    if of_errors:
+        columns += [Column(f"{heading} {name}", heading, name) for name in ERRORS]
+    columns.append(Column(PUBLISHED, heading))
+    if with_gain:
+        columns.append(Column(GAIN, heading))
+    return columns
+
+
 def _caption(
-    table: Mapping[str, Line], common: dict[str, str], plain: str, rows: list[list[Cell]]
+    table: Mapping[str, Line], common: dict[str, str], main_metric: str, rows: list[list[Cell]]
 ) -> str:
-    """What the numbers are, what most share, what the intervals and bold mean, who is ranked."""
+    """What the numbers are, the shared protocol, and what intervals and bold mean."""
     cells = [cell for line in table.values() for cell in line.values()]
     done = [[run for run in cell.runs if run["status"] == "done"] for cell in cells]
     seeds = max((len(runs) for runs in done), default=0)
     mixed = any(protocol(cell.runs[0]).items() - common.items() for cell in cells)
     aside = "; departures are marked" if mixed else ""
-    words = [f"{metric_of(plain).name}, {phrases(common)}{aside}.", INTERVALS[seeds > 1]]
-    if is_error(plain):
+    words = [f"{metric_of(main_metric).name}, {phrases(common)}{aside}.", INTERVALS[seeds > 1]]
+    if is_error(main_metric):
         words.append(ERRORS_CLAIM)
-    if not all(tests_weights(cell.runs[0]) for cell in cells):  # papers have none of those
+    if not all(tests_weights(cell.runs[0]) for cell in cells):  # nothing is published of those
         words.append("Published numbers are as printed.")
     words += cost_words([cell.runs[0] for cell in cells])
     return " ".join([*words, *ranking_words(rows, seeds)])
 
 
 def ranking_words(rows: Sequence[Sequence[Cell]], seeds: int) -> list[str]:
-    """What a caption says of bold: what it means, or why there is none.
+    """Sentences of a caption on what bold means, or why nothing is bold.
 
     Args:
         rows: of the table.
-        seeds: how many finished runs a number has at most.
+        seeds: the largest number of finished runs behind one of its numbers.
     """
     if any(cell.bold for row in rows for cell in row):
         return [BOLD]
@@ -181,53 +192,56 @@ def ranking_words(rows: Sequence[Sequence[Cell]], seeds: int) -> list[str]:
 
 def blocks_of(table: Mapping[str, Line]) -> dict[str, dict[Shape, str]]:
     """The block of each number by label and shape; the labels in the order of the table's rows."""
-    common = usual([cell.runs[0] for line in table.values() for cell in line.values()])
-    found = {
+    common = usual(_first_runs(table))
+    blocks = {
         label: {shape: block_of(cell.runs[0], common) for shape, cell in line.items()}
         for label, line in table.items()
     }
 
     def place(label: str) -> int:
-        return BLOCKS.index(block_of_row([*found[label].values()]))
+        return BLOCKS.index(block_of_row([*blocks[label].values()]))
 
-    return {label: found[label] for label in sorted(found, key=place)}
+    return {label: blocks[label] for label in sorted(blocks, key=place)}
 
 
 def named_lines(
     measured: pd.DataFrame, benchmark: str, order: Sequence[str] = ()
 ) -> dict[str, Line]:
-    """The lines of a comparison by their labels, no two alike."""
+    """The lines of a comparison by their labels; a label that occurs again gets a number."""
     key = paper.benchmark_key(benchmark)
     names = measured["benchmark"].map(paper.benchmark_key if key == benchmark else str)
-    found: dict[str, Line] = {}
-    alike: Counter[str] = Counter()
+    lines: dict[str, Line] = {}
+    occurrences: Counter[str] = Counter()
     for line in table_lines(runs_of(measured[names == benchmark]), order):
         label = label_of(next(iter(line.values())).runs[0])
-        alike[label] += 1
-        found[label if alike[label] == 1 else f"{label} ({alike[label]})"] = line
-    return found
+        occurrences[label] += 1
+        if occurrences[label] > 1:
+            label = f"{label} ({occurrences[label]})"
+        lines[label] = line
+    return lines
 
 
 def compared_rows(
     measured: pd.DataFrame, benchmark: str, order: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Which runs stand behind which cell of a `comparison_table`.
+    """Which runs are behind which cell of a `comparison_table`.
 
     Returns:
-        One line a finished run and column: `column`, its heading; `block` that the number stands
-        in; `label` of the line; `seed`; `run`; `metric`, that the column shows.
+        One line for each finished run and column: `column`, its heading; `block` of the number;
+        `label` of the row; `seed`; `run`; `metric` of the column.
     """
     table = named_lines(measured, benchmark, order)
     blocks = blocks_of(table)
-    plain = judged_by([cell.runs[0] for line in table.values() for cell in line.values()])
-    found = [
-        (heading_of(at), blocks[label][at], label, run["seed"], run["run"], metric_in(at, plain))
-        for label in blocks
-        for at, cell in table[label].items()
-        for run in cell.runs
-        if run["status"] == "done"
-    ]
-    return pd.DataFrame(found, columns=["column", "block", "label", "seed", "run", "metric"])
+    main_metric = judged_by(_first_runs(table))
+    lines = []
+    for label, of_cells in blocks.items():
+        for shape, block in of_cells.items():
+            about = (heading_of(shape), block, label)
+            metric = metric_in(shape, main_metric)
+            for run in table[label][shape].runs:
+                if run["status"] == "done":
+                    lines.append((*about, run["seed"], run["run"], metric))
+    return pd.DataFrame(lines, columns=["column", "block", "label", "seed", "run", "metric"])
 
 
 def comparison_numbers(
@@ -237,19 +251,19 @@ def comparison_numbers(
     order: Sequence[str] = (),
     values: EpisodeValues | None = None,
 ) -> pd.DataFrame:
-    """What a `comparison_table` shows, as numbers: accuracies are fractions of 1.
+    """The numbers of a `comparison_table`, with accuracies as fractions of 1.
 
     Returns:
-        One line a cell that has a number: `label`, `column`, `block`, `metric`; `value` with the
-        ends of its interval, `value_low` and `value_high`: a mean accuracy, or a median squared
-        error; `published`, `published_ci95`; `runs`, the finished ones by seed.
+        One line for each cell that has a number: `label`, `column`, `block`, `metric`; `value`, a
+        mean accuracy or a median squared error, with the ends of its interval, `value_low` and
+        `value_high`; `published`, `published_ci95`; `runs`, the finished ones by seed.
     """
     table = named_lines(measured, benchmark, order)
-    plain = judged_by([cell.runs[0] for line in table.values() for cell in line.values()])
-    found = []
+    main_metric = judged_by(_first_runs(table))
+    lines = []
     for label, blocks in blocks_of(table).items():
         for shape, cell in table[label].items():
-            metric = metric_in(shape, plain)
+            metric = metric_in(shape, main_metric)
             ours = measured_cell(cell.runs, metric, values)
             if math.isnan(ours.estimate.value):
                 continue
@@ -259,24 +273,26 @@ def comparison_numbers(
             printed = [math.nan] * 2 if theirs is None else [theirs["value"], theirs["ci95"]]
             printed = [number / metric_of(metric).unit for number in printed]
             about = (label, heading_of(shape), blocks[shape], metric)
-            found.append((*about, *ours.estimate, *printed, list(ours.runs)))
-    theirs_too = ["published", "published_ci95", "runs"]
-    names = ["label", "column", "block", "metric", *columns_of("value"), *theirs_too]
-    return pd.DataFrame(found, columns=names)
+            lines.append((*about, *ours.estimate, *printed, list(ours.runs)))
+    names = ["label", "column", "block", "metric", *columns_of("value")]
+    return pd.DataFrame(lines, columns=[*names, "published", "published_ci95", "runs"])
 
 
 def judged_by(runs: list[RecordRow]) -> str:
-    """The metric that these are compared by."""
-    return next((m for m in METRICS if any(pd.notna(run.get(m)) for run in runs)), "accuracy")
+    """The first of `METRICS` that any of these runs has: the metric to compare them by."""
+    for metric in METRICS:
+        if any(pd.notna(run.get(metric)) for run in runs):
+            return metric
+    return "accuracy"
 
 
-def metric_in(shape: Shape, plain: str) -> str:
-    """The metric that the column of a shape shows."""
-    return f"accuracy@instance{shape.instance}" if shape.instance else plain
+def metric_in(shape: Shape, main_metric: str) -> str:
+    """The metric in the column of a shape."""
+    return f"accuracy@instance{shape.instance}" if shape.instance else main_metric
 
 
 class Measured(NamedTuple):
-    """What the finished runs of a cell gave."""
+    """The result of a cell's finished runs."""
 
     text: str
     remarks: list[str]  # footnotes
@@ -286,23 +302,27 @@ class Measured(NamedTuple):
 
 def measured_cell(runs: list[RecordRow], metric: str, values: EpisodeValues | None) -> Measured:
     """A cell's number as text, the footnotes it needs, and the number with its interval."""
-    done, remarks = [run for run in runs if run["status"] == "done"], failures(runs)
+    done = [run for run in runs if run["status"] == "done"]
+    remarks = failures(runs)
     if not done:
         failed = any(run["status"] == "failed" for run in runs)
         return Measured("failed" if failed else NONE, remarks)
-    _, unit, form, *_ = metric_of(metric)
     if any(pd.isna(run.get(metric, math.nan)) for run in done):
         return Measured(NONE, [f"measured without {metric}", *remarks])
-    found = estimated(done, metric, values)
-    if math.isnan(found.low) and (len(done) > 1 or is_error(metric)):
+    result = estimated(done, metric, values)
+    if math.isnan(result.low) and (len(done) > 1 or is_error(metric)):
         remarks = ["no interval: what each episode gave is missing", *remarks]
     if len(done) > 1:
         remarks = [f"seeds {', '.join(str(run['seed']) for run in done)}", *remarks]
-    return Measured(with_interval(found.times(unit), form), remarks, found, done)
+    shown = metric_of(metric)
+    return Measured(with_interval(result.times(shown.unit), shown.form), remarks, result, done)
 
 
 def estimated(runs: Sequence[RecordRow], metric: str, values: EpisodeValues | None) -> Estimate:
-    """The number of these finished runs, of the episodes that all of them have."""
+    """The estimate from these finished runs, on the episodes that all of them have.
+
+    Without the values of the episodes it is what the records alone give.
+    """
     if values is not None and all(run["run"] in values for run in runs):
         return estimate(shared_episodes([values[run["run"]][metric] for run in runs]), metric)
     means = [run[metric] for run in runs]
@@ -313,37 +333,36 @@ def estimated(runs: Sequence[RecordRow], metric: str, values: EpisodeValues | No
 
 def _cells(
     cell: CellRuns | None,
-    own: list[str],
+    footnotes: list[str],
     metric: str,
     published: pd.DataFrame,
     values: EpisodeValues | None,
     bold: bool,
 ) -> list[Cell]:
-    """What was measured, with these footnotes of its own, and what is published of it.
+    """The measured number, with these footnotes and those it needs itself, and the published one.
 
-    Of squared errors the trimmed mean, the share of diverged tasks and the mean stand between the
-    median and the published number.
+    For squared errors, the trimmed mean, the share of diverged tasks and the mean are between them.
     """
     if cell is None:
         return [Cell()] * (5 if is_error(metric) else 2)
     run = cell.runs[0]
     measured = measured_cell(cell.runs, metric, values)
-    ours = Cell(measured.text, own + measured.remarks, bold=bold)
-    found = paper.match(run, published, metric)
+    ours = Cell(measured.text, footnotes + measured.remarks, bold=bold)
+    row = paper.match(run, published, metric)
     theirs = Cell()
-    if found is not None:
-        arrow = paper.agreement(
-            measured.estimate.times(metric_of(metric).unit), found["value"], found["ci95"]
-        )
-        sign = "" if is_error(metric) else arrow
-        theirs = Cell(found["printed"], paper.remarks(found, run), sign=sign)
+    if row is not None:
+        sign = ""
+        if not is_error(metric):
+            in_unit = measured.estimate.times(metric_of(metric).unit)
+            sign = paper.agreement(in_unit, row["value"], row["ci95"])
+        theirs = Cell(row["printed"], paper.remarks(row, run), sign=sign)
     if not is_error(metric):
         return [ours, theirs]
     return [ours, *error_cells(measured.runs, metric, values), theirs]
 
 
 def error_cells(runs: Sequence[RecordRow], metric: str, values: EpisodeValues | None) -> list[Cell]:
-    """Trimmed mean, share of diverged tasks, and mean of a squared error, over all runs."""
+    """Cells of a squared error over all runs: trimmed mean, share of diverged tasks, mean."""
     if not runs:
         return [Cell()] * 3
     trimmed, diverged = error_numbers(runs, metric, values)
@@ -357,11 +376,11 @@ def error_cells(runs: Sequence[RecordRow], metric: str, values: EpisodeValues | 
 def error_numbers(
     runs: Sequence[RecordRow], metric: str, values: EpisodeValues | None
 ) -> tuple[float, float]:
-    """Trimmed mean and share of diverged tasks of a squared error, over all runs; nan for none."""
+    """Trimmed mean and share of diverged tasks of a squared error over all runs; nan if unknown."""
     trimmed = diverged = math.nan
     if values is not None and all(run["run"] in values for run in runs):
-        every = np.concatenate([values[run["run"]][metric].to_numpy(float) for run in runs])
-        trimmed = trimmed_mean(every)
+        errors = np.concatenate([values[run["run"]][metric].to_numpy(float) for run in runs])
+        trimmed = trimmed_mean(errors)
     shares = [run["diverged_test"] for run in runs]
     if not any(pd.isna(share) for share in shares):
         diverged = sum(shares) / len(shares)
@@ -369,84 +388,99 @@ def error_numbers(
 
 
 def error_text(value: float) -> str:
-    """A squared error; from 100,000 on with its power of ten."""
+    """A squared error as text, from 100,000 on with a power of ten."""
     return format(value, ".3f" if abs(value) < HUGE else ".1e")
 
 
 def _gain(runs: list[RecordRow], gains: Gains, metric: str) -> Cell:
-    """What training gave the first of the runs, and whether that is less than learning."""
+    """How much better training made the first run, with a footnote where that is too little."""
     if not runs or (runs[0]["run"], metric) not in gains:
         return Cell()
     run = runs[0]
     gain = gains[run["run"], metric]
     if is_error(metric):
-        learned, least = gain.high < 1, "no"
+        learned = gain.high < 1
+        gained = "no"
         text = ratio_text(gain)
     else:
-        learned, least = gain.value >= LEARNED / 100 and gain.low > 0, f"less than {LEARNED} points"
+        learned = gain.value >= LEARNED / 100 and gain.low > 0
+        gained = f"less than {LEARNED} points"
         text = with_interval(gain.times(100), sign="+")
-    remarks = [] if learned else [f"not learned: {least} better than its own untrained network"]
-    remarks += [f"over untrained: of seed {run['seed']} alone"] * (len(runs) > 1)
+    remarks = []
+    if not learned:
+        remarks.append(f"not learned: {gained} better than its own untrained network")
+    if len(runs) > 1:
+        remarks.append(f"over untrained: of seed {run['seed']} alone")
     return Cell(text, remarks)
 
 
 def cpu_hours(runs: Sequence[RecordRow | None]) -> Cell:
-    """``0.51`` hours on one core, of the updates and the stages before, one number a column.
+    """CPU hours of updates and of the stages before them, one number per column: ``0.51 / 0.73``.
 
-    A stage whose record, an old one, does not know its hours is named in a footnote.
+    A footnote names the stages whose hours an old record does not know.
     """
     costs = [None if run is None else cpu_cost(run) for run in runs]
-    known = [cost for cost in costs if cost is not None and not math.isnan(cost.own)]
-    if not known:
+    texts = []
+    unknown_stages: dict[str, None] = {}  # each once, in order
+    for cost in costs:
+        if cost is None or math.isnan(cost.updates):
+            texts.append(NONE)
+        else:
+            texts.append(f"{(cost.updates + cost.stages) / 3600:.2f}")
+            unknown_stages |= dict.fromkeys(cost.unknown)
+    if all(text == NONE for text in texts):
         return Cell()
-    texts = [f"{(cost.own + cost.stages) / 3600:.2f}" if cost in known else NONE for cost in costs]
-    left_out = dict.fromkeys(name for cost in known for name in cost.unknown)
-    footnotes = [f"CPU hours without {' and '.join(left_out)}: not recorded"] if left_out else []
-    return Cell(" / ".join(texts), footnotes)
+    if not unknown_stages:
+        return Cell(" / ".join(texts))
+    footnote = f"CPU hours without {' and '.join(unknown_stages)}: not recorded"
+    return Cell(" / ".join(texts), [footnote])
 
 
 def cost_words(runs: Sequence[RecordRow]) -> list[str]:
-    """What a caption says of stages in the CPU hours of these runs; empty without a stage."""
-    if not any(cpu_cost(run).stages for run in runs if not math.isnan(cpu_cost(run).own)):
+    """A sentence of a caption on the stages in the CPU hours of these runs; none without stages."""
+    costs = [cpu_cost(run) for run in runs]
+    if not any(cost.stages for cost in costs if not math.isnan(cost.updates)):
         return []
-    shared = shared_stages(runs)
-    once = (
-        f"; {' and '.join(shared)}, trained once, in each number that needed it" if shared else ""
-    )
+    once = ""
+    if shared := shared_stages(runs):
+        once = f"; {' and '.join(shared)}, trained once, in each number that needed it"
     return [f"CPU hours include the stages before the updates{once}."]
 
 
 def share(run: RecordRow) -> float:
-    """Training tasks seen, of those the paper trained on; nan where either is not known."""
+    """The training tasks that a run saw as a share of the paper's; nan where unknown."""
     seen, paper_tasks = run["tasks_seen"], run["tasks_paper"]
     return float("nan") if pd.isna(seen) or pd.isna(paper_tasks) else seen / paper_tasks
 
 
 def shares(runs: list[RecordRow | None]) -> str:
-    """``12 %`` where all columns agree, else one share a column: ``12 / 24 %``."""
-    texts = [NONE if run is None else _per_cent(run) for run in runs]
-    if len({text for text, run in zip(texts, runs, strict=True) if run is not None}) == 1:
-        texts = [text for text, run in zip(texts, runs, strict=True) if run is not None][:1]
+    """``12 %`` where all columns have the same share, else one for each: ``12 / 24 %``."""
+    of_runs = [_per_cent(run) for run in runs if run is not None]
+    if len(set(of_runs)) == 1:
+        texts = of_runs[:1]
+    else:
+        texts = [NONE if run is None else _per_cent(run) for run in runs]
     return " / ".join(texts) + ("" if set(texts) == {NONE} else " %")
 
 
 def _per_cent(run: RecordRow) -> str:
-    """The share in whole per cent, rounded down: 99.9 is not yet all."""
+    """The share in whole per cent, rounded down, so that 99.9 % does not look complete."""
     seen = share(run)
     if pd.isna(seen):
         return NONE
     return "<1" if 0 < seen < 0.01 else str(100 * int(run["tasks_seen"]) // int(run["tasks_paper"]))
 
 
-def heading_of(at: Shape) -> str:
-    """What stands above a column."""
-    if at.instance:
-        return f"{at.way}-way instance {at.instance}"
-    return f"{at.way}-way {at.shot}-shot" if at.way else f"{at.shot}-shot"
+def heading_of(shape: Shape) -> str:
+    """The heading of the column of a shape."""
+    if shape.instance:
+        return f"{shape.way}-way instance {shape.instance}"
+    return f"{shape.way}-way {shape.shot}-shot" if shape.way else f"{shape.shot}-shot"
 
 
 def label_of(run: RecordRow) -> str:
-    """How a line is called: by the learner and what it changes."""
-    own = {name: value for name, value in run["variant"].items() if name != "host"}
-    overrides = paper.format_overrides(own)  # a plug-in's title names its host
+    """The label of a row: the learner's title and its overrides."""
+    # Without the host: the title of a plug-in names it.
+    shown = {name: value for name, value in run["variant"].items() if name != "host"}
+    overrides = paper.format_overrides(shown)
     return f"{run['title']} [{overrides}]" if overrides else run["title"]

@@ -1,4 +1,4 @@
-"""The table of a paper: its published cells, and ours beside them where something was run."""
+"""The table of a paper: its published numbers, and ours beside them where something was run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,19 +41,24 @@ from zoo.reports.tables.comparison import (
 )
 from zoo.reports.tables.differences import bold_cells
 
-AXES = ("benchmark_key", "way", "shot", "metric")  # columns of published.csv that a column names
-# Budgets whose runs are shown: the first that there is.
+AXES = ("benchmark_key", "way", "shot", "metric")  # selectors that belong to a table's columns
+# A cell shows runs of the first of these budgets that it has any of.
 TRAINED_BUDGETS = ("paper", "hour", "quick", "smoke")
-SAME_IN_CELL = ("row", "column", "block", "learner", "benchmark", "metric")  # of a cell's numbers
+ABOUT = ("row", "column", "block", "learner", "benchmark", "metric")  # columns of both numbers
 NOT_KNOWN = "not known whether transductive"
-OURS, ONLY = "ours", "published only: we have no such learner"
+OURS = "ours"
+PUBLISHED_ONLY = "published only: we have no such learner"
 PLAIN_ERRORS = (
     "Squared errors are means, as papers print them, without interval: a few tasks decide a mean."
 )
 
 
 def pick_published(published: pd.DataFrame, selectors: Mapping[str, Any]) -> list[int]:
-    """The rows of published.csv, by position, that have all these values; of a list any one.
+    """The positions of the rows of published.csv that have all these values.
+
+    Args:
+        published: as `published.published` returns it.
+        selectors: column -> a value, or a list of which any will do.
 
     Raises:
         ValueError: a selector is no column.
@@ -64,17 +69,17 @@ def pick_published(published: pd.DataFrame, selectors: Mapping[str, Any]) -> lis
             raise ValueError(f"no column {name!r} in published.csv")
         values = wanted if isinstance(wanted, list) else [wanted]
         fits &= published[name].astype(str).isin([str(value) for value in values])
-    return [at for at, fit in enumerate(fits) if fit]
+    return [position for position, fit in enumerate(fits) if fit]
 
 
 def selectors(column: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Of the cell of this row and column; None where the row says that it is not printed there.
+    """The selectors of the cell at a row and a column; None where the paper has no such cell.
 
-    A row that names a benchmark, a way, a shot or a metric is printed in the columns of those.
+    A row that selects a benchmark, way, shot or metric has cells only in the columns of these.
 
     Args:
-        column: its selectors.
-        row: likewise.
+        column: the column's selectors.
+        row: the row's.
     """
     for name in AXES:
         wanted = row.get(name)
@@ -85,59 +90,63 @@ def selectors(column: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, An
 
 
 def fitting_runs(planned: pd.DataFrame, measured: pd.DataFrame) -> list[list[RecordRow]]:
-    """For each line of `planned` the records that fit it, the best trained first.
+    """For each line of `planned` the records that fit it, the longest trained first.
 
-    A record fits that has its learner, benchmark, way, shot, paper terms, and, of one of the
-    budgets, its settings, but for how long it trains. One without an update does not.
+    A record fits if it has the learner, benchmark, way and shot of the line, was made under paper
+    terms with at least one update, and has the settings that the line has for its budget, not
+    counting those of how long it trains.
 
     Args:
-        planned: one line a cell. Columns: `row`, `column`, `learner` (None: published only),
-            `benchmark`, `way`, `shot`, `metric`, `settings`, by budget, and `published`, the
+        planned: one line for each cell. Columns: `row`, `column`, `learner` (None: published
+            only), `benchmark`, `way`, `shot`, `metric`, `settings` by budget, and `published`, the
             position of the cell in published.csv, or None.
         measured: as `records.load` returns it.
     """
-    by_key: dict[tuple[Any, ...], list[RecordRow]] = {}
+    candidates: dict[tuple[Any, ...], list[RecordRow]] = {}
     for run in runs_of(measured):
         if run["terms"] == "paper" and run["variant"].get("updates") != 0:
-            by_key.setdefault(_key(run), []).append(run)
-    return [
-        sorted(
-            (
-                run
-                for run in by_key.get(_key(line), [])
-                if run["budget"] in line["settings"]
-                and _but_length(run["settings"]) == _but_length(line["settings"][run["budget"]])
-            ),
-            key=_rank,
-        )
-        for line in runs_of(planned)
-    ]
+            candidates.setdefault(_key(run), []).append(run)
+    of_lines = []
+    for line in runs_of(planned):
+        fitting = [run for run in candidates.get(_key(line), []) if _has_settings(run, line)]
+        of_lines.append(sorted(fitting, key=_longest_first))
+    return of_lines
+
+
+def _has_settings(run: RecordRow, line: RecordRow) -> bool:
+    """Whether a run has the settings of the line for its budget, whatever its length."""
+    settings = line["settings"].get(run["budget"])
+    return settings is not None and _without_length(run["settings"]) == _without_length(settings)
 
 
 def best_runs(runs: list[RecordRow]) -> tuple[list[RecordRow], list[str]]:
-    """The seeds of those trained best, and what must be said of the better ones that failed.
+    """The runs to show in a cell, one for each seed, and footnotes on longer ones that failed.
+
+    Runs that differ in their seed only form a group. Shown is the first group with a finished run,
+    or, without any, the first group.
 
     Args:
-        runs: a cell's, as `fitting_runs` sorts them.
+        runs: those that fit the cell, as `fitting_runs` sorts them.
     """
-
-    def like(a: RecordRow, b: RecordRow) -> bool:
-        return a["budget"] == b["budget"] and alike(a, b)
-
     groups: list[list[RecordRow]] = []
     for run in runs:
-        group = next((g for g in groups if like(g[0], run)), None)
-        if group is None:
+        for group in groups:
+            if group[0]["budget"] == run["budget"] and alike(group[0], run):
+                if run["seed"] not in [other["seed"] for other in group]:
+                    group.append(run)
+                break
+        else:
             groups.append([run])
-        elif run["seed"] not in [other["seed"] for other in group]:
-            group.append(run)
-    chosen = next((g for g in groups if g[0]["status"] == "done"), groups[0] if groups else [])
+    if not groups:
+        return [], []
+    finished = [number for number, group in enumerate(groups) if group[0]["status"] == "done"]
+    chosen = finished[0] if finished else 0
     marks = [
         f"{group[0]['budget']} budget, {text}"
-        for group in groups[: groups.index(chosen) if chosen else 0]
+        for group in groups[:chosen]
         for text in failures(group)
     ]
-    return chosen, marks
+    return groups[chosen], marks
 
 
 def paper_numbers(
@@ -151,21 +160,22 @@ def paper_numbers(
     Args:
         planned: as for `fitting_runs`.
         runs: of each of its lines, as `fitting_runs` returns them.
-        values: by run what each test episode gave.
+        values: by run, a column per metric and a row per test episode.
         published: as `published.published` returns it.
 
     Returns:
-        One line a cell: `row`, `column`, `learner`, `benchmark`, `metric`, `runs`, the finished
-        ones; `ours`, raw, with the ends of its 95 % interval (`ours_low`, `ours_high`): a mean
-        accuracy, or a mean squared error, as papers print it, without interval; `block` that ours,
-        or else the published number, stands in, and `bold`, whether our accuracy is the best of
-        column and block or not told from it; `printed`, and `published` with `published_ci95`, an
-        accuracy as a fraction of 1; `source`; for footnotes `marks` of ours and `remarks` of the
-        published one. nan or "" where there is none.
+        One line for each cell: `row`, `column`, `learner`, `benchmark`, `metric`; `runs`, the
+        finished ones; `ours`, a mean accuracy as a fraction of 1 with the ends of its 95 % interval
+        (`ours_low`, `ours_high`), or a mean squared error, as papers print it, without interval;
+        `block` of our number, or else of the published one; `bold`, whether our accuracy is the
+        best of its column and block or not significantly worse; `printed`, the published number as
+        the file writes it; `published` and `published_ci95`, an accuracy as a fraction of 1;
+        `source`; footnotes, `marks` of our number and `remarks` of the published one. nan or ""
+        where there is no value.
     """
     lines: list[dict[str, Any]] = []
-    for line, fit in zip(runs_of(planned), runs, strict=True):
-        chosen, marks = best_runs(fit)
+    for line, fitting in zip(runs_of(planned), runs, strict=True):
+        chosen, marks = best_runs(fitting)
         row = {name: line[name] for name in ("row", "column", "learner", "benchmark", "metric")}
         row |= {"printed": "", "source": "", "remarks": [], "block": ""}
         if line["published"] is not None:
@@ -179,125 +189,152 @@ def paper_numbers(
     for row in lines:
         for run in row["runs"][:1]:
             row["block"] = block_of(run, common[row["benchmark"]])
-    both = [*columns_of(OURS), "published", "published_ci95"]
-    columns = ["row", "column", "learner", "benchmark", "metric", "block", "runs", *both]
-    found = pd.DataFrame(lines, columns=[*columns, "printed", "source", "marks", "remarks"])
-    ours = found[found[OURS].notna()]
+    columns = [
+        *("row", "column", "learner", "benchmark", "metric", "block", "runs"),
+        *columns_of(OURS),
+        *("published", "published_ci95", "printed", "source", "marks", "remarks"),
+    ]
+    numbers = pd.DataFrame(lines, columns=columns)
+    ours = numbers[numbers[OURS].notna()]
     accuracies = ours[~ours["metric"].map(is_error).astype(bool)]
     shown = accuracies.assign(label=accuracies["row"], value=accuracies[OURS])
     best = bold_cells(shown, values)
-    return found.assign(bold=[(cell["column"], cell["row"]) in best for cell in lines])
+    return numbers.assign(bold=[(cell["column"], cell["row"]) in best for cell in lines])
 
 
 def _usual_by_benchmark(lines: Sequence[RecordRow]) -> dict[str, dict[str, str]]:
-    """What most of our runs on each benchmark share."""
-    on: dict[str, list[RecordRow]] = {}
+    """The protocol that most of our runs on each benchmark share."""
+    runs: dict[str, list[RecordRow]] = {}
     for line in lines:
-        on.setdefault(line["benchmark"], []).extend(line["runs"][:1])
-    return {benchmark: usual(runs) for benchmark, runs in on.items() if runs}
+        runs.setdefault(line["benchmark"], []).extend(line["runs"][:1])
+    return {benchmark: usual(group) for benchmark, group in runs.items() if group}
 
 
 def _block_of_lines(lines: Sequence[RecordRow]) -> str:
-    """The block of a row: of its numbers of ours, or, without any, of the published ones."""
-    ours = [line["block"] for line in lines if line["runs"]]
-    known = [block for block in ours or [line["block"] for line in lines] if block in BLOCKS]
-    return block_of_row(known) if known else NOT_KNOWN
+    """The block of a row: that of most of our numbers, or, without any, of the published ones."""
+    blocks = [line["block"] for line in lines if line["runs"]]
+    if not blocks:
+        blocks = [line["block"] for line in lines]
+    blocks = [block for block in blocks if block in BLOCKS]
+    return block_of_row(blocks) if blocks else NOT_KNOWN
 
 
-def paper_table(found: pd.DataFrame, title: str, caption: str, notes: Mapping[str, str]) -> Table:
-    """The `paper_numbers` as a table; ours has the whole head where nobody printed a number.
+def paper_table(numbers: pd.DataFrame, title: str, caption: str, notes: Mapping[str, str]) -> Table:
+    """The `paper_numbers` as a table.
 
     Args:
-        found: as `paper_numbers` returns it.
+        numbers: as `paper_numbers` returns it.
         title: of the table.
-        caption: what is said of it first.
-        notes: what is to be said of a row, by its label.
+        caption: its first words.
+        notes: a footnote for each of some rows, by label.
     """
-    common = _usual_by_benchmark(runs_of(found))
-    lines_of = {str(key): runs_of(cells) for key, cells in found.groupby("row", sort=False)}
+    common = _usual_by_benchmark(runs_of(numbers))
+    lines_of = {str(label): runs_of(lines) for label, lines in numbers.groupby("row", sort=False)}
     blocks = {label: _block_of_lines(lines) for label, lines in lines_of.items()}
-    of_ours = {line["block"] for line in runs_of(found) if line["runs"]}
-    in_blocks = len({*blocks.values()} | of_ours) > 1
-    rows: list[list[Cell]] = []
+    our_blocks = {line["block"] for line in runs_of(numbers) if line["runs"]}
+    in_blocks = len({*blocks.values()} | our_blocks) > 1
     labels = sorted(blocks, key=lambda label: [*BLOCKS, NOT_KNOWN].index(blocks[label]))
-    for label in labels:
-        lines = lines_of[label]
-        printed = [line["remarks"] for line in lines if line["printed"]]
-        of_all = [text for text in (printed or [[]])[0] if all(text in said for said in printed)]
-        of_all = of_all if len(printed) > 1 else []
-        alone = [ONLY] if all(line["learner"] is None for line in lines) else []
-        own = [notes[label]] if label in notes else alone
-        headed = in_blocks and TRANSDUCTIVE_BLOCK in blocks[label]
-        row = [Cell(label, [*own, *_but_heading(of_all, headed)])]
-        for line in lines:
-            theirs = [text for text in line["remarks"] if text not in of_all]
-            ours = list(line["marks"])
-            if line["runs"]:
-                said = departures(CellRuns(line["runs"], ""), common[line["benchmark"]])
-                if in_blocks:
-                    said = without_heading(said, line["block"], blocks[label])
-                ours = said + ours
-            row.append(Cell(line["printed"] or NONE, _but_heading(theirs, headed)))
-            row.append(Cell(_text(line), ours, bold=line["bold"]))
-        firsts = [run for line in lines for run in line["runs"][:1]]
-        row += [Cell(shares(firsts or [None])), cpu_hours(firsts)]
-        rows.append(row)
+    rows = [
+        _row(label, lines_of[label], blocks[label], in_blocks, common, notes.get(label))
+        for label in labels
+    ]
     columns = [Column(NAME)]
-    for number, head in enumerate(found["column"].unique()):
-        printed_at = 1 + 2 * number  # in a row: after the label, and theirs and ours before
-        if all(row[printed_at].empty for row in rows):
+    for number, head in enumerate(numbers["column"].unique()):
+        published_at = 1 + 2 * number  # a row has its label, then two cells for each column
+        if all(row[published_at].empty for row in rows):  # ours is the only column of this head
             columns += [Column(head), Column(f"{head} {OURS}")]
         else:
             columns += [Column(head, head, PUBLISHED), Column(OURS, head)]
-    words = [f"on {name}: {phrases(said)}" for name, said in common.items()]
-    parts = [caption]
-    if words:
-        several = any(len(runs) > 1 for runs in found["runs"])
-        parts += [f"Ours {'; '.join(words)}.", INTERVALS[several]]
-        parts.append("Published numbers are as printed.")
-        if any(is_error(metric) for metric in found["metric"].dropna()):
-            parts.append(PLAIN_ERRORS)
-        parts += cost_words([run for runs in found["runs"] for run in runs[:1]])
-        parts += ranking_words(rows, max((len(runs) for runs in found["runs"]), default=0))
-    else:
-        parts.append("Nothing of ours was run yet.")
     return Table(
         title,
-        " ".join(parts),
+        f"{caption} {_claims(numbers, rows, common)}",
         [*columns, Column(SHARE), Column(CPU)],
         rows,
         blocks=[blocks[label] for label in labels] if in_blocks else (),
     )
 
 
-def _but_heading(remarks: list[str], headed: bool) -> list[str]:
-    """The remarks of a published number, but for what a heading says already."""
+def _row(
+    label: str,
+    lines: list[RecordRow],
+    block: str,
+    in_blocks: bool,
+    common: Mapping[str, dict[str, str]],
+    note: str | None,
+) -> list[Cell]:
+    """A row of the table: its label, published and our number of each column, and costs.
+
+    Args:
+        label: of the row.
+        lines: its cells, from `paper_numbers`.
+        block: that it is in.
+        in_blocks: whether the table has blocks, with headings.
+        common: the protocol that most of our runs on each benchmark share.
+        note: a footnote on the label, if any.
+    """
+    remarks_of = [line["remarks"] for line in lines if line["printed"]]
+    of_row: list[str] = []  # remarks that all published numbers have: on the label
+    if len(remarks_of) > 1:
+        of_row = [text for text in remarks_of[0] if all(text in others for others in remarks_of)]
+    if note is None and all(line["learner"] is None for line in lines):
+        note = PUBLISHED_ONLY
+    headed = in_blocks and TRANSDUCTIVE_BLOCK in block
+    on_label = [] if note is None else [note]
+    row = [Cell(label, on_label + _without_transductive(of_row, headed))]
+    for line in lines:
+        of_published = [text for text in line["remarks"] if text not in of_row]
+        of_ours = list(line["marks"])
+        if line["runs"]:
+            footnotes = departures(CellRuns(line["runs"], ""), common[line["benchmark"]])
+            if in_blocks:
+                footnotes = without_heading(footnotes, line["block"], block)
+            of_ours = footnotes + of_ours
+        row.append(Cell(line["printed"] or NONE, _without_transductive(of_published, headed)))
+        row.append(Cell(_text(line), of_ours, bold=line["bold"]))
+    firsts = [run for line in lines for run in line["runs"][:1]]
+    return [*row, Cell(shares(firsts or [None])), cpu_hours(firsts)]
+
+
+def _claims(
+    numbers: pd.DataFrame, rows: Sequence[Sequence[Cell]], common: Mapping[str, dict[str, str]]
+) -> str:
+    """What a caption says of our numbers: their protocol, intervals, costs, and what is bold."""
+    if not common:
+        return "Nothing of ours was run yet."
+    protocols = [f"on {benchmark}: {phrases(texts)}" for benchmark, texts in common.items()]
+    seeds = max((len(runs) for runs in numbers["runs"]), default=0)
+    words = [
+        f"Ours {'; '.join(protocols)}.",
+        INTERVALS[seeds > 1],
+        "Published numbers are as printed.",
+    ]
+    if any(is_error(metric) for metric in numbers["metric"].dropna()):
+        words.append(PLAIN_ERRORS)
+    words += cost_words([run for runs in numbers["runs"] for run in runs[:1]])
+    return " ".join([*words, *ranking_words(rows, seeds)])
+
+
+def _without_transductive(remarks: list[str], headed: bool) -> list[str]:
+    """The remarks without that on being transductive, where the heading of the block says it."""
     return [text for text in remarks if not (headed and text == TRANSDUCTIVE)]
 
 
-def paper_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
-    """The `paper_numbers`, one a row; a published accuracy as a fraction of 1, too."""
+def paper_csv_frame(numbers: pd.DataFrame) -> pd.DataFrame:
+    """One line for each of the `paper_numbers`; published accuracies are fractions of 1, too."""
     lines: list[dict[str, Any]] = []
-    for row in runs_of(found):
-        same = {name: row[name] for name in SAME_IN_CELL}
-        for what in ("published", OURS):
-            if not pd.isna(row[what]):
-                own = what == OURS
-                line = {**same, "what": what, **_ends(row, own).columns("value")}
-                line["source"] = "" if own else row["source"]
-                line["seeds"] = listed(row["runs"], "seed") if own else ""
-                line["runs"] = listed(row["runs"], "run") if own else ""
-                lines.append(line)
-    numbers = columns_of("value")
-    return pd.DataFrame(lines, columns=[*SAME_IN_CELL, "what", *numbers, "source", "seeds", "runs"])
-
-
-def _ends(row: RecordRow, own: bool) -> Estimate:
-    """Our number, or the published one, with the ends of its interval."""
-    if own:
-        return estimate_in(row, OURS)
-    value, half = row["published"], row["published_ci95"]
-    return Estimate(value, value - half, value + half)
+    for cell in runs_of(numbers):
+        about = {name: cell[name] for name in ABOUT}
+        if not pd.isna(cell["published"]):
+            value, half = cell["published"], cell["published_ci95"]
+            estimate = Estimate(value, value - half, value + half)
+            line = {**about, "what": "published", **estimate.columns("value")}
+            lines.append({**line, "source": cell["source"], "seeds": "", "runs": ""})
+        if not pd.isna(cell[OURS]):
+            line = {**about, "what": OURS, **estimate_in(cell, OURS).columns("value")}
+            seeds, runs = (listed(cell["runs"], name) for name in ("seed", "run"))
+            lines.append({**line, "source": "", "seeds": seeds, "runs": runs})
+    columns = [*ABOUT, "what", *columns_of("value"), "source", "seeds", "runs"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def _key(run: RecordRow) -> tuple[Any, ...]:
@@ -305,19 +342,20 @@ def _key(run: RecordRow) -> tuple[Any, ...]:
     return (run["learner"], run["benchmark"], *numbers)
 
 
-def _but_length(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _without_length(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without those of how long a run trains."""
     return {name: value for name, value in settings.items() if name not in LENGTH}
 
 
-def _rank(run: RecordRow) -> tuple[Any, ...]:
-    """Where a run stands: by budget and length, then the finished ones, by seed."""
+def _longest_first(run: RecordRow) -> tuple[Any, ...]:
+    """Sort key of the runs of a cell: by budget and length, then finished ones first, by seed."""
     longest = -(run["settings"].get("updates") or 0)
     rest = (run["status"] != "done", run["seed"], run["run"])
     return (TRAINED_BUDGETS.index(run["budget"]), longest, *rest)
 
 
 def _published(row: pd.Series, runs: list[RecordRow]) -> dict[str, Any]:
-    """The published cell, beside these runs if there are any."""
+    """The published part of a cell; its remarks compare it with the first of our runs, if any."""
     unit = 100 if row["metric"].partition("@")[0] == "accuracy" else 1
     return {
         "published": round(row["value"] / unit, 9),
@@ -333,31 +371,39 @@ def _published(row: pd.Series, runs: list[RecordRow]) -> dict[str, Any]:
 def _ours(
     runs: list[RecordRow], line: RecordRow, values: Mapping[str, pd.DataFrame]
 ) -> dict[str, Any]:
-    """Our number of these seeds, where one is finished, for this line of `planned`."""
-    metric, done = line["metric"], [run for run in runs if run["status"] == "done"]
+    """Our part of a cell, from these runs of several seeds; empty where none is finished.
+
+    Args:
+        runs: of the cell.
+        line: of `planned`.
+        values: as for `paper_numbers`.
+    """
+    metric = line["metric"]
+    done = [run for run in runs if run["status"] == "done"]
     if not done:
         return {}
-    if pd.isna(done[0].get(metric)):
+    first = done[0]
+    if pd.isna(first.get(metric)):
         return {"marks": [f"measured without {metric}"]}
-    run, marks = done[0], []
-    length = run["settings"]["updates"]
-    if length != (usually := line["settings"][run["budget"]]["updates"]):
-        marks.append(f"trained for {length:,} updates, not the {usually:,} of its budget")
+    marks = []
+    updates = first["settings"]["updates"]
+    of_budget = line["settings"][first["budget"]]["updates"]
+    if updates != of_budget:
+        marks.append(f"trained for {updates:,} updates, not the {of_budget:,} of its budget")
     if len(done) > 1:
-        seeds = ", ".join(str(each["seed"]) for each in done)
-        marks.append(f"seeds {seeds}")
-        if any(each["run"] not in values for each in done):
+        marks.append(f"seeds {', '.join(str(run['seed']) for run in done)}")
+        if any(run["run"] not in values for run in done):
             marks.append("no interval: what each episode gave is missing")
     if is_error(metric):
-        found = Estimate(sum(each[metric] for each in done) / len(done))
+        ours = Estimate(sum(run[metric] for run in done) / len(done))
     else:
-        found = estimated(done, metric, values)
-    return {**found.columns(OURS), "marks": marks}
+        ours = estimated(done, metric, values)
+    return {**ours.columns(OURS), "marks": marks}
 
 
 def _text(line: RecordRow) -> str:
-    """Our cell."""
+    """The text of our cell."""
     if pd.isna(line[OURS]):
         return "failed" if line["marks"] and not line["runs"] else NONE
-    _, unit, form, *_ = metric_of(line["metric"])
-    return with_interval(estimate_in(line, OURS).times(unit), form)
+    metric = metric_of(line["metric"])
+    return with_interval(estimate_in(line, OURS).times(metric.unit), metric.form)

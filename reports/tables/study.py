@@ -1,11 +1,12 @@
-"""The table of a study: learners beside others, pair by pair."""
+"""The table of a study: pairs of learners, compared on several kinds of tasks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from zoo.reports.estimates import columns_of, compare, estimate, estimate_in
+from zoo.reports.estimates import columns_of, compare, estimate, estimate_in, shared_episodes
 from zoo.reports.formats.numbers import ratio_text, with_interval
 from zoo.reports.formats.table import NONE, Cell, Column, Table
 from zoo.reports.metrics import is_error, metric_of
@@ -23,65 +24,71 @@ RATIOS = (
 def study_numbers(
     planned: pd.DataFrame, measured: pd.DataFrame, values: Mapping[str, pd.Series]
 ) -> pd.DataFrame:
-    """Each pair on each kind of tasks: both means, and their paired difference.
+    """Both learners of each pair on each kind of tasks, and their paired difference.
 
     Args:
-        planned: one line a run. Columns: `tasks`, `pair`, `side` (first or second), `seed`, `run`,
-            `note`, why it has none.
+        planned: one line for each run. Columns: `tasks`; `pair`; `side`, first or second; `seed`;
+            `run`, its name; `note`, why there is no run.
         measured: as `records.load` returns it.
-        values: by run, of each test episode: accuracy, or in regression the squared error.
+        values: by run, for each test episode the accuracy, or in regression the squared error.
 
     Returns:
-        One line for each of tasks and pair: `metric`; `first` and `second`, mean accuracies as
-        fractions of 1 or median squared errors; `difference`, second minus first, of squared
-        errors their ratio; each with the ends of its 95 % interval (`_low`, `_high`); `seeds`,
-        that both have; `marks`, for footnotes; `runs`. nan where there is none.
+        One line for each kind of tasks and pair: `metric`; `first` and `second`, mean accuracies
+        as fractions of 1 or median squared errors; `difference`, second minus first, or the ratio
+        of squared errors; each with the ends of its 95 % interval (`_low`, `_high`); `seeds` that
+        both have; `marks`, the footnotes; `runs`. nan where there is no value.
     """
     records = {run["run"]: run for run in runs_of(measured)}
     lines = []
     for (tasks, pair), line in planned.groupby(["tasks", "pair"], sort=False):
-        names = {side: dict(part[["seed", "run"]].values) for side, part in line.groupby("side")}
         runs = [records[name] for name in line["run"] if name in records]
         marks = list(dict.fromkeys(run["remark"] for run in runs if isinstance(run["remark"], str)))
         marks += list(dict.fromkeys(text for run in runs for text in doubts(run)))
         marks += failures(runs) + list(dict.fromkeys(line["note"].dropna()))
-        done = {s: {k for k, run in names.get(s, {}).items() if run in values} for s in SIDES}
-        seeds = sorted(done["first"] & done["second"])
+        of_side: dict[str, dict[int, str]] = {side: {} for side in SIDES}  # runs by seed
+        for side, seed, name in zip(line["side"], line["seed"], line["run"], strict=True):
+            if name in values:
+                of_side[side][seed] = name
+        seeds = sorted(of_side["first"].keys() & of_side["second"].keys())
         tested = [run for run in runs if run["run"] in values]
-        proofs = {(run["episodes_fingerprint"], run["data_fingerprint"]) for run in tested}
-        if len(proofs) > 1 and seeds:
+        tested_on = {(run["episodes_fingerprint"], run["data_fingerprint"]) for run in tested}
+        if len(tested_on) > 1 and seeds:
             marks.append("not compared: other test episodes or data")
             seeds = []
         row: dict[str, Any] = {"tasks": tasks, "pair": pair, "seeds": seeds, "marks": marks}
         if seeds:
-            a, b = (pd.DataFrame({k: values[names[s][k]] for k in seeds}).dropna().T for s in SIDES)
-            shared = a.columns.intersection(b.columns)
+            pair_runs = [of_side[side][seed] for side in SIDES for seed in seeds]
             metric = "mse" if pd.isna(tested[0].get("accuracy")) else "accuracy"
-            first, second = a[shared].to_numpy(float), b[shared].to_numpy(float)
+            first, second = np.split(shared_episodes([values[name] for name in pair_runs]), 2)
             row |= estimate(first, metric).columns("first")
             row |= estimate(second, metric).columns("second")
             row |= compare(second, first, metric).estimate.columns("difference")
             row["metric"] = metric
+            row["runs"] = pair_runs
             marks += _diverged(line, records)
-            row["runs"] = [names[s][k] for s in SIDES for k in seeds]
-            whole = line["seed"].nunique()
-            if len(seeds) < whole:
-                marks.append(f"of {counted(len(seeds), 'seed', 'seeds')}, not {whole}")
+            planned_seeds = line["seed"].nunique()
+            if len(seeds) < planned_seeds:
+                marks.append(f"of {counted(len(seeds), 'seed', 'seeds')}, not {planned_seeds}")
         elif not marks:
             marks.append("not measured")
         lines.append(row)
-    ours = [column for name in (*SIDES, "difference") for column in columns_of(name)]
-    columns = ["tasks", "pair", "metric", *ours, "seeds", "marks", "runs"]
+    columns = [
+        *("tasks", "pair", "metric"),
+        *columns_of("first"),
+        *columns_of("second"),
+        *columns_of("difference"),
+        *("seeds", "marks", "runs"),
+    ]
     return pd.DataFrame(lines, columns=columns)
 
 
-def study_table(found: pd.DataFrame, title: str, heads: Sequence[str]) -> Table:
+def study_table(numbers: pd.DataFrame, title: str, heads: Sequence[str]) -> Table:
     """The `study_numbers` as a table.
 
     Args:
-        found: as `study_numbers` returns it.
+        numbers: as `study_numbers` returns it.
         title: what the caption begins with.
-        heads: how the first and the second of a pair are called.
+        heads: headings of the first and the second learner of a pair.
     """
     rows = [
         [
@@ -91,60 +98,59 @@ def study_table(found: pd.DataFrame, title: str, heads: Sequence[str]) -> Table:
             Cell(_number(line, "second")),
             Cell(_number(line, "difference", "+")),
         ]
-        for line in runs_of(found)
+        for line in runs_of(numbers)
     ]
-    metrics = list(dict.fromkeys(found["metric"].dropna()))
+    metrics = list(dict.fromkeys(numbers["metric"].dropna()))
     names = "; ".join(metric_of(name).name for name in metrics)
-    seeds = max((len(of) for of in found["seeds"]), default=0)
+    counts = [len(seeds) for seeds in numbers["seeds"] if len(seeds)]
+    most = max(counts, default=0)
     words = [f"{names or 'no runs'}."]
-    if seeds:
-        few = min(len(of) for of in found["seeds"] if len(of)) < seeds
-        each = (
-            f"Up to {counted(seeds, 'seed', 'seeds')}"
-            if few
-            else (f"{counted(seeds, 'seed', 'seeds')} each")
-        )
-        words.append(f"{each}. {INTERVALS[seeds > 1]}")
+    if counts:
+        seeds = counted(most, "seed", "seeds")
+        words.append(f"Up to {seeds}." if min(counts) < most else f"{seeds} each.")
+        words.append(INTERVALS[most > 1])
         words.append("Differences are paired over seeds and test episodes.")
     if "mse" in metrics:
         words.append(RATIOS)
-    difference = "difference" if seeds != 1 else "difference between these two trained models"
+    difference = "difference" if most != 1 else "difference between these two trained models"
     columns = [Column(name) for name in ("tasks", "learner", *heads, difference)]
     return Table(title, " ".join(words), columns, rows)
 
 
-def study_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
-    """The `study_numbers`, one a line."""
-    lines = [
-        {
-            "tasks": row["tasks"], "pair": row["pair"], "metric": row["metric"],
-            "what": "ratio" if what == "difference" and is_error(row["metric"]) else what,
-            **estimate_in(row, what).columns("value"),
-            "seeds": " ".join(map(str, row["seeds"])), "runs": " ".join(row["runs"]),
-        }
-        for row in runs_of(found[found["metric"].notna()])
-        for what in (*SIDES, "difference")
-    ]  # fmt: skip
+def study_csv_frame(numbers: pd.DataFrame) -> pd.DataFrame:
+    """One line for each of the `study_numbers`."""
+    lines = []
+    for row in runs_of(numbers[numbers["metric"].notna()]):
+        for name in (*SIDES, "difference"):
+            line = {column: row[column] for column in ("tasks", "pair", "metric")}
+            line["what"] = name
+            if name == "difference" and is_error(row["metric"]):
+                line["what"] = "ratio"
+            line |= estimate_in(row, name).columns("value")
+            line["seeds"] = " ".join(map(str, row["seeds"]))
+            line["runs"] = " ".join(row["runs"])
+            lines.append(line)
     columns = ["tasks", "pair", "metric", "what", *columns_of("value"), "seeds", "runs"]
     return pd.DataFrame(lines, columns=columns)
 
 
-def _diverged(line: pd.DataFrame, records: Mapping[str, RecordRow]) -> list[str]:
-    """Which sides had tasks that diverged in the test, where their records know it."""
-    said = []
-    for side, part in line.groupby("side", sort=False):
+def _diverged(planned_pair: pd.DataFrame, records: Mapping[str, RecordRow]) -> list[str]:
+    """A footnote for each side with tasks that diverged in the test, as its records tell."""
+    footnotes = []
+    for side, part in planned_pair.groupby("side", sort=False):
         shares = [records[name]["diverged_test"] for name in part["run"] if name in records]
-        known = [share for share in shares if not pd.isna(share)]
-        if known and sum(known) > 0:
-            said.append(f"{side}: {100 * sum(known) / len(known):.2g} % of the tasks diverged")
-    return said
+        shares = [share for share in shares if not pd.isna(share)]
+        if shares and sum(shares) > 0:
+            per_cent = 100 * sum(shares) / len(shares)
+            footnotes.append(f"{side}: {per_cent:.2g} % of the tasks diverged")
+    return footnotes
 
 
 def _number(line: RecordRow, name: str, sign: str = "-") -> str:
     if pd.isna(line[name]):
         return NONE
-    found = estimate_in(line, name)
+    estimate = estimate_in(line, name)
     if name == "difference" and is_error(line["metric"]):
-        return ratio_text(found)
-    _, unit, form, *_ = metric_of(line["metric"])
-    return with_interval(found.times(unit), form, sign)
+        return ratio_text(estimate)
+    metric = metric_of(line["metric"])
+    return with_interval(estimate.times(metric.unit), metric.form, sign)

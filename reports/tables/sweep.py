@@ -29,39 +29,41 @@ from zoo.reports.tables.cells import (
 from zoo.reports.tables.comparison import INTERVALS, heading_of, ranking_words
 from zoo.reports.tables.differences import bold_cells
 
+# Footnote on a test whose record has another validation than the run that it tests.
 STALE = "of other weights than its run has now: delete the record, and it is tested anew"
 
 
 def sweep_numbers(
     planned: pd.DataFrame, measured: pd.DataFrame, accuracies: Mapping[str, pd.Series]
 ) -> pd.DataFrame:
-    """What was measured at each way and shot; of several seeds the mean.
+    """The accuracy at each way and shot, over all seeds.
 
     Args:
-        planned: one line a test. Columns: `learner`, its label; `way`, `shot`, `seed`; `run`, the
-            name of the record; `trained`, that of the run whose weights are tested; `note`, why
-            there is no record.
-        measured: as `records.load` returns it, the runs whose weights are tested included.
-        accuracies: by record, of each test episode.
+        planned: one line for each test. Columns: `learner`, its label; `way`, `shot`, `seed`;
+            `run`, the name of the test's record; `trained`, the name of the run whose weights are
+            tested; `note`, why there is no record.
+        measured: as `records.load` returns it, with the runs whose weights are tested.
+        accuracies: by record, the accuracy in each test episode.
 
     Returns:
-        One line for each learner, way and shot: `accuracy` as a fraction of 1, and the ends of its
-        95 % interval, `accuracy_low` and `accuracy_high`, nan where there is none; its `block`
-        (for a learner that was tested nowhere the first), and `bold`, whether it is the best there
-        at its way and shot or not told from it; `runs`, the records by seed; `marks`, for
-        footnotes.
+        One line for each learner, way and shot: `accuracy` as a fraction of 1 with the ends of its
+        95 % interval, `accuracy_low` and `accuracy_high`, nan where there is none; `block`, the
+        first one for a learner without any test; `bold`, whether it is the best of its block, way
+        and shot or not significantly worse; `runs`, the records by seed; `marks`, the footnotes.
     """
     records = {run["run"]: run for run in runs_of(measured)}
     lines: list[dict[str, Any]] = []
     for (learner, way, shot), line in planned.groupby(["learner", "way", "shot"], sort=False):
-        there, own, marks = [], [], []
+        tests = [records[name] for name in line["run"] if name in records]
+        done = [run for run in tests if run["run"] in accuracies]
+        runs: list[RecordRow] = []  # for each test its record, or else that of the training
+        stale: list[str] = []
         for name, trained in zip(line["run"], line["trained"], strict=True):
-            both = [records[n] for n in (name, trained) if n in records]
-            there += both[:1]
-            own += [run for run in both[:1] if run["run"] == name]
-            marks += [STALE] * (len({str(run["validation"]) for run in both}) > 1)
-        done = [run for run in own if run["run"] in accuracies]
-        marks = [*failures(there), *dict.fromkeys([*line["note"].dropna(), *marks])]
+            pair = [records[each] for each in (name, trained) if each in records]
+            runs += pair[:1]
+            if len({str(run["validation"]) for run in pair}) > 1:
+                stale.append(STALE)
+        marks = [*failures(runs), *dict.fromkeys([*line["note"].dropna(), *stale])]
         row = {"learner": learner, "way": way, "shot": shot, "runs": done, "marks": marks}
         if done:
             values = shared_episodes([accuracies[run["run"]] for run in done])
@@ -69,71 +71,81 @@ def sweep_numbers(
             if len(done) < len(line):
                 marks.append(f"of {counted(len(done), 'seed', 'seeds')}, not {len(line)}")
         elif not marks:
-            marks.append("measured without accuracy" if own else "not run")
+            marks.append("measured without accuracy" if tests else "not run")
         lines.append(row)
-    firsts = _first_runs(lines)
-    common = usual(list(firsts.values()))
-    blocks = {key: block_of(run, common) for key, run in firsts.items()}
-    usual_block = next(iter(blocks.values()), INDUCTIVE)
+    first_runs = _first_runs(lines)
+    common = usual(list(first_runs.values()))
+    blocks = {learner: block_of(run, common) for learner, run in first_runs.items()}
+    first_block = next(iter(blocks.values()), INDUCTIVE)
     for row in lines:
-        row["block"] = blocks.get(str(row["learner"]), usual_block)
+        row["block"] = blocks.get(str(row["learner"]), first_block)
     lines.sort(key=lambda row: BLOCKS.index(row["block"]))
     columns = ["learner", "way", "shot", "block", *columns_of("accuracy"), "runs", "marks"]
-    found = pd.DataFrame(lines, columns=columns)
-    shown = found.assign(
-        column=[heading_of(Shape(row["way"], 0, row["shot"])) for row in lines],
-        label=found["learner"],
+    numbers = pd.DataFrame(lines, columns=columns)
+    return numbers.assign(bold=_are_bold(numbers, accuracies))
+
+
+def _are_bold(numbers: pd.DataFrame, accuracies: Mapping[str, pd.Series]) -> list[bool]:
+    """Whether each number is the best of its block, way and shot, or not significantly worse."""
+    shapes = zip(numbers["way"], numbers["shot"], strict=True)
+    shown = numbers.assign(
+        column=[heading_of(Shape(way, 0, shot)) for way, shot in shapes],
+        label=numbers["learner"],
         metric="accuracy",
-        value=found["accuracy"],
+        value=numbers["accuracy"],
     )
-    best = bold_cells(shown, {run: own.to_frame("accuracy") for run, own in accuracies.items()})
-    return found.assign(bold=[(cell["column"], cell["label"]) in best for cell in runs_of(shown)])
+    values = {run: of_run.to_frame("accuracy") for run, of_run in accuracies.items()}
+    best = bold_cells(shown, values)
+    return [(cell["column"], cell["label"]) in best for cell in runs_of(shown)]
 
 
 def _first_runs(lines: Sequence[RecordRow]) -> dict[str, RecordRow]:
-    """A run of each learner that was tested anywhere, for what all its tests share."""
-    found: dict[str, RecordRow] = {}
+    """The first run of each learner that has one; it tells what all its tests share."""
+    runs: dict[str, RecordRow] = {}
     for line in lines:
         for run in line["runs"][:1]:
-            found.setdefault(line["learner"], run)
-    return found
+            runs.setdefault(line["learner"], run)
+    return runs
 
 
-def sweep_table(found: pd.DataFrame, title: str, way: int, shot: int) -> Table:
+def sweep_table(numbers: pd.DataFrame, title: str, way: int, shot: int) -> Table:
     """The `sweep_numbers` as a table.
 
     Args:
-        found: as `sweep_numbers` returns it.
+        numbers: as `sweep_numbers` returns it.
         title: of the benchmark.
-        way: that the learners were validated at.
-        shot: likewise.
+        way: of the learners' validation.
+        shot: of the learners' validation.
     """
-    shapes = sorted(
-        set(zip(found["way"], found["shot"], strict=True)), key=lambda at: (at[0] != way, *at)
-    )
-    firsts = _first_runs(runs_of(found))
-    common = usual(list(firsts.values()))
-    name, unit, form, *_ = metric_of("accuracy")
-    several = found["block"].nunique() > 1
+    shapes = set(zip(numbers["way"], numbers["shot"], strict=True))
+    columns = sorted(shapes, key=lambda shape: (shape[0] != way, *shape))  # validation's way first
+    first_runs = _first_runs(runs_of(numbers))
+    common = usual(list(first_runs.values()))
+    metric = metric_of("accuracy")
+    in_blocks = numbers["block"].nunique() > 1
     rows, blocks = [], []
-    for key, lines in found.groupby("learner", sort=False):
-        learner, block = str(key), lines["block"].iloc[0]
+    for key, lines in numbers.groupby("learner", sort=False):
+        learner = str(key)
+        block = lines["block"].iloc[0]
         blocks.append(block)
-        about: list[str] = []
-        if learner in firsts:
-            about = departures(CellRuns([firsts[learner]], ""), common)
-            about = without_heading(about, block, block) if several else about
-            about += _trained(firsts[learner], way, shot)
-        row = [Cell(learner, about)]
+        footnotes: list[str] = []
+        if learner in first_runs:
+            footnotes = departures(CellRuns([first_runs[learner]], ""), common)
+            if in_blocks:
+                footnotes = without_heading(footnotes, block, block)
+            footnotes += _other_training_episodes(first_runs[learner], way, shot)
+        row = [Cell(learner, footnotes)]
         cells = {(line["way"], line["shot"]): line for line in runs_of(lines)}
-        for line in (cells[shape] for shape in shapes):
-            text = with_interval(estimate_in(line, "accuracy").times(unit), form)
+        for shape in columns:
+            line = cells[shape]
+            text = with_interval(estimate_in(line, "accuracy").times(metric.unit), metric.form)
             row.append(Cell(text, line["marks"], bold=line["bold"]))
         rows.append(row)
-    mixed = any(protocol(run).items() - common.items() for run in firsts.values())
-    seeds = max((len(runs) for runs in found["runs"]), default=0)
+    mixed = any(protocol(run).items() - common.items() for run in first_runs.values())
+    aside = "; departures are marked" if mixed else ""
+    seeds = max((len(runs) for runs in numbers["runs"]), default=0)
     words = [
-        f"{name}, {phrases(common)}" + ("; departures are marked." if mixed else "."),
+        f"{metric.name}, {phrases(common)}{aside}.",
         f"Each learner was trained {'once' if seeds == 1 else f'with {seeds} seeds'}, its weights "
         f"chosen by {way}-way {shot}-shot validation, and tested as they are at every way and "
         "shot; chance is 100/N % at N ways.",
@@ -142,17 +154,17 @@ def sweep_table(found: pd.DataFrame, title: str, way: int, shot: int) -> Table:
     ]
     return Table(
         title=f"{title} over shots and ways",
-        caption=" ".join(words) if firsts else "no runs.",
-        columns=[Column("learner"), *(Column(heading_of(Shape(n, 0, k))) for n, k in shapes)],
+        caption=" ".join(words) if first_runs else "no runs.",
+        columns=[Column("learner"), *(Column(heading_of(Shape(n, 0, k))) for n, k in columns)],
         rows=rows,
-        blocks=blocks if several else (),
+        blocks=blocks if in_blocks else (),
     )
 
 
-def sweep_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
-    """The `sweep_numbers`, one a line; where nothing was measured, the line has a note."""
+def sweep_csv_frame(numbers: pd.DataFrame) -> pd.DataFrame:
+    """One line for each of the `sweep_numbers`; `note` says why there is no number."""
     lines = []
-    for row in runs_of(found):
+    for row in runs_of(numbers):
         first = row["runs"][0] if row["runs"] else {}
         lines.append(
             {
@@ -172,9 +184,11 @@ def sweep_csv_frame(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _trained(run: RecordRow, way: int, shot: int) -> list[str]:
-    """What training episodes were, where they were not as those of validation."""
-    own = tuple(run["settings"].get(f"train_{part}") for part in ("way", "shot"))
-    if None in own or own == (way, shot) or not run["updates"]:
+def _other_training_episodes(run: RecordRow, way: int, shot: int) -> list[str]:
+    """A footnote on the shape of the training episodes, where it was not that of validation."""
+    train_way, train_shot = (run["settings"].get(name) for name in ("train_way", "train_shot"))
+    if train_way is None or train_shot is None or not run["updates"]:
         return []
-    return ["trained on {}-way {}-shot episodes".format(*own)]
+    if (train_way, train_shot) == (way, shot):
+        return []
+    return [f"trained on {train_way}-way {train_shot}-shot episodes"]

@@ -1,4 +1,4 @@
-"""The same comparison under two terms, side by side, and what that does to the ranks."""
+"""The same comparison under two terms, side by side, and how the ranks change."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,9 +25,9 @@ def ranks(
     order: Sequence[str] = (),
     values: EpisodeValues | None = None,
 ) -> Table:
-    """Each learner's number under each of the terms, and its rank among those that have both.
+    """Each learner's number under each of the terms, and its rank among the learners with both.
 
-    A rank is written ``2 → 5``. With fewer than three seeds of a row there are no ranks.
+    The ranks under the two are written ``2 → 5``. There are none unless every row has three seeds.
 
     Args:
         parts: by terms, the runs made under them, as `records.load` returns them.
@@ -37,43 +37,42 @@ def ranks(
         values: as `records.values` returns them.
     """
     tables = {name: named_lines(part, benchmark, order) for name, part in parts.items()}
-    cells = [cell for table in tables.values() for line in table.values() for cell in line.values()]
-    plain = judged_by([cell.runs[0] for cell in cells])
-    shapes = sorted({at for table in tables.values() for line in table.values() for at in line})
+    lines = [line for table in tables.values() for line in table.values()]
+    main_metric = judged_by([cell.runs[0] for line in lines for cell in line.values()])
+    shapes = sorted({shape for line in lines for shape in line})
     labels = list(dict.fromkeys(label for table in tables.values() for label in table))
-    columns, rows = [Column(NAME)], [[Cell(label)] for label in labels]
+    columns = [Column(NAME)]
+    rows = [[Cell(label)] for label in labels]
     for shape in shapes:
-        metric = metric_in(shape, plain)
-        means, measured_by = {}, {}
+        metric = metric_in(shape, main_metric)
+        means: dict[str, pd.Series] = {}  # by terms
+        seeds: list[int] = []  # of each number
         for name, table in tables.items():
-            found = {
-                label: measured_cell(table[label][shape].runs, metric, values)
-                for label in labels
-                if shape in table.get(label, {})
-            }
             columns.append(Column(name, heading_of(shape)))
+            numbers: dict[str, float] = {}
             for label, row in zip(labels, rows, strict=True):
-                if label in found:
-                    row.append(Cell(found[label].text, found[label].remarks))
+                if shape in table.get(label, {}):
+                    measured = measured_cell(table[label][shape].runs, metric, values)
+                    numbers[label] = measured.estimate.value
+                    seeds.append(len(measured.runs))
+                    row.append(Cell(measured.text, measured.remarks))
                 else:
                     row.append(Cell())
-            measured_by[name] = found
-            means[name] = pd.Series({label: one.estimate.value for label, one in found.items()})
-        seeds = [len(one.runs) for found in measured_by.values() for one in found.values()]
+            means[name] = pd.Series(numbers)
         if not seeds or min(seeds) < SEEDS_TO_RANK:
             continue
         both = pd.DataFrame(means).dropna()
         rank = both.rank(method="min", ascending=is_error(metric)).astype(int)
         columns.append(Column("rank", heading_of(shape)))
         for label, row in zip(labels, rows, strict=True):
-            known = label in rank.index
-            row.append(Cell(" → ".join(map(str, rank.loc[label]))) if known else Cell())
+            ranked = label in rank.index
+            row.append(Cell(" → ".join(map(str, rank.loc[label]))) if ranked else Cell())
     names = " and ".join(tables)
     return Table(
         title=f"{title}, terms {names}",
-        caption=f"{metric_of(plain).name}; each learner under {names} terms, and, with three seeds "
-        "of every row, its rank among those measured under both. Intervals as in the tables of "
-        "each. A rank is one among all rows, transductive or not.",
+        caption=f"{metric_of(main_metric).name}; each learner under {names} terms, and, with three "
+        "seeds of every row, its rank among those measured under both. Intervals as in the tables "
+        "of each. A rank is one among all rows, transductive or not.",
         columns=columns,
         rows=rows,
     )

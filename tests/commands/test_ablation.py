@@ -96,8 +96,9 @@ def record(name, values, *, variant=BASE, seed=0, learner="npbml", **changes):
     } | changes  # fmt: skip
 
 
-def line(row, name, *, learner=FIRST, own=BASE, seed=0, note="not measured"):
-    return {"row": row, "learner": learner, "own": own, "seed": seed, "run": name, "note": note}
+def line(row, name, *, learner=FIRST, overrides=BASE, seed=0, note="not measured"):
+    named = {"row": row, "learner": learner, "overrides": overrides}
+    return {**named, "seed": seed, "run": name, "note": note}
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ ONE, TWO = [0.2, 0.4, 0.6, 0.8], [0.4, 0.4, 0.8, 0.8]
 
 def test_differences_are_paired(measure):
     two = {"variant": {"film": False, "loss": "none"}}
-    lines = [line("(1)", "a"), line("(2)", "b", learner="npbml[...]", own=two["variant"])]
+    lines = [line("(1)", "a"), line("(2)", "b", learner="npbml[...]", overrides=two["variant"])]
     found = measure(lines, runs_of(("a", ONE)) + runs_of(("b", TWO), **two))
     first, second = found.iloc[0], found.iloc[1]
     assert first["accuracy"] == pytest.approx(0.5) and pd.isna(first["difference"])
@@ -154,10 +155,10 @@ def test_the_best_on_validation_is_shown_not_the_best_on_test(measure, tmp_path)
     lines, runs = [line("(1)", "a")], runs_of(("a", ONE))
     for rate, name, score, values in ((0.1, "b", 0.7, ONE), (0.3, "c", 0.6, TWO)):
         own = BASE | {"inner_lr": rate}
-        lines.append(line("tuned", name, learner=f"npbml[{rate}]", own=own))
+        lines.append(line("tuned", name, learner=f"npbml[{rate}]", overrides=own))
         curve = {"validation": [[50, score], [100, 0.9]], "tested_update": 50}
         runs += runs_of((name, values), variant=own, **curve)
-    lines.append(line("tuned", "none", learner="npbml[0.9]", own=BASE | {"inner_lr": 0.9}))
+    lines.append(line("tuned", "none", learner="npbml[0.9]", overrides=BASE | {"inner_lr": 0.9}))
     found = measure(lines, runs).iloc[1]
     assert found["learner"] == "npbml[0.1]" and found["difference"] == 0
     assert found["marks"] == [

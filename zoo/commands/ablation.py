@@ -120,7 +120,7 @@ def ablation_runs(
                 else:
                     plan = partial(run_like_first, run_set, request, first)
                     run, note = run_set.try_to_add(plan, f"{label}, {variant}")
-                line = {"row": label, "learner": variant, "own": own, "seed": seed}
+                line = {"row": label, "learner": variant, "overrides": own, "seed": seed}
                 lines.append({**line, "run": run and run.name, "note": note})
     return pd.DataFrame(lines)
 

@@ -68,7 +68,7 @@ def choose_tasks(
             raise UsageError(
                 f"--sampler adaptive: chooses by classes, and {benchmark.key} is regression"
             )
-        data.chosen_from = partial(
+        data.choose_batches = partial(
             AdaptiveBatches,
             seed=seed,
             scores=ScoresAtHand(data, learner, backbone),

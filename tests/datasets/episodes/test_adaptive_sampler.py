@@ -55,7 +55,7 @@ def test_the_chosen_are_of_the_candidates_and_score_higher(stores, tmp_path):
     batches = run.data.train_dataloader()
     gains = []
     for update in range(40):
-        candidates = batches.drawn.indices(update * CANDIDATES * 4, CANDIDATES * 4)
+        candidates = batches.episode_sampler.indices(update * CANDIDATES * 4, CANDIDATES * 4)
         scores = batches.scores(*batches.supports(candidates))
         assert scores.mean().abs() < 1e-4
         numbers, found = batches.choose(update)

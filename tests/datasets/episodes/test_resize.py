@@ -21,7 +21,7 @@ from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.benchmarks.image_sets import CifarFs
 from zoo.datasets.episodes.augmentation import augment, numbers_for, resized
 from zoo.datasets.episodes.hash_random import key_of
-from zoo.datasets.episodes.image_batches import ImageDataModule, Labelled
+from zoo.datasets.episodes.image_batches import ImageDataModule, LabelledBatch
 from zoo.datasets.episodes.resize import at_size
 from zoo.reports.figures.episodes import draw_episode
 from zoo.runs.request import RunRequest
@@ -138,7 +138,7 @@ def test_batches_for_pretraining_are_at_size(ways: str) -> None:
     settings = {**SETTINGS, "augment": ways, "batch": 8, "seed": 0}
     data = ImageDataModule(colours(), (0.0,) * 3, (1.0,) * 3, settings, 1, LARGE)
     for batch in data.train_dataloader():
-        assert isinstance(batch, Labelled) and batch.x.shape == (8, 3, 28, 28)
+        assert isinstance(batch, LabelledBatch) and batch.x.shape == (8, 3, 28, 28)
         seen = data.on_after_batch_transfer(batch, 0)
         assert seen.x.shape == (8, 3, 84, 84) and torch.equal(seen.y, batch.y)
         if not ways:

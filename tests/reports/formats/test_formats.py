@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from zoo.commands.picture_files import figure_bytes
 from zoo.reports.estimates import Estimate
 from zoo.reports.formats.html import to_html
-from zoo.reports.formats.latex import ACCENTS, KNOWN, escaped, to_latex
+from zoo.reports.formats.latex import ACCENTS, LATEX_SIGNS, escaped, to_latex
 from zoo.reports.formats.markdown import to_markdown
 from zoo.reports.formats.numbers import ratio_text, with_interval
 from zoo.reports.formats.parquet import parquet_bytes
@@ -284,7 +284,7 @@ needs_latex = pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdf
 def test_it_compiles(tmp_path):
     """Every sign that is known, and rows and cells that begin as options of a command would."""
     accented = "".join(f"a{mark}i{mark} " for mark in ACCENTS)
-    signs = " ".join(KNOWN) + " " + accented + " ".join(LETTERS)
+    signs = " ".join(LATEX_SIGNS) + " " + accented + " ".join(LETTERS)
     odd = table(title=signs, caption=" ".join(map(chr, range(0x20, 0x600))), command="a\x00é%\n}")
     odd = with_cell(with_cell(odd, 0, 0, Cell("[2cm] odd")), 1, 0, Cell("*"))
     odd = replace(odd, blocks=[signs[:60], "[2cm] *"])
