@@ -5,7 +5,7 @@ import textwrap
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
 from zoo.reports.estimates import equality
 from zoo.reports.figures.style import interval_arms
@@ -48,6 +48,9 @@ def study_figure(numbers: pd.DataFrame, title: str) -> Figure:
         axes.tick_params(axis="y", labelsize=7)
         if is_error(metric):
             axes.set_yscale("log")
+            lowest, highest = axes.get_ylim()
+            if highest < 10 * lowest:  # a log axis alone would label the one power of ten in it
+                axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
             axes.yaxis.set_major_formatter(ScalarFormatter())
             axes.yaxis.set_minor_formatter(NullFormatter())
             axes.set_ylabel("error, times that of the first: below 1 is better", fontsize=7)

@@ -204,6 +204,14 @@ def test_the_figure_of_errors_is_by_magnitude(measure):
     assert axes.lines[0].get_ydata() == [1, 1]  # as good as the first
 
 
+def test_the_figure_of_errors_has_several_numbers_beside_its_axis(measure):
+    first, second = np.random.default_rng(0).lognormal(0, 1, (2, 50))
+    given = [errors("a", first), errors("b", 1.2 * second)]
+    axes = study_figure(measure([line("first", "a"), line("second", "b")], given), "T").axes[0]
+    lowest, highest = axes.get_ylim()
+    assert sum(lowest <= tick <= highest for tick in axes.get_yticks()) >= 3
+
+
 def test_an_unknown_study_or_pair(capsys):
     assert main(["study", "nothing"]) == 2
     assert "no study 'nothing': there are trlearner-functions" in capsys.readouterr().err
