@@ -38,7 +38,7 @@ class ProtoNet(EmbeddingLearner, Host):
             backbone: from images to D features.
             way: N of the test episodes; training may have more (`train_way`).
             halvings: how often the learning rate is halved over the whole training [section 3.1].
-            batch_norm: ``running`` tests with the statistics of training [authors' code].
+            batch_norm: ``running`` tests with the statistics of training, like the authors' code.
             outer_lr: of Adam [section 3.1].
         """
         super().__init__(backbone, way, batch_norm=batch_norm, outer_lr=outer_lr)
