@@ -1,7 +1,7 @@
-"""A sound learner, and deliberately broken ones (nobody, 2030). https://arxiv.org/abs/0000.00000
+"""Sound learners, and deliberately broken ones (nobody, 2030). https://arxiv.org/abs/0000.00000
 
-Departures from the paper: there is none. Each broken one names the check that must catch it first,
-then those that it cannot help breaking too.
+Departures from the paper: there is none. In `breaks` a broken learner names first the check that
+must catch it, then other checks that fail with it.
 """
 
 import os
@@ -16,7 +16,7 @@ from zoo.losses import task_loss
 
 
 class Sound(Learner):
-    """Classify by the nearest class mean; in regression average by distance."""
+    """Classify by the nearest class mean; in regression, average with weights by distance."""
 
     title = "Sound"
     family = "metric"
@@ -36,7 +36,7 @@ class Sound(Learner):
         self.prepare()
 
     def prepare(self) -> None:
-        """What a broken one has beside."""
+        """Add to the learner what a broken one needs."""
 
     def forward(self, episode: Episode) -> Tensor:
         x = torch.cat([episode.support.x, episode.query.x], dim=1)
@@ -89,7 +89,7 @@ class Fixed(OneByOne):
 
 
 class Adding(Sound):
-    """Sound, and holds its answers to mirrored images to be right too."""
+    """Sound, and adds the loss on mirrored images."""
 
     weight = 0.3
 
@@ -100,8 +100,9 @@ class Adding(Sound):
         return task_loss(self(episode), episode.query.y).mean()
 
     def added(self, episode):
-        (x, y), (asked, labels), way = episode
-        return self.loss(Episode(Examples(x.flip(-1), y), Examples(asked.flip(-1), labels), way))
+        support, query, way = episode
+        mirrored = [Examples(part.x.flip(-1), part.y) for part in (support, query)]
+        return self.loss(Episode(*mirrored, way))
 
 
 class Untitled(Sound):
@@ -122,15 +123,15 @@ class Undocumented(Sound):
 
 
 class AlwaysFive(Sound):
-    """Five ways, or one output, however many there are."""
+    """Always predicts five ways, or one output, however many there are."""
 
     breaks = ("shapes",)
 
     def classify(self, support, query, episode):
-        found = super().classify(support, query, episode)
+        prediction = super().classify(support, query, episode)
         if episode.query.y.is_floating_point():
-            return found[..., :1]
-        return F.pad(found, (0, 5 - episode.way)) if episode.way < 5 else found
+            return prediction[..., :1]
+        return F.pad(prediction, (0, 5 - episode.way)) if episode.way < 5 else prediction
 
 
 class Unused(Sound):
@@ -143,7 +144,7 @@ class Unused(Sound):
 
 
 class Summed(OneByOne):
-    """The sum over tasks."""
+    """Its loss is the sum over tasks."""
 
     breaks = ("loss_is_mean_over_tasks",)
 
@@ -152,7 +153,7 @@ class Summed(OneByOne):
 
 
 class Mixing(Sound):
-    """Sharper, the more tasks there are."""
+    """Its logits grow with the number of tasks."""
 
     breaks = ("tasks_do_not_mix",)
 
@@ -162,7 +163,7 @@ class Mixing(Sound):
 
 
 class Peeking(Sound):
-    """Each query's logits follow its own label."""
+    """Each query's logits depend on its own label."""
 
     breaks = ("no_query_label_is_seen",)
 
@@ -172,7 +173,7 @@ class Peeking(Sound):
 
 
 class PeekingInTests(Sound):
-    """Predicts the labels it is given."""
+    """In a test it predicts the query labels it is given."""
 
     breaks = ("no_query_label_is_seen",)
 
@@ -211,7 +212,7 @@ class SecretlyTransductive(Sound):
 
 
 class SaysTransductive(Sound):
-    """Says so, and is not."""
+    """Says that it is transductive, and is not."""
 
     transductive = True
     breaks = ("transductive_as_it_says",)
@@ -229,7 +230,7 @@ class Biased(Sound):
 
 
 class NeedsAutograd(Sound):
-    """Takes a gradient without switching it on."""
+    """Takes a gradient without switching autograd on."""
 
     breaks = ("without_autograd", "resumes")
 
@@ -257,10 +258,10 @@ class AskingForNumbers(Sound):
     breaks = ("stays_on_device",)
 
     def classify(self, support, query, episode):
-        found = super().classify(support, query, episode)
-        if found.isnan().sum().item():
+        prediction = super().classify(support, query, episode)
+        if prediction.isnan().sum().item():
             raise RuntimeError("a prediction is nan")
-        return found
+        return prediction
 
 
 class OnTheCPU(Sound):
@@ -269,12 +270,12 @@ class OnTheCPU(Sound):
     breaks = ("stays_on_device",)
 
     def classify(self, support, query, episode):
-        found = super().classify(support, query, episode)
-        return found + torch.zeros(found.shape[-1])
+        prediction = super().classify(support, query, episode)
+        return prediction + torch.zeros(prediction.shape[-1])
 
 
 class Squaring(OneByOne):
-    """Squares an image before it is embedded; features too."""
+    """Squares images before embedding them, and squares features too where it is given those."""
 
     regression = False
     breaks = ("features_for_images",)
@@ -284,17 +285,19 @@ class Squaring(OneByOne):
 
 
 class Doubled(Sound):
-    """Records something else than the likelihood and the error."""
+    """Records all metrics but the accuracy doubled."""
 
     breaks = ("metrics_are_right",)
 
     def evaluate(self, episode):
         metrics, prediction = super().evaluate(episode)
-        return {n: v * (1 if n == "accuracy" else 2) for n, v in metrics.items()}, prediction
+        return {
+            name: value if name == "accuracy" else 2 * value for name, value in metrics.items()
+        }, prediction
 
 
 class Forgetful(Sound):
-    """What it starts from is not in its state."""
+    """Draws a number at its start that is not in its state."""
 
     breaks = ("weights_survive",)
 
@@ -306,7 +309,7 @@ class Forgetful(Sound):
 
 
 class Unseeded(Sound):
-    """Starts from the system's own random numbers."""
+    """Its initial weights are drawn from the system's random numbers."""
 
     breaks = ("follows_from_seed", "resumes")
 
@@ -392,6 +395,7 @@ class Unsummed(Adding):
 
 SOUND = [Sound, OneByOne, Adding, Fixed]
 BROKEN = [
-    thing for thing in list(globals().values())
-    if isinstance(thing, type) and issubclass(thing, Sound) and thing.breaks
-]  # fmt: skip
+    cls
+    for cls in list(globals().values())
+    if isinstance(cls, type) and issubclass(cls, Sound) and cls.breaks
+]

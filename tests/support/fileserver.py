@@ -10,29 +10,31 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class FileServer:
-    """What is served, what goes wrong, and what was asked for."""
+    """What the server serves, how it misbehaves, and what it was asked for.
+
+    A client first looks at the first 512 bytes of a file, then downloads it.
+    """
 
     files: dict[str, bytes] = field(default_factory=dict)
-    # By name: statuses to answer with, one a request; 200 is no fault. The first is the look at
-    # the first bytes, the second the download.
+    # File name -> statuses of the answers, one for each request; 200 is no fault.
     statuses: dict[str, list[int]] = field(default_factory=dict)
-    headers: dict[str, str] = field(default_factory=dict)  # of answers that are faults
-    cuts: list[int] = field(default_factory=list)  # bytes after which a download breaks off
-    ranges: bool = True
+    headers: dict[str, str] = field(default_factory=dict)  # of answers with another status
+    cuts: list[int] = field(default_factory=list)  # for each download, bytes until it breaks off
+    ranges: bool = True  # honour Range
     tags: bool = True  # send ETag
     weak: bool = False  # the tag is a weak one
     lengths: bool = True  # send Content-Length
     version: str = "1"  # in the ETag
     free: threading.Event = field(default_factory=threading.Event)  # downloads wait for it
-    asked: list[tuple[str, str]] = field(default_factory=list)  # path and Range, the looks left out
-    looks: list[str] = field(default_factory=list)
+    asked: list[tuple[str, str]] = field(default_factory=list)  # path and Range of each download
+    looks: list[str] = field(default_factory=list)  # path of each look
     url: str = ""
 
     def __post_init__(self) -> None:
         self.free.set()
 
     def hold(self) -> Callable[[], None]:
-        """Let downloads wait until the function that this returns is called."""
+        """Make downloads wait; call the function that this returns to let them go on."""
         self.free.clear()
         return self.free.set
 
@@ -52,7 +54,7 @@ def serving() -> Iterator[FileServer]:
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *arguments: object) -> None:
-            """A client that hangs up is no news."""
+            """Print nothing where a client hangs up."""
 
     server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -68,6 +70,7 @@ def serving() -> Iterator[FileServer]:
 
 
 def answer(request: BaseHTTPRequestHandler, state: FileServer) -> None:
+    """Answer a GET request."""
     name = request.path.rpartition("/")[2]
     span = request.headers["Range"] or ""
     look = span == "bytes=0-511"
@@ -76,11 +79,11 @@ def answer(request: BaseHTTPRequestHandler, state: FileServer) -> None:
     else:
         state.asked.append((request.path, span))
         state.free.wait(10)
-    status = state.statuses.get(name, [])[:1] or [200]
-    del state.statuses.get(name, [])[:1]
+    statuses = state.statuses.get(name, [])
+    status = statuses.pop(0) if statuses else 200
     request.close_connection = True
-    if name not in state.files or status[0] != 200:
-        request.send_response(status[0] if status[0] != 200 else 404)
+    if name not in state.files or status != 200:
+        request.send_response(status if status != 200 else 404)
         for key, value in state.headers.items():
             request.send_header(key, value)
         request.send_header("Content-Length", "0")

@@ -1,8 +1,8 @@
-"""Writers of the forms in which few-shot image sets circulate, one function for each form.
+"""Writers of the forms in which few-shot image sets are published, one function for each form.
 
-They were written from the code of those who publish the sets, and share nothing with the readers.
-A writer gets the folder that a user unpacks into, the `Tables` to write, and `change`, which may
-spoil what goes into each file: it gets the file's stem and what was to be written.
+They follow the code of those who publish the sets, and share nothing with our readers. A writer is
+given the folder that a user would unpack into, the `Tables` to write, and `change`, a function that
+may spoil files: it is called with a file's stem and content, and what it returns is written.
 """
 
 import json
@@ -37,7 +37,7 @@ def stacked(rows: list[Picture]) -> np.ndarray:
 
 def shuffled(classes: Mapping[Any, list[Picture]]) -> tuple[list[Any], list[Picture]]:
     """Labels and pictures in a random order."""
-    rows = [(name, picture) for name, some in classes.items() for picture in some]
+    rows = [(name, picture) for name, of_class in classes.items() for picture in of_class]
     order = np.random.default_rng(len(rows)).permutation(len(rows))
     return [rows[i][0] for i in order], [rows[i][1] for i in order]
 
@@ -69,10 +69,12 @@ def ren_cache(
     """Ren et al.'s caches; learn2learn calls that of val ``validation``."""
     for split, classes in tables.items():
         names = sorted(classes)
-        rows = [(name, picture) for name in names for picture in classes[name]]
-        members = {name: [i for i, (of, _) in enumerate(rows) if of == name] for name in names}
-        array = stacked([picture for _, picture in rows])
-        content = change(split, {"image_data": array, "class_dict": members})
+        rows: list[Picture] = []
+        members: dict[str, list[int]] = {}
+        for name in names:
+            members[name] = list(range(len(rows), len(rows) + len(classes[name])))
+            rows += classes[name]
+        content = change(split, {"image_data": stacked(rows), "class_dict": members})
         file = f"mini-imagenet-cache-{val if split == 'val' else split}.pkl"
         save(root / file, dumps(content, python, protocol))
 
@@ -90,9 +92,9 @@ n02116738 n03146219 n02871525 n03127925 n03544143 n03272010 n07613480 n04146614 
 def category_split(
     root: Path, tables: Tables, change: Change = as_is, *, python: int = 2, protocol: int = 2
 ) -> None:
-    """Gidaris & Komodakis' pickles, with their two more of train's classes for other uses."""
+    """Gidaris & Komodakis' pickles, with their two further ones of train's classes."""
     order = [*sorted(pictures.mini()["train"]), *VAL, *TEST]
-    numbers = {name: i for i, name in enumerate(order)}
+    numbers = {name: i for i, name in enumerate(order)}  # 100 for a class that is none of these
     for split, classes in tables.items():
         names = sorted(classes, key=lambda name: numbers.get(name, 100))
         content: dict[str, Any] = {
@@ -142,9 +144,9 @@ def class_folders(
 ) -> None:
     """``<class>/``, whatever split it belongs to."""
     for classes in tables.values():
-        for name, some in classes.items():
+        for name, of_class in classes.items():
             (root / inside / name).mkdir(parents=True, exist_ok=True)
-            for i, picture in enumerate(some):
+            for i, picture in enumerate(of_class):
                 file = f"{name}_{7 * i + 3}{suffix}"
                 save(root / inside / name / file, change(file, picture.file))
 
@@ -191,13 +193,13 @@ def tiered_png(root: Path, tables: Tables, change: Change = as_is, *, release: s
 def tiered_npz(
     root: Path, tables: Tables, change: Change = as_is, *, labelled: str = "new"
 ) -> None:
-    """Decompressed by Ren et al.'s code, BGR; labels are theirs, or MetaOptNet's of the same name.
+    """Images decompressed by Ren et al.'s code, BGR, with their labels or MetaOptNet's.
 
     Args:
         root: the folder to write in.
         tables: what to write.
-        change: what to do to it first.
-        labelled: a release of Ren et al., or ``metaoptnet``.
+        change: may spoil it.
+        labelled: whose labels: a release of Ren et al., or ``metaoptnet``.
     """
     start = 0
     for split, classes in tables.items():
@@ -217,13 +219,13 @@ def tiered_npz(
 def _tiered_rows(
     split: str, classes: Mapping[str, list[Picture]], release: str
 ) -> tuple[list[Picture], dict[str, Any]]:
-    """Pictures and labels, classes in the order in which a file system happened to list them."""
-    names, above = pictures.tiered_names(), pictures.superclasses()
+    """Pictures and labels, with the classes in no order, as a file system happened to list them."""
+    names, superclasses = pictures.tiered_names(), pictures.superclasses()
     wnids = sorted(classes, key=lambda wnid: (hash_of(wnid), wnid))
     rows = [picture for wnid in wnids for picture in classes[wnid]]
     specific = [i for i, wnid in enumerate(wnids) for _ in classes[wnid]]
-    groups = sorted({above.get(wnid, "n0") for wnid in wnids}, key=hash_of)
-    general = [groups.index(above.get(wnids[i], "n0")) for i in specific]
+    groups = sorted({superclasses.get(wnid, "n0") for wnid in wnids}, key=hash_of)
+    general = [groups.index(superclasses.get(wnids[i], "n0")) for i in specific]
     cut = [f"superclass {group}, and more names than fit into the column"[:46] for group in groups]
     labels: dict[str, Any] = {
         "label_specific": np.array(specific, np.int32),
@@ -231,7 +233,7 @@ def _tiered_rows(
         "label_specific_str": [names.get(wnid, wnid) for wnid in wnids],
         "label_general_str": dict(enumerate(cut)),
     }
-    if release != "new":  # the index of the first release was the list's length when it was met
+    if release != "new":  # a bug of the first release: all labels are the number of superclasses
         labels["label_general"] = np.full(len(rows), len(groups), np.int32)
         labels["label_general_str"] = cut
     if release == "unicode":
@@ -240,13 +242,14 @@ def _tiered_rows(
 
 
 def _write_names(folder: Path) -> None:
-    """ImageNet's thousand classes, line by line in two files; here only those that are used."""
+    """ImageNet's classes line by line in two files; here only those of tiered-ImageNet."""
     names = pictures.tiered_names()
     save(folder / "synsets.txt", "".join(f"{wnid}\n" for wnid in names))
     save(folder / "class_names.txt", "".join(f"{name}\n" for name in names.values()))
 
 
 def hash_of(text: str) -> int:
+    """A number for sorting names as if at random."""
     return sum(ord(letter) * 31**i for i, letter in enumerate(text[::-1])) % 1009
 
 
@@ -256,21 +259,23 @@ def hash_of(text: str) -> int:
 def cifar100_python(
     root: Path, tables: Tables, change: Change = as_is, *, python: int = 2, protocol: int = 2
 ) -> None:
-    """Krizhevsky's pickles, a class's last image in the test part."""
-    fine, coarse, above = pictures.cifar_meta()
-    merged = {name: some for classes in tables.values() for name, some in classes.items()}
+    """Krizhevsky's pickles, with the last image of each class in the test part."""
+    fine, coarse, coarse_of = pictures.cifar_meta()
+    merged: dict[str, list[Picture]] = {}
+    for classes in tables.values():
+        merged |= classes
     if len(merged) < len(fine):  # a small set for a quick test
-        above = [above[fine.index(name)] if name in fine else 0 for name in sorted(merged)]
+        coarse_of = [coarse_of[fine.index(name)] if name in fine else 0 for name in sorted(merged)]
         fine = sorted(merged)
     folder = root / "cifar-100-python"
-    for part, some in (("train", slice(-1)), ("test", slice(-1, None))):
-        labels, rows = shuffled({name: merged[name][some] for name in merged})
+    for part, of_part in (("train", slice(-1)), ("test", slice(-1, None))):
+        labels, rows = shuffled({name: merged[name][of_part] for name in merged})
         numbers = [fine.index(name) for name in labels]
         content = {
             "filenames": [f"{name}_s_{i:06}.png" for i, name in enumerate(labels)],
             "batch_label": f"{part}ing batch 1 of 1",
             "fine_labels": numbers,
-            "coarse_labels": [above[number] for number in numbers],
+            "coarse_labels": [coarse_of[number] for number in numbers],
             "data": stacked(rows).transpose(0, 3, 1, 2).reshape(len(rows), 3072),
         }
         save(folder / part, dumps(change(part, content), python, protocol))
@@ -279,7 +284,7 @@ def cifar100_python(
 
 
 def metaoptnet(root: Path, tables: Tables, change: Change = as_is, *, prefix: str) -> None:
-    """Lee et al.'s pickles ``CIFAR_FS_*`` and ``FC100_*``, labels are CIFAR-100's numbers."""
+    """Lee et al.'s pickles ``CIFAR_FS_*`` and ``FC100_*``; labels are CIFAR-100's class numbers."""
     fine = pictures.cifar_meta()[0]
     for split, classes in tables.items():
         labels, rows = shuffled(classes)
@@ -298,8 +303,8 @@ Tibetan ULOG
 
 def part_of(character: str) -> str:
     """The part of Lake et al.'s release that a character is in."""
-    known = character.partition("/")[0] in EVALUATION
-    return "images_evaluation" if known else "images_background"
+    alphabet = character.partition("/")[0]
+    return "images_evaluation" if alphabet in EVALUATION else "images_background"
 
 
 def omniglot_folders(
@@ -308,11 +313,11 @@ def omniglot_folders(
     """Lake et al.'s folders, or (merged) all alphabets side by side in one."""
     number = 0
     for classes in tables.values():
-        for name, some in classes.items():
+        for name, of_class in classes.items():
             number += 1
             folder = root / (merged or part_of(name)) / name
             folder.mkdir(parents=True, exist_ok=True)
-            for i, picture in enumerate(some):
+            for i, picture in enumerate(of_class):
                 file = f"{number:04}_{i + 1:02}.png"
                 save(folder / file, change(f"{name}/{file}", picture.file))
 
@@ -321,7 +326,10 @@ def omniglot_folders(
 
 
 def write_hdf5(path: Path, content: Mapping[str, Any]) -> None:
-    """Data sets by their path: arrays as they are, a list of bytes row by row."""
+    """Write an HDF5 file of data sets by their paths.
+
+    An array is written as it is, a list of bytes as one array of uint8 for each.
+    """
     h5py = pytest.importorskip("h5py")
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
@@ -329,8 +337,7 @@ def write_hdf5(path: Path, content: Mapping[str, Any]) -> None:
             if isinstance(rows, np.ndarray):
                 file.create_dataset(name, data=rows)
                 continue
-            kind = h5py.special_dtype(vlen=np.uint8)
-            data = file.create_dataset(name, (len(rows),), dtype=kind)
+            data = file.create_dataset(name, (len(rows),), h5py.special_dtype(vlen=np.uint8))
             for i, row in enumerate(rows):
                 data[i] = np.frombuffer(row, np.uint8)
             data.attrs["label_general"], data.attrs["label_specific"] = "", number
@@ -339,28 +346,36 @@ def write_hdf5(path: Path, content: Mapping[str, Any]) -> None:
 def torchmeta(
     root: Path, tables: Tables, change: Change = as_is, *, folder: str, raw: bool, names: bool
 ) -> None:
-    """One file a split, a data set a class: ``names`` are WordNet's in the place of wnids."""
-    known = pictures.tiered_names() if names else {}
+    """One file for each split with a data set for each class.
+
+    Args:
+        root: the folder to write in.
+        tables: what to write.
+        change: may spoil it.
+        folder: of the benchmark.
+        raw: whether images are pixels, or else encoded files.
+        names: whether classes are called by WordNet's names, or else by wnids.
+    """
+    full_names = pictures.tiered_names() if names else {}
     for split, classes in tables.items():
         wnids = sorted(classes, key=hash_of) if names else sorted(classes)
-        content = {
-            f"datasets/{known.get(wnid, wnid)}": stacked(classes[wnid])
-            if raw
-            else [picture.file for picture in classes[wnid]]
-            for wnid in wnids
-        }
+        labels = [full_names.get(wnid, wnid) for wnid in wnids]
+        content: dict[str, Any] = {}
+        for wnid, label in zip(wnids, labels, strict=True):
+            rows = classes[wnid]
+            content[f"datasets/{label}"] = stacked(rows) if raw else [row.file for row in rows]
         write_hdf5(root / folder / f"{split}_data.hdf5", change(split, content))
-        text = json.dumps([known.get(wnid, wnid) for wnid in wnids])
+        text = json.dumps(labels)
         save(root / folder / f"{split}_labels.json", change(f"{split}_labels", text))
 
 
 def torchmeta_cifar(root: Path, tables: Tables, change: Change = as_is, *, benchmark: str) -> None:
-    """One file for both benchmarks, and lists of what belongs to which split."""
-    fine, coarse, above = pictures.cifar_meta()
+    """One file for both benchmarks, and lists of the classes of each split."""
+    fine, coarse, coarse_of = pictures.cifar_meta()
     content, lists = {}, {}
     for split, classes in tables.items():
         lists[split] = [
-            [coarse[above[fine.index(name)]] if name in fine else coarse[0], name]
+            [coarse[coarse_of[fine.index(name)]] if name in fine else coarse[0], name]
             for name in sorted(classes)
         ]
         content |= {f"{group}/{name}": stacked(classes[name]) for group, name in lists[split]}
@@ -376,12 +391,12 @@ def torchmeta_cifar(root: Path, tables: Tables, change: Change = as_is, *, bench
 
 
 def torchmeta_omniglot(root: Path, tables: Tables, change: Change = as_is) -> None:
-    """All characters in one file, ink 255, drawings in no order; Lake's and Vinyals' lists."""
+    """All characters in one file, ink 255, drawings in no order; the lists of Lake and Vinyals."""
     content, lists = {}, {}
     for split, classes in tables.items():
         paths = {name: f"{part_of(name)}/{name}" for name in classes}
-        for name, some in classes.items():
-            drawings = stacked(some[::-1])
+        for name, of_class in classes.items():
+            drawings = stacked(of_class[::-1])
             content[paths[name]] = np.where(drawings, 0, 255).astype(np.uint8)
         lists[split] = sorted(path.split("/") for path in paths.values())
     folder = root / "omniglot"
@@ -399,7 +414,7 @@ def torchmeta_omniglot(root: Path, tables: Tables, change: Change = as_is) -> No
 
 @dataclass(frozen=True)
 class Form:
-    """A form, the benchmark it is one of, and the reader that ought to read it."""
+    """A form of a benchmark, the reader that must read it, and its writer."""
 
     benchmark: str
     reader: str
@@ -411,70 +426,95 @@ def _forms(benchmark: str, forms: Mapping[str, tuple[str, Callable[..., None]]])
 
 
 FORMS = {
-    **_forms("miniimagenet", {
-        "csv": ("RaviCsv", ravi_csv),
-        "cache": ("RenCache", partial(ren_cache, val="validation")),
-        "cache, protocol 4": ("RenCache", partial(ren_cache, protocol=4)),
-        "cache, Python 2": ("RenCache", partial(ren_cache, python=2)),
-        "category_split": ("CategorySplit", category_split),
-        "category_split, rewritten": (
-            "CategorySplit", partial(category_split, python=3, protocol=5),
-        ),
-        "torchmeta": (
-            "TorchmetaMini", partial(torchmeta, folder="miniimagenet", raw=True, names=False),
-        ),
-        "TADAM": ("TadamMini", tadam_npz),
-        "TADAM, packed": ("TadamMini", partial(tadam_npz, packed=True)),
-        "MAML": ("ClassFolders", split_folders),
-        "r2d2": (
-            "ClassFolders",
-            partial(r2d2, inside="miniimagenet", lists="ravi-larochelle", suffix=".jpg"),
-        ),
-        "yaoyao": ("ClassFolders", partial(split_folders, inside="processed_images")),
-    }),
-    **_forms("tieredimagenet", {
-        "png": ("TieredPng", tiered_png),
-        "png, old": ("TieredPng", partial(tiered_png, release="old")),
-        "png, unicode": ("TieredPng", partial(tiered_png, release="unicode")),
-        "npz": ("TieredNpz", tiered_npz),
-        "npz, old": ("TieredNpz", partial(tiered_npz, labelled="old")),
-        "torchmeta": (
-            "TorchmetaTiered", partial(torchmeta, folder="tieredimagenet", raw=False, names=True),
-        ),
-        "torchmeta, raw": (
-            "TorchmetaTiered", partial(torchmeta, folder="tieredimagenet", raw=True, names=True),
-        ),
-        "folders": ("TieredFolders", partial(class_folders, suffix=".png")),
-        "split folders": ("TieredFolders", partial(split_folders, suffix=".png")),
-    }),
-    **_forms("cifarfs", {
-        "CIFAR-100": ("Cifar100Python", cifar100_python),
-        "r2d2": (
-            "R2d2Folders", partial(r2d2, inside="cifar100", lists="bertinetto", suffix=".png"),
-        ),
-        "learn2learn": (
-            "R2d2Folders", partial(split_folders, inside="cifarfs/processed", suffix=".png"),
-        ),
-        "MetaOptNet": ("CifarFsPickles", partial(metaoptnet, prefix="CIFAR_FS_")),
-        "torchmeta": ("TorchmetaCifarFs", partial(torchmeta_cifar, benchmark="cifar-fs")),
-    }),
-    **_forms("fc100", {
-        "CIFAR-100": ("Cifar100Python", cifar100_python),
-        "MetaOptNet": ("Fc100Pickles", partial(metaoptnet, prefix="FC100_")),
-        "TADAM": ("TadamFc100", partial(tadam_npz, fine=True)),
-        "torchmeta": ("TorchmetaFc100", partial(torchmeta_cifar, benchmark="fc100")),
-        "r2d2": (
-            "R2d2Folders", partial(r2d2, inside="cifar100", lists="bertinetto", suffix=".png"),
-        ),
-    }),
-    **_forms("omniglot", {
-        "Lake": ("OmniglotFolders", omniglot_folders),
-        "merged": ("OmniglotFolders", partial(omniglot_folders, merged="omniglot/data")),
-        "torchmeta": ("TorchmetaOmniglot", torchmeta_omniglot),
-    }),
-    **_forms("cub", {
-        "published": ("CubFolders", cub_folders),
-        "torchmeta": ("TorchmetaCub", partial(torchmeta, folder="cub", raw=False, names=False)),
-    }),
+    **_forms(
+        "miniimagenet",
+        {
+            "csv": ("RaviCsv", ravi_csv),
+            "cache": ("RenCache", partial(ren_cache, val="validation")),
+            "cache, protocol 4": ("RenCache", partial(ren_cache, protocol=4)),
+            "cache, Python 2": ("RenCache", partial(ren_cache, python=2)),
+            "category_split": ("CategorySplit", category_split),
+            "category_split, rewritten": (
+                "CategorySplit",
+                partial(category_split, python=3, protocol=5),
+            ),
+            "torchmeta": (
+                "TorchmetaMini",
+                partial(torchmeta, folder="miniimagenet", raw=True, names=False),
+            ),
+            "TADAM": ("TadamMini", tadam_npz),
+            "TADAM, packed": ("TadamMini", partial(tadam_npz, packed=True)),
+            "MAML": ("ClassFolders", split_folders),
+            "r2d2": (
+                "ClassFolders",
+                partial(r2d2, inside="miniimagenet", lists="ravi-larochelle", suffix=".jpg"),
+            ),
+            "yaoyao": ("ClassFolders", partial(split_folders, inside="processed_images")),
+        },
+    ),
+    **_forms(
+        "tieredimagenet",
+        {
+            "png": ("TieredPng", tiered_png),
+            "png, old": ("TieredPng", partial(tiered_png, release="old")),
+            "png, unicode": ("TieredPng", partial(tiered_png, release="unicode")),
+            "npz": ("TieredNpz", tiered_npz),
+            "npz, old": ("TieredNpz", partial(tiered_npz, labelled="old")),
+            "torchmeta": (
+                "TorchmetaTiered",
+                partial(torchmeta, folder="tieredimagenet", raw=False, names=True),
+            ),
+            "torchmeta, raw": (
+                "TorchmetaTiered",
+                partial(torchmeta, folder="tieredimagenet", raw=True, names=True),
+            ),
+            "folders": ("TieredFolders", partial(class_folders, suffix=".png")),
+            "split folders": ("TieredFolders", partial(split_folders, suffix=".png")),
+        },
+    ),
+    **_forms(
+        "cifarfs",
+        {
+            "CIFAR-100": ("Cifar100Python", cifar100_python),
+            "r2d2": (
+                "R2d2Folders",
+                partial(r2d2, inside="cifar100", lists="bertinetto", suffix=".png"),
+            ),
+            "learn2learn": (
+                "R2d2Folders",
+                partial(split_folders, inside="cifarfs/processed", suffix=".png"),
+            ),
+            "MetaOptNet": ("CifarFsPickles", partial(metaoptnet, prefix="CIFAR_FS_")),
+            "torchmeta": ("TorchmetaCifarFs", partial(torchmeta_cifar, benchmark="cifar-fs")),
+        },
+    ),
+    **_forms(
+        "fc100",
+        {
+            "CIFAR-100": ("Cifar100Python", cifar100_python),
+            "MetaOptNet": ("Fc100Pickles", partial(metaoptnet, prefix="FC100_")),
+            "TADAM": ("TadamFc100", partial(tadam_npz, fine=True)),
+            "torchmeta": ("TorchmetaFc100", partial(torchmeta_cifar, benchmark="fc100")),
+            "r2d2": (
+                "R2d2Folders",
+                partial(r2d2, inside="cifar100", lists="bertinetto", suffix=".png"),
+            ),
+        },
+    ),
+    **_forms(
+        "omniglot",
+        {
+            "Lake": ("OmniglotFolders", omniglot_folders),
+            "merged": ("OmniglotFolders", partial(omniglot_folders, merged="omniglot/data")),
+            "torchmeta": ("TorchmetaOmniglot", torchmeta_omniglot),
+        },
+    ),
+    **_forms(
+        "cub",
+        {
+            "published": ("CubFolders", cub_folders),
+            "torchmeta": ("TorchmetaCub", partial(torchmeta, folder="cub", raw=False, names=False)),
+        },
+    ),
     **_forms("folder", {"split folders": ("AnyFolders", partial(split_folders, suffix=".png"))}),
-}  # fmt: skip
+}

@@ -1,6 +1,6 @@
-"""MANN's recurrence as one would write it down first: step by step, equation by equation.
+"""MANN's recurrence written plainly, step by step and equation by equation.
 
-The reference of the tests, and what `make bench-quick` measures ours against.
+It is the reference of the tests, and of the speed that `make bench-quick` measures.
 """
 
 import torch
@@ -11,7 +11,13 @@ from zoo.baselines.mann_memory import LRUA
 
 
 def run(net: LRUA, x: Tensor, usage: Tensor | None = None) -> Tensor:
-    """[h_t, r_t] of every step with the weights of `net`: (T, n, D) -> (T, n, C + H*W)."""
+    """[h_t, r_t] at every step with the weights of `net`: (T, n, D) -> (T, n, C + H*W).
+
+    Args:
+        net: C controller units, H read heads, R rows of memory of width W.
+        x: n steps of T tasks.
+        usage: of the rows at the start, (T, R); None: that of `net`.
+    """
     h, c, r, memory, read, used = net.start(x)
     used = used if usage is None else usage
     outputs = []
@@ -24,7 +30,7 @@ def run(net: LRUA, x: Tensor, usage: Tensor | None = None) -> Tensor:
         address = net.address(h)
         key = address[:, :size].tanh().unflatten(-1, (net.heads, net.width))
         least = used.topk(net.heads, dim=1, largest=False).indices
-        one_hot = F.one_hot(least, net.rows).to(x)  # (T, H, R), a row each
+        one_hot = F.one_hot(least, net.rows).to(x)  # (T, H, R), one memory row per head
         if net.own_rows:
             vector = address[:, size : 2 * size].tanh().unflatten(-1, (net.heads, net.width))
             gate = address[:, 2 * size :].sigmoid().unsqueeze(-1)

@@ -1,4 +1,4 @@
-"""Backbones of other make: plain PyTorch, as users bring them."""
+"""Backbones in plain PyTorch, as users bring them, without any of our layers."""
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ class Residual(nn.Module):
 
 
 class PartlyFrozen(Residual):
-    """The same with a frozen stem, and with a classifier left over that nothing calls."""
+    """`Residual` with a frozen stem, and with a classifier that is never called."""
 
     def __init__(self, image: tuple[int, ...]) -> None:
         super().__init__(image)
@@ -34,7 +34,7 @@ class PartlyFrozen(Residual):
 
 
 class Depthwise(nn.Module):
-    """Convolutions apart for channels and for pixels, with group norm."""
+    """Depthwise separable convolutions with group norm."""
 
     features = 8
 
@@ -57,7 +57,7 @@ class Depthwise(nn.Module):
 
 
 class Attention(nn.Module):
-    """Patches, one block of attention with layer norm, a mean over patches."""
+    """A small vision transformer: patches, one block with layer norm, a mean over patches."""
 
     features = 8
 

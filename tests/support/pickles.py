@@ -1,4 +1,4 @@
-"""Writers of pickles that Python 3 does not write by itself."""
+"""Pickles that Python 3 does not write by itself: Python 2's strings, calls of any function."""
 
 import pickle
 import struct
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class Python2Pickler(pickle._Pickler):
-    """Writes text and bytes as Python 2 writes its strings; give it protocol 2."""
+    """Writes text and bytes as Python 2 writes its strings; to be used with protocol 2."""
 
     def save_string(self, text: bytes | str) -> None:
         raw = text.encode("latin1") if isinstance(text, str) else text
@@ -20,7 +20,7 @@ class Python2Pickler(pickle._Pickler):
 
 
 class Call:
-    """Pickles as a call of a function, and a state that its result is to take."""
+    """An object whose pickle calls a function with these arguments, and sets the result's state."""
 
     def __init__(self, function: Callable[..., object], *args: object, state: object = None):
         self.reduced = function, args, state

@@ -1,4 +1,4 @@
-"""Pickles as they were written when the image sets were published: by Python 2, and by NumPy 1."""
+"""Pickles as Python 2, or Python 3 with NumPy 1, wrote them when image sets were published."""
 
 import codecs
 import pickle
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 _ARRAY = np.zeros(1, np.uint8)
-# Functions and classes as NumPy 1 spells them.
-SPELLED: dict[Any, str] = {
+# Function or class -> the module and name under which NumPy 1 and Python 2 pickled it.
+OLD_NAMES: dict[Any, str] = {
     np.ndarray: "numpy ndarray",
     np.dtype: "numpy dtype",
     _ARRAY.__reduce_ex__(2)[0]: "numpy.core.multiarray _reconstruct",
@@ -26,10 +26,10 @@ class Unicode(str):
 
 
 class NumPy1Pickler(pickle._Pickler):
-    """Writes what Python 3 with NumPy before 2 writes; with protocol 2, bytes by _codecs.encode."""
+    """Writes what Python 3 with NumPy 1 wrote; with protocol 2, bytes by _codecs.encode."""
 
     def save_global(self, obj: Any, name: str | None = None) -> None:
-        module, name = SPELLED[obj].split()
+        module, name = OLD_NAMES[obj].split()
         if self.proto >= 4:  # type: ignore[attr-defined]
             self.save(module)
             self.save(name)
@@ -42,13 +42,15 @@ class NumPy1Pickler(pickle._Pickler):
         self.save_str(str(text))  # type: ignore[attr-defined]
 
     dispatch = {  # noqa: RUF012
-        **pickle._Pickler.dispatch, type: save_global, FunctionType: save_global,
+        **pickle._Pickler.dispatch,
+        type: save_global,
+        FunctionType: save_global,
         Unicode: save_unicode,
-    }  # fmt: skip
+    }
 
 
 class Python2Pickler(NumPy1Pickler):
-    """Writes what Python 2's cPickle writes: str as its strings, which are bytes."""
+    """Writes what Python 2's cPickle wrote: str as Python 2's strings, which are bytes."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, np.ndarray):
@@ -70,15 +72,17 @@ class Python2Pickler(NumPy1Pickler):
         self.memoize(text)
 
     dispatch = {  # noqa: RUF012
-        **NumPy1Pickler.dispatch, bytes: save_string, str: save_string,
-    }  # fmt: skip
+        **NumPy1Pickler.dispatch,
+        bytes: save_string,
+        str: save_string,
+    }
 
 
 def dumps(thing: Any, python: int, protocol: int) -> bytes:
     """A pickle as Python 2 or Python 3 wrote it.
 
     Args:
-        thing: what to pickle; str is Python 2's str there, `Unicode` its unicode.
+        thing: what to pickle; for Python 2, str is its str and `Unicode` its unicode.
         python: 2 or 3.
         protocol: up to 2 for Python 2.
     """

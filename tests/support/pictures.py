@@ -1,8 +1,8 @@
-"""Small image sets with the published classes: a few pictures a class, real ones where there are.
+"""Small image sets with the published classes and a few pictures each, real ones if available.
 
-`Tables` say which pictures each class of each split has. A picture is an encoded file, and its
-pixels are what that file decodes to: all forms of a set are made from the same pictures, so all of
-them hold the same pixels, also where the file is a JPEG.
+`Tables` hold the pictures of each class of each split. A picture is an encoded file, and its pixels
+are what that file decodes to. All forms of a set are made from the same pictures, so they hold the
+same pixels, also where files are JPEGs.
 """
 
 import csv
@@ -21,19 +21,19 @@ from PIL import Image, ImageFilter
 from zoo.datasets import splits
 from zoo.datasets.benchmarks import glyphs
 
-FEW = 3  # pictures a class, where the published set has as many for each
-DRAWINGS = 2  # of a character of Omniglot
+FEW = 3  # pictures of each class, in sets whose classes all have equally many
+DRAWINGS = 2  # of each character of Omniglot
 
 
 class Picture:
-    """An encoded image; pixels are uint8 (H, W, 3), or (H, W) where it is grey or 1-bit."""
+    """An encoded image; its pixels are uint8 (H, W, 3), or (H, W) if it is grey or 1-bit."""
 
     def __init__(self, file: bytes) -> None:
         self.file = file
 
     @classmethod
-    def of(cls, pixels: np.ndarray, kind: str = "PNG", **options: int) -> "Picture":
-        return cls(encoded(Image.fromarray(pixels), kind, **options))
+    def of(cls, pixels: np.ndarray, file_format: str = "PNG", **options: int) -> "Picture":
+        return cls(encoded(Image.fromarray(pixels), file_format, **options))
 
     @cached_property
     def pixels(self) -> np.ndarray:
@@ -44,9 +44,9 @@ class Picture:
 Tables = dict[str, dict[str, list[Picture]]]  # split -> class -> pictures
 
 
-def encoded(image: Image.Image, kind: str, **options: int) -> bytes:
+def encoded(image: Image.Image, file_format: str, **options: int) -> bytes:
     buffer = BytesIO()
-    image.save(buffer, kind, **options)
+    image.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 
@@ -67,7 +67,7 @@ def glyph_in_colour(name: str, index: int, height: int, width: int) -> np.ndarra
 
 
 def real(folder: str) -> Path | None:
-    """A folder of real images, where ZOO_DATA names their home."""
+    """A folder of real images in the folder that ZOO_DATA names, if it is there."""
     path = Path(os.environ.get("ZOO_DATA") or "/nowhere") / folder
     return path if path.is_dir() else None
 
@@ -96,17 +96,20 @@ def _jpeg(name: str, index: int) -> Picture:
 
 @cache
 def tiered() -> Tables:
-    """tiered-ImageNet as 84x84 PNGs, one or two a class; 58 classes are mini-ImageNet's too."""
-    photographs = {name: pictures for table in mini().values() for name, pictures in table.items()}
+    """tiered-ImageNet as 84x84 PNGs, one or two of each class; it shares 58 with mini-ImageNet."""
+    photographs: dict[str, list[Picture]] = {}
+    for classes in mini().values():
+        photographs |= classes
     tables: Tables = {}
     for split, names in splits.tieredimagenet().items():
         tables[split] = {}
         for name in names:
-            arrays = [picture.pixels for picture in photographs.get(name, [])]
-            arrays = arrays or [glyph_in_colour(name, i, 84, 84) for i in range(2)]
-            tables[split][name] = [
-                Picture.of(array, compress_level=1) for array in arrays[: 1 + len(name + split) % 2]
-            ]
+            if name in photographs:
+                arrays = [picture.pixels for picture in photographs[name]]
+            else:
+                arrays = [glyph_in_colour(name, i, 84, 84) for i in range(2)]
+            count = 1 + len(name + split) % 2
+            tables[split][name] = [Picture.of(array, compress_level=1) for array in arrays[:count]]
     return tables
 
 
@@ -123,8 +126,8 @@ def cifar100() -> dict[str, list[Picture]]:
     labels = np.array(train[b"fine_labels"])
     rows = [train[b"data"][np.flatnonzero(labels == i)[:FEW]] for i in range(len(names))]
     return {
-        name: [Picture.of(row.reshape(3, 32, 32).transpose(1, 2, 0)) for row in some]
-        for name, some in zip(names, rows, strict=True)
+        name: [Picture.of(row.reshape(3, 32, 32).transpose(1, 2, 0)) for row in of_class]
+        for name, of_class in zip(names, rows, strict=True)
     }
 
 
@@ -155,19 +158,24 @@ def _characters(name: str, home: Path | None) -> list[Picture]:
     number = zlib.crc32(name.encode())
     drawings = _drawings().reshape(-1, 28, 28)[number % 10_000 :][:DRAWINGS]
     large = [np.pad(drawing.repeat(3, 0).repeat(3, 1), ((10, 11), (9, 12))) for drawing in drawings]
-    for array in large:  # no two characters are the same
+    for array in large:  # the character's number as 32 pixels, so that no two are the same
         array[0, :32] = np.unpackbits(np.array([number], ">u4").view(np.uint8)) * 255
     return [Picture(encoded(Image.fromarray(array == 0), "PNG")) for array in large]
 
 
 @cache
 def cub() -> Tables:
-    """CUB-200-2011's species as JPEGs of several sizes, one in ten of them grey."""
-    known = ("Black_footed_Albatross", "Laysan_Albatross", "Sooty_Albatross", "Groove_billed_Ani")
+    """CUB-200-2011's species as JPEGs of several sizes, about one in ten grey.
+
+    Only the first few have their real names.
+    """
+    birds = ["Black_footed_Albatross", "Laysan_Albatross", "Sooty_Albatross", "Groove_billed_Ani"]
+    birds += [f"Bird_of_Kind_{i}" for i in range(len(birds), 200)]
     tables: Tables = {"train": {}, "val": {}, "test": {}}
-    for i in range(200):
-        name = f"{i + 1:03}.{known[i] if i < len(known) else f'Bird_of_Kind_{i}'}"
-        tables[("train", "val", "train", "test")[i % 4]][name] = [_bird(name, j) for j in range(2)]
+    for i, bird in enumerate(birds):
+        name = f"{i + 1:03}.{bird}"
+        split = ("train", "val", "train", "test")[i % 4]
+        tables[split][name] = [_bird(name, j) for j in range(2)]
     return tables
 
 
@@ -179,16 +187,17 @@ def _bird(name: str, index: int) -> Picture:
 
 @cache
 def folder() -> Tables:
-    """Classes of anything, of several sizes."""
-    counts = {"train": 7, "val": 2, "test": 3}
-    return {
-        split: {f"{split} {i} ç": [_bird(f"{split}{i}", j) for j in range(2)] for i in range(count)}
-        for split, count in counts.items()
-    }
+    """A user's own images: some classes, images of several sizes, names that are not ASCII."""
+    tables: Tables = {}
+    for split, count in (("train", 7), ("val", 2), ("test", 3)):
+        tables[split] = {
+            f"{split} {i} ç": [_bird(f"{split}{i}", j) for j in range(2)] for i in range(count)
+        }
+    return tables
 
 
 def few(tables: Tables, **counts: int) -> Tables:
-    """The same set with few classes: as many of each split as asked for."""
+    """The first classes of some splits, as many as asked for: `few(tables, train=5, test=2)`."""
     return {
         split: dict(list(tables[split].items())[:count])
         for split, count in counts.items()
@@ -210,14 +219,14 @@ def tiered_names() -> dict[str, str]:
 
 
 def cifar_meta() -> tuple[list[str], list[str], list[int]]:
-    """CIFAR-100's fine names, coarse names, and which coarse class each fine one is of."""
+    """CIFAR-100's fine names, coarse names, and the number of each fine class's coarse class."""
     text = (Path(splits.__file__).parent / "cifar100_splits.json").read_text()
     facts = json.loads(text)
     return facts["fine"], facts["coarse"], facts["fine_to_coarse"]
 
 
 def tables_of(benchmark: str) -> Tables:
-    """The pictures of a benchmark, by the class names that its forms use."""
+    """The pictures of a benchmark, by split and by the class names that its forms use."""
     makers: dict[str, Callable[[], Tables]] = {
         "miniimagenet": mini,
         "tieredimagenet": tiered,

@@ -1,4 +1,4 @@
-"""Commands of the zoo as processes, for tests that stop them."""
+"""Running commands of the zoo as processes, for tests that stop them."""
 
 import os
 import subprocess
@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-STOPPED = "\nstopped; the same command goes on\n"  # what a command says that was stopped
+STOPPED = "\nstopped; the same command goes on\n"  # what a stopped command prints
 
 
 def start_python(words: Sequence[object]) -> subprocess.Popen[str]:
-    """A process of Python in the checkout, whose output is kept; runs save often in it."""
+    """Start Python in the checkout with these arguments; output is kept, and runs save often."""
     return subprocess.Popen(
         [sys.executable, *map(str, words)],
         cwd=ROOT,
@@ -24,12 +24,12 @@ def start_python(words: Sequence[object]) -> subprocess.Popen[str]:
 
 
 def start_zoo(*words: object) -> subprocess.Popen[str]:
-    """The same of ``python -m zoo``."""
+    """Start ``python -m zoo`` with these arguments."""
     return start_python(["-m", "zoo", *words])
 
 
 def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    """Wait until something holds while a process runs."""
+    """Wait until the condition holds, while the process runs; fail after two minutes."""
     deadline = time.monotonic() + 120
     while not condition():
         assert process.poll() is None, process.communicate()
