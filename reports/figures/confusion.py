@@ -4,20 +4,23 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from zoo.reports.figures.style import DPI, TEXT_SIZE
+from zoo.reports.figures.style import DPI, TEXT_SIZE, shortened
 
 CELL = 0.26  # inches
 LONGEST = 24  # characters of a class's name
 
 
-def confusion_figure(counts: pd.DataFrame) -> Figure:
-    """Counts, a row a class and a column a prediction, dark where many of the class are.
+def confusion_figure(shares: pd.DataFrame, texts: pd.DataFrame) -> Figure:
+    """A row a class and a column a prediction, dark where many of the class were predicted so.
 
     Args:
-        counts: as ``zoo predict`` has them.
+        shares: of the row's class, in [0, 1]; nan where a class could not be predicted.
+        texts: what stands in the cells, alike in shape.
     """
-    rows, columns = counts.shape
-    above, beside = ([shortened(str(name)) for name in names] for names in (counts, counts.index))
+    rows, columns = shares.shape
+    above, beside = (
+        [shortened(str(name), LONGEST) for name in names] for names in (shares, shares.index)
+    )
     label = 0.062 * max(map(len, (*above, *beside)))
     wide, high = CELL * columns + label + 0.3, CELL * rows + label + 0.3
     figure = Figure((wide, high), dpi=DPI, facecolor="white")
@@ -29,21 +32,18 @@ def confusion_figure(counts: pd.DataFrame) -> Figure:
             CELL * rows / high,
         )
     )
-    shares = (counts.T / counts.sum(axis=1)).T.to_numpy()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for row, column in np.ndindex(counts.shape):
-        value = counts.iloc[row, column]
-        if value:
-            dark = shares[row, column] > 0.5
-            axes.text(
-                column,
-                row,
-                str(value),
-                ha="center",
-                va="center",
-                fontsize=TEXT_SIZE,
-                color="white" if dark else "black",
-            )
+    darkness = shares.to_numpy(dtype=float)
+    axes.imshow(darkness, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row, column in np.ndindex(shares.shape):
+        axes.text(
+            column,
+            row,
+            str(texts.iloc[row, column]),
+            ha="center",
+            va="center",
+            fontsize=TEXT_SIZE,
+            color="white" if darkness[row, column] > 0.5 else "black",
+        )
     axes.xaxis.tick_top()
     axes.set_xticks(range(columns), above, rotation=90)
     axes.set_yticks(range(rows), beside)
@@ -51,11 +51,3 @@ def confusion_figure(counts: pd.DataFrame) -> Figure:
     for spine in axes.spines.values():
         spine.set_linewidth(0.5)
     return figure
-
-
-def shortened(name: str) -> str:
-    """A name that is not too long for a figure; its end tells more than its middle."""
-    if len(name) <= LONGEST:
-        return name
-    half = (LONGEST - 1) // 2
-    return f"{name[:half]}…{name[-half:]}"

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
+
+from zoo.reports.figures.style import COLOURS, shortened
 
 PIXELS_WIDE = 1000  # pixels that the images fill, about; small ones are enlarged by a whole number
 LABEL, HEAD, MARGIN = 190, 64, 14  # pixels: names on the left, titles above, what surrounds all
@@ -20,13 +22,23 @@ GAP, DIVIDE = 4, 28  # pixels between images, and between support and queries
 SCREEN_DPI = 100
 PAPER = 255  # white
 BAR = 118  # pixels that a scale of colours takes on the right
+CAPTION = 16  # pixels below an image for what it was taken for
+CAPTIONED = 80  # pixels a side that an image has at least above such words
+LETTER = 5.5  # pixels that a letter of them takes, about
+FRAME = 3  # pixels that a frame takes of an image
+WRONG = COLOURS[1]
 IMAGE = 140  # pixels a side of a completed image, about
 UNSEEN = (0.55, 0.6, 0.85)  # colour of pixels that were not shown
 VARIANCE = colormaps["viridis"]
 
 
 def draw_episode(
-    support: np.ndarray, query: np.ndarray, names: Sequence[str], title: str, note: str = ""
+    support: np.ndarray,
+    query: np.ndarray,
+    names: Sequence[str],
+    title: str,
+    note: str = "",
+    mistaken_for: Sequence[Sequence[str]] | None = None,
 ) -> Figure:
     """Draw one episode, each pixel a square of whole pixels.
 
@@ -36,26 +48,53 @@ def draw_episode(
         names: of the N classes, each in one or more lines.
         title: stands above.
         note: stands below the title, smaller.
+        mistaken_for: the class that each query was wrongly predicted to be, N rows of Q, empty
+            where it was right; stands below the query, which gets a frame. None: nothing was
+            predicted.
     """
     shot, side = support.shape[1], support.shape[-1]
     columns = shot + query.shape[1]
+    below = 0 if mistaken_for is None else CAPTION
     scale = max(1, round(PIXELS_WIDE / (columns * side)))
-    left, right = image_sheet(support, scale), image_sheet(query, scale)
+    if mistaken_for is not None:  # so that a name fits below
+        scale = max(scale, -(-CAPTIONED // side))
+    left, right = image_sheet(support, scale, below), image_sheet(query, scale, below)
     divide = np.full((len(left), DIVIDE, 3), PAPER, np.uint8)
     canvas = np.concatenate([left, divide, right], 1)
+    start, size = left.shape[1] + DIVIDE, side * scale
+    wrong = [
+        (row * (size + below + GAP), start + column * (size + GAP), name)
+        for row, line in enumerate(mistaken_for or ())
+        for column, name in enumerate(line)
+        if name
+    ]
+    for y, x, _ in wrong:
+        frame(canvas[y : y + size, x : x + size])
     figure, write = framed(canvas)
     write(MARGIN, 22, title, 12, weight="bold")
     write(MARGIN, 40, note, 8, color="0.4")
     write(LABEL, HEAD - 6, "support", 10)
-    write(LABEL + left.shape[1] + DIVIDE, HEAD - 6, "queries", 10)
+    said = "queries" if mistaken_for is None else "queries; framed: taken for the class below"
+    write(LABEL + start, HEAD - 6, said, 10)
+    for y, x, name in wrong:
+        text = shortened(name, int(size / LETTER))
+        middle = LABEL + x + size / 2
+        write(middle, HEAD + y + size + 3, text, 7, ha="center", va="top", color=WRONG)
     pitch = (len(canvas) + GAP) / len(names)
     for row, name in enumerate(names):
         first, _, rest = name.partition("\n")
-        middle = HEAD + row * pitch + (pitch - GAP) / 2
+        middle = HEAD + row * pitch + (pitch - GAP - below) / 2
         head, foot = wrapped_lines(first, 20, pitch / 32), wrapped_lines(rest, 24, pitch / 28)
         write(LABEL - 10, middle, head, 11, ha="right", va="bottom" if foot else "center")
         write(LABEL - 10, middle + 3, foot, 8, ha="right", va="top", color="0.3")
     return figure
+
+
+def frame(image: np.ndarray) -> None:
+    """Draw a frame over the edge of an image (height, width, 3)."""
+    colour = [round(255 * part) for part in to_rgb(WRONG)]
+    for edge in (image[:FRAME], image[-FRAME:], image[:, :FRAME], image[:, -FRAME:]):
+        edge[:] = colour
 
 
 def framed(canvas: np.ndarray, right: int = MARGIN) -> tuple[Figure, Callable[..., None]]:
@@ -87,13 +126,17 @@ def wrapped_lines(text: str, width: int, most: float) -> str:
     return "\n".join(parts[: max(1, int(most))])
 
 
-def image_sheet(images: np.ndarray, scale: int) -> np.ndarray:
-    """Images (N, n, C, H, W), enlarged, side by side: uint8 (height, width, 3)."""
+def image_sheet(images: np.ndarray, scale: int, below: int = 0) -> np.ndarray:
+    """Images (N, n, C, H, W), enlarged, side by side: uint8 (height, width, 3).
+
+    Each has so many pixels of paper `below`.
+    """
     images = images.repeat(scale, 3).repeat(scale, 4)
     rows, columns, channels, height, width = images.shape
-    padded = np.full((rows, columns, channels, height + GAP, width + GAP), PAPER, np.uint8)
+    pitch = height + below + GAP
+    padded = np.full((rows, columns, channels, pitch, width + GAP), PAPER, np.uint8)
     padded[..., :height, :width] = images
-    flat = padded.transpose(0, 3, 1, 4, 2).reshape(rows * (height + GAP), -1, channels)
+    flat = padded.transpose(0, 3, 1, 4, 2).reshape(rows * pitch, -1, channels)
     flat = flat[:-GAP, :-GAP]
     return np.ascontiguousarray(np.broadcast_to(flat, (*flat.shape[:2], 3)))
 

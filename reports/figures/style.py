@@ -103,3 +103,11 @@ def add_legend(figure: Figure, entries: Sequence[tuple[Line2D, str]]) -> None:
         fontsize=TEXT_SIZE, frameon=False, handlelength=2.2, handletextpad=0.5, columnspacing=1,
         labelspacing=0.3,
     )  # fmt: skip
+
+
+def shortened(name: str, longest: int) -> str:
+    """A name of at most so many characters: the middle of a longer one is left out."""
+    if len(name) <= longest:
+        return name
+    half = (longest - 1) // 2
+    return f"{name[: longest - 1 - half]}…{name[len(name) - half :]}"

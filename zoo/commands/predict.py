@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy.stats import binomtest
 from tabulate import tabulate
 
@@ -122,7 +123,7 @@ def page(trained: Trained, found: Predictions, options: argparse.Namespace) -> s
         figures.append(
             (
                 "Confusion matrix: photos of each class (rows) and what was predicted (columns).",
-                figure_bytes(confusion_figure(counts), "svg"),
+                figure_bytes(figure_of_counts(counts), "svg"),
             )
         )
     curve = (about.get("calibration") or {}).get("rejection")
@@ -150,6 +151,12 @@ def confusion(found: Predictions) -> pd.DataFrame:
     cells = [[counts[row, column] for column in columns] for row in rows]
     frame = pd.DataFrame(cells, index=rows, columns=columns)
     return frame[frame.sum(axis=1) > 0]
+
+
+def figure_of_counts(counts: pd.DataFrame) -> Figure:
+    """The confusion matrix as a figure, with the number of photos in its cells."""
+    texts = counts.astype(str).where(counts > 0, "")
+    return confusion_figure(counts.div(counts.sum(axis=1), axis=0), texts)
 
 
 def confusion_table(counts: pd.DataFrame) -> Table:
