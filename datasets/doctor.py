@@ -16,6 +16,7 @@ from zoo.datasets.checking.content_checks import Finding
 from zoo.datasets.checking.survey import expected, survey, unreadable
 from zoo.datasets.fetching.not_found import looked_for
 from zoo.datasets.readers.base import Reader
+from zoo.datasets.readers.own_listing import NoImagesError
 from zoo.errors import UsageError
 from zoo.registry import benchmarks
 
@@ -34,7 +35,8 @@ def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
 
     Returns:
         ``usable``, the benchmarks that can be run; ``found``, a section for each form (see
-        `section`); ``looked_for``, lines of text, where nothing was found.
+        `section`); ``looked_for``, lines of text, where nothing was found; ``refused``, why own
+        images that lie there cannot be used.
 
     Raises:
         UsageError: there is no such folder or benchmark.
@@ -47,6 +49,7 @@ def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
         raise UsageError(f"--benchmark {asked}: comes with the code, there is nothing to look for")
     sections: list[dict[str, Any]] = []
     lines: list[str] = []
+    refused = ""
     for benchmark in sorted(wanted, key=lambda each: each.own):
         if benchmark.own and sections:  # any folder might hold own images: it is a published set
             continue
@@ -57,6 +60,7 @@ def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
         except UsageError as error:  # of own images, whose classes are what lies there
             readers = []
             lines.append(f"  {error}")
+            refused = "" if isinstance(error, NoImagesError) else str(error)
         sections += [section(benchmark, reader, readers[0], data) for reader in readers]
     known = {part["folder"] for part in sections if part["known"]}
     # Several sets name their files alike: a form without one class of its own is another's.
@@ -66,6 +70,7 @@ def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
         "usable": [part["benchmark"] for part in sections if part["usable"]],
         "found": sections,
         "looked_for": [] if sections else lines,
+        "refused": refused,
     }
 
 
@@ -158,9 +163,9 @@ def few_images(stores: Mapping[str, "Store"]) -> Finding | None:
 
 def opened(store: "Store", classes: int) -> dict[str, Any]:
     """What a split holds that could be opened, so that its classes are the right ones."""
-    turns = len(store.names) // classes  # a character of Omniglot is four classes
+    turns = max(1, len(store.names) // classes)  # a character of Omniglot is four classes
     return {
-        "classes": classes,
+        "classes": len(store.names) // turns,
         "images": len(store.images) // turns,
         "remarks": f"ok: with rotations {len(store.names):,} classes" if turns > 1 else "ok",
         "fingerprint": store.fingerprint,

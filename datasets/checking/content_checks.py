@@ -48,6 +48,7 @@ PAIR_KINDS = ("within a class", "across classes of a split", "across splits")
 PUBLISHED_PAIRS = {"cifarfs": (9, 2, 15), "fc100": (9, 14, 3), "omniglot": (4, 4, 0)}
 
 MOST = 0.9  # a size that so many images have is the set's
+LEFT_OUT = "left out"  # the kind of finding that says what is passed over
 CONSTANT = 1e-3  # where more images of a published set have one colour, pixels were lost
 
 
@@ -92,7 +93,9 @@ def open_stores(benchmark: "ImageSet", reader: Reader, data: Path | None) -> dic
 
 
 def open_checked(benchmark: "ImageSet", reader: Reader, data: Path | None) -> dict[str, "Store"]:
-    """`open_stores`, and a refusal of contents that fail a check; warnings are printed once.
+    """`open_stores`, and a refusal of contents that fail a check.
+
+    Warnings are printed once, what is left out of own images every time.
 
     Raises:
         UsageError: something is wrong with the images.
@@ -103,7 +106,7 @@ def open_checked(benchmark: "ImageSet", reader: Reader, data: Path | None) -> di
         if finding.failure:
             command = f'python -m zoo doctor "{data}" --benchmark "{benchmark.variant}"'
             raise UsageError(f"{reader.folder}: {finding.text}; {command} says more")
-        if new:
+        if new or finding.kind == LEFT_OUT:
             print(f"{benchmark.variant}: {finding.text}", file=sys.stderr)
     return stores
 
@@ -113,7 +116,7 @@ def checked(
 ) -> tuple[dict[str, Any], bool]:
     """What `check` says of these stores, and whether it was made just now."""
     key = [CHECKS_VERSION, reader.form, [store.fingerprint for store in stores.values()]]
-    key += [reader.left_out] if reader.left_out else []
+    key += left_out_lines(reader, stores)
     path = (
         store_folder(benchmark, reader, data)
         / f"{store_slug(benchmark.source.variant)}.checks.json"
@@ -169,8 +172,9 @@ def check(benchmark: "ImageSet", reader: Reader, stores: Mapping[str, "Store"]) 
     findings = wrong_totals(key, counts)
     if not benchmark.own:  # whose blue is nobody's business
         findings += swapped_channels(key, means)
-    if reader.left_out:
-        findings.append(Finding("left out", False, reader.left_out))
+    findings += [Finding(LEFT_OUT, False, line) for line in left_out_lines(reader, stores)]
+    if reader.remark:
+        findings.append(Finding("layout", False, reader.remark))
     if any(pairs):
         kinds = ", ".join(f"{n:,} {kind}" for n, kind in zip(pairs, PAIR_KINDS, strict=True) if n)
         known = PUBLISHED_PAIRS.get(key)
@@ -194,6 +198,11 @@ def check(benchmark: "ImageSet", reader: Reader, stores: Mapping[str, "Store"]) 
         "constant": len(blank),
         "odd_size": len(odd),
     }
+
+
+def left_out_lines(reader: Reader, stores: Mapping[str, "Store"]) -> list[str]:
+    """What was passed over in listing images, and what of each split could not be read."""
+    return [line for line in (reader.left_out, *(s.left_out for s in stores.values())) if line]
 
 
 class Look(NamedTuple):

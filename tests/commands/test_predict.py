@@ -157,6 +157,21 @@ def test_photos_are_read_as_viewers_show_them(weights, photos):
     assert "query: left out: files that are no images, 1 (notes.txt)" in found.notes
 
 
+def test_damaged_photos_are_left_out_and_counted(weights, photos, capsys):
+    (photos / "support" / CLASSES[3] / "3 0.png").write_bytes(b"\x89PNG nothing")
+    (photos / "flat" / "0 3.png").write_bytes(b"")
+    inner = photos / "support" / CLASSES[0] / "more"
+    inner.mkdir()
+    Image.new("RGB", (28, 28)).save(inner / "a.png")
+    assert run_predict(weights["protonet"], photos, query="flat") == 0
+    out = capsys.readouterr().out
+    assert "23 photos, 4 classes" in out and "0 3.png" not in out.partition("photos,")[0]
+    assert "query: left out: images that cannot be read, 1 (0 3.png)" in out
+    line = next(line for line in out.splitlines() if line.startswith("support: left out"))
+    assert f"images that cannot be read, 1 ({CLASSES[3]}/3 0.png)" in line
+    assert "images in a folder inside a class's folder, 1 (ant/more/a.png)" in line
+
+
 def test_rejecting(weights, photos, capsys):
     """Photos of which it is not sure, and only those; a stranger rejected is right."""
     stranger = photos / "query" / "stranger"
@@ -190,7 +205,7 @@ def test_the_same_in_python(weights, photos):
         ("one class", [], "expected a folder of images for each class, at least two; found ant"),
         ("mixed", [], "has images and also folders of images"),
         ("no query", [], "there is no such folder"),
-        ("damaged", [], "3 0.png: expected an image, the file is damaged"),
+        ("damaged", [], "class 'Ødegård' has no image that can be read; remove its folder"),
     ],
 )
 def test_what_cannot_be_is_said(change, words, said, weights, photos, capsys):
@@ -205,7 +220,8 @@ def test_what_cannot_be_is_said(change, words, said, weights, photos, capsys):
     elif change == "no query":
         query.rename(photos / "gone")
     elif change == "damaged":
-        (support / CLASSES[3] / "3 0.png").write_bytes(b"\x89PNG nothing")
+        for path in (support / CLASSES[3]).iterdir():
+            path.write_bytes(b"\x89PNG nothing")
     assert run_predict(weights["protonet"], photos, *words) == 2
     err = capsys.readouterr().err
     assert said in err and "Traceback" not in err

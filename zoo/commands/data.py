@@ -63,6 +63,8 @@ def print_report(data: Path, benchmark: str | None, as_json: bool = False) -> in
 
 def report_text(report: dict[str, Any]) -> str:
     """The doctor's report in words: a section for each form found, with a table and a verdict."""
+    if report["refused"]:
+        return f"not usable: own images, {report['refused']}"
     if not report["found"]:
         head = f"No benchmark was found at or below {report['folder']}. Looked for:"
         return "\n".join([head, *report["looked_for"]])
@@ -74,10 +76,7 @@ def section_text(section: dict[str, Any]) -> str:
     rows = [
         [
             split,
-            *(
-                f"{count_text(facts[what])}/{count_text(facts[f'expected_{what}'])}"
-                for what in DOCTOR_COLUMNS
-            ),
+            *(found_of_expected(facts[what], facts[f"expected_{what}"]) for what in DOCTOR_COLUMNS),
             facts["remarks"],
         ]
         for split, facts in section["splits"].items()
@@ -91,9 +90,10 @@ def section_text(section: dict[str, Any]) -> str:
     return "\n".join([*lines, section["verdict"]])
 
 
-def count_text(count: int | None) -> str:
-    """A count, or a question mark where it is not known."""
-    return "?" if count is None else f"{count:,}"
+def found_of_expected(count: int | None, expected: int | None) -> str:
+    """``19/20``: what was found of what is published; a question mark for what is not known."""
+    found = "?" if count is None else f"{count:,}"
+    return found if expected is None else f"{found}/{expected:,}"
 
 
 def show_command(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
+from zlib import error as CompressionError
 
 import numpy as np
 import pandas as pd
@@ -148,7 +149,7 @@ def finished_run(name: str, results: Path, data: Path, yes: bool) -> FinishedRun
         with np.load(episodes_path, allow_pickle=False) as arrays:
             classes, images = arrays["classes"], arrays["images"]
         fits = len(values) == len(classes) and "prediction" in values
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, CompressionError):
         fits = False
     if not fits:
         raise UsageError(

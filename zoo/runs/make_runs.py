@@ -135,7 +135,8 @@ def changed_since(run: Run) -> str:
 def class_summary(record: Mapping[str, Any]) -> list[str]:
     """Of own images: the classes that did worst, and those that were confused most."""
     lines = []
-    accuracy = record.get("accuracy_of_classes") or {}
+    every = record.get("accuracy_of_classes") or {}
+    accuracy = {name: share for name, share in every.items() if share < 1}
     if worst := sorted(accuracy, key=lambda name: accuracy[name])[:CLASSES_NAMED]:
         some = ", ".join(f"{name} {100 * accuracy[name]:.0f} %" for name in worst)
         lines.append(f"least often right: {some}")
