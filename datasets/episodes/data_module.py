@@ -286,6 +286,8 @@ class EpisodicDataModule(pl.LightningDataModule):
         network: Callable[[Tensor], Tensor],
         device: torch.device | str = "cpu",
         progress: bool = False,
+        split: str = "test",
+        episodes: int | None = None,
     ) -> "EpisodicDataModule":
         """The same test with features for images; each image that it uses is embedded once.
 
@@ -293,15 +295,18 @@ class EpisodicDataModule(pl.LightningDataModule):
             network: normalised (n, *image) -> (n, D), each image by itself.
             device: where `network` computes and the features stay.
             progress: whether to show a bar.
+            split: another one in place of the test.
+            episodes: how many of them; None for all.
 
         Returns:
-            A data module that has a test only, whose episodes' x is (T, n, D).
+            A data module that has this split only, whose episodes' x is (T, n, D).
         """
-        store = self.stores["test"]
+        store = self.stores[split]
         data = copy.copy(self)  # its samplers and episodes stay
-        used = rows_of(store, self.test_indices())
+        count = self.evaluation[split] if episodes is None else episodes
+        used = rows_of(store, self.samplers[split].indices(0, count))
         data.stores = {
-            "test": embedded_images.embed(
+            split: embedded_images.embed(
                 store, used, lambda x: network(self.normalise(x.to(device))), progress
             )
         }

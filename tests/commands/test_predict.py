@@ -112,6 +112,10 @@ def test_a_prediction_is_of_its_photo_alone(weights, photos):
             joint = predict_photos(trained, photos / "support", photos / "flat", jointly=True)
             assert not np.allclose(joint.table["probability"], whole["probability"], rtol=1e-3)
             assert "all photos were classified together" in " ".join(joint.notes)
+            known = trained.about["calibration"]
+            asked = predict_photos(trained, photos / "support", few)
+            assert asked.calibration == known["alone"] and joint.calibration == known
+            assert "one at a time (of " in " ".join(asked.notes)
 
 
 @pytest.mark.parametrize("key", ["maml", "trlearner", "anil", "protonet", "npbml[inductive=true]"])
@@ -135,6 +139,16 @@ def test_the_logits_are_those_of_an_episode(key):
             support = Examples(x[None], y[None])
             found = query_logits(learner, support, pixels, alone)
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_older_weights_know_no_temperature_for_one_at_a_time(weights, photos):
+    trained = trained_learner(weights["maml"])
+    older = {**trained.about["calibration"]}
+    del older["alone"]
+    trained = trained._replace(about={**trained.about, "calibration": older})
+    found = predict_photos(trained, photos / "support", photos / "flat")
+    assert found.calibration == older
+    assert any("calibrated on whole episodes" in note for note in found.notes)
 
 
 def test_photos_are_read_as_viewers_show_them(weights, photos):

@@ -151,7 +151,9 @@ def build_parser() -> Parser:
     command.set_defaults(call=run_or_help, parser=command)
 
     command = commands.add_parser(
-        "predict", help="the class of each photo, by trained weights and a few photos of each class"
+        "predict",
+        parents=[plugged],
+        help="the class of each photo, by trained weights and a few photos of each class",
     )
     command.add_argument("weights", help=WEIGHTS_NAME)
     command.add_argument(

@@ -107,13 +107,18 @@ def page(trained: Trained, found: Predictions, options: argparse.Namespace) -> s
         f"images of {width}x{height} pixels, {'grey' if channels == 1 else 'in colour'}.",
         *(f"{line[0].upper()}{line[1:]}." for line in summary(found)),
     ]
-    if trained.temperature is not None:
-        calibration = about["calibration"]
+    if (calibration := found.calibration) is not None:
+        alone = calibration is about["calibration"].get("alone")
+        queries = "queries, one at a time," if alone else "the queries"
+        text = (
+            f"Probabilities are calibrated on {queries} of {calibration['episodes']} validation "
+            f"episodes of {about['benchmark']}, temperature {calibration['temperature']:.2f}. "
+        )
+        if "accuracy" in calibration:
+            text += f"Of those {100 * calibration['accuracy']:.1f} % are right. "
         said.append(
-            f"Probabilities are calibrated on {calibration['episodes']} validation episodes of "
-            f"{about['benchmark']}, temperature {trained.temperature:.2f}; there their expected "
-            f"calibration error is {calibration['ece']:.3f}, {calibration['ece_before']:.3f} "
-            "without."
+            f"{text}Their expected calibration error is {calibration['ece']:.3f}, and "
+            f"{calibration['ece_before']:.3f} without the temperature."
         )
     facts = Table(f"Predictions of {learner.title}", " ".join(said), [], [])
     tables, figures = [facts], []
@@ -126,7 +131,7 @@ def page(trained: Trained, found: Predictions, options: argparse.Namespace) -> s
                 figure_bytes(figure_of_counts(counts), "svg"),
             )
         )
-    curve = (about.get("calibration") or {}).get("rejection")
+    curve = (found.calibration or {}).get("rejection")
     if curve:
         figures.append(
             (

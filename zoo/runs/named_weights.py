@@ -70,6 +70,11 @@ class NamedWeights:
                 f"{self.path} is damaged, or not what its run tested: its hash is not that of the "
                 "record beside it"
             )
+        if about["learner"] not in learners:
+            raise UsageError(
+                f"{self.path}: of the learner {about['learner']!r}, which is not among those that "
+                "are known; name the file that defines it with --plugin FILE"
+            )
         cls = learners.get(about["learner"]).as_asked(about["settings"])
         settings = {**later_settings(cls), **about["settings"]}
         names = {*constructor_defaults(cls)} - SHARED_SETTING_NAMES

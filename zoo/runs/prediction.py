@@ -1,9 +1,9 @@
 """Which class each photo is of, by a trained learner and a few photos of each class."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from zoo.datasets.benchmarks.own_photos import Photos, query_photos, support_pho
 from zoo.episode import Episode, Examples
 from zoo.errors import UsageError
 from zoo.learner import Learner
-from zoo.methods.host import logits_of_one_support
+from zoo.methods.host import logits_of_one_support, query_with_support
 from zoo.runs.trained import Trained
 
 AT_ONCE = 100  # queries of an inductive learner
@@ -29,6 +29,7 @@ class Predictions(NamedTuple):
     support: Photos  # that was used, as many of each class
     query: Photos
     notes: list[str]  # what a reader must know
+    calibration: Mapping[str, Any] | None  # of its probabilities, see `zoo.runs.calibration`
 
 
 def predict_photos(
@@ -84,15 +85,36 @@ def predict_photos(
         logits = query_logits(learner, known, asked.pixels, alone)
     if learner.transductive:
         notes.append(
-            "transductive: each photo was classified by itself"
+            "transductive: each photo was classified by itself, in a batch with the support photos"
             if alone
             else "transductive: all photos were classified together, a prediction depends on them"
         )
-    if trained.temperature is None:
+    calibration = trained.calibration(alone)
+    notes += accuracies_in_words(trained.about.get("calibration") or {})
+    temperature = 1.0 if calibration is None else float(calibration["temperature"])
+    if calibration is None:
         notes.append("probabilities are not calibrated: these weights have no temperature")
-    probabilities = (logits / (trained.temperature or 1.0)).softmax(-1).cpu().numpy()
+    elif alone and not trained.about["calibration"].get("alone"):
+        notes.append(
+            "probabilities are calibrated on whole episodes: these weights have no temperature for "
+            "photos that are classified one at a time"
+        )
+    probabilities = (logits / temperature).softmax(-1).cpu().numpy()
     table = table_of(probabilities, classes, asked, query, reject)
-    return Predictions(table, classes, shown, asked, notes)
+    return Predictions(table, classes, shown, asked, notes, calibration)
+
+
+def accuracies_in_words(calibration: Mapping[str, Any]) -> list[str]:
+    """How often a transductive learner was right in validation, one at a time and together."""
+    alone = calibration.get("alone")
+    if not alone:
+        return []
+    return [
+        f"in validation {100 * alone['accuracy']:.0f} % are right one at a time (of "
+        f"{alone['queries']} queries), {100 * calibration['accuracy']:.0f} % of whole episodes "
+        "together, in which all classes are alike in number; --transductive classifies all photos "
+        "together"
+    ]
 
 
 def same_number_of_each(photos: Photos) -> tuple[Photos, list[str]]:
@@ -128,7 +150,7 @@ def query_logits(learner: Learner, support: Examples, pixels: np.ndarray, alone:
         learner: in evaluation.
         support: of one task, (1, N*K, *image) and (1, N*K).
         pixels: of the queries, uint8 (n, C, H, W).
-        alone: whether each query is classified by itself.
+        alone: whether each query is classified by itself, see `query_with_support`.
     """
     way = int(support.y.max()) + 1
     size = 1 if alone else len(pixels) if learner.transductive else AT_ONCE
@@ -136,10 +158,14 @@ def query_logits(learner: Learner, support: Examples, pixels: np.ndarray, alone:
     def episodes() -> Iterator[Episode]:
         for start in range(0, len(pixels), size):
             x = learner.normalised(pixels[start : start + size])[None]
+            if alone:
+                yield query_with_support(support, x, way)
+                continue
             labels = torch.zeros(x.shape[:2], dtype=torch.int64, device=x.device)
             yield Episode(support, Examples(x, labels), way)
 
-    return torch.cat([*logits_of_one_support(learner, episodes())])
+    logits = logits_of_one_support(learner, episodes())
+    return torch.cat([part[:1] if alone else part for part in logits])
 
 
 def table_of(
