@@ -71,8 +71,7 @@ def test_what_is_printed_and_written(weights, photos, capsys):
     page = photos / "out.html"
     assert run_predict(weights["protonet"], photos, "-o", str(page)) == 0
     out = capsys.readouterr().out
-    assert "24 photos, 4 classes with 2 support photos each" in out
-    assert "the first 2 photos of each class are used, as many as 'bee' has; 3 others are" in out
+    assert "24 photos, 4 classes with 2 to 3 support photos each" in out
     with open(photos / "out.csv", newline="") as file:
         rows = [*csv.DictReader(file)]
     assert [*rows[0]] == ["file", "class", "prediction", "probability", "runner_up",
@@ -84,10 +83,34 @@ def test_what_is_printed_and_written(weights, photos, capsys):
         assert row["right"] == str(row["class"] == row["prediction"])
         assert float(row["probability"]) >= float(row["runner_up_probability"])
     text = page.read_text(encoding="utf-8")
-    assert text.count("data:image/jpeg;base64,") == 24 + 8
+    assert text.count("data:image/jpeg;base64,") == 24 + 11
     assert "cat &amp; &lt;dog&gt;" in text and "<dog>" not in text and "Ødegård" in text
     assert "expected calibration error" in text and "Confusion matrix" in text
     assert not re.search(r'(src|href)="(?!data:|#)', text)
+
+
+@pytest.mark.parametrize("key", ["protonet", "pretrained"])
+def test_a_support_of_uneven_classes(key, weights, photos):
+    """All of it where classes are means: the same as with each class's photos repeated to as many.
+
+    Other learners take as many of each class, and say so.
+    """
+    learner = trained_learner(weights["protonet"]).learner
+    if key == "pretrained":
+        learner = learners.get(key)(learner.net, 2).eval()
+    x = torch.randn(1, 5, 1, 28, 28)
+    uneven = Examples(x, torch.tensor([[0, 1, 1, 0, 1]]))
+    rows = [0, 3, 0, 3, 0, 3, 1, 2, 4, 1, 2, 4]
+    even = Examples(x[:, rows], torch.tensor([[0] * 6 + [1] * 6]))
+    queries = Examples(torch.randn(1, 4, 1, 28, 28), torch.zeros(1, 4, dtype=torch.int64))
+    with torch.no_grad():
+        expected = learner(zoo.Episode(even, queries, 2))
+        torch.testing.assert_close(learner(zoo.Episode(uneven, queries, 2)), expected)
+    found = predict_photos(trained_learner(weights["maml"]), photos / "support", photos / "flat")
+    assert len(found.support.files) == 8
+    assert "the first 2 photos of each class are used, as many as 'bee' has; 3 others" in " ".join(
+        found.notes
+    )
 
 
 def test_photos_without_classes(weights, photos, capsys):

@@ -3,6 +3,7 @@
 import argparse
 import io
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,10 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 def summary(found: Predictions) -> list[str]:
     """What was found, in lines: accuracy where classes are known, and what must be known."""
     table, lines = found.table, []
-    shots = len(found.support.files) // len(found.classes)
+    shots = sorted({*Counter(found.support.labels).values()})
+    photos = f"{shots[0]}" if len(shots) == 1 else f"{shots[0]} to {shots[-1]}"
     lines.append(
-        f"{len(table)} photos, {len(found.classes)} classes with {shots} support photos each"
+        f"{len(table)} photos, {len(found.classes)} classes with {photos} support photos each"
     )
     if "right" in table:
         right, count = int(table["right"].sum()), len(table)
@@ -107,19 +109,9 @@ def page(trained: Trained, found: Predictions, options: argparse.Namespace) -> s
         f"images of {width}x{height} pixels, {'grey' if channels == 1 else 'in colour'}.",
         *(f"{line[0].upper()}{line[1:]}." for line in summary(found)),
     ]
-    if (calibration := found.calibration) is not None:
-        alone = calibration is about["calibration"].get("alone")
-        queries = "queries, one at a time," if alone else "the queries"
-        text = (
-            f"Probabilities are calibrated on {queries} of {calibration['episodes']} validation "
-            f"episodes of {about['benchmark']}, temperature {calibration['temperature']:.2f}. "
-        )
-        if "accuracy" in calibration:
-            text += f"Of those {100 * calibration['accuracy']:.1f} % are right. "
-        said.append(
-            f"{text}Their expected calibration error is {calibration['ece']:.3f}, and "
-            f"{calibration['ece_before']:.3f} without the temperature."
-        )
+    if found.calibration is not None:
+        alone = found.calibration is about["calibration"].get("alone")
+        said.append(calibration_in_words(found.calibration, alone, about["benchmark"]))
     facts = Table(f"Predictions of {learner.title}", " ".join(said), [], [])
     tables, figures = [facts], []
     if "right" in found.table:
@@ -143,6 +135,30 @@ def page(trained: Trained, found: Predictions, options: argparse.Namespace) -> s
         )
     galleries = [Gallery("Photos", query_cards(found, options.query)), *support_galleries(found)]
     return to_html(tables, figures, galleries)
+
+
+def calibration_in_words(calibration: Mapping[str, Any], alone: bool, benchmark: str) -> str:
+    """On what probabilities are calibrated, and how far they can be trusted there.
+
+    Args:
+        calibration: see `zoo.runs.calibration`; older weights say less.
+        alone: whether queries were classified one at a time.
+        benchmark: of the episodes.
+    """
+    queries = "queries, one at a time," if alone else "the queries"
+    shape = ""
+    if "shot" in calibration:
+        shape = f" ({calibration['way']}-way {calibration['shot']}-shot)"
+    text = (
+        f"Probabilities are calibrated on {queries} of {calibration['episodes']} validation "
+        f"episodes{shape} of {benchmark}, temperature {calibration['temperature']:.2f}. "
+    )
+    if "accuracy" in calibration:
+        text += f"Of those {100 * calibration['accuracy']:.1f} % are right. "
+    return (
+        f"{text}Their expected calibration error is {calibration['ece']:.3f}, and "
+        f"{calibration['ece_before']:.3f} without the temperature."
+    )
 
 
 def confusion(found: Predictions) -> pd.DataFrame:

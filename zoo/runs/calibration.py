@@ -38,6 +38,8 @@ class Calibration(NamedTuple):
     accuracy: float  # share of the queries that are right
     queries: int
     episodes: int  # that they are of
+    way: int  # of those
+    shot: int
     rejection: list[tuple[float, ...]] | None  # see `rejection_curve`
     alone: "Calibration | None" = None  # of a transductive learner, each query by itself
 
@@ -116,6 +118,8 @@ def measured(
         float((logits.argmax(-1) == y).double().mean()),
         len(y),
         count,
+        data.samplers["val"].way,
+        data.samplers["val"].shot,
         rejection,
     )
 

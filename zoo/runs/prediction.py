@@ -26,7 +26,7 @@ class Predictions(NamedTuple):
 
     table: pd.DataFrame  # see `predict_photos`
     classes: list[str]
-    support: Photos  # that was used, as many of each class
+    support: Photos  # that was used
     query: Photos
     notes: list[str]  # what a reader must know
     calibration: Mapping[str, Any] | None  # of its probabilities, see `zoo.runs.calibration`
@@ -62,7 +62,10 @@ def predict_photos(
     if reject is not None and not 0 <= reject <= 1:
         raise UsageError(f"--reject {reject:g}: expected a probability, from 0 to 1")
     learner = trained.learner
-    shown, notes = same_number_of_each(support_photos(support, trained.image))
+    shown = support_photos(support, trained.image)
+    notes: list[str] = []
+    if not learner.uneven_support:
+        shown, notes = same_number_of_each(shown)
     asked = query_photos(query, trained.image)
     notes += [
         f"{flag}: {photos.left_out}"
@@ -76,7 +79,7 @@ def predict_photos(
             f"--support {support} has {len(classes)}: take as many, or weights of a learner of any "
             "number of classes, such as protonet"
         )
-    learner.check_episodes(len(classes), len(shown.files) // len(classes), 1)
+    learner.check_episodes(len(classes), min(Counter(shown.labels).values()), 1)
     y = torch.tensor([classes.index(name) for name in shown.labels or []])
     learner.to(device).eval()
     known = Examples(learner.normalised(shown.pixels)[None], y[None].to(device))
@@ -133,7 +136,7 @@ def same_number_of_each(photos: Photos) -> tuple[Photos, list[str]]:
     smallest = min(counts, key=lambda name: counts[name])
     note = (
         f"support: the first {least} photos of each class are used, as many as {smallest!r} has; "
-        f"{len(labels) - len(rows)} others are not"
+        f"{len(labels) - len(rows)} others are not, since this learner takes as many of each class"
     )
     kept = photos._replace(
         files=[photos.files[row] for row in rows],
