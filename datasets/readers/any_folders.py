@@ -26,6 +26,7 @@ from zoo.datasets.readers.own_listing import (
     Listed,
     NoImagesError,
     classes_of,
+    leave_images,
     list_folder,
     shown,
     split_of,
@@ -85,10 +86,11 @@ def _groups(folder: Path, found: Sequence[Layout]) -> Layout:
     Raises:
         UsageError: the folders have splits, or are classes or splits themselves.
     """
-    some = ", ".join(sorted(shown(layout.folder.name) for layout in found)[:3])
+    names = sorted(shown(layout.folder.name) for layout in found)
+    some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     if any("all" not in layout.splits or split_of(layout.folder.name) for layout in found):
         raise UsageError(
-            f"{folder}: its folders ({some}, ...) hold class folders, and some are called as "
+            f"{folder}: its folders ({some}) hold class folders, and some are called as "
             "splits are; name one of them with --data, or have train, val and test beside each "
             "other and nothing else"
         )
@@ -102,12 +104,12 @@ def _groups(folder: Path, found: Sequence[Layout]) -> Layout:
     for name, groups in homes.items():
         if len(groups) > 1:
             raise UsageError(
-                f"{folder}: its folders ({some}, ...) hold folders of images, of which {name!r} is "
+                f"{folder}: its folders ({some}) hold folders of images, of which {name!r} is "
                 f"in {len(groups)}, such as {groups[0]} and {groups[1]}; expected {NEEDS}: put all "
                 "images of a class into one folder"
             )
     remark = (
-        f"class folders lie in {len(found)} folders ({some}, ...): the classes are called by both, "
+        f"class folders lie in {len(found)} folders ({some}): the classes are called by both, "
         f"such as {next(iter(classes))}"
     )
     return Layout(folder, {"all": classes}, {"all": folder}, remark)
@@ -123,6 +125,9 @@ def _look(path: str, left: LeftOut, levels: int) -> list[Layout]:
     below: list[Layout] = []
     for folder in top.folders if levels else ():
         below += _look(folder, left, levels - 1)
+    if below:
+        leave_images(top, passed)
+        left.take(passed)
     return below
 
 
@@ -132,6 +137,7 @@ def _class_folders(top: Listed, left: LeftOut) -> Layout | None:
     classes = classes_of(top.folders, passed)
     if not classes:
         return None
+    leave_images(top, passed)
     left.take(passed)
     return Layout(Path(top.path), {"all": _named(classes)}, {"all": Path(top.path)})
 
@@ -145,12 +151,16 @@ def _split_folders(top: Listed, left: LeftOut) -> Layout | None:
         split = split_of(os.path.basename(folder))
         if split is None:
             passed.add("folders beside those of the splits", folder)
-        elif classes := classes_of(list_folder(folder, passed).folders, passed):
+            continue
+        inner = list_folder(folder, passed)
+        if classes := classes_of(inner.folders, passed):
+            leave_images(inner, passed)
             places.setdefault(split, Path(folder))
             for name, images in _named(classes).items():
                 splits.setdefault(split, {}).setdefault(name, []).extend(images)
     if "train" not in splits or len(splits) < 2:
         return None
+    leave_images(top, passed)
     left.take(passed)
     return Layout(Path(top.path), {s: splits[s] for s in SHARES if s in splits}, places)
 

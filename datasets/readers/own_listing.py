@@ -126,20 +126,31 @@ def split_of(name: str) -> str | None:
 
 
 def classes_of(folders: Iterable[str], left: LeftOut) -> list[Listed]:
-    """Those of these folders that hold images."""
+    """Those of these folders that hold the images of a class.
+
+    Not one that has several folders of images with more images than itself: they are the classes.
+    """
     classes = []
     for path in folders:
         passed = LeftOut(left.root)
         listed = list_folder(path, passed)
-        if listed.images:
+        inner = [len(list_folder(each, LeftOut(left.root)).images) for each in listed.folders]
+        classes_inside = len(inner) - inner.count(0) > 1 and sum(inner) > len(listed.images)
+        if listed.images and not classes_inside:
             classes.append(listed)
             left.take(passed)
             leave_inner_folders(listed, left)
-        elif any(list_folder(inner, LeftOut(left.root)).images for inner in listed.folders):
+        elif any(inner):
             left.add("folders whose images lie one folder deeper than the others'", path)
         else:
             left.add("folders without images", path)
     return classes
+
+
+def leave_images(listed: Listed, left: LeftOut) -> None:
+    """Leave out the images that lie in a folder of class folders."""
+    for image in listed.images:
+        left.add("images beside the class folders", image.path)
 
 
 def leave_inner_folders(listed: Listed, left: LeftOut) -> None:

@@ -121,7 +121,7 @@ def test_folders_too_high(levels: int, tmp_path: Path) -> None:
         (lambda p: classes(p, 1), "found 1 such classes; tests need 2, training and tests 4"),
         (lambda p: classes(p, 9, images=1), "at least 2 images a class, found 0 such classes"),
         (lambda p: [classes(p / f"group{n}", 3) for n in range(3)], "'c00' is in 3, such as gro"),
-        (lambda p: [classes(p / s, 3, n) for n, s in ((0, "train"), (9, "more"))], "(more, train,"),
+        (lambda p: [classes(p / s, 3, n) for n, s in ((0, "train"), (9, "more"))], "(more, train)"),
         (lambda p: [classes(p / s, 5, n) for n, s in ((0, "train"), (9, "val"))], "none for the"),
         (lambda p: [classes(p / s, c, c) for s, c in (("train", 9), ("test", 1))], "test has 1 cl"),
     ],
@@ -139,7 +139,9 @@ def test_class_folders_in_groups_are_used(
 ) -> None:
     for group in range(4):
         classes(tmp_path / "own" / f"group{group}", 3, 3 * group)
+    photo(0, 99).save(tmp_path / "own/group1/stray.png")
     reader = opened(tmp_path)
+    assert "images beside the class folders, 1 (own/group1/stray.png)" in reader.left_out
     names = {f"own/group{c // 3}/c{c:02}" for c in range(12)}
     assert {*held(reader)} == names and {*held(reader).values()} == {4}
     assert main(["doctor", str(tmp_path), "--benchmark", "folder[size=28]"]) == 0
@@ -229,6 +231,7 @@ def test_clutter_is_passed_over_and_counted(tmp_path: Path) -> None:
     (tmp_path / "__MACOSX" / "c00").mkdir(parents=True)
     (tmp_path / "empty").mkdir()
     (tmp_path / "docs").mkdir()
+    photo(0, 99).save(tmp_path / "stray.png")
     (tmp_path / "c01" / "thumbs.png").mkdir()
     (tmp_path / "c02" / "gone.png").symlink_to("nowhere.png")
     fill(tmp_path / "c03" / "more", 5, 50)
@@ -244,6 +247,7 @@ def test_clutter_is_passed_over_and_counted(tmp_path: Path) -> None:
         "images in a folder inside a class's folder, 5 (c03/more/0.png, ",
         "folders without images, 3 (c01/thumbs.png, docs, empty)",
         "classes of a single image, 1 (single)",
+        "images beside the class folders, 1 (stray.png)",
     ):
         assert part in reader.left_out
     assert reader.left_out.count("\n") == 0
