@@ -25,6 +25,7 @@ class Pretrained(EmbeddingLearner):
 
     title = "Pre-trained"
     family = "reference"
+    uneven_support = True
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ class ProtoNet(EmbeddingLearner, Host):
 
     title = "ProtoNet"
     family = "metric"
+    uneven_support = True  # a mean is one of however many
 
     def __init__(
         self,

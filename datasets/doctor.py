@@ -16,6 +16,7 @@ from zoo.datasets.checking.content_checks import Finding
 from zoo.datasets.checking.survey import expected, survey, unreadable
 from zoo.datasets.fetching.not_found import looked_for
 from zoo.datasets.readers.base import Reader
+from zoo.datasets.readers.own_listing import NoImagesError
 from zoo.errors import UsageError
 from zoo.registry import benchmarks
 
@@ -35,7 +36,8 @@ def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
 
     Returns:
         ``usable``, the benchmarks that can be run; ``found``, a section for each form (see
-        `section`); ``looked_for``, if nothing was found, lines of text on where we looked.
+        `section`); ``looked_for``, if nothing was found, lines of text on where we looked;
+        ``refused``, why own images that lie there cannot be used.
 
     Raises:
         UsageError: there is no such folder or benchmark.
@@ -48,6 +50,7 @@ def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
         raise UsageError(f"--benchmark {asked}: comes with the code, there is nothing to look for")
     sections: list[dict[str, Any]] = []
     lines: list[str] = []
+    refused = ""
     for benchmark in sorted(wanted, key=lambda each: each.own):
         # Any folder of images may be a user's own; below this one there is a published set.
         if benchmark.own and sections:
@@ -59,6 +62,7 @@ def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
         except UsageError as error:  # the folder cannot be a user's own images
             readers = []
             lines.append(f"  {error}")
+            refused = "" if isinstance(error, NoImagesError) else str(error)
         sections += [section(benchmark, reader, readers[0], data) for reader in readers]
     # Several benchmarks use the same file names: a form without any class of its benchmark is
     # left out where the folder is known to be another's.
@@ -69,6 +73,7 @@ def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
         "usable": [part["benchmark"] for part in sections if part["usable"]],
         "found": sections,
         "looked_for": [] if sections else lines,
+        "refused": refused,
     }
 
 
@@ -174,10 +179,10 @@ def opened(store: "Store", classes: int) -> dict[str, Any]:
         store: of the split.
         classes: in its published list.
     """
-    rotations = len(store.names) // classes  # 4 on Omniglot, whose rotations are classes, else 1
+    rotations = max(1, len(store.names) // classes)  # 4 on Omniglot, whose rotations are classes
     remarks = f"ok: with rotations {len(store.names):,} classes" if rotations > 1 else "ok"
     return {
-        "classes": classes,
+        "classes": len(store.names) // rotations,
         "images": len(store.images) // rotations,
         "remarks": remarks,
         "fingerprint": store.fingerprint,

@@ -64,6 +64,7 @@ class Learner(pl.LightningModule):
     regression: bool = False
     wrappable: bool = False
     embeds_alone: bool = False
+    uneven_support: bool = False  # classes of a support set may differ in how many images they have
     copies: tuple[nn.Module, ...] = ()  # of the backbone, that start from its pre-training too
     remark = ""  # what tables must say of its numbers
     why_it_waits = ""  # why an update or a test waits for numbers from the device, if it must

@@ -13,11 +13,9 @@ import numpy as np
 from PIL import Image
 
 from zoo.datasets.readers.base import FILTER, load_image
-from zoo.datasets.readers.own_listing import LeftOut, list_folder, shown
+from zoo.datasets.readers.own_listing import UNREADABLE, LeftOut, leave_inner_folders, list_folder
 from zoo.datasets.readers.own_pixels import as_seen
 from zoo.errors import UsageError
-
-AGAIN = "mend it, or take it out"  # what to do about a damaged photo
 
 
 class Photos(NamedTuple):
@@ -37,7 +35,7 @@ def support_photos(folder: Path, image: Sequence[int]) -> Photos:
         image: (C, H, W) that they are brought to.
 
     Raises:
-        UsageError: there are fewer than two classes, a class has no image, or one cannot be read.
+        UsageError: there are fewer than two classes, or none of a class's images can be read.
     """
     left = LeftOut(folder)
     by_class, _ = listed(folder, left, "--support")
@@ -46,30 +44,34 @@ def support_photos(folder: Path, image: Sequence[int]) -> Photos:
             f"--support {folder}: expected a folder of images for each class, at least two; found "
             f"{', '.join(by_class) or 'none'}"
         )
-    if empty := [name for name, paths in by_class.items() if not paths]:
-        raise UsageError(f"--support {folder}: class {empty[0]!r} has no image; remove its folder")
-    return labelled(by_class, image, left)
+    photos = read_photos(labelled(by_class), image, left)
+    missing = [name for name in by_class if name not in (photos.labels or ())]
+    if missing:
+        what = "has no image" if not by_class[missing[0]] else "has no image that can be read"
+        raise UsageError(f"--support {folder}: class {missing[0]!r} {what}; remove its folder")
+    return photos
 
 
 def query_photos(folder: Path, image: Sequence[int]) -> Photos:
     """The photos of a flat folder; or of one with a folder for each class, so they are labelled.
 
     Raises:
-        UsageError: there is no image, or one cannot be read.
+        UsageError: there is no image, or none that can be read.
     """
     left = LeftOut(folder)
-    found, flat = listed(folder, left, "--query")
-    by_class = {name: paths for name, paths in found.items() if paths}
-    if flat and by_class:
+    by_class, flat = listed(folder, left, "--query")
+    in_folders = labelled(by_class)
+    if flat and in_folders:
+        names = ", ".join(name for name, paths in by_class.items() if paths)
         raise UsageError(
-            f"--query {folder}: has images and also folders of images ({', '.join(by_class)}); "
-            "expected one or the other"
+            f"--query {folder}: has images and also folders of images ({names}); expected one or "
+            "the other"
         )
-    if by_class:
-        return labelled(by_class, image, left)
-    if not flat:
-        raise UsageError(f"--query {folder}: no image in it; {left.text() or 'it is empty'}")
-    return Photos(flat, read_all(flat, image), None, left.text())
+    unknown: list[tuple[Path, str | None]] = [(path, None) for path in flat]
+    photos = read_photos(in_folders or unknown, image, left)
+    if not photos.files:
+        raise UsageError(f"--query {folder}: no image in it; {photos.left_out or 'it is empty'}")
+    return photos
 
 
 def listed(folder: Path, left: LeftOut, flag: str) -> tuple[dict[str, list[Path]], list[Path]]:
@@ -84,25 +86,45 @@ def listed(folder: Path, left: LeftOut, flag: str) -> tuple[dict[str, list[Path]
     by_class = {}
     for path in root.folders:
         inside = list_folder(path, left)
+        leave_inner_folders(inside, left)
         by_class[inside.name] = [Path(image.path) for image in inside.images]
     return by_class, [Path(image.path) for image in root.images]
 
 
-def labelled(by_class: Mapping[str, Sequence[Path]], image: Sequence[int], left: LeftOut) -> Photos:
-    """The photos of all classes, one class after the other."""
-    files = [path for paths in by_class.values() for path in paths]
-    labels = [name for name, paths in by_class.items() for _ in paths]
-    return Photos(files, read_all(files, image), labels, left.text())
+def labelled(by_class: Mapping[str, Sequence[Path]]) -> list[tuple[Path, str | None]]:
+    """Every file with its class, one class after the other."""
+    return [(path, name) for name, paths in by_class.items() for path in paths]
 
 
-def read_all(files: Sequence[Path], image: Sequence[int]) -> np.ndarray:
-    """Every photo as `as_network_takes` has it, on all cores: (n, C, H, W)."""
+def read_photos(
+    files: Sequence[tuple[Path, str | None]], image: Sequence[int], left: LeftOut
+) -> Photos:
+    """The photos as the network takes them, read on all cores; those that can be read.
 
-    def read(path: Path) -> np.ndarray:
-        return as_network_takes(load_image(path, shown(os.fspath(path)), AGAIN), image)
+    Args:
+        files: each with its class; None where that is not known.
+        image: (C, H, W) that they are brought to.
+        left: what was passed over in listing them; the others are added.
+    """
 
+    def read(path: Path) -> np.ndarray | None:
+        try:
+            return as_network_takes(load_image(path), image)
+        except UsageError:
+            return None
+
+    kept, pixels = [], []
     with ThreadPoolExecutor() as pool:
-        return np.stack([*pool.map(read, files)])
+        every = pool.map(read, [path for path, _ in files])
+        for (path, name), photo in zip(files, every, strict=True):
+            if photo is None:
+                left.add(UNREADABLE, os.fspath(path))
+            else:
+                kept.append((path, name))
+                pixels.append(photo)
+    labels = [name for _, name in kept if name is not None]
+    stacked = np.stack(pixels) if pixels else np.empty((0, *image), np.uint8)
+    return Photos([path for path, _ in kept], stacked, labels or None, left.text())
 
 
 def as_network_takes(photo: Image.Image, image: Sequence[int]) -> np.ndarray:

@@ -47,6 +47,7 @@ PAIR_KINDS = ("within a class", "across classes of a split", "across splits")
 PUBLISHED_PAIRS = {"cifarfs": (9, 2, 15), "fc100": (9, 14, 3), "omniglot": (4, 4, 0)}
 
 MOST = 0.9  # share of images from which their size is taken as the set's
+LEFT_OUT = "left out"  # the kind of finding that says what is passed over
 CONSTANT = 1e-3  # share of one-coloured images from which a published set has lost pixels
 
 
@@ -99,7 +100,9 @@ def open_stores(benchmark: "ImageSet", reader: Reader, data: Path | None) -> dic
 
 
 def open_checked(benchmark: "ImageSet", reader: Reader, data: Path | None) -> dict[str, "Store"]:
-    """The store of each split, if its content passes the checks; new warnings are printed.
+    """The store of each split, if its content passes the checks.
+
+    New warnings are printed once, what is left out of own images every time.
 
     Raises:
         UsageError: something is wrong with the images.
@@ -110,7 +113,7 @@ def open_checked(benchmark: "ImageSet", reader: Reader, data: Path | None) -> di
         if finding.failure:
             command = f'python -m zoo doctor "{data}" --benchmark "{benchmark.variant}"'
             raise UsageError(f"{reader.folder}: {finding.text}; {command} says more")
-        if new:
+        if new or finding.kind == LEFT_OUT:
             print(f"{benchmark.variant}: {finding.text}", file=sys.stderr)
     return stores
 
@@ -120,8 +123,7 @@ def checked(
 ) -> tuple[dict[str, Any], bool]:
     """The result of `check` on these stores, kept or new, and whether it is new."""
     key = [CHECKS_VERSION, reader.form, [store.fingerprint for store in stores.values()]]
-    if reader.left_out:
-        key.append(reader.left_out)
+    key += left_out_lines(reader, stores)
     name = f"{store_slug(benchmark.source.variant)}.checks.json"
     path = store_folder(benchmark, reader, data) / name
     return kept_facts(path, key, lambda: check(benchmark, reader, stores))
@@ -177,8 +179,9 @@ def check(benchmark: "ImageSet", reader: Reader, stores: Mapping[str, "Store"]) 
     findings = wrong_totals(key, counts)
     if not benchmark.own:  # own images may well be blue
         findings += swapped_channels(key, means)
-    if reader.left_out:
-        findings.append(Finding("left out", False, reader.left_out))
+    findings += [Finding(LEFT_OUT, False, line) for line in left_out_lines(reader, stores)]
+    if reader.remark:
+        findings.append(Finding("layout", False, reader.remark))
     pairs, examples = equal_pairs(digests, images)
     if any(pairs):
         findings.append(duplicates(key, pairs, examples))
@@ -217,6 +220,11 @@ def duplicates(benchmark: str, pairs: tuple[int, ...], examples: list[str]) -> F
         remark = f"the published set has {', '.join(map(str, published))}"
     text = f"pairs of equal images: {kinds} ({some(examples, sum(pairs))}); {remark}"
     return Finding("duplicates", False, text)
+
+
+def left_out_lines(reader: Reader, stores: Mapping[str, "Store"]) -> list[str]:
+    """What was passed over in listing images, and what of each split could not be read."""
+    return [line for line in (reader.left_out, *(s.left_out for s in stores.values())) if line]
 
 
 class Look(NamedTuple):

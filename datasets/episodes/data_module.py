@@ -301,6 +301,8 @@ class EpisodicDataModule(pl.LightningDataModule):
         network: Callable[[Tensor], Tensor],
         device: torch.device | str = "cpu",
         progress: bool = False,
+        split: str = "test",
+        episodes: int | None = None,
     ) -> "EpisodicDataModule":
         """The same test with features in place of images; each image is embedded once.
 
@@ -308,15 +310,18 @@ class EpisodicDataModule(pl.LightningDataModule):
             network: normalised (n, *image) -> (n, D), each image by itself.
             device: where `network` computes and the features stay.
             progress: whether to show a bar.
+            split: another one in place of the test.
+            episodes: how many of them; None for all.
 
         Returns:
-            A data module with test episodes only, whose x is (T, n, D).
+            A data module with this split only, whose episodes' x is (T, n, D).
         """
-        store = self.stores["test"]
+        store = self.stores[split]
         data = copy.copy(self)  # with the same samplers and episodes
-        used = rows_of(store, self.test_indices())
+        count = self.evaluation[split] if episodes is None else episodes
+        used = rows_of(store, self.samplers[split].indices(0, count))
         data.stores = {
-            "test": embedded_images.embed(
+            split: embedded_images.embed(
                 store, used, lambda x: network(self.normalise(x.to(device))), progress
             )
         }

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 MAGIC = "zoo-store 1"
 PAGE = 4096
+LONGEST = 1000  # characters kept of the line that says what could not be read
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,7 @@ class Store:
     offsets: np.ndarray  # (classes + 1,) int64; class c holds rows offsets[c]:offsets[c + 1]
     names: list[str]  # of the classes
     fingerprint: str  # of names, counts and pixels: the same for every form of the same images
+    left_out: str = field(default="", kw_only=True)  # images that could not be read, in a line
 
     @classmethod
     def from_arrays(cls, names: Sequence[str], arrays: Iterable[np.ndarray]) -> "Store":
@@ -164,7 +166,8 @@ def _load(path: Path, source: str) -> Store:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable")  # nobody writes into it
         images = torch.from_numpy(pixels)
-    return Store(images, offsets, header["names"], header["content"])
+    left_out = header.get("left_out", "")
+    return Store(images, offsets, header["names"], header["content"], left_out=left_out)
 
 
 def _read_header(file: BinaryIO) -> tuple[int, dict[str, Any]]:
@@ -195,26 +198,32 @@ def _build(path: Path, reader: "Reader", split: str, source: str) -> None:
     """Write a store file from the reader's images, a class at a time."""
     from tqdm import tqdm
 
-    names = reader.classes(split)
+    listed = reader.classes(split)
     # The header is written last, when the counts are known; this is room for the longest one.
-    longest = len(json.dumps(names)) + 20 * len(names) + 1000
+    longest = len(json.dumps(listed)) + 20 * len(listed) + 1000
+    longest += 12 * LONGEST  # JSON writes a character as up to 12 bytes
     size = math.ceil(longest / PAGE) * PAGE
     # The time of modification is set to whole even seconds, which every file system keeps exactly.
     built_ns = int(time.time() // 2 * 2) * 10**9
-    facts: dict[str, Any] = {"source": source, "built_ns": built_ns, "names": names}
-    content, counts = _Content(), []
+    facts: dict[str, Any] = {"source": source, "built_ns": built_ns}
+    content, counts, image = _Content(), dict[str, int](), ()
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with _writing(path.parent), temporary.open("wb") as file:
             file.seek(size)
             words = f"building {path.name}"
-            with tqdm(total=len(names), desc=words, unit=" classes", mininterval=1) as bar:
-                for name, images in zip(names, reader.images(split), strict=True):
-                    content.add(name, images)
-                    counts.append(len(images))
-                    file.write(np.ascontiguousarray(images).data)
+            with tqdm(total=len(listed), desc=words, unit=" classes", mininterval=1) as bar:
+                for name, images in zip(listed, reader.images(split), strict=True):
                     bar.update()
-            facts |= {"image": images.shape[1:], "counts": counts, "content": content.fingerprint()}
+                    if not len(images):
+                        continue
+                    content.add(name, images)
+                    counts[name], image = len(images), images.shape[1:]
+                    file.write(np.ascontiguousarray(images).data)
+            facts |= {"image": image, "names": [*counts], "counts": [*counts.values()]}
+            facts |= {"content": content.fingerprint()}
+            if reader.unreadable:
+                facts["left_out"] = reader.unreadable[:LONGEST]
             file.seek(0)
             file.write(_header(facts, size))
             file.flush()

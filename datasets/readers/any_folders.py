@@ -2,20 +2,31 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
-from zoo.datasets.readers.base import FILTER, Reader, colour_pixels, load_image, readable
+from zoo.datasets.readers.base import (
+    FILTER,
+    Reader,
+    by_content,
+    colour_pixels,
+    in_order,
+    load_image,
+    readable,
+)
 from zoo.datasets.readers.own_listing import (
     DEEPEST,
+    UNREADABLE,
     ImageFile,
     LeftOut,
     Listed,
+    NoImagesError,
     classes_of,
+    leave_images,
     list_folder,
     shown,
     split_of,
@@ -27,6 +38,8 @@ from zoo.errors import UsageError
 SHARES = {"train": 0.64, "val": 0.16, "test": 0.20}  # mini-ImageNet's
 ENOUGH = 5  # classes of a split, where there are as many: tests are 5-way unless asked for
 LEAST = 2  # images of a class: one to learn from and one to ask for
+TOO_SMALL = "classes of a single image"
+ALL_UNREADABLE = "classes without an image that can be read"
 NEEDS = "a folder of images for each class, or train/, val/ and test/ with such folders"
 ANEW = "folder[splits=anew] puts the images of each class together and splits the classes anew"
 
@@ -36,34 +49,70 @@ Splits = dict[str, dict[str, list[ImageFile]]]  # the images of each class of ea
 class Layout:
     """What lies in a folder: the classes of each split, or of one that is called "all"."""
 
-    def __init__(self, folder: Path, splits: Splits, places: Mapping[str, Path]) -> None:
+    def __init__(
+        self, folder: Path, splits: Splits, places: Mapping[str, Path], remark: str = ""
+    ) -> None:
         """Keep what was found.
 
         Args:
             folder: that holds the class folders, or those of the splits.
             splits: the images of each class.
             places: the folder of each split.
+            remark: what a reader of a report must know.
         """
-        self.folder, self.splits, self.places = folder, splits, places
+        self.folder, self.splits, self.places, self.remark = folder, splits, places, remark
 
 
 def find_layout(folder: Path, left: LeftOut) -> Layout:
-    """The class folders in a folder, or further down if there is but one way.
+    """The class folders in a folder, or further down.
+
+    Where they lie in several folders, such as ``birds/robin`` and ``fish/carp``, all of them are
+    the classes, and have those names.
 
     Raises:
-        UsageError: there are none, or they lie in several places.
+        NoImagesError: there are none.
+        UsageError: it is not clear what the classes are.
     """
     with readable(folder):
         found = _look(str(folder), left, DEEPEST)
     if not found:
-        raise UsageError(f"{folder}: expected {NEEDS}; it has no folder of images")
-    if len(found) > 1:
-        some = ", ".join(sorted(layout.folder.name for layout in found)[:3])
+        raise NoImagesError(f"{folder}: expected {NEEDS}; it has no folder of images")
+    return found[0] if len(found) == 1 else _groups(folder, found)
+
+
+def _groups(folder: Path, found: Sequence[Layout]) -> Layout:
+    """Class folders that lie in several folders, all together.
+
+    Raises:
+        UsageError: the folders have splits, or are classes or splits themselves.
+    """
+    names = sorted(shown(layout.folder.name) for layout in found)
+    some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    if any("all" not in layout.splits or split_of(layout.folder.name) for layout in found):
         raise UsageError(
-            f"{folder}: its folders ({some}, ...) hold class folders, not images; name one of them "
-            f"with --data, or move their class folders up into {folder}"
+            f"{folder}: its folders ({some}) hold class folders, and some are called as "
+            "splits are; name one of them with --data, or have train, val and test beside each "
+            "other and nothing else"
         )
-    return found[0]
+    homes: dict[str, list[str]] = {}
+    classes: dict[str, list[ImageFile]] = {}
+    for layout in found:
+        group = shown(os.path.relpath(layout.folder, folder))
+        for name, images in layout.splits["all"].items():
+            homes.setdefault(name, []).append(group)
+            classes[f"{group}/{name}"] = images
+    for name, groups in homes.items():
+        if len(groups) > 1:
+            raise UsageError(
+                f"{folder}: its folders ({some}) hold folders of images, of which {name!r} is "
+                f"in {len(groups)}, such as {groups[0]} and {groups[1]}; expected {NEEDS}: put all "
+                "images of a class into one folder"
+            )
+    remark = (
+        f"class folders lie in {len(found)} folders ({some}): the classes are called by both, "
+        f"such as {next(iter(classes))}"
+    )
+    return Layout(folder, {"all": classes}, {"all": folder}, remark)
 
 
 def _look(path: str, left: LeftOut, levels: int) -> list[Layout]:
@@ -76,6 +125,9 @@ def _look(path: str, left: LeftOut, levels: int) -> list[Layout]:
     below: list[Layout] = []
     for folder in top.folders if levels else ():
         below += _look(folder, left, levels - 1)
+    if below:
+        leave_images(top, passed)
+        left.take(passed)
     return below
 
 
@@ -85,6 +137,7 @@ def _class_folders(top: Listed, left: LeftOut) -> Layout | None:
     classes = classes_of(top.folders, passed)
     if not classes:
         return None
+    leave_images(top, passed)
     left.take(passed)
     return Layout(Path(top.path), {"all": _named(classes)}, {"all": Path(top.path)})
 
@@ -98,12 +151,16 @@ def _split_folders(top: Listed, left: LeftOut) -> Layout | None:
         split = split_of(os.path.basename(folder))
         if split is None:
             passed.add("folders beside those of the splits", folder)
-        elif classes := classes_of(list_folder(folder, passed).folders, passed):
+            continue
+        inner = list_folder(folder, passed)
+        if classes := classes_of(inner.folders, passed):
+            leave_images(inner, passed)
             places.setdefault(split, Path(folder))
             for name, images in _named(classes).items():
                 splits.setdefault(split, {}).setdefault(name, []).extend(images)
     if "train" not in splits or len(splits) < 2:
         return None
+    leave_images(top, passed)
     left.take(passed)
     return Layout(Path(top.path), {s: splits[s] for s in SHARES if s in splits}, places)
 
@@ -198,7 +255,7 @@ def _large_enough(
 ) -> dict[str, list[ImageFile]]:
     for images in classes.values():
         if len(images) < LEAST:
-            left.add("classes of a single image", os.path.dirname(images[0].path))
+            left.add(TOO_SMALL, os.path.dirname(images[0].path))
     return {name: images for name, images in classes.items() if len(images) >= LEAST}
 
 
@@ -250,7 +307,7 @@ class AnyFolders(Reader):
         self.places = layout.places
         lists = {split: list(classes) for split, classes in self.splits.items()}
         super().__init__(layout.folder, lists, None)
-        self.left_out = left.text()
+        self.left_out, self.remark = left.text(), layout.remark
         self.side = size
         self.recipe = f"as seen, RGB, squashed to {size}x{size} where it is not, {FILTER.name}, 2"
 
@@ -278,6 +335,41 @@ class AnyFolders(Reader):
     def image_files(self, split: str) -> list[Path]:
         """All of them."""
         return [path for paths in self.found(split).values() for path in paths]
+
+    def images(self, split: str) -> Iterator[np.ndarray]:
+        """As `Reader.images`, without the images that cannot be read: a line says which.
+
+        Raises:
+            UsageError: no class is left.
+        """
+        groups = [self.found(split)[name] for name in self.classes(split)]
+        decoded = in_order(self.decoded_or_none, (path for group in groups for path in group))
+        left, usable = LeftOut(self.folder), 0
+        for group in groups:
+            images = {path: next(decoded) for path in group}
+            for path, image in images.items():
+                if image is None:
+                    left.add(UNREADABLE, str(path))
+            pixels = [image for image in images.values() if image is not None]
+            if len(pixels) >= LEAST:
+                usable += 1
+                yield by_content(np.stack(pixels))
+            else:
+                left.add(TOO_SMALL if pixels else ALL_UNREADABLE, str(group[0].parent))
+                yield np.empty((0, 3, self.side, self.side), np.uint8)
+        self.unreadable = left.text()
+        if not usable:
+            raise UsageError(
+                f"{self.where(split)}: no class of {split} has {LEAST} images that can be read; "
+                f"{self.unreadable}; mend them"
+            )
+
+    def decoded_or_none(self, item: Path) -> np.ndarray | None:
+        """`decode`, and None where that is refused."""
+        try:
+            return self.decode(item)
+        except UsageError:
+            return None
 
     def decode(self, item: Path) -> np.ndarray:
         """The image (3, side, side) of a file, as viewers show it."""

@@ -87,6 +87,8 @@ class Reader(ABC):
     recipe: str
     again: ClassVar[str] = "fetch it again"  # what to do about damaged files
     left_out: str = ""  # what lies there and is passed over, in one line
+    remark: str = ""  # what else a person should know of what lies there
+    unreadable: str = ""  # what `images` passed over besides, when a split was read to its end
 
     def __init__(self, folder: Path, lists: dict[str, list[str]], per_class: int | None) -> None:
         self.folder = folder
@@ -167,6 +169,8 @@ class Reader(ABC):
 
     def images(self, split: str) -> Iterator[np.ndarray]:
         """One array a class, uint8 (n, C, H, W), in the order of `classes`, rows `by_content`.
+
+        That of a class is empty where none of its images can be used.
 
         Raises:
             UsageError: an image is damaged or of another kind.

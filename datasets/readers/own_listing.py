@@ -14,12 +14,15 @@ from PIL import features
 
 from zoo.datasets.readers.base import image_size
 from zoo.datasets.readers.class_folders import IMAGE_ENDINGS
+from zoo.errors import UsageError
 
 OWN_ENDINGS = {*IMAGE_ENDINGS, ".jfif", ".jpe", *([".avif"] if features.check("avif") else [])}
 OUR_OWN = "zoo-store"  # where stores lay before
 CLUTTER = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", OUR_OWN}
 DEEPEST = 2  # levels between the folder that is named and the class folders
 NAMED = 3  # things named of each kind that is left out
+UNREADABLE = "images that cannot be read"
+NAMED_TO_MEND = 10  # of those
 
 # How the folders of splits are called, in small letters and without signs between the words.
 SPLIT_NAMES = {
@@ -27,6 +30,10 @@ SPLIT_NAMES = {
     "val": ("val", "valid", "validation", "dev", "development", "metaval", "valset"),
     "test": ("test", "testing", "novel", "metatest", "testset", "evaluation", "eval"),
 }
+
+
+class NoImagesError(UsageError):
+    """There is no folder of images."""
 
 
 class ImageFile(NamedTuple):
@@ -71,8 +78,9 @@ class LeftOut:
         """How many of each kind, and a few of them, in one line; empty where there is none."""
         parts = []
         for kind, paths in self.things.items():
-            some = [shown(os.path.relpath(path, self.root)) for path in sorted(paths)[:NAMED]]
-            more = f" and {len(paths) - NAMED:,} more" if len(paths) > NAMED else ""
+            most = NAMED_TO_MEND if kind == UNREADABLE else NAMED
+            some = [shown(os.path.relpath(path, self.root)) for path in sorted(paths)[:most]]
+            more = f" and {len(paths) - most:,} more" if len(paths) > most else ""
             parts.append(f"{kind}, {len(paths):,} ({', '.join(some)}{more})")
         return f"left out: {'; '.join(parts)}" if parts else ""
 
@@ -118,20 +126,38 @@ def split_of(name: str) -> str | None:
 
 
 def classes_of(folders: Iterable[str], left: LeftOut) -> list[Listed]:
-    """Those of these folders that hold images."""
+    """Those of these folders that hold the images of a class.
+
+    Not one that has several folders of images with more images than itself: they are the classes.
+    """
     classes = []
     for path in folders:
         passed = LeftOut(left.root)
         listed = list_folder(path, passed)
-        if listed.images:
+        inner = [len(list_folder(each, LeftOut(left.root)).images) for each in listed.folders]
+        classes_inside = len(inner) - inner.count(0) > 1 and sum(inner) > len(listed.images)
+        if listed.images and not classes_inside:
             classes.append(listed)
             left.take(passed)
+            leave_inner_folders(listed, left)
+        elif any(inner):
+            left.add("folders whose images lie one folder deeper than the others'", path)
         else:
             left.add("folders without images", path)
-        for inner in listed.folders if listed.images else ():
-            images = list_folder(inner, LeftOut(left.root)).images
-            for image in images:
-                left.add("images in a folder inside a class's folder", image.path)
-            if not images:
-                left.add("folders without images", inner)
     return classes
+
+
+def leave_images(listed: Listed, left: LeftOut) -> None:
+    """Leave out the images that lie in a folder of class folders."""
+    for image in listed.images:
+        left.add("images beside the class folders", image.path)
+
+
+def leave_inner_folders(listed: Listed, left: LeftOut) -> None:
+    """Leave out what lies in the folders of a class's folder."""
+    for inner in listed.folders:
+        images = list_folder(inner, LeftOut(left.root)).images
+        for image in images:
+            left.add("images in a folder inside a class's folder", image.path)
+        if not images:
+            left.add("folders without images", inner)

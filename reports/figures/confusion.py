@@ -4,23 +4,24 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from zoo.reports.figures.style import DPI, TEXT_SIZE
+from zoo.reports.figures.style import DPI, TEXT_SIZE, shortened
 
 CELL = 0.26  # inches
 LONGEST = 24  # characters of a class's name
 
 
-def confusion_figure(counts: pd.DataFrame) -> Figure:
-    """Counts with one row per class and one column per prediction.
+def confusion_figure(shares: pd.DataFrame, texts: pd.DataFrame) -> Figure:
+    """One row per class and one column per prediction.
 
     A cell is the darker, the larger its share of the class.
 
     Args:
-        counts: classes by predictions.
+        shares: of the row's class, in [0, 1]; nan where a class could not be predicted.
+        texts: what stands in the cells, of the same shape.
     """
-    rows, columns = counts.shape
-    row_names = [shortened(str(name)) for name in counts.index]
-    column_names = [shortened(str(name)) for name in counts.columns]
+    rows, columns = shares.shape
+    row_names = [shortened(str(name), LONGEST) for name in shares.index]
+    column_names = [shortened(str(name), LONGEST) for name in shares.columns]
     label = 0.062 * max(map(len, (*column_names, *row_names)))  # inches
     width, height = CELL * columns + label + 0.3, CELL * rows + label + 0.3
     figure = Figure((width, height), dpi=DPI, facecolor="white")
@@ -28,20 +29,18 @@ def confusion_figure(counts: pd.DataFrame) -> Figure:
     axes = figure.add_axes(
         (left / width, bottom / height, CELL * columns / width, CELL * rows / height)
     )
-    shares = (counts.T / counts.sum(axis=1)).T.to_numpy()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for row, column in np.ndindex(counts.shape):
-        count = counts.iloc[row, column]
-        if count:
-            axes.text(
-                column,
-                row,
-                str(count),
-                ha="center",
-                va="center",
-                fontsize=TEXT_SIZE,
-                color="white" if shares[row, column] > 0.5 else "black",
-            )
+    darkness = shares.to_numpy(dtype=float)
+    axes.imshow(darkness, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row, column in np.ndindex(shares.shape):
+        axes.text(
+            column,
+            row,
+            str(texts.iloc[row, column]),
+            ha="center",
+            va="center",
+            fontsize=TEXT_SIZE,
+            color="white" if darkness[row, column] > 0.5 else "black",
+        )
     axes.xaxis.tick_top()
     axes.set_xticks(range(columns), column_names, rotation=90)
     axes.set_yticks(range(rows), row_names)
@@ -49,11 +48,3 @@ def confusion_figure(counts: pd.DataFrame) -> Figure:
     for spine in axes.spines.values():
         spine.set_linewidth(0.5)
     return figure
-
-
-def shortened(name: str) -> str:
-    """A name, with its middle left out where it is too long for a figure."""
-    if len(name) <= LONGEST:
-        return name
-    half = (LONGEST - 1) // 2
-    return f"{name[:half]}…{name[-half:]}"

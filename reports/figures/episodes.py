@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
+
+from zoo.reports.figures.style import COLOURS, shortened
 
 # All sizes are in pixels of the picture.
 PIXELS_WIDE = 1000  # about the width of all images; small ones are enlarged by a whole number
@@ -22,15 +24,25 @@ MARGIN = 14  # around all
 GAP = 4  # between images
 DIVIDE = 28  # between support and queries
 BAR = 118  # width of a scale of colours on the right
+CAPTION = 16  # height of the words below an image
+CAPTIONED = 80  # the least side of an image with words below it
+LETTER = 5.5  # about the width of a letter of these words
+FRAME = 3  # width of the frame of a wrong prediction
 IMAGE = 140  # about the side of a completed image
 SCREEN_DPI = 100
 PAPER = 255  # white
+WRONG = COLOURS[1]
 UNSEEN = (0.55, 0.6, 0.85)  # colour of pixels that the learner was not given
 VARIANCE = colormaps["viridis"]
 
 
 def draw_episode(
-    support: np.ndarray, query: np.ndarray, names: Sequence[str], title: str, note: str = ""
+    support: np.ndarray,
+    query: np.ndarray,
+    names: Sequence[str],
+    title: str,
+    note: str = "",
+    mistaken_for: Sequence[Sequence[str]] | None = None,
 ) -> Figure:
     """Draw one episode; each pixel of an image becomes a square of whole pixels.
 
@@ -40,27 +52,54 @@ def draw_episode(
         names: of the N classes; lines after the first are printed smaller.
         title: stands above.
         note: stands below the title, smaller.
+        mistaken_for: the class that each query was wrongly predicted to be, N rows of Q, empty
+            where it was right; stands below the query, which gets a frame. None: nothing was
+            predicted.
     """
     shot, side = support.shape[1], support.shape[-1]
     columns = shot + query.shape[1]
+    below = 0 if mistaken_for is None else CAPTION
     scale = max(1, round(PIXELS_WIDE / (columns * side)))
-    left, right = image_sheet(support, scale), image_sheet(query, scale)
+    if mistaken_for is not None:  # so that a name fits below
+        scale = max(scale, math.ceil(CAPTIONED / side))
+    left, right = image_sheet(support, scale, below), image_sheet(query, scale, below)
     white = np.full((len(left), DIVIDE, 3), PAPER, np.uint8)
     canvas = np.concatenate([left, white, right], 1)
+    start, size = left.shape[1] + DIVIDE, side * scale
+    wrong = [
+        (row * (size + below + GAP), start + column * (size + GAP), name)
+        for row, line in enumerate(mistaken_for or ())
+        for column, name in enumerate(line)
+        if name
+    ]
+    for y, x, _ in wrong:
+        frame(canvas[y : y + size, x : x + size])
     figure, write = framed(canvas)
     write(MARGIN, 22, title, 12, weight="bold")
     write(MARGIN, 40, note, 8, color="0.4")
     write(LABEL, HEAD - 6, "support", 10)
-    write(LABEL + left.shape[1] + DIVIDE, HEAD - 6, "queries", 10)
+    said = "queries" if mistaken_for is None else "queries; framed: taken for the class below"
+    write(LABEL + start, HEAD - 6, said, 10)
+    for y, x, name in wrong:
+        text = shortened(name, int(size / LETTER))
+        middle = LABEL + x + size / 2
+        write(middle, HEAD + y + size + 3, text, 7, ha="center", va="top", color=WRONG)
     row_height = (len(canvas) + GAP) / len(names)
     for row, name in enumerate(names):
         first, _, rest = name.partition("\n")
-        middle = HEAD + row * row_height + (row_height - GAP) / 2
-        above = wrapped_lines(first, 20, row_height / 32)
-        below = wrapped_lines(rest, 24, row_height / 28)
-        write(LABEL - 10, middle, above, 11, ha="right", va="bottom" if below else "center")
-        write(LABEL - 10, middle + 3, below, 8, ha="right", va="top", color="0.3")
+        middle = HEAD + row * row_height + (row_height - GAP - below) / 2
+        head = wrapped_lines(first, 20, row_height / 32)
+        foot = wrapped_lines(rest, 24, row_height / 28)
+        write(LABEL - 10, middle, head, 11, ha="right", va="bottom" if foot else "center")
+        write(LABEL - 10, middle + 3, foot, 8, ha="right", va="top", color="0.3")
     return figure
+
+
+def frame(image: np.ndarray) -> None:
+    """Draw a frame over the edge of an image (height, width, 3)."""
+    colour = [round(255 * part) for part in to_rgb(WRONG)]
+    for edge in (image[:FRAME], image[-FRAME:], image[:, :FRAME], image[:, -FRAME:]):
+        edge[:] = colour
 
 
 def framed(canvas: np.ndarray, right: int = MARGIN) -> tuple[Figure, Callable[..., None]]:
@@ -97,13 +136,17 @@ def wrapped_lines(text: str, width: int, most: float) -> str:
     return "\n".join(lines[: max(1, int(most))])
 
 
-def image_sheet(images: np.ndarray, scale: int) -> np.ndarray:
-    """Images (N, n, C, H, W), enlarged `scale` times, in N rows: uint8 (height, width, 3)."""
+def image_sheet(images: np.ndarray, scale: int, below: int = 0) -> np.ndarray:
+    """Images (N, n, C, H, W), enlarged `scale` times, in N rows: uint8 (height, width, 3).
+
+    Below each image `below` pixels are left white.
+    """
     images = images.repeat(scale, 3).repeat(scale, 4)
     rows, columns, channels, height, width = images.shape
-    padded = np.full((rows, columns, channels, height + GAP, width + GAP), PAPER, np.uint8)
+    pitch = height + below + GAP
+    padded = np.full((rows, columns, channels, pitch, width + GAP), PAPER, np.uint8)
     padded[..., :height, :width] = images
-    flat = padded.transpose(0, 3, 1, 4, 2).reshape(rows * (height + GAP), -1, channels)
+    flat = padded.transpose(0, 3, 1, 4, 2).reshape(rows * pitch, -1, channels)
     flat = flat[:-GAP, :-GAP]
     return np.ascontiguousarray(np.broadcast_to(flat, (*flat.shape[:2], 3)))
 

@@ -119,3 +119,11 @@ def add_legend(figure: Figure, entries: Sequence[tuple[Line2D, str]]) -> None:
         columnspacing=1,
         labelspacing=0.3,
     )
+
+
+def shortened(name: str, longest: int) -> str:
+    """A name of at most `longest` characters: the middle of a longer one is left out."""
+    if len(name) <= longest:
+        return name
+    half = (longest - 1) // 2
+    return f"{name[: longest - 1 - half]}…{name[len(name) - half :]}"

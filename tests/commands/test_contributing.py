@@ -1,10 +1,12 @@
 """The examples that CONTRIBUTING.md shows do what the page says."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.commands.test_command_line import TINY, folders
 from tests.conftest import episode_of
@@ -91,6 +93,26 @@ def test_it_runs_as_a_plugin(examples, key, tmp_path, capsys):
     words = ["run", key, "glyphs", "--plugin", str(examples[key]), *TINY, *folders(tmp_path)]
     assert main(words) == 0
     assert "accuracy" in capsys.readouterr().out
+
+
+def test_it_predicts_as_a_plugin(examples, tmp_path, capsys):
+    """Weights of a plug-in's learner need its file again, and say so."""
+    plugin = ["--plugin", str(examples["cosine_mean"])]
+    assert main(["run", "cosine_mean", "glyphs", *plugin, *TINY, *folders(tmp_path)]) == 0
+    for name, grey in (("a/1", 0), ("a/2", 20), ("b/1", 200), ("b/2", 220)):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (28, 28), grey).save(tmp_path / "photos" / f"{name}.png")
+    photos = str(tmp_path / "photos")
+    words = ["predict", "cosine_mean", "--support", photos, "--query", photos]
+    words += folders(tmp_path)[:2]
+    for known in (learners.entries, learners._objects):  # as in a new process
+        del known["cosine_mean"]
+    del sys.modules["plugin_cosine_mean"]
+    capsys.readouterr()
+    assert main(words) == 2
+    assert "name the file that defines it with --plugin FILE" in capsys.readouterr().err
+    assert main([*words, *plugin]) == 0
+    assert "4 photos, 2 classes with 2 support photos each" in capsys.readouterr().out
 
 
 def test_their_settings_are_documented(example):

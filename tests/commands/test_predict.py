@@ -71,8 +71,7 @@ def test_what_is_printed_and_written(weights, photos, capsys):
     page = photos / "out.html"
     assert run_predict(weights["protonet"], photos, "-o", str(page)) == 0
     out = capsys.readouterr().out
-    assert "24 photos, 4 classes with 2 support photos each" in out
-    assert "the first 2 photos of each class are used, as many as 'bee' has; 3 others are" in out
+    assert "24 photos, 4 classes with 2 to 3 support photos each" in out
     with open(photos / "out.csv", newline="") as file:
         rows = [*csv.DictReader(file)]
     assert [*rows[0]] == ["file", "class", "prediction", "probability", "runner_up",
@@ -84,10 +83,34 @@ def test_what_is_printed_and_written(weights, photos, capsys):
         assert row["right"] == str(row["class"] == row["prediction"])
         assert float(row["probability"]) >= float(row["runner_up_probability"])
     text = page.read_text(encoding="utf-8")
-    assert text.count("data:image/jpeg;base64,") == 24 + 8
+    assert text.count("data:image/jpeg;base64,") == 24 + 11
     assert "cat &amp; &lt;dog&gt;" in text and "<dog>" not in text and "Ødegård" in text
     assert "expected calibration error" in text and "Confusion matrix" in text
     assert not re.search(r'(src|href)="(?!data:|#)', text)
+
+
+@pytest.mark.parametrize("key", ["protonet", "pretrained"])
+def test_a_support_of_uneven_classes(key, weights, photos):
+    """All of it where classes are means: the same as with each class's photos repeated to as many.
+
+    Other learners take as many of each class, and say so.
+    """
+    learner = trained_learner(weights["protonet"]).learner
+    if key == "pretrained":
+        learner = learners.get(key)(learner.net, 2).eval()
+    x = torch.randn(1, 5, 1, 28, 28)
+    uneven = Examples(x, torch.tensor([[0, 1, 1, 0, 1]]))
+    rows = [0, 3, 0, 3, 0, 3, 1, 2, 4, 1, 2, 4]
+    even = Examples(x[:, rows], torch.tensor([[0] * 6 + [1] * 6]))
+    queries = Examples(torch.randn(1, 4, 1, 28, 28), torch.zeros(1, 4, dtype=torch.int64))
+    with torch.no_grad():
+        expected = learner(zoo.Episode(even, queries, 2))
+        torch.testing.assert_close(learner(zoo.Episode(uneven, queries, 2)), expected)
+    found = predict_photos(trained_learner(weights["maml"]), photos / "support", photos / "flat")
+    assert len(found.support.files) == 8
+    assert "the first 2 photos of each class are used, as many as 'bee' has; 3 others" in " ".join(
+        found.notes
+    )
 
 
 def test_photos_without_classes(weights, photos, capsys):
@@ -112,6 +135,10 @@ def test_a_prediction_is_of_its_photo_alone(weights, photos):
             joint = predict_photos(trained, photos / "support", photos / "flat", jointly=True)
             assert not np.allclose(joint.table["probability"], whole["probability"], rtol=1e-3)
             assert "all photos were classified together" in " ".join(joint.notes)
+            known = trained.about["calibration"]
+            asked = predict_photos(trained, photos / "support", few)
+            assert asked.calibration == known["alone"] and joint.calibration == known
+            assert "one at a time (of " in " ".join(asked.notes)
 
 
 @pytest.mark.parametrize("key", ["maml", "trlearner", "anil", "protonet", "npbml[inductive=true]"])
@@ -137,6 +164,16 @@ def test_the_logits_are_those_of_an_episode(key):
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_older_weights_know_no_temperature_for_one_at_a_time(weights, photos):
+    trained = trained_learner(weights["maml"])
+    older = {**trained.about["calibration"]}
+    del older["alone"]
+    trained = trained._replace(about={**trained.about, "calibration": older})
+    found = predict_photos(trained, photos / "support", photos / "flat")
+    assert found.calibration == older
+    assert any("calibrated on whole episodes" in note for note in found.notes)
+
+
 def test_photos_are_read_as_viewers_show_them(weights, photos):
     """Turned as EXIF says, on white where transparent; what is no image is counted in a note."""
     upright = Image.open(photos / "flat" / "0 3.png").convert("RGB")
@@ -155,6 +192,21 @@ def test_photos_are_read_as_viewers_show_them(weights, photos):
     assert table["turned.png"] == pytest.approx(table["upright.png"])
     assert table["clear.png"] == pytest.approx(table["white.png"])
     assert "query: left out: files that are no images, 1 (notes.txt)" in found.notes
+
+
+def test_damaged_photos_are_left_out_and_counted(weights, photos, capsys):
+    (photos / "support" / CLASSES[3] / "3 0.png").write_bytes(b"\x89PNG nothing")
+    (photos / "flat" / "0 3.png").write_bytes(b"")
+    inner = photos / "support" / CLASSES[0] / "more"
+    inner.mkdir()
+    Image.new("RGB", (28, 28)).save(inner / "a.png")
+    assert run_predict(weights["protonet"], photos, query="flat") == 0
+    out = capsys.readouterr().out
+    assert "23 photos, 4 classes" in out and "0 3.png" not in out.partition("photos,")[0]
+    assert "query: left out: images that cannot be read, 1 (0 3.png)" in out
+    line = next(line for line in out.splitlines() if line.startswith("support: left out"))
+    assert f"images that cannot be read, 1 ({CLASSES[3]}/3 0.png)" in line
+    assert "images in a folder inside a class's folder, 1 (ant/more/a.png)" in line
 
 
 def test_rejecting(weights, photos, capsys):
@@ -190,7 +242,7 @@ def test_the_same_in_python(weights, photos):
         ("one class", [], "expected a folder of images for each class, at least two; found ant"),
         ("mixed", [], "has images and also folders of images"),
         ("no query", [], "there is no such folder"),
-        ("damaged", [], "3 0.png: expected an image, the file is damaged"),
+        ("damaged", [], "class 'Ødegård' has no image that can be read; remove its folder"),
     ],
 )
 def test_what_cannot_be_is_said(change, words, said, weights, photos, capsys):
@@ -205,7 +257,8 @@ def test_what_cannot_be_is_said(change, words, said, weights, photos, capsys):
     elif change == "no query":
         query.rename(photos / "gone")
     elif change == "damaged":
-        (support / CLASSES[3] / "3 0.png").write_bytes(b"\x89PNG nothing")
+        for path in (support / CLASSES[3]).iterdir():
+            path.write_bytes(b"\x89PNG nothing")
     assert run_predict(weights["protonet"], photos, *words) == 2
     err = capsys.readouterr().err
     assert said in err and "Traceback" not in err

@@ -5,17 +5,23 @@ import math
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from tests.runs.test_run import SMALL, plan
+from zoo.datasets.episodes.data_module import rows_of
 from zoo.runs.calibration import (
     Calibration,
     calibrate,
     calibration_error,
     episodes_and_strangers,
     fit_temperature,
+    measured,
+    one_by_one,
     rejection_curve,
+    whole_episode,
 )
+from zoo.runs.prediction import query_logits
 from zoo.runs.weights import read_weights, weights_path
 
 
@@ -94,6 +100,56 @@ def test_a_record_and_its_weights_say_it(stores, tmp_path):
     without = plan(tmp_path / "less", fewer, "protonet",
                    flags={**SMALL, "train_way": 5})  # fmt: skip
     assert "calibration" not in without.execute(progress=False)
+
+
+@pytest.mark.parametrize(("text", "asked"), [("maml", 5), ("reptile[test_steps=5]", 1)])
+def test_a_transductive_learner_is_measured_one_query_at_a_time_too(text, asked, stores, tmp_path):
+    """As `zoo predict` classifies photos; where adapting is dear, one query an episode."""
+    run = plan(tmp_path, stores, text, flags=SMALL)
+    pl.seed_everything(0, verbose=False)
+    found = calibrate(run.learner, run.data)
+    assert found.alone.queries == asked * found.episodes and found.alone.alone is None
+    assert found.queries == found.episodes * 5 * run["query"]
+    assert (found.alone.rejection is None) == (asked == 1)
+    if asked == 5:  # untrained, but adapted; of a single image it would predict by chance
+        assert found.alone.accuracy > found.accuracy - 0.15 > 0.3
+    kept = json.loads(json.dumps(found.as_json()))
+    assert kept["alone"]["temperature"] == found.alone.temperature
+
+    with torch.no_grad():
+        pairs = [*episodes_and_strangers(run.data, 3, torch.device("cpu"))]
+        number, (episode, outside) = 2, pairs[2]
+        logits, labels, others = one_by_one(run.learner, episode, outside, number)
+        pixels = raw_pixels(run, number)
+        places = [(label, 0) for label in range(5)] if asked == 5 else [(number % 5, 0)]
+        rows = np.stack([pixels[place] for place in places])
+        expected = query_logits(run.learner, episode.support, rows, alone=True)
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-4)
+    assert labels.tolist() == [label for label, _ in places]
+    assert len(others) == (asked == 5)
+
+
+def raw_pixels(run, number):
+    """The queries of a validation episode as bytes, (N, Q, C, H, W)."""
+    store, sampler = run.data.stores["val"], run.data.samplers["val"]
+    rows = rows_of(store, sampler.indices(number, 1))[0][:, : sampler.query]
+    return store.images.numpy()[rows]
+
+
+def test_on_features_where_a_learner_allows_it(stores, tmp_path, monkeypatch):
+    """The same numbers but for rounding, and each image goes through the network once."""
+    run = plan(tmp_path, stores, "protonet", flags={**SMALL, "train_way": 5})
+    seen = []
+    run.learner.net.register_forward_pre_hook(lambda net, x: seen.append(len(x[0])))
+    found = calibrate(run.learner, run.data)
+    drawn = run.data.samplers["val"].indices(0, found.episodes)
+    assert sum(seen) == len(np.unique(rows_of(run.data.stores["val"], drawn)))
+    run.learner.eval()
+    with torch.no_grad():
+        slow = measured(run.learner, run.data, found.episodes, whole_episode)
+    assert sum(seen) > 3 * len(np.unique(rows_of(run.data.stores["val"], drawn)))
+    assert found.temperature == pytest.approx(slow.temperature, rel=1e-3)
+    assert found.accuracy == pytest.approx(slow.accuracy, abs=0.01)
 
 
 def test_what_is_not_finite_is_not_calibrated(stores, tmp_path, monkeypatch):

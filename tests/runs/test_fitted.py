@@ -10,7 +10,7 @@ from zoo.commands import main
 from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
-from zoo.runs.record import accuracy_of_classes, write_test_episodes
+from zoo.runs.record import write_test_episodes
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.workspace import Workspace
@@ -71,12 +71,6 @@ def test_the_record_names_the_classes_and_how_each_did(tmp_path):
     assert np.mean([*found.values()]) == pytest.approx(
         record["metrics"]["accuracy"]["mean"], abs=1e-4
     )
-
-
-def test_accuracy_of_classes_by_hand():
-    prediction = np.array([[0, 1, 1, 1], [1, 1, 0, 0]])  # 2-way, two queries a class
-    found = accuracy_of_classes(prediction, np.array([[2, 0], [0, 3]]), ["a", "b", "c", "d"])
-    assert found == {"a": 0.5, "c": 0.5, "d": 0.0}
 
 
 def test_numbers_of_images_beyond_65535_are_kept(tmp_path):

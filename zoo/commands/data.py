@@ -9,10 +9,12 @@ from tabulate import tabulate
 
 from zoo.commands.picture_files import check_picture_path, save_figure
 from zoo.datasets.benchmarks.base import find_benchmark
-from zoo.datasets.doctor import examine
+from zoo.datasets.doctor import USUAL_WAY, examine
 from zoo.datasets.fetching.fetch import fetch
 from zoo.datasets.splits import tiered_full_names
 from zoo.errors import UsageError
+from zoo.registry import benchmarks
+from zoo.variants import parse_variant
 
 if TYPE_CHECKING:  # slow to import, and the doctor needs none of it
     from matplotlib.figure import Figure
@@ -61,6 +63,8 @@ def print_report(data: Path, benchmark: str | None, as_json: bool = False) -> in
 
 def report_text(report: dict[str, Any]) -> str:
     """The doctor's report in words: a section for each form found, with a table and a verdict."""
+    if report["refused"]:
+        return f"not usable: own images, {report['refused']}"
     if not report["found"]:
         head = f"No benchmark was found at or below {report['folder']}. Looked for:"
         return "\n".join([head, *report["looked_for"]])
@@ -72,10 +76,7 @@ def section_text(section: dict[str, Any]) -> str:
     rows = [
         [
             split,
-            *(
-                f"{count_text(facts[what])}/{count_text(facts[f'expected_{what}'])}"
-                for what in DOCTOR_COLUMNS
-            ),
+            *(found_of_expected(facts[what], facts[f"expected_{what}"]) for what in DOCTOR_COLUMNS),
             facts["remarks"],
         ]
         for split, facts in section["splits"].items()
@@ -89,27 +90,39 @@ def section_text(section: dict[str, Any]) -> str:
     return "\n".join([*lines, section["verdict"]])
 
 
-def count_text(count: int | None) -> str:
-    """A count, or a question mark where it is not known."""
-    return "?" if count is None else f"{count:,}"
+def found_of_expected(count: int | None, expected: int | None) -> str:
+    """``19/20``: what was found of what is published; a question mark for what is not known."""
+    found = "?" if count is None else f"{count:,}"
+    return found if expected is None else f"{found}/{expected:,}"
 
 
 def show_command(options: argparse.Namespace) -> int:
-    """``zoo show``: draw an episode into a file."""
-    benchmark = find_benchmark(options.benchmark)
+    """``zoo show``: draw an episode of a benchmark into a file; or of a finished run its worst."""
+    if parse_variant(options.name)[0] not in benchmarks.names():
+        from zoo.commands.show_run import show_run
+
+        return show_run(options)
+    benchmark = find_benchmark(options.name)
     path: Path = options.output.expanduser()
     kind = path.suffix[1:].lower()
     check_picture_path(path, kind)
     if benchmark.regression:
         raise UsageError(f"{benchmark.variant} is regression, and has no images to show")
+    if options.worst is not None:
+        raise UsageError("--worst: nothing was predicted of a benchmark's episodes; name a run")
     for flag, least in (("way", 2), ("shot", 1), ("query", 1), ("episode", 0)):
         value = getattr(options, flag)
         if value is not None and value < least:
             raise UsageError(f"--{flag} {value}: expected a number of at least {least}")
     fetch(benchmark, options.data, options.yes)
-    query = options.query or benchmark.query
     figure = draw_benchmark_episode(
-        benchmark, options.data, options.split, options.way, options.shot, query, options.episode
+        benchmark,
+        options.data,
+        options.split or "test",
+        options.way or USUAL_WAY,
+        options.shot or 1,
+        options.query or benchmark.query,
+        options.episode or 0,
     )
     save_figure(figure, path, kind)
     return 0

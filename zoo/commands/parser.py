@@ -158,7 +158,9 @@ def build_parser() -> Parser:
     command.set_defaults(call=run_or_help, parser=command)
 
     command = commands.add_parser(
-        "predict", help="the class of each photo, by trained weights and a few photos of each class"
+        "predict",
+        parents=[plugged],
+        help="the class of each photo, by trained weights and a few photos of each class",
     )
     command.add_argument("weights", help=WEIGHTS_NAME)
     command.add_argument(
@@ -346,16 +348,26 @@ def build_parser() -> Parser:
     command.add_argument("results", type=parse_folder, metavar="DIR", help="folder of the records")
     command.set_defaults(call=imported_command("rename_records", "rename_command"))
 
-    command = commands.add_parser("show", parents=[images], help="draw an episode into a file")
-    command.add_argument("benchmark", help="a key or variant")
-    command.add_argument("--split", default="test", help="train, val or test (default: test)")
-    command.add_argument("--way", type=int, default=5, help="classes (default: 5)")
-    command.add_argument("--shot", type=int, default=1, help="support images a class (default: 1)")
-    command.add_argument("--query", type=int, help="queries a class (default: those of the tests)")
-    command.add_argument("--episode", type=int, default=0, help="its number (default: 0)")
-    command.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", required=True, help="such as episode.png"
+    command = commands.add_parser(
+        "show",
+        parents=[images],
+        help="draw an episode of a benchmark; of a finished run its worst episodes, what it "
+        "predicted, and which classes it confused",
     )
+    command.add_argument("name", help="a benchmark, or a run's name or the beginning of it")
+    command.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", required=True,
+        help="such as episode.png; of a run also a page, .html",
+    )  # fmt: skip
+    command.add_argument("--episode", type=int, help="its number (default: 0; of a run the worst)")
+    group = command.add_argument_group("of a benchmark")
+    group.add_argument("--split", help="train, val or test (default: test)")
+    group.add_argument("--way", type=int, help="classes (default: 5)")
+    group.add_argument("--shot", type=int, help="support images a class (default: 1)")
+    group.add_argument("--query", type=int, help="queries a class (default: those of the tests)")
+    group = command.add_argument_group("of a run")
+    add_results_flag(group, "where its record lies")
+    group.add_argument("--worst", type=int, help="episodes on a page (default: 3)")
     command.set_defaults(call=imported_command("data", "show_command"))
 
     command = commands.add_parser(

@@ -3,11 +3,13 @@
 import argparse
 import io
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy.stats import binomtest
 from tabulate import tabulate
 
@@ -76,9 +78,10 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 def summary(found: Predictions) -> list[str]:
     """What was found, in lines: accuracy where classes are known, and what must be known."""
     table, lines = found.table, []
-    shots = len(found.support.files) // len(found.classes)
+    shots = sorted({*Counter(found.support.labels).values()})
+    photos = f"{shots[0]}" if len(shots) == 1 else f"{shots[0]} to {shots[-1]}"
     lines.append(
-        f"{len(table)} photos, {len(found.classes)} classes with {shots} support photos each"
+        f"{len(table)} photos, {len(found.classes)} classes with {photos} support photos each"
     )
     if "right" in table:
         right, count = int(table["right"].sum()), len(table)
@@ -106,14 +109,9 @@ def page(trained: Trained, found: Predictions, options: argparse.Namespace) -> s
         f"images of {width}x{height} pixels, {'grey' if channels == 1 else 'in colour'}.",
         *(f"{line[0].upper()}{line[1:]}." for line in summary(found)),
     ]
-    if trained.temperature is not None:
-        calibration = about["calibration"]
-        said.append(
-            f"Probabilities are calibrated on {calibration['episodes']} validation episodes of "
-            f"{about['benchmark']}, temperature {trained.temperature:.2f}; there their expected "
-            f"calibration error is {calibration['ece']:.3f}, {calibration['ece_before']:.3f} "
-            "without."
-        )
+    if found.calibration is not None:
+        alone = found.calibration is about["calibration"].get("alone")
+        said.append(calibration_in_words(found.calibration, alone, about["benchmark"]))
     facts = Table(f"Predictions of {learner.title}", " ".join(said), [], [])
     tables, figures = [facts], []
     if "right" in found.table:
@@ -122,10 +120,10 @@ def page(trained: Trained, found: Predictions, options: argparse.Namespace) -> s
         figures.append(
             (
                 "Confusion matrix: photos of each class (rows) and what was predicted (columns).",
-                figure_bytes(confusion_figure(counts), "svg"),
+                figure_bytes(figure_of_counts(counts), "svg"),
             )
         )
-    curve = (about.get("calibration") or {}).get("rejection")
+    curve = (found.calibration or {}).get("rejection")
     if curve:
         figures.append(
             (
@@ -139,6 +137,30 @@ def page(trained: Trained, found: Predictions, options: argparse.Namespace) -> s
     return to_html(tables, figures, galleries)
 
 
+def calibration_in_words(calibration: Mapping[str, Any], alone: bool, benchmark: str) -> str:
+    """On what probabilities are calibrated, and how far they can be trusted there.
+
+    Args:
+        calibration: see `zoo.runs.calibration`; older weights say less.
+        alone: whether queries were classified one at a time.
+        benchmark: of the episodes.
+    """
+    queries = "queries, one at a time," if alone else "the queries"
+    shape = ""
+    if "shot" in calibration:
+        shape = f" ({calibration['way']}-way {calibration['shot']}-shot)"
+    text = (
+        f"Probabilities are calibrated on {queries} of {calibration['episodes']} validation "
+        f"episodes{shape} of {benchmark}, temperature {calibration['temperature']:.2f}. "
+    )
+    if "accuracy" in calibration:
+        text += f"Of those {100 * calibration['accuracy']:.1f} % are right. "
+    return (
+        f"{text}Their expected calibration error is {calibration['ece']:.3f}, and "
+        f"{calibration['ece_before']:.3f} without the temperature."
+    )
+
+
 def confusion(found: Predictions) -> pd.DataFrame:
     """How often each class (rows) was taken for each (columns)."""
     table = found.table
@@ -150,6 +172,12 @@ def confusion(found: Predictions) -> pd.DataFrame:
     cells = [[counts[row, column] for column in columns] for row in rows]
     frame = pd.DataFrame(cells, index=rows, columns=columns)
     return frame[frame.sum(axis=1) > 0]
+
+
+def figure_of_counts(counts: pd.DataFrame) -> Figure:
+    """The confusion matrix as a figure, with the number of photos in its cells."""
+    texts = counts.astype(str).where(counts > 0, "")
+    return confusion_figure(counts.div(counts.sum(axis=1), axis=0), texts)
 
 
 def confusion_table(counts: pd.DataFrame) -> Table:

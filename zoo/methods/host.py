@@ -54,12 +54,36 @@ def logits_of_one_support(learner: Learner, episodes: Iterable[Episode]) -> Iter
     """
     models = None
     for episode in episodes:
-        # An encoder may look at the queries too, and then the adapted models depend on them.
-        if isinstance(learner, Host) and type(learner).encode is Host.encode:
+        if isinstance(learner, Host) and adapts_to_support_alone(learner):
             models = learner.models(episode) if models is None else models
             yield learner.predict(models, episode)[0]
         else:
             yield learner(episode)[0]
+
+
+def adapts_to_support_alone(learner: Learner) -> bool:
+    """Whether the adapted models are the same whatever the queries are.
+
+    An encoder may look at the queries too, and then the adapted models depend on them.
+    """
+    return isinstance(learner, Host) and type(learner).encode is Host.encode
+
+
+def query_with_support(support: Examples, x: Tensor, way: int) -> Episode:
+    """A task with one query, first in a batch with the support's own images.
+
+    A learner whose batch norm takes its statistics from the queries finds next to none in a single
+    image: MAML then predicts by chance. The support's images give it some, and no query's logits
+    depend on another query.
+
+    Args:
+        support: (1, N*K, *image) and (1, N*K).
+        x: the query, (1, 1, *image).
+        way: N.
+    """
+    label = torch.zeros_like(support.y[:, :1])
+    queries = Examples(torch.cat([x, support.x], 1), torch.cat([label, support.y], 1))
+    return Episode(support, queries, way)
 
 
 def models_of(tasks: Tensor, models: Any) -> Any:

@@ -7,7 +7,7 @@ put to the learner, and rejected where the largest probability is below a thresh
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from zoo.datasets.episodes.data_module import EpisodicDataModule, MetaBatches, PixelBatch
 from zoo.episode import Episode, Examples
 from zoo.learner import Learner
-from zoo.methods.host import logits_of_one_support
+from zoo.methods.host import adapts_to_support_alone, logits_of_one_support, query_with_support
 from zoo.runs.record import finite_or_none
 
 EPISODES = 50  # of validation, that it is measured on
@@ -35,15 +35,23 @@ class Calibration(NamedTuple):
     temperature: float  # what logits are divided by
     ece: float  # expected calibration error with a temperature fitted on the other episodes
     ece_before: float  # without temperature
-    episodes: int
+    accuracy: float  # share of the queries that are right
+    queries: int
+    episodes: int  # that they are of
+    way: int  # of those
+    shot: int
     rejection: list[tuple[float, ...]] | None  # see `rejection_curve`
+    alone: "Calibration | None" = None  # of a transductive learner, each query by itself
 
     def as_json(self) -> dict[str, Any]:
         """As records and weights keep it."""
-        curve = None
+        found = self._asdict()
         if self.rejection is not None:
-            curve = [[finite_or_none(value) for value in row] for row in self.rejection]
-        return {**self._asdict(), "rejection": curve}
+            found["rejection"] = [
+                [finite_or_none(value) for value in row] for row in self.rejection
+            ]
+        found["alone"] = None if self.alone is None else self.alone.as_json()
+        return found
 
 
 def calibrate(learner: Learner, data: EpisodicDataModule) -> Calibration | None:
@@ -52,7 +60,8 @@ def calibrate(learner: Learner, data: EpisodicDataModule) -> Calibration | None:
     None where there are too few validation episodes, or a logit is not a finite number.
 
     The temperature is fitted on all episodes; the error that is reported is of each half of them
-    with the temperature of the other.
+    with the temperature of the other. A transductive learner is measured on whole episodes, and
+    also on their queries one by one, as it predicts photos unless told otherwise.
 
     Args:
         learner: of classification, on the device where it is to compute.
@@ -62,14 +71,35 @@ def calibrate(learner: Learner, data: EpisodicDataModule) -> Calibration | None:
     if "val" not in data.stores or count < 2:
         return None
     learner.eval()
-    known, labels, unknown = [], [], []
     with torch.no_grad(), torch.random.fork_rng([]):
-        for episode, outside in episodes_and_strangers(data, count, learner.device):
-            asked = [episode] if outside is None else [episode, outside]
-            own, *others = logits_of_one_support(learner, asked)
-            known.append(own)
-            labels.append(episode.query.y[0])
-            unknown += others
+        if learner.embeds_alone:
+            with learner.embedded() as network:
+                features = data.embedded(network, learner.device, split="val", episodes=count)
+                return measured(learner, features, count, whole_episode)
+        together = measured(learner, data, count, whole_episode)
+        if together and learner.transductive:
+            return together._replace(alone=measured(learner, data, count, one_by_one))
+    return together
+
+
+def measured(
+    learner: Learner, data: EpisodicDataModule, count: int, logits_of: "LogitsOf"
+) -> Calibration | None:
+    """See `calibrate`.
+
+    Args:
+        learner: in evaluation.
+        data: with validation episodes.
+        count: of them.
+        logits_of: how queries are put to the learner.
+    """
+    known, labels, unknown = [], [], []
+    pairs = episodes_and_strangers(data, count, learner.device)
+    for number, (episode, outside) in enumerate(pairs):
+        logits, y, others = logits_of(learner, episode, outside, number)
+        known.append(logits)
+        labels.append(y)
+        unknown += others
     halves = [(torch.cat(known[half::2]), torch.cat(labels[half::2])) for half in (0, 1)]
     if not all(z.isfinite().all() for z, _ in halves):
         return None
@@ -85,9 +115,49 @@ def calibrate(learner: Learner, data: EpisodicDataModule) -> Calibration | None:
         temperature,
         sum(errors) / 2,
         calibration_error(logits, y, 1.0),
+        float((logits.argmax(-1) == y).double().mean()),
+        len(y),
         count,
+        data.samplers["val"].way,
+        data.samplers["val"].shot,
         rejection,
     )
+
+
+# Of a learner, an episode, the same with queries of other classes, and the episode's number: logits
+# (n, N) of queries, their labels (n,), and logits of queries of other classes, one tensor or none.
+LogitsOf = Callable[[Learner, Episode, Episode | None, int], tuple[Tensor, Tensor, list[Tensor]]]
+
+
+def whole_episode(
+    learner: Learner, episode: Episode, outside: Episode | None, number: int
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """All queries at once, those of other classes likewise."""
+    asked = [episode] if outside is None else [episode, outside]
+    own, *others = logits_of_one_support(learner, asked)
+    return own, episode.query.y[0], others
+
+
+def one_by_one(
+    learner: Learner, episode: Episode, outside: Episode | None, number: int
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The first query of each class and of each other class, see `query_with_support`.
+
+    Of a learner that adapts anew for each query, which takes its time, one query alone, of another
+    class in each episode.
+    """
+    shared = adapts_to_support_alone(learner)
+    queries = len(episode.query.y[0]) // episode.way
+    known = [queries * label for label in range(episode.way)]
+    if not shared:
+        known = [known[number % episode.way]]
+    asked = [episode.query.x[:, place : place + 1] for place in known]
+    if outside is not None and shared:
+        asked += [*outside.query.x[:, ::queries].split(1, 1)]
+    singles = (query_with_support(episode.support, x, episode.way) for x in asked)
+    logits = torch.cat([part[:1] for part in logits_of_one_support(learner, singles)])
+    others = logits[len(known) :]
+    return logits[: len(known)], episode.query.y[0, known], [others] if len(others) else []
 
 
 def episodes_and_strangers(

@@ -15,6 +15,8 @@ from zoo.runs.estimate import Estimator, run_megabytes
 from zoo.runs.run import Run
 from zoo.runs.workers import run_workers
 
+CLASSES_NAMED = 3  # of own images, in the lines below a run's
+
 
 @dataclass(frozen=True)
 class HowToRun:
@@ -111,6 +113,8 @@ def make_run(run: Run, alone: bool = False) -> bool:
         print(f"  broke: {path} says why; the other runs go on", file=sys.stderr)
         return False
     print(f"  {'found: ' if there else ''}{run_summary(run, record)}", flush=True)
+    for line in class_summary(record):
+        print(f"  {line}", flush=True)
     if checksum_state(record) == BROKEN:
         print(f"  {run.record_path} was edited: its checksum does not hold", file=sys.stderr)
     return bool(record["status"] != "failed")
@@ -126,6 +130,23 @@ def changed_since(run: Run) -> str:
     if own and own != run.learner_file:
         files.add(own["file"])
     return ", ".join(sorted(files))
+
+
+def class_summary(record: Mapping[str, Any]) -> list[str]:
+    """Of own images: the classes that did worst, and those that were confused most."""
+    lines = []
+    every = record.get("accuracy_of_classes") or {}
+    accuracy = {name: share for name, share in every.items() if share < 1}
+    if worst := sorted(accuracy, key=lambda name: accuracy[name])[:CLASSES_NAMED]:
+        some = ", ".join(f"{name} {100 * accuracy[name]:.0f} %" for name in worst)
+        lines.append(f"least often right: {some}")
+    if pairs := (record.get("most_confused") or [])[:CLASSES_NAMED]:
+        some = ", ".join(
+            f"{name} for {other} ({100 * times / queries:.0f} %)"
+            for name, other, times, queries in pairs
+        )
+        lines.append(f"most often mistaken: {some}")
+    return lines
 
 
 def run_label(run: Run) -> str:

@@ -6,7 +6,7 @@ Every command that takes weights, and `zoo.load`, find them here.
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,6 +70,11 @@ class NamedWeights:
                 f"{self.path} is damaged, or not what its run tested: its hash is not that of the "
                 "record beside it"
             )
+        if about["learner"] not in learners:
+            raise UsageError(
+                f"{self.path}: of the learner {about['learner']!r}, which is not among those that "
+                "are known; name the file that defines it with --plugin FILE"
+            )
         cls = learners.get(about["learner"]).as_asked(about["settings"])
         settings = {**later_settings(cls), **about["settings"]}
         names = {*constructor_defaults(cls)} - SHARED_SETTING_NAMES
@@ -122,16 +127,25 @@ def weights_in(results: Path) -> list[NamedWeights]:
     return [NamedWeights(path, record_beside(path)) for path in sorted(results.glob(f"*{SUFFIX}"))]
 
 
+def file_by_name(text: str, paths: Sequence[Path]) -> Path | None:
+    """The file of this name without its ending, or the only one whose name begins so.
+
+    Raises:
+        UsageError: several names begin so.
+    """
+    named = [path for path in paths if path.stem.startswith(text)]
+    exact = [path for path in named if path.stem == text]
+    if len(named) > 1 and not exact:
+        names = ", ".join(path.stem for path in named[:NAMES_SHOWN])
+        more = f" and {len(named) - NAMES_SHOWN} more" if len(named) > NAMES_SHOWN else ""
+        raise UsageError(f"{text}: the beginning of {len(named)} names, {names}{more}; say more")
+    return next(iter(exact or named), None)
+
+
 def in_results(text: str, results: Path) -> Path:
     """The weights of the run that a name, or the beginning of one, means."""
-    there = [path for path in sorted(results.glob(f"*{SUFFIX}")) if path.stem.startswith(text)]
-    exact = results / f"{text}{SUFFIX}"
-    if exact in there or len(there) == 1:
-        return exact if exact in there else there[0]
-    if there:
-        names = ", ".join(path.stem for path in there[:NAMES_SHOWN])
-        more = f" and {len(there) - NAMES_SHOWN} more" if len(there) > NAMES_SHOWN else ""
-        raise UsageError(f"{text}: the beginning of {len(there)} names, {names}{more}; say more")
+    if (path := file_by_name(text, sorted(results.glob(f"*{SUFFIX}")))) is not None:
+        return path
     record = read_record(results / f"{text}.json")
     if record and (record.get("weights") or {}).get("command"):
         raise UsageError(

@@ -1,9 +1,9 @@
 """Which class each photo is of, by a trained learner and a few photos of each class."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from zoo.datasets.benchmarks.own_photos import Photos, query_photos, support_pho
 from zoo.episode import Episode, Examples
 from zoo.errors import UsageError
 from zoo.learner import Learner
-from zoo.methods.host import logits_of_one_support
+from zoo.methods.host import logits_of_one_support, query_with_support
 from zoo.runs.trained import Trained
 
 AT_ONCE = 100  # queries of an inductive learner
@@ -26,9 +26,10 @@ class Predictions(NamedTuple):
 
     table: pd.DataFrame  # see `predict_photos`
     classes: list[str]
-    support: Photos  # that was used, as many of each class
+    support: Photos  # that was used
     query: Photos
     notes: list[str]  # what a reader must know
+    calibration: Mapping[str, Any] | None  # of its probabilities, see `zoo.runs.calibration`
 
 
 def predict_photos(
@@ -61,7 +62,10 @@ def predict_photos(
     if reject is not None and not 0 <= reject <= 1:
         raise UsageError(f"--reject {reject:g}: expected a probability, from 0 to 1")
     learner = trained.learner
-    shown, notes = same_number_of_each(support_photos(support, trained.image))
+    shown = support_photos(support, trained.image)
+    notes: list[str] = []
+    if not learner.uneven_support:
+        shown, notes = same_number_of_each(shown)
     asked = query_photos(query, trained.image)
     notes += [
         f"{flag}: {photos.left_out}"
@@ -75,7 +79,7 @@ def predict_photos(
             f"--support {support} has {len(classes)}: take as many, or weights of a learner of any "
             "number of classes, such as protonet"
         )
-    learner.check_episodes(len(classes), len(shown.files) // len(classes), 1)
+    learner.check_episodes(len(classes), min(Counter(shown.labels).values()), 1)
     y = torch.tensor([classes.index(name) for name in shown.labels or []])
     learner.to(device).eval()
     known = Examples(learner.normalised(shown.pixels)[None], y[None].to(device))
@@ -84,15 +88,36 @@ def predict_photos(
         logits = query_logits(learner, known, asked.pixels, alone)
     if learner.transductive:
         notes.append(
-            "transductive: each photo was classified by itself"
+            "transductive: each photo was classified by itself, in a batch with the support photos"
             if alone
             else "transductive: all photos were classified together, a prediction depends on them"
         )
-    if trained.temperature is None:
+    calibration = trained.calibration(alone)
+    notes += accuracies_in_words(trained.about.get("calibration") or {})
+    temperature = 1.0 if calibration is None else float(calibration["temperature"])
+    if calibration is None:
         notes.append("probabilities are not calibrated: these weights have no temperature")
-    probabilities = (logits / (trained.temperature or 1.0)).softmax(-1).cpu().numpy()
+    elif alone and not trained.about["calibration"].get("alone"):
+        notes.append(
+            "probabilities are calibrated on whole episodes: these weights have no temperature for "
+            "photos that are classified one at a time"
+        )
+    probabilities = (logits / temperature).softmax(-1).cpu().numpy()
     table = table_of(probabilities, classes, asked, query, reject)
-    return Predictions(table, classes, shown, asked, notes)
+    return Predictions(table, classes, shown, asked, notes, calibration)
+
+
+def accuracies_in_words(calibration: Mapping[str, Any]) -> list[str]:
+    """How often a transductive learner was right in validation, one at a time and together."""
+    alone = calibration.get("alone")
+    if not alone:
+        return []
+    return [
+        f"in validation {100 * alone['accuracy']:.0f} % are right one at a time (of "
+        f"{alone['queries']} queries), {100 * calibration['accuracy']:.0f} % of whole episodes "
+        "together, in which all classes are alike in number; --transductive classifies all photos "
+        "together"
+    ]
 
 
 def same_number_of_each(photos: Photos) -> tuple[Photos, list[str]]:
@@ -111,7 +136,7 @@ def same_number_of_each(photos: Photos) -> tuple[Photos, list[str]]:
     smallest = min(counts, key=lambda name: counts[name])
     note = (
         f"support: the first {least} photos of each class are used, as many as {smallest!r} has; "
-        f"{len(labels) - len(rows)} others are not"
+        f"{len(labels) - len(rows)} others are not, since this learner takes as many of each class"
     )
     kept = photos._replace(
         files=[photos.files[row] for row in rows],
@@ -128,7 +153,7 @@ def query_logits(learner: Learner, support: Examples, pixels: np.ndarray, alone:
         learner: in evaluation.
         support: of one task, (1, N*K, *image) and (1, N*K).
         pixels: of the queries, uint8 (n, C, H, W).
-        alone: whether each query is classified by itself.
+        alone: whether each query is classified by itself, see `query_with_support`.
     """
     way = int(support.y.max()) + 1
     size = 1 if alone else len(pixels) if learner.transductive else AT_ONCE
@@ -136,10 +161,14 @@ def query_logits(learner: Learner, support: Examples, pixels: np.ndarray, alone:
     def episodes() -> Iterator[Episode]:
         for start in range(0, len(pixels), size):
             x = learner.normalised(pixels[start : start + size])[None]
+            if alone:
+                yield query_with_support(support, x, way)
+                continue
             labels = torch.zeros(x.shape[:2], dtype=torch.int64, device=x.device)
             yield Episode(support, Examples(x, labels), way)
 
-    return torch.cat([*logits_of_one_support(learner, episodes())])
+    logits = logits_of_one_support(learner, episodes())
+    return torch.cat([part[:1] if alone else part for part in logits])
 
 
 def table_of(

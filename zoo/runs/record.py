@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,28 +69,6 @@ def write_test_episodes(folder: Path, data: EpisodicDataModule, regression: bool
 def least_type(numbers: np.ndarray) -> np.dtype[Any]:
     """The smallest unsigned type that holds all of these whole numbers."""
     return np.min_scalar_type(int(numbers.max(initial=0)))
-
-
-def accuracy_of_classes(
-    prediction: np.ndarray, classes: np.ndarray, names: Sequence[str]
-) -> dict[str, float]:
-    """The share of each class's queries that were right; of those classes that were tested.
-
-    Args:
-        prediction: the label that each query was given, (E, N*Q), the queries class by class.
-        classes: the class that each label stands for, (E, N).
-        names: of all classes.
-    """
-    episodes, way = classes.shape
-    right = prediction.reshape(episodes, way, -1) == np.arange(way)[None, :, None]
-    place = classes.ravel()
-    counts = np.bincount(place, minlength=len(names))
-    sums = np.bincount(place, right.mean(-1).ravel(), len(names))
-    return {
-        name: round(float(total / count), 4)
-        for name, total, count in zip(names, sums, counts, strict=True)
-        if count
-    }
 
 
 def write_record(path: Path, record: dict[str, Any]) -> dict[str, Any]:

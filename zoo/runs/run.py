@@ -21,6 +21,7 @@ from zoo.files import alone_in, write_bytes, write_text
 from zoo.learner import Learner
 from zoo.plugin_files import plugin_of_file
 from zoo.processes import started_to_help
+from zoo.reports.confusions import accuracy_of_classes, most_confused, pooled_predictions
 from zoo.runs.calibration import Calibration, calibrate
 from zoo.runs.checkpoints import (
     CheckpointKeeper,
@@ -35,7 +36,6 @@ from zoo.runs.identity import check_same_run, identity_of_record, version_of
 from zoo.runs.loggers_and_callbacks import callback_of, logger_of
 from zoo.runs.plan import Plan
 from zoo.runs.record import (
-    accuracy_of_classes,
     finite_or_none,
     summarised,
     write_record,
@@ -47,6 +47,7 @@ from zoo.runs.weights import load_weights, save_weights, weights_path
 from zoo.runs.workspace import UNDER_WAY
 
 RUN_SCHEMA = 1  # of the record
+CONFUSED = ["class", "predicted", "times", "queries"]  # what it says of each pair of classes
 
 
 class Tested(NamedTuple):
@@ -437,8 +438,12 @@ class Run(Plan):
         if tested.results is None:
             return {"classes": names}
         drawn = self.data.test_indices().classes
-        right = accuracy_of_classes(tested.results["prediction"], drawn, names["test"])
-        return {"classes": names, "accuracy_of_classes": right}
+        pooled = pooled_predictions(tested.results["prediction"], drawn, names["test"])
+        return {
+            "classes": names,
+            "accuracy_of_classes": accuracy_of_classes(pooled),
+            "most_confused": most_confused(pooled)[CONFUSED].values.tolist(),
+        }
 
     @staticmethod
     def _diverged(keeper: CheckpointKeeper, tested: Tested) -> dict[str, Any]:

@@ -15,11 +15,15 @@ class Trained(NamedTuple):
     image: tuple[int, ...]  # (C, H, W)
     about: Mapping[str, Any]  # all that the weights' file says
 
-    @property
-    def temperature(self) -> float | None:
-        """What logits are divided by (see `zoo.runs.calibration`); None where it is not known."""
-        calibration = self.about.get("calibration")
-        return None if calibration is None else float(calibration["temperature"])
+    def calibration(self, alone: bool) -> Mapping[str, Any] | None:
+        """What validation said of its probabilities, see `zoo.runs.calibration`; None: nothing.
+
+        Args:
+            alone: whether a transductive learner classifies one query at a time. Older weights do
+                not know that; it is of whole episodes then.
+        """
+        known = self.about.get("calibration")
+        return (known.get("alone") or known) if known and alone else known
 
 
 def trained_learner(name: str | Path, results: str | Path = "results") -> Trained:

@@ -27,6 +27,8 @@ ARRAYS = [np.random.default_rng(i).integers(0, 256, (4 + i, 3, 8, 8), np.uint8) 
 class Source:
     """Stands in for a reader: three classes of 4, 5 and 6 images."""
 
+    unreadable = ""
+
     def __init__(self, version: str = "1", pause: float = 0, log: Path | None = None) -> None:
         self.version, self.pause, self.log, self.builds = version, pause, log, 0
 
@@ -127,8 +129,8 @@ def damage_header(path: Path) -> None:
     [
         (damage_pixel, "checksum"),
         (damage_header, "header"),
-        (lambda path: os.truncate(path, 5000), "size"),
-        (lambda path: os.truncate(path, 50), "header"),
+        (lambda path: os.truncate(path, path.stat().st_size - 9), "size"),
+        (lambda path: os.truncate(path, 500), "header"),
         (lambda path: os.truncate(path, 0), "version"),
         (lambda path: path.write_bytes(b"\n" * 9999), "version"),
     ],
@@ -169,6 +171,22 @@ def test_a_bad_source_leaves_nothing(path: Path) -> None:
         opened(path, BadSource())
     assert not path.exists() and only_file(path)
     assert intact(opened(path))
+
+
+def test_what_could_not_be_read_is_kept_in_the_store(path: Path) -> None:
+    """A class that came out empty is not in it, and the line is found again, however long."""
+
+    class Damaged(Source):
+        unreadable = "\U0001f600" * 5000
+
+        def images(self, split: str) -> Iterator[np.ndarray]:
+            yield from (ARRAYS[0], ARRAYS[1][:0], ARRAYS[2])
+
+    for _ in range(2):  # built, then opened
+        store = opened(path, Damaged())
+        assert store.names == [NAMES[0], NAMES[2]] and store.offsets.tolist() == [0, 4, 10]
+        assert np.array_equal(store.images.numpy(), np.concatenate([ARRAYS[0], ARRAYS[2]]))
+        assert len(store.left_out) == 1000 and {*store.left_out} == {"\U0001f600"}
 
 
 def test_a_full_disk_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

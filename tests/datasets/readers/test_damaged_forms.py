@@ -157,6 +157,7 @@ def compare(good: Sample, images: Images, path: Path, whole: bytes) -> None:
         path.stem.endswith("_labels") or path.suffix == ".hdf5"
     )
     checked = path.suffix == ".npz" or "images_png" in path.name or whole.startswith(b"\x89PNG")
+    own = small_benchmark(good.name, small(good.name)).own
     assert list(images) == list(good.images)
     for split, classes in good.images.items():
         assert list(images[split]) == list(classes)
@@ -164,6 +165,11 @@ def compare(good: Sample, images: Images, path: Path, whole: bytes) -> None:
             array = images[split][name]
             assert array.dtype == np.uint8 and array.shape[1:] == right.shape[1:]
             if not telling:
+                continue
+            if own and len(array) < len(right):  # the damaged image is left out
+                rest = {image.tobytes() for image in right}
+                assert len(array) in (0, len(right) - 1)
+                assert all(image.tobytes() in rest for image in array)
                 continue
             assert len(array) == len(right)
             assert all(homes.get(image.tobytes(), name) == name for image in array)

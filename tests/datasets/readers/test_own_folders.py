@@ -120,7 +120,8 @@ def test_folders_too_high(levels: int, tmp_path: Path) -> None:
         (lambda p: fill(p), "it has no folder of images"),
         (lambda p: classes(p, 1), "found 1 such classes; tests need 2, training and tests 4"),
         (lambda p: classes(p, 9, images=1), "at least 2 images a class, found 0 such classes"),
-        (lambda p: [classes(p / f"group{n}", 3, 3 * n) for n in range(3)], "(group0, group1,"),
+        (lambda p: [classes(p / f"group{n}", 3) for n in range(3)], "'c00' is in 3, such as gro"),
+        (lambda p: [classes(p / s, 3, n) for n, s in ((0, "train"), (9, "more"))], "(more, train)"),
         (lambda p: [classes(p / s, 5, n) for n, s in ((0, "train"), (9, "val"))], "none for the"),
         (lambda p: [classes(p / s, c, c) for s, c in (("train", 9), ("test", 1))], "test has 1 cl"),
     ],
@@ -133,11 +134,104 @@ def test_what_cannot_be_used_is_one_line(make, says: str, tmp_path: Path) -> Non
     assert says in said and "\n" not in said and str(tmp_path) in said, said
 
 
+def test_class_folders_in_groups_are_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for group in range(4):
+        classes(tmp_path / "own" / f"group{group}", 3, 3 * group)
+    photo(0, 99).save(tmp_path / "own/group1/stray.png")
+    reader = opened(tmp_path)
+    assert "images beside the class folders, 1 (own/group1/stray.png)" in reader.left_out
+    names = {f"own/group{c // 3}/c{c:02}" for c in range(12)}
+    assert {*held(reader)} == names and {*held(reader).values()} == {4}
+    assert main(["doctor", str(tmp_path), "--benchmark", "folder[size=28]"]) == 0
+    said = capsys.readouterr().out
+    assert "class folders lie in 4 folders (group0, group1, group2, ...): the classes are" in said
+
+
+def test_a_group_beside_class_folders_is_named(tmp_path: Path) -> None:
+    classes(tmp_path)
+    classes(tmp_path / "birds", 3, 20)
+    reader = opened(tmp_path)
+    assert {*held(reader)} == {f"c{number:02}" for number in range(15)}
+    assert "one folder deeper than the others', 1 (birds)" in reader.left_out
+
+
+def test_doctor_says_why_own_images_are_refused_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "val", "test"):
+        classes(tmp_path / split, 5)
+    assert main(["doctor", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("not usable: own images, ") and said.count("\n") == 1
+    assert "folder[splits=anew]" in said
+    (tmp_path / "empty").mkdir()
+    assert main(["doctor", str(tmp_path / "empty")]) == 1
+    assert "Looked for:" in capsys.readouterr().out
+
+
+DAMAGE = {
+    "empty": lambda whole: b"",
+    "half": lambda whole: whole[: len(whole) // 2],
+    "page": lambda whole: b"<html>",
+    "flipped": lambda whole: whole[:-30] + bytes([whole[-30] ^ 255]) + whole[-29:],
+}
+
+
+@pytest.mark.parametrize("fault", DAMAGE)
+def test_damaged_images_are_left_out_and_counted(
+    fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three of one class, so that a single one is left, and one of another: of 60, 55 are used."""
+    classes(tmp_path)
+    whole = (tmp_path / "c07" / "3.png").read_bytes()
+    for name in ("c00/0.png", "c00/1.png", "c00/2.png", "c07/3.png"):
+        (tmp_path / name).write_bytes(DAMAGE[fault](whole))
+    benchmark = find_benchmark("folder[size=28]")
+    stores = benchmark.open(tmp_path)
+    sizes = {
+        name: int(count)
+        for store in stores.values()
+        for name, count in zip(store.names, np.diff(store.offsets), strict=True)
+    }
+    assert sizes == {f"c{n:02}": 3 if n == 7 else 4 for n in range(1, 15)}
+    split = next(split for split, store in stores.items() if "c07" in store.names)
+    for _ in range(2):  # the second time from what is kept
+        err = capsys.readouterr().err
+        assert "images that cannot be read, " in err and "c07/3.png" in err
+        assert "classes of a single image, 1 (c00)" in err
+        assert main(["doctor", str(tmp_path), "--benchmark", "folder[size=28]"]) == 0
+        said = capsys.readouterr().out
+        assert "note: left out: images that cannot be read" in said and "\nusable: folder" in said
+        again = benchmark.open(tmp_path)
+        assert [s.fingerprint for s in again.values()] == [s.fingerprint for s in stores.values()]
+    (tmp_path / "c07" / "3.png").write_bytes(whole)
+    mended = benchmark.open(tmp_path)[split]
+    place = mended.names.index("c07")
+    assert np.diff(mended.offsets)[place] == 4
+
+
+def test_a_split_without_an_image_that_can_be_read_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes(tmp_path)
+    for path in tmp_path.glob("c*/*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(UsageError) as error:
+        find_benchmark("folder[size=28]").open(tmp_path)
+    said = str(error.value)
+    assert "no class of train has 2 images that can be read" in said and "\n" not in said
+    assert main(["doctor", str(tmp_path), "--benchmark", "folder[size=28]"]) == 1
+    assert "not usable" in capsys.readouterr().out
+
+
 def test_clutter_is_passed_over_and_counted(tmp_path: Path) -> None:
     classes(tmp_path)
     (tmp_path / "__MACOSX" / "c00").mkdir(parents=True)
     (tmp_path / "empty").mkdir()
     (tmp_path / "docs").mkdir()
+    photo(0, 99).save(tmp_path / "stray.png")
     (tmp_path / "c01" / "thumbs.png").mkdir()
     (tmp_path / "c02" / "gone.png").symlink_to("nowhere.png")
     fill(tmp_path / "c03" / "more", 5, 50)
@@ -153,6 +247,7 @@ def test_clutter_is_passed_over_and_counted(tmp_path: Path) -> None:
         "images in a folder inside a class's folder, 5 (c03/more/0.png, ",
         "folders without images, 3 (c01/thumbs.png, docs, empty)",
         "classes of a single image, 1 (single)",
+        "images beside the class folders, 1 (stray.png)",
     ):
         assert part in reader.left_out
     assert reader.left_out.count("\n") == 0
@@ -189,7 +284,7 @@ def test_names_that_are_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (broken,) = tmp_path.glob("gr*")
     (broken / "0.png").write_bytes(b"")
     capsys.readouterr()
-    assert main(["doctor", str(tmp_path), "--benchmark", "folder[size=28]"]) == 1
+    assert main(["doctor", str(tmp_path), "--benchmark", "folder[size=28]"]) == 0
     assert r"gr\xf6\xdfe/0.png" in capsys.readouterr().out
 
 
@@ -261,7 +356,7 @@ def test_words_fit_own_images(
             (folder / "c00" / f"{number}.png").write_bytes(bad[fault])
     said = "\n".join(words_about(folder, capsys))
     assert not any(word in said for word in ("BGR", "fetch", "unpack", "archive", "published"))
-    assert (fault == "blue") != ("mend it, or take it out of the folder" in said)
+    assert (fault == "blue") != ("images that cannot be read, 2 (c00/0.png, c00/1.png)" in said)
 
 
 RAMP = np.arange(256)[None].repeat(8, 0)
