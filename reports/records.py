@@ -335,12 +335,7 @@ def row_of(record: dict[str, Any], stem: str) -> dict[str, Any]:
         row["settings"] = {name: entry["value"] for name, entry in row["settings"].items()}
     except (TypeError, KeyError):
         raise ValueError("settings without values") from None
-    for name in ("settings", "variant"):
-        if any(isinstance(value, list | dict) for value in row[name].values()):
-            raise ValueError(f"{name}: expected a number, a text, true, false or null for each")
-    for name, (words, fits) in LISTS.items():
-        if not all(map(fits, row[name] or ())):
-            raise ValueError(f"{name}: expected {words}")
+    _check_inside(row)
     metrics = _value(record, "metrics", dict | None) or {}
     if row["status"] == "done" and not metrics:
         raise ValueError("done, but without metrics")
@@ -348,6 +343,20 @@ def row_of(record: dict[str, Any], stem: str) -> dict[str, Any]:
         row[name] = _number(record, name, "mean")
         row[f"{name}_ci95"] = _number(record, name, "ci95")
     return row
+
+
+def _check_inside(row: dict[str, Any]) -> None:
+    """Refuse values of settings, and of lists, that are not what they should be.
+
+    Raises:
+        ValueError: says where.
+    """
+    for name in ("settings", "variant"):
+        if any(isinstance(value, list | dict) for value in row[name].values()):
+            raise ValueError(f"{name}: expected a number, a text, true, false or null for each")
+    for name, (words, fits) in LISTS.items():
+        if not all(map(fits, row[name] or ())):
+            raise ValueError(f"{name}: expected {words}")
 
 
 def _value(record: dict[str, Any], path: str, kind: Any) -> Any:
