@@ -201,6 +201,23 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
+def recorded_arrays(path: Path, known: str | None) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file that a record knows.
+
+    Args:
+        path: of the file.
+        known: their hash in the record; None or nan in one of earlier code.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read, or is not what was recorded.
+    """
+    arrays = read_arrays(path)
+    if pd.notna(known) and arrays_hash(arrays) != known:
+        raise ValueError("not what was recorded: the record has another hash of it")
+    return arrays
+
+
 def checksum(record: dict[str, Any]) -> str:
     """Of all that a record holds but its checksum: it tells a record that was edited by hand."""
     rest = {key: value for key, value in record.items() if key != "checksum"}
@@ -233,9 +250,7 @@ def values(folder: str | Path, measured: pd.DataFrame) -> tuple[dict[str, pd.Dat
     for run in measured[measured["status"] == "done"].to_dict("records"):
         name = run["run"]
         try:
-            arrays = read_arrays(Path(folder) / f"{name}.npz")
-            if pd.notna(known := run["results_hash"]) and arrays_hash(arrays) != known:
-                raise ValueError("not what was recorded: the record has another hash of it")
+            arrays = recorded_arrays(Path(folder) / f"{name}.npz", run["results_hash"])
             arrays.pop("prediction", None)
             found[name] = _checked(_frame(arrays), run)
         except (OSError, ValueError) as error:
@@ -251,12 +266,10 @@ def _damaged_episodes(folder: Path, measured: pd.DataFrame) -> list[str]:
     for fingerprint, expected in known.itertuples(index=False):
         name = f"episodes-{fingerprint}.npz"
         try:
-            whole = arrays_hash(read_arrays(folder / name)) == expected
+            recorded_arrays(folder / name, expected)
         except FileNotFoundError:
             continue
         except ValueError:
-            whole = False
-        if not whole:
             problems.append(
                 f"{name}: damaged, not the classes and images that were tested; delete it, and the "
                 "next run on these episodes writes it again"

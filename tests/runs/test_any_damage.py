@@ -88,6 +88,8 @@ class SaidError(Exception):
 class Reader:
     """Of two classes of small images, as a store is built from."""
 
+    unreadable = ""
+
     def fingerprint(self):
         return "source"
 
