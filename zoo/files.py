@@ -1,6 +1,8 @@
 """Write files whole or not at all, and let only one process at a time work in a folder."""
 
 import fcntl
+import hashlib
+import io
 import json
 import os
 import re
@@ -14,6 +16,12 @@ from typing import IO, Any
 import numpy as np
 
 from zoo.errors import UsageError
+
+# A zip file ends in a record that begins with these four bytes and has 22, and may have a comment
+# behind it, whose length is the last two bytes of the record.
+ZIP_END, ZIP_END_BYTES = b"PK\5\6", 22
+COMMENT = b"zoo-checksum "  # what the comment of a zip file of ours begins with
+COMMENT_BYTES = len(COMMENT) + 64
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
@@ -39,7 +47,20 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedError: it is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise DamagedError(f"{path} is damaged: it cannot be read as JSON") from None
+
+
+def write_bytes(path: Path, content: Any) -> None:
     """Write bytes atomically."""
     write_atomically(path, lambda file: file.write(content))
 
@@ -50,9 +71,62 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a compressed .npz atomically."""
+    """Write a compressed .npz atomically, with a checksum (`add_checksum`)."""
     contents: dict[str, Any] = dict(arrays)
-    write_atomically(path, lambda file: np.savez_compressed(file, **contents))
+    file = io.BytesIO()
+    np.savez_compressed(file, **contents)
+    add_checksum(file)
+    write_bytes(path, file.getbuffer())
+
+
+class DamagedError(UsageError):
+    """A file is not what was written, or not what it should be."""
+
+
+def add_checksum(file: io.BytesIO) -> str:
+    """Put a checksum into the comment at the end of a zip file, such as a checkpoint or an .npz.
+
+    Every reader of zip files still takes it.
+
+    Args:
+        file: in memory, without a comment.
+
+    Returns:
+        The checksum.
+    """
+    comment = _zip_comment(file.getbuffer())
+    file.seek(-2, os.SEEK_END)
+    file.write(comment)
+    return comment[-64:].decode()
+
+
+def checksum_of(content: bytes, path: Path) -> str | None:
+    """The checksum that `add_checksum` put into a file, if it holds.
+
+    None where there is none, as in files of earlier code and of others.
+
+    Args:
+        content: of the file.
+        path: for the message.
+
+    Raises:
+        DamagedError: it does not hold.
+    """
+    tail = COMMENT_BYTES + 2
+    if content[-tail:] == _zip_comment(memoryview(content)[:-tail], b"\0\0"):
+        return content[-64:].decode()
+    without = content[-ZIP_END_BYTES:].startswith(ZIP_END) or not content.startswith(b"PK")
+    if without and COMMENT not in content[-2 * tail :]:
+        return None
+    raise DamagedError(f"{path} is damaged: its checksum does not hold")
+
+
+def _zip_comment(*content: Any) -> bytes:
+    """What takes the place of the last two bytes of a zip file without a comment."""
+    digest = hashlib.sha256()
+    for part in content:
+        digest.update(part)
+    return COMMENT_BYTES.to_bytes(2, "little") + COMMENT + digest.hexdigest().encode()
 
 
 def make_folder(path: Path, flag: str) -> Path:

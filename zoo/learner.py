@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from zoo.batch_norm import set_batch_norm
+from zoo.checkpoint_files import read_checkpoint
 from zoo.constructor_arguments import constructor_arguments, constructor_names
 from zoo.episode import Episode
 from zoo.errors import UsageError
+from zoo.learner_outputs import check_evaluation, check_predictions
 from zoo.losses import compare_gradients, task_cross_entropy, task_loss
 from zoo.micro_batches import loss_in_parts
 from zoo.pixels import normalised_pixels
@@ -138,10 +140,20 @@ class Learner(pl.LightningModule):
                 learner was made with a network that `build_backbone` did not make.
 
         Raises:
-            UsageError: the checkpoint does not say its backbone, and none is given.
+            UsageError: the file is missing, damaged or no checkpoint of a learner, does not fit its
+                learner, or does not say its backbone, and none is given.
         """
-        checkpoint = torch.load(checkpoint_path, map_location or "cpu", weights_only=weights_only)
-        kept = checkpoint.get("hyper_parameters", {})
+        try:
+            checkpoint, _ = read_checkpoint(
+                checkpoint_path, map_location or "cpu", weights_only=weights_only
+            )
+        except OSError as error:
+            raise UsageError(f"{checkpoint_path}: {error.strerror}") from None
+        kept = checkpoint.get("hyper_parameters", {}) if isinstance(checkpoint, dict) else {}
+        if "way" not in kept or "state_dict" not in checkpoint:
+            raise UsageError(
+                f"{checkpoint_path}: not a checkpoint of a learner of ours: it keeps no settings"
+            )
         cls.check_learner(kept, str(checkpoint_path))
         if "backbone" not in changed:
             if "backbone" not in kept:
@@ -154,7 +166,11 @@ class Learner(pl.LightningModule):
         taken = {name: kept[name] for name in constructor_names(cls) & {*kept}} | changed
         learner = cls(taken.pop("backbone"), taken.pop("way", kept["way"]), **taken)
         learner.on_load_checkpoint(checkpoint)
-        learner.load_state_dict(checkpoint["state_dict"], strict)
+        try:
+            learner.load_state_dict(checkpoint["state_dict"], strict)
+        except RuntimeError as error:
+            text = " ".join(str(error).split())
+            raise UsageError(f"{checkpoint_path} does not fit its learner: {text}") from None
         if weights := [*checkpoint["state_dict"].values()]:
             learner.to(weights[0].device)
         learner.outer_decay = kept.get("outer_decay", "paper")
@@ -279,7 +295,8 @@ class Learner(pl.LightningModule):
         ``host`` is the first. A learner that adds others to it overrides this method and leaves
         `meta_loss` alone; its log then shows how they pull beside each other.
         """
-        return {"host": task_loss(self(episode), episode.query.y).mean()}
+        predicted = check_predictions(self, self(episode), episode)
+        return {"host": task_loss(predicted, episode.query.y).mean()}
 
     def evaluate(self, episode: Episode) -> tuple[dict[str, Tensor], Tensor]:
         """What a test records: metrics {name: (T,)}, and what is predicted of each query.
@@ -288,7 +305,7 @@ class Learner(pl.LightningModule):
             ``accuracy`` in [0, 1] and ``nll``, the mean cross-entropy in nats; predictions
             (T, N*Q). In regression ``mse``, the mean squared error; predictions (T, Q, N).
         """
-        logits = self(episode)
+        logits = check_predictions(self, self(episode), episode)
         if episode.query.y.is_floating_point():
             return {"mse": task_loss(logits, episode.query.y)}, logits
         prediction = logits.argmax(-1)
@@ -507,15 +524,20 @@ class Learner(pl.LightningModule):
 
     def validation_step(self, batch: Episode, batch_idx: int) -> dict[str, Tensor]:
         """Metrics of meta-validation episodes, each (T,)."""
-        metrics, _ = self.evaluate(self.taken(batch))
+        metrics, _ = self._evaluated(self.taken(batch))
         self._log_means("val", metrics, batch.tasks)
         return metrics
 
     def test_step(self, batch: Episode, batch_idx: int) -> dict[str, Tensor]:
         """Metrics of meta-test episodes, each (T,), and ``prediction`` of each query."""
-        metrics, prediction = self.evaluate(self.taken(batch))
+        metrics, prediction = self._evaluated(self.taken(batch))
         self._log_means("test", metrics, batch.tasks)
         return {**metrics, "prediction": prediction}
+
+    def _evaluated(self, batch: Episode) -> tuple[dict[str, Tensor], Tensor]:
+        """What `evaluate` returns, checked."""
+        judged_by = "mse" if batch.query.y.is_floating_point() else self.judged_by
+        return check_evaluation(self, self.evaluate(batch), batch, judged_by)
 
     def _log_means(self, split: str, metrics: Mapping[str, Tensor], tasks: int) -> None:
         means = torch.stack([value.mean() for value in metrics.values()])
@@ -537,7 +559,7 @@ class Learner(pl.LightningModule):
 
         In regression what is predicted of each, (T, Q, N). The queries' labels are not looked at.
         """
-        logits = self(episode)
+        logits = check_predictions(self, self(episode), episode)
         return logits if episode.support.y.is_floating_point() else logits.softmax(-1)
 
     def configure_optimizers(self) -> Any:

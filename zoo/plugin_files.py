@@ -59,6 +59,14 @@ def load_plugin_file(path: Path) -> None:
     LOADED_PLUGINS[name] = plugin_of_file(path, content)
 
 
+def fault_in_plugin(error: BaseException) -> str | None:
+    """An error that came out of a plug-in's code as a line, with file and line; else None."""
+    paths = {sys.modules[name].__file__ for name in LOADED_PLUGINS}
+    frames = traceback.extract_tb(error.__traceback__)
+    path = next((frame.filename for frame in frames[::-1] if frame.filename in paths), None)
+    return None if path is None else f"{path}: {_error_line(error, Path(path))}"
+
+
 def _error_line(error: BaseException, path: Path) -> str:
     """An error in one line: its type, its text, and its line in the file."""
     line: int | None = None

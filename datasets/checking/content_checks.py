@@ -134,21 +134,29 @@ def kept_facts(
 ) -> tuple[dict[str, Any], bool]:
     """Facts kept in a file, or new ones if it is of another key, and whether they are new.
 
+    A file that is damaged is not believed.
+
     Facts with a failure among their findings are not kept: the user will mend it and look again.
     """
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["key"] == key:
+        known = _checksum(key, kept["facts"])
+        if kept["key"] == key and kept.get("checksum", known) == known:  # earlier code had none
             return kept["facts"], False
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     facts = make()
     if not any(Finding(*finding).failure for finding in facts["findings"]):
         try:
-            write_json(path, {"key": key, "facts": facts})
+            write_json(path, {"key": key, "facts": facts, "checksum": _checksum(key, facts)})
         except OSError:
             pass  # somebody else's folder: they are made every time
     return facts, True
+
+
+def _checksum(key: list[Any], facts: Mapping[str, Any]) -> str:
+    text = json.dumps([key, facts], sort_keys=True)
+    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def check(benchmark: "ImageSet", reader: Reader, stores: Mapping[str, "Store"]) -> dict[str, Any]:

@@ -177,6 +177,8 @@ def _read_header(file: BinaryIO) -> tuple[int, dict[str, Any]]:
     if not parts:
         raise _UnusableError("damaged, or of another version")
     size, checksum = int(parts[1]), parts[2].decode()
+    if size > os.fstat(file.fileno()).st_size:
+        raise _UnusableError("damaged, it is shorter than its header")
     body = file.read(max(size - len(line), 0))
     if _checksum(body) != checksum:
         raise _UnusableError("damaged, its header is not what was written")

@@ -17,6 +17,7 @@ NORMS = {
 MISSING = "missing"  # status of a run that was asked for and has no record; `failure` says why
 DEFAULT_OPTIONS = "default options"  # of a benchmark
 TRAINED_HERE = "trained on the same benchmark"
+SOME_COVERED = "covered"  # in what is common: some record would tell if its episodes were changed
 
 # The headings of a table's blocks, in their order.
 INDUCTIVE = "inductive: each query by itself"
@@ -131,7 +132,10 @@ def same_version(a: RecordRow, b: RecordRow) -> bool:
 def phrases(common: dict[str, str]) -> str:
     """The shared protocol (see `usual`) in words, for a caption."""
     plain = (DEFAULT_OPTIONS, TRAINED_HERE)
-    return ", ".join(text for part, text in common.items() if part != "data" and text not in plain)
+    silent = ("data", SOME_COVERED)
+    return ", ".join(
+        text for part, text in common.items() if part not in silent and text not in plain
+    )
 
 
 def protocol(run: RecordRow) -> dict[str, str]:
@@ -166,12 +170,16 @@ def of_what(run: RecordRow) -> str:
 
 
 def usual(runs: list[RecordRow]) -> dict[str, str]:
-    """The most common text of each part of the protocol; the first of equally common ones."""
+    """The most common text of each part of the protocol; the first of equally common ones.
+
+    `SOME_COVERED` is a part too, where a record covers its run's episodes.
+    """
     counts = Counter(part for run in runs for part in protocol(run).items())
     common: dict[str, str] = {}
     for (part, text), _ in counts.most_common():
         common.setdefault(part, text)
-    return {part: common[part] for run in runs for part in protocol(run)}
+    some = {SOME_COVERED: ""} if any(pd.notna(run.get("results_hash")) for run in runs) else {}
+    return {part: common[part] for run in runs for part in protocol(run)} | some
 
 
 def block_of(run: RecordRow, common: dict[str, str]) -> str:
@@ -223,11 +231,18 @@ def departures(cell: CellRuns, common: dict[str, str]) -> list[str]:
     texts = [text for part, text in protocol(run).items() if text != common[part]]
     if isinstance(run["remark"], str):
         texts.append(run["remark"])
+    if SOME_COVERED in common and not all(covers_episodes(each) for each in cell.runs):
+        texts.append("what each episode gave is not under the record's checksum")
     if run["transductive"] is True:
         texts.append(TRANSDUCTIVE)
     if cell.unlike:
         texts.append(cell.unlike)
     return texts + list(dict.fromkeys(text for run in cell.runs for text in doubts(run)))
+
+
+def covers_episodes(run: RecordRow) -> bool:
+    """Whether a record would tell if what each episode gave was changed; earlier ones would not."""
+    return run["status"] != "done" or pd.notna(run.get("results_hash"))
 
 
 def doubts(run: RecordRow) -> list[str]:
@@ -239,6 +254,8 @@ def doubts(run: RecordRow) -> list[str]:
         "made from uncommitted code": run.get("dirty") is True,
         "begun under another commit": bool(run.get("other_commits")),
         "begun on another machine or with other threads": bool(run.get("other_machines")),
+        "begun with another version of the learner's files": bool(run.get("other_files")),
+        "goes on from a file without a checksum": bool(run.get("unchecked")),
         f"the test split was opened {passes} times": not pd.isna(passes) and int(passes) > 1,
     }
     return [text for text, applies in reasons.items() if applies]

@@ -442,3 +442,21 @@ def test_real_sets_are_usable_and_their_equal_images_known(
     if key in content_checks.PUBLISHED_PAIRS:
         assert "the published set has them too" in screen
         assert pairs["across splits"] == {"cifarfs": 15, "fc100": 3, "omniglot": 0}[key]
+
+
+def test_kept_facts_that_are_damaged_are_made_again(tmp_path: Path) -> None:
+    path, made = tmp_path / "facts.json", []
+
+    def ask() -> bool:
+        facts, new = content_checks.kept_facts(path, ["key"], lambda: {"findings": [], "n": 12})
+        assert facts == {"findings": [], "n": 12}
+        made.append(new)
+        return new
+
+    assert ask() and not ask()
+    whole = path.read_text()
+    for text in (whole.replace("12", "13"), whole.replace("n", "m"), "", "[]", "[" * 10**5):
+        path.write_text(text)
+        assert ask() and path.read_text() == whole
+    path.write_text('{"key": ["key"], "facts": {"findings": [], "n": 12}}')  # of earlier code
+    assert not ask()

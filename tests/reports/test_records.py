@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from zoo.reports.records import FIELDS, episodes, load
+from zoo.reports.records import FIELDS, arrays_hash, episodes, load, values
 
 RUN = "maml-omniglot-5w1s-paper-quick-s0-1a2b3c4d"
 RECORD = {
@@ -94,7 +94,12 @@ def changed(**changes):
         ("", "Expecting value"),
         (json.dumps(RECORD)[:300], "Expecting"),
         (b"\xff\xfe", "codec"),
-        ("[" * 200_000, "recursion"),
+        ("[" * 200_000, "not a record of a run: nested too deeply"),
+        (json.dumps(RECORD).encode("utf-16"), "codec"),
+        (changed(title="\ud800"), "surrogates not allowed"),
+        (changed(settings={"inner_lr": {"value": 10**30}}), "is too large a number"),
+        (changed(metrics={"mse": {"mean": 10**400, "ci95": 0}}), "is too large a number"),
+        (changed().replace("60.5", "1e999"), "1e999 is too large a number"),
         ("[1, 2]", "not a record"),
         ('{"name": "a package"}', "not a record"),
         (changed(schema=2), "schema 2, this code reads 1"),
@@ -120,6 +125,30 @@ def test_bad_input_is_one_line_and_the_rest_is_loaded(tmp_path, text, problem):
     assert list(frame["run"]) == [RUN]
     assert len(problems) == 1 and "\n" not in problems[0]
     assert problems[0].startswith("bad.json: skipped, ") and problem in problems[0]
+
+
+def leaves(content, way=()):
+    """Where a record holds numbers."""
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*way, key))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield (*way, key)
+
+
+@pytest.mark.parametrize("way", [*leaves(RECORD)], ids=".".join)
+def test_a_huge_number_costs_no_more_than_its_record(way, tmp_path):
+    write(tmp_path)
+    for number, name in ((10**30, "whole"), (10**400, "larger"), (-(2**63) - 1, "negative")):
+        record = json.loads(changed(run=name))
+        place = record
+        for key in way[:-1]:
+            place = place[key]
+        place[way[-1]] = number
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+    frame, problems = load(tmp_path)
+    assert list(frame["run"]) == [RUN] and len(problems) == 3
+    assert all(problem.endswith("is too large a number") for problem in problems)
 
 
 def test_no_records(tmp_path):
@@ -149,3 +178,81 @@ def test_episodes(tmp_path):
     assert frame["prediction"][1].tolist() == [1, 1, 0, 0]
     with pytest.raises(FileNotFoundError):
         episodes(tmp_path, "other")
+
+
+ACCURACY = np.array([0.5, 1.0, 0.75, 0.25])
+GAVE = {"accuracy": ACCURACY, "prediction": np.arange(8).reshape(4, 2)}
+DRAWN = {"classes": np.arange(20).reshape(4, 5), "order": np.zeros((4, 5), int)}
+
+
+def whole(folder, gave=GAVE, drawn=DRAWN, **changes):
+    """A record that knows what each episode gave and had, and its arrays."""
+    known = {"results": arrays_hash(GAVE), "episodes": arrays_hash(DRAWN)}
+    metrics = {"accuracy": {"mean": ACCURACY.mean(), "ci95": 0.1}}
+    count = {"split": "test", "count": 4, "fingerprint": "ab12"}
+    write(folder, metrics=metrics, episodes=count, **{"arrays": known, **changes})
+    np.savez_compressed(folder / f"{RUN}.npz", **gave)
+    np.savez_compressed(folder / "episodes-ab12.npz", **drawn)
+    return values(folder, load(folder)[0])
+
+
+def test_what_each_episode_gave_is_under_the_checksum(tmp_path):
+    found, problems = whole(tmp_path)
+    assert not problems and found[RUN]["accuracy"].tolist() == ACCURACY.tolist()
+    narrow = {
+        "accuracy": ACCURACY.astype(np.float32),
+        "prediction": GAVE["prediction"].astype("u1"),
+    }
+    assert not whole(tmp_path, narrow)[1], "values count, not the types that they are kept in"
+
+
+@pytest.mark.parametrize(
+    "gave",
+    [
+        {**GAVE, "accuracy": ACCURACY[::-1]},  # the same mean
+        {**GAVE, "prediction": GAVE["prediction"][::-1]},
+        {**GAVE, "nll": ACCURACY},
+        {"accuracy": ACCURACY},
+        {**GAVE, "prediction": GAVE["prediction"].reshape(2, 4)},
+    ],
+)
+def test_other_values_are_left_out_in_a_line(gave, tmp_path):
+    found, problems = whole(tmp_path, gave)
+    said = "left out, not what was recorded: the record has another hash of it"
+    assert not found and problems == [f"{RUN}.npz: {said}"]
+
+
+@pytest.mark.parametrize(
+    ("gave", "said"),
+    [
+        ({"accuracy": ACCURACY, "prediction": np.zeros(3)}, None),  # not looked at
+        ({"accuracy": ACCURACY[None]}, "1 episodes, the record has 4"),
+        ({"accuracy": np.stack([ACCURACY] * 2, 1)}, "accuracy is not one number an episode"),
+        ({"accuracy": np.array(0.625)}, "accuracy is not one number an episode"),
+        ({"accuracy": ACCURACY.astype(str)}, "accuracy is not one number an episode"),
+        ({"accuracy": ACCURACY.astype(complex)}, "accuracy is not one number an episode"),
+        ({"accuracy": ACCURACY, "nll": ACCURACY}, "with nll, which the record does not have"),
+        ({"nll": ACCURACY}, "without accuracy, which the record has"),
+        ({"accuracy": ACCURACY, "nll": ACCURACY[:2]}, "All arrays must be of the same length"),
+        ({"accuracy": np.array([None] * 4)}, "cannot be read: Object arrays"),
+    ],
+)
+def test_earlier_records_are_checked_as_far_as_they_can_be(gave, said, tmp_path):
+    found, problems = whole(tmp_path, gave, arrays=None)
+    assert list(found) == ([RUN] if said is None else [])
+    assert [said in problem for problem in problems] == [True] * (said is not None)
+
+
+def test_damaged_test_episodes_are_noticed(tmp_path):
+    for drawn in ({**DRAWN, "order": np.ones((4, 5), int)}, {"classes": DRAWN["classes"]}):
+        found, problems = whole(tmp_path, drawn=drawn)
+        assert list(found) == [RUN], "what the episodes gave is whole"
+        assert len(problems) == 1
+        assert problems[0].startswith("episodes-ab12.npz: damaged, not the classes and images")
+    (tmp_path / "episodes-ab12.npz").write_bytes(b"PK")
+    frame, _ = load(tmp_path)
+    assert [p.startswith("episodes-ab12.npz: damaged") for p in values(tmp_path, frame)[1]] == [
+        True
+    ]
+    (tmp_path / "episodes-ab12.npz").unlink()
+    assert not values(tmp_path, frame)[1], "they may lie elsewhere"

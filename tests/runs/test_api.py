@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, TensorDataset
 import zoo
 from tests.runs.test_any_trainer import FEW, sinusoid, trainer
 from tests.runs.test_run import numbers_of, plan
+from zoo.checkpoint_files import write_checkpoint
 from zoo.datasets.benchmarks.in_memory import ImagesInMemory, pixels_of
 from zoo.errors import UsageError
 from zoo.runs.weights import weights_path
@@ -250,7 +251,7 @@ def test_what_is_no_weights(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(UsageError, match=r"other\.ckpt: not a checkpoint of a learner of ours"):
         zoo.load(tmp_path / "other.ckpt")
-    with pytest.raises(UsageError, match=r"bad\.ckpt: cannot be read as a checkpoint"):
+    with pytest.raises(UsageError, match=r"bad\.ckpt cannot be read as a checkpoint"):
         (tmp_path / "bad.ckpt").write_bytes(b"nothing")
         zoo.load(tmp_path / "bad.ckpt")
     torch.save([1, 2], tmp_path / "list.ckpt")
@@ -267,6 +268,44 @@ def test_what_is_no_weights(tmp_path):
 
 class Mine(ProtoNet):
     """A learner that nobody registered."""
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "No such file"),
+        (b"", "cannot be read as a checkpoint"),
+        (b"nothing", "cannot be read as a checkpoint"),
+        ([1, 2], "not a checkpoint of a learner of ours"),
+        ({"state_dict": {}}, "not a checkpoint of a learner of ours"),
+        ({"hyper_parameters": {"way": 5}}, "not a checkpoint of a learner of ours"),
+    ],
+)
+def test_its_class_refuses_the_same_in_a_line(content, said, tmp_path):
+    path = tmp_path / "some.ckpt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(UsageError, match=rf"some\.ckpt:? {said}") as error:
+        Mine.load_from_checkpoint(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_checkpoint_of_a_run_is_refused(tmp_path):
+    """With a checksum in it, even where torch would read it."""
+    learner = zoo.learners["protonet"](zoo.build_backbone("conv4[channels=4]", (1, 28, 28)), 3)
+    parts = {"hyper_parameters": dict(learner.hparams), "state_dict": learner.state_dict()}
+    path = tmp_path / "protonet.ckpt"
+    write_checkpoint(path, parts)
+    assert zoo.load(path).way == 3
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    torch.load(path, weights_only=False)  # says nothing
+    for load in (zoo.load, type(learner).load_from_checkpoint):
+        with pytest.raises(UsageError, match=r"protonet\.ckpt is damaged: its checksum does not"):
+            load(path)
 
 
 def test_a_checkpoint_of_a_learner_that_is_not_registered(tmp_path):

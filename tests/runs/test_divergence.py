@@ -66,7 +66,6 @@ class Fit:
 
     def __init__(self, folder, **options):
         self.keeper = CheckpointKeeper(folder, "val/mse", None, regression=True, **options)
-        self.keeper.save = lambda trainer: None
         self.learner = nn.Linear(1, 1)
 
     def validate(self, update, *batches):
@@ -76,6 +75,7 @@ class Fit:
             callback_metrics={"val/mse": torch.tensor(math.nan)},
             world_size=1,
             strategy=SimpleNamespace(barrier=lambda: None),
+            save_checkpoint=lambda path: torch.save({}, path),
         )
         nn.init.constant_(self.learner.weight, update)
         self.keeper.on_validation_start(trainer, self.learner)
@@ -141,15 +141,8 @@ def test_the_share_of_a_test_is_known_when_it_goes_on(tmp_path, monkeypatch):
         assert recorder.results().keys() == {"mse", "prediction"}
 
 
-def test_a_test_begun_by_code_that_did_not_count_has_no_share(tmp_path):
+def test_a_test_begun_by_earlier_code_begins_anew(tmp_path, capsys):
+    """It has no checksum, and a test is soon made again."""
     np.savez(tmp_path / "test.npz", mse=np.ones(2), prediction=np.zeros((2, 1, 1)))
-    recorder = checkpoints.TestRecorder(tmp_path)
-    outputs, batch = batch_of([0.5, 90.0])
-    recorder.on_test_batch_end(
-        SimpleNamespace(world_size=1),
-        None,
-        {**outputs, "prediction": torch.zeros(2, 1, 1)},
-        batch,
-        0,
-    )
-    assert recorder.diverged() is None and len(recorder.results()["mse"]) == 4
+    assert len(checkpoints.TestRecorder(tmp_path)) == 0 and not [*tmp_path.iterdir()]
+    assert "test.npz has no checksum; the test begins anew" in capsys.readouterr().err

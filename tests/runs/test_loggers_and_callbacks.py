@@ -6,7 +6,7 @@ import pytest
 
 from tests.runs.test_run import SMALL, KilledError, kill_at, plan
 from zoo.errors import UsageError
-from zoo.runs.loggers_and_callbacks import callback_of, check_logger, logger_of
+from zoo.runs.loggers_and_callbacks import callback_of, check_logger, logged_rows, logger_of
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.workspace import Workspace
@@ -101,3 +101,14 @@ def test_tensorboard(tmp_path):
         logger.finalize("success")
     events = EventAccumulator(str(tmp_path / "log")).Reload().Scalars("train/loss")
     assert [event.step for event in events] == [*range(12)]
+
+
+@pytest.mark.parametrize("end", ["3,0.5x\n", "x,1\n", "3,1,2,3\n", "\0\n", "3,1e999999\nx"])
+def test_a_damaged_log_goes_on_as_far_as_it_is_whole(end, tmp_path, capsys):
+    """As a kill in the middle of a line leaves it."""
+    path = tmp_path / "log" / "metrics.csv"
+    path.parent.mkdir()
+    path.write_text(f"step,val/accuracy\n1,0.25\n2,0.5\n{end}")
+    rows = [*logged_rows(path, 9)]
+    assert rows[:2] == [(1, {"val/accuracy": 0.25}), (2, {"val/accuracy": 0.5})]
+    assert "metrics.csv: damaged; the log goes on without its end" in capsys.readouterr().err

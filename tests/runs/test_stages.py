@@ -87,15 +87,18 @@ def test_whoever_asks_for_the_same_shares_it(learner, options, first, stores, mo
 
 
 def test_an_older_stage_knows_no_cpu_seconds(first, stores, tmp_path):
-    """It is read as it is, and the record says that they are not known."""
+    """It is read as it is; the record says that they are not known, and that it has no checksum."""
     shutil.copytree(first[0].workspace.runs / "stages", tmp_path / "runs" / "stages")
     run = plan(tmp_path, stores, "finetune", flags=NO_UPDATES)
     path = run.stages[0].folder / "stage.json"
     kept = json.loads(path.read_text())
-    del kept["cpu_seconds"]
+    for later in ("cpu_seconds", "checksum", "weights", "sources"):
+        del kept[later]
     path.write_text(json.dumps(kept))
-    (said,) = run.execute(progress=False)["stages"]
-    assert said == first[1]["stages"][0] | {"cpu_seconds": None}
+    record = run.execute(progress=False)
+    (said,) = record["stages"]
+    assert said == first[1]["stages"][0] | {"cpu_seconds": None, "unchecked": True}
+    assert record["environment"]["unchecked"] == ["stage pretrain"]
 
 
 def test_meta_training_starts_from_it(first, stores, tmp_path):
@@ -234,10 +237,17 @@ def test_one_that_was_changed_is_refused(stores, tmp_path):
     kept = json.loads(path.read_text())
     kept["identity"]["settings"]["lr"] = 0.5
     path.write_text(json.dumps(kept))
+    with pytest.raises(UsageError, match="its checksum does not hold; delete the folder"):
+        pre(tmp_path, stores, seed=1)
+    del kept["checksum"]  # as earlier code wrote it
+    path.write_text(json.dumps(kept))
     with pytest.raises(UsageError, match=r"does not fit: lr is 0\.5 there, 0\.05 is asked for"):
         pre(tmp_path, stores, seed=1)
-    path.write_text("{")
+    path.write_text(json.dumps({**kept, "schema": 0}))
     with pytest.raises(UsageError, match="is no stage of this version of the zoo"):
+        pre(tmp_path, stores, seed=1)
+    path.write_text("{")
+    with pytest.raises(UsageError, match="cannot be read as JSON; delete the folder"):
         pre(tmp_path, stores, seed=1)
 
 

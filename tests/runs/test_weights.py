@@ -38,6 +38,18 @@ def test_the_file_says_what_it_is(finished):
     assert all(torch.equal(tensors[name], best[name]) for name in best)
 
 
+def test_the_same_weights_make_the_same_file(finished, tmp_path):
+    """So the hash of a run that was made again says whether its weights are the same."""
+    run, _ = finished
+    about = {name: 1 for name in "abcdefgh"}
+    kept = [save_weights(tmp_path / "a.safetensors", run.learner, about) for _ in range(3)]
+    assert len({each["hash"] for each in kept}) == 1
+    tensors, found = read_weights(tmp_path / "a.safetensors")
+    assert {name: found[name] for name in about} == about
+    own = run.learner.state_dict()
+    assert all(torch.equal(tensors[name], own[name]) for name in own)
+
+
 def test_the_command_in_the_record_makes_the_same_run(finished, stores, tmp_path):
     run, record = finished
     variant = shlex.split(record["weights"]["command"])[4]

@@ -1,7 +1,6 @@
 """The command ``zoo rename-records``: gives records that earlier code made today's names."""
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from zoo.errors import UsageError
 from zoo.files import write_bytes
 from zoo.registry import learner_of
 from zoo.reports.published import counted
-from zoo.reports.records import BROKEN, checksum_state
+from zoo.reports.records import BROKEN, checksum_state, parse_record
 from zoo.runs.identity import identity_of_record, run_name
 from zoo.runs.record import write_record
 from zoo.runs.tested_weights import TESTED_FOLDER, name_of_test
@@ -48,7 +47,7 @@ def rename_records(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     kept: dict[str, str] = {}
     for path in record_paths(folder):
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = parse_record(path.read_bytes())
             old, new = record["run"], name_today(record, renamed)
             if checksum_state(record) == BROKEN:
                 raise UsageError("was edited since it was made: its checksum does not hold")
@@ -105,7 +104,7 @@ def rename_record(
         content["weights"] = {**content["weights"], "file": f"{new}.safetensors"}
     target = path.with_name(f"{new}.json")
     if target.exists():
-        there = json.loads(target.read_text(encoding="utf-8"))
+        there = parse_record(target.read_bytes())
         if {**there, "checksum": None} != {**content, "checksum": None}:
             raise UsageError(f"{target.name} is of the same run, and was there first")
         print(f"  {path.name} holds the same as {target.name} and is removed")

@@ -19,6 +19,8 @@ from zoo.learner import Learner
 from zoo.registry import learner_of
 from zoo.reports import records
 from zoo.reports.formats.table import Table
+from zoo.reports.published import counted
+from zoo.reports.tables.cells import covers_episodes, runs_of
 from zoo.runs.identity import later_settings
 from zoo.runs.make_runs import HowToRun, execute
 from zoo.runs.request import RunRequest
@@ -193,6 +195,10 @@ def read_records(
 def measured_values(folder: Path, measured: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """By run a column a metric, a row a test episode; prints which files could not be used."""
     values, left_out = records.values(folder, measured)
+    older = sum(not covers_episodes(run) for run in runs_of(measured))
+    if older:
+        records_of = counted(older, "record is", "records are")
+        left_out.append(f"{records_of} of earlier code: no checksum covers what each episode gave")
     for problem in left_out:
         print(f"  {problem}", file=sys.stderr)
     return values

@@ -10,8 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
-from zlib import error as CompressionError
 
 import numpy as np
 import pandas as pd
@@ -132,6 +130,10 @@ def finished_run(name: str, results: Path, data: Path, yes: bool) -> FinishedRun
             "beginning of one"
         )
     run = record["run"]
+    try:
+        records.row_of(record, path.stem)
+    except ValueError as error:
+        raise UsageError(f"{path} is not a whole record: {error}") from None
     if record["status"] != "done" or record["way"] is None:
         what = "failed" if record["status"] != "done" else "is a regression"
         raise UsageError(f"{run} {what}: it has no predicted classes to show")
@@ -144,12 +146,14 @@ def finished_run(name: str, results: Path, data: Path, yes: bool) -> FinishedRun
             "the folder of those with --data"
         )
     episodes_path = results / f"episodes-{record['episodes']['fingerprint']}.npz"
+    hashes = record.get("arrays") or {}
     try:
+        records.recorded_arrays(results / f"{run}.npz", hashes.get("results"))
         values = records.episodes(results, run)
-        with np.load(episodes_path, allow_pickle=False) as arrays:
-            classes, images = arrays["classes"], arrays["images"]
+        arrays = records.recorded_arrays(episodes_path, hashes.get("episodes"))
+        classes, images = arrays["classes"], arrays["images"]
         fits = len(values) == len(classes) and "prediction" in values
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, CompressionError):
+    except (OSError, ValueError, KeyError):
         fits = False
     if not fits:
         raise UsageError(

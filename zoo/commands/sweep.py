@@ -65,6 +65,7 @@ class RunAtShape(Run):
         self.run.trained(progress)
         self.staged = record["stages"]
         as_trained(keeper, record)
+        keeper.unchecked = [*self.run.unchecked]
 
 
 def sweep_command(options: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ import torch
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
+from zoo.checkpoint_files import read_checkpoint
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.benchmarks.in_memory import ImagesInMemory
 from zoo.datasets.episodes.data_module import EpisodicDataModule
@@ -128,10 +129,7 @@ def _of_checkpoint(path: Path, backbone: torch.nn.Module | None) -> Learner:
     """The learner of a Trainer's checkpoint, in evaluation mode."""
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file")
-    try:
-        content = torch.load(path, "cpu", weights_only=False)
-    except Exception as error:  # of a damaged pickle there may be any
-        raise UsageError(f"{path}: cannot be read as a checkpoint: {_one_line(error)}") from None
+    content, _ = read_checkpoint(path)
     kept = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
     if "way" not in kept:
         raise UsageError(f"{path}: not a checkpoint of a learner of ours: it keeps no settings")
@@ -145,15 +143,8 @@ def _of_checkpoint(path: Path, backbone: torch.nn.Module | None) -> Learner:
         )
     cls = learners[kept["learner"]].as_asked(kept)
     given = {} if backbone is None else {"backbone": backbone}
-    try:
-        learner: Learner = cls.load_from_checkpoint(path, "cpu", **given)
-    except RuntimeError as error:
-        raise UsageError(f"{path} does not fit its learner: {_one_line(error)}") from None
+    learner: Learner = cls.load_from_checkpoint(path, "cpu", **given)
     return learner.eval()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def predict(

@@ -1,7 +1,9 @@
 """What a run keeps while it is under way: checkpoints, learning curve, test results so far."""
 
+import io
 import math
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,17 +13,30 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import STEP_OUTPUT
+from torch import nn
 
+from zoo.checkpoint_files import (
+    CheckpointFile,
+    checkpoint_in_memory,
+    read_checkpoint,
+    write_checkpoint,
+)
 from zoo.episode import Episode
-from zoo.files import write_arrays, write_atomically
+from zoo.errors import UsageError
+from zoo.files import DamagedError, checksum_of, write_arrays, write_bytes
+from zoo.learner_outputs import check_values
 from zoo.processes import started_to_help
 from zoo.runs.cost_meter import CostMeter
 from zoo.runs.devices import all_agree, gather_objects
 from zoo.runs.divergence import TaskErrors, Validated, diverged, mean_square
+from zoo.runs.source_files import SourceFiles, changed_files, other_plugins
 
 SECONDS_BETWEEN_SAVES = float(os.environ.get("ZOO_SECONDS_BETWEEN_SAVES", "30"))
 PULL = ("train/gradient_ratio", "train/gradient_cosine")  # of an added loss and its host's
+OF_KEEPER = {"curve", "best", "seconds", "commits"}  # what every checkpoint has in its state
+OF_TRAINER = {"loops", "optimizer_states", "random"}  # and besides it
 GPU_LOSS_CHECK = 50  # updates; reading a loss stalls a GPU
+OF = "of"  # name in test.npz of whose test it is
 MEAN_SQUARE = "mean_square"  # of a test's query outputs, recorded while the test is under way
 
 
@@ -40,6 +55,11 @@ class CheckpointKeeper(pl.Callback):
     A checkpoint is made between updates only, at most half a minute and one update apart, and
     holds all that the rest of the run follows from; so a killed run ends as an undisturbed one.
 
+    Both files end in a checksum. `last.ckpt` holds besides the checksum of the `best.ckpt` that
+    belongs to it, whose training it is of, and the hashes of the files that define the learner;
+    `resume` goes by them. A checkpoint of earlier code has none of this: it is gone on from all the
+    same, and its name stands in `unchecked`.
+
     `meter` measures updates alone, episodes made for them included, without validations and
     checkpoints. A resumed run has the seconds of the updates that its checkpoint kept and of its
     own, and the largest peak of both; with a checkpoint from before there was a meter, no seconds.
@@ -57,6 +77,9 @@ class CheckpointKeeper(pl.Callback):
         *,
         regression: bool = False,
         machine: Mapping[str, Any] | None = None,
+        run: str = "",
+        trajectory: str = "",
+        sources: SourceFiles | None = None,
     ) -> None:
         """Start with nothing saved.
 
@@ -66,8 +89,16 @@ class CheckpointKeeper(pl.Callback):
             commit: of the code.
             regression: whether tasks are judged by their errors (see `zoo.runs.divergence`).
             machine: what computes: device, threads and tasks at once.
+            run: the hash of what is trained.
+            trajectory: the same of all runs that train alike for as long as they last, or "".
+            sources: files that define what is trained.
         """
         self.folder, self.metric, self.regression = folder, metric, regression
+        self.run, self.trajectory = run, trajectory
+        self.sources = sources or SourceFiles({}, {})
+        self.other_sources: list[dict[str, Any]] = []  # that defined it in earlier parts
+        self.unchecked: list[str] = []  # files without a checksum that it goes on from
+        self.best_checksum: str | None = None  # of best.ckpt
         self.machine = dict(machine or {})
         self.other_machines: list[dict[str, Any]] = []  # that computed earlier parts
         self.curve: list[tuple[int, float]] = []  # (updates, validation metric)
@@ -95,6 +126,11 @@ class CheckpointKeeper(pl.Callback):
             "of_tasks": {update: tuple(found) for update, found in self.of_tasks.items()},
             "commits": self.commits,
             "stopped": self.stopped,
+            "run": self.run,
+            "trajectory": self.trajectory,
+            "sources": [*self.other_sources, self.sources._asdict()],
+            "unchecked": self.unchecked,
+            "best_checksum": self.best_checksum,
             "machines": [*self.other_machines, self.machine],
             "seconds": self.seconds + time.monotonic() - self._started,
             "meter": self.meter.state(),
@@ -127,6 +163,107 @@ class CheckpointKeeper(pl.Callback):
             self.commits = [*self.commits, self._commit]
         before = state.get("machines", [])
         self.other_machines = [each for each in before if each != self.machine]
+        parts = state.get("sources", [])
+        self.other_sources = [each for each in parts if each != self.sources._asdict()]
+        self.unchecked = [*dict.fromkeys([*state.get("unchecked", []), *self.unchecked])]
+        self.best_checksum = self.best_checksum or state.get("best_checksum")
+
+    @property
+    def other_files(self) -> list[dict[str, Any]]:
+        """Files of the zoo that were others in earlier parts of the training (`changed_files`)."""
+        return changed_files(self.other_sources, self.sources)
+
+    def resume(self, learner: nn.Module, updates: int) -> dict[str, Any] | None:
+        """Take up what `last.ckpt` says of the training so far; returns its content.
+
+        What cannot be gone on from is removed, and a line on stderr says why.
+
+        Args:
+            learner: what is trained.
+            updates: of the whole training.
+
+        Returns:
+            None where there is nothing to go on from.
+        """
+        path = self.folder / "last.ckpt"
+        try:
+            checkpoint, checksum = self.read(path, learner, updates)
+            self._find_best(checkpoint)
+        except FileNotFoundError:
+            return None
+        except UsageError as error:
+            print(f"  {error}; the training starts anew", file=sys.stderr)
+            path.unlink()
+            return None
+        if checksum is None:
+            print(f"  {path}: of earlier code, without a checksum: not checked", file=sys.stderr)
+            self.unchecked = [path.name]
+        load_keeper(self, checkpoint)
+        return checkpoint
+
+    def read(self, path: Path, learner: nn.Module, updates: int) -> CheckpointFile:
+        """A checkpoint that this training can go on from.
+
+        Args:
+            path: of the file.
+            learner: what is trained.
+            updates: of the whole training.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            UsageError: it is damaged, of another training, or of other code; says which.
+        """
+        found = read_checkpoint(path)
+        state, made, shapes = _parts_of(found.content, path)
+        alike = self.trajectory and state.get("trajectory") == self.trajectory
+        if made > updates or not (alike or state.get("run", self.run) == self.run):
+            raise UsageError(f"{path} is of another run")
+        now = self.sources._asdict()
+        then = state.get("sources", [now])[-1]
+        if files := other_plugins(then, self.sources):
+            raise UsageError(f"{path} was made by another {', '.join(files)}")
+        if found.checksum is None or then != now:
+            if shapes != {name: value.shape for name, value in learner.state_dict().items()}:
+                raise UsageError(f"{path} has other weights than the learner has now")
+        return found
+
+    def _find_best(self, checkpoint: Mapping[str, Any]) -> None:
+        """Make sure that `best.ckpt` is the one that belongs to a checkpoint of this folder.
+
+        A kill after that checkpoint was written, and before `best.ckpt` was, leaves an older one;
+        then the weights are those of the checkpoint.
+
+        Raises:
+            DamagedError: it is damaged, or another one, and cannot be made again.
+        """
+        path = self.folder / "best.ckpt"
+        state = checkpoint["callbacks"][CheckpointKeeper.__qualname__]
+        known, best = state.get("best_checksum"), state["best"]
+        if best is None and known is None:
+            return  # nothing was validated so far
+        try:
+            whole = known in (None, read_checkpoint(path, weights_only=True).checksum)
+        except (FileNotFoundError, DamagedError):
+            whole = False
+        if whole:
+            return
+        if known is None or (best is not None and best[0] != checkpoint["global_step"]):
+            raise DamagedError(f"{path} is missing, damaged, or not the one of last.ckpt")
+        self._write_best(checkpoint["state_dict"])
+
+    def best_weights(self) -> dict[str, torch.Tensor]:
+        """The weights that validated best.
+
+        Raises:
+            DamagedError: the file is not what was written.
+        """
+        path = self.folder / "best.ckpt"
+        content, checksum = read_checkpoint(path, weights_only=True)
+        if self.best_checksum not in (None, checksum) and not started_to_help():
+            raise DamagedError(f"{path} is not what was written; the same command trains anew")
+        if checksum is None:  # of earlier code
+            self._write_best(content)
+        return dict(content)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Measure from here: the images are where they will be, on a GPU the weights not yet."""
@@ -229,14 +366,15 @@ class CheckpointKeeper(pl.Callback):
             errors = TaskErrors.joined(gather_objects(trainer, self._errors))
             self.of_tasks[update] = errors.validated()
             value = self.of_tasks[update].mean
+        check_values(pl_module, {self.metric.removeprefix("val/"): np.array(value)}, None)
         self.curve = [*self.curve, (update, value)]
         logged = trainer.callback_metrics
         if all(name in logged for name in PULL):  # only of a learner that adds a loss to a host's
             self.pulls = [*self.pulls, (update, *(float(logged[name]) for name in PULL))]
-        if self.best is None or self._score(update, value) > self._score(*self.best):
+        better = self.best is None or self._score(update, value) > self._score(*self.best)
+        if better:
             self.best = (update, value)
-            self.save_weights(trainer, pl_module)
-        self.save(trainer)
+        self.save(trainer, pl_module if better else None)
         self.meter.start()
 
     def _score(self, update: int, value: float) -> tuple[float, ...]:
@@ -256,29 +394,34 @@ class CheckpointKeeper(pl.Callback):
         self._check(trainer, trainer.global_step)
         self.meter.stop()
         self.seconds += time.monotonic() - self._started
-        if self.best is None:
-            self.save_weights(trainer, pl_module)
-        if trainer.should_stop and 0 < trainer.global_step < trainer.max_steps:
-            self.stopped = True
-            self.save(trainer)
+        weights = pl_module if self.best is None else None
+        self.stopped = trainer.should_stop and 0 < trainer.global_step < trainer.max_steps
+        if self.stopped:
+            self.save(trainer, weights)
+        elif weights is not None:
+            self._write_best(weights.state_dict())
+            trainer.strategy.barrier()
 
-    def save(self, trainer: pl.Trainer) -> None:
-        """Write last.ckpt; a kill in the middle leaves the one before."""
-        path = self.folder / "last.ckpt"
-        trainer.save_checkpoint(path.with_suffix(".new"))
-        if not started_to_help():
-            with open(path.with_suffix(".new"), "rb") as file:
-                os.fsync(file.fileno())
-            path.with_suffix(".new").replace(path)
+    def save(self, trainer: pl.Trainer, best: nn.Module | None = None) -> None:
+        """Write last.ckpt; a kill in the middle leaves the one before.
+
+        Args:
+            trainer: whose training is saved.
+            best: with weights that are the best so far; they become best.ckpt. That file is written
+                second: from the first, a run that was killed between makes it (`_find_best`).
+        """
+        if best is not None:
+            file, self.best_checksum = checkpoint_in_memory(best.state_dict())
+        trainer.save_checkpoint(self.folder / "last.ckpt")
+        if best is not None:
+            if not started_to_help():
+                write_bytes(self.folder / "best.ckpt", file.getbuffer())
+            trainer.strategy.barrier()
         self._saved = time.monotonic()
 
-    def save_weights(self, trainer: pl.Trainer, learner: pl.LightningModule) -> None:
-        """Write best.ckpt."""
+    def _write_best(self, weights: Mapping[str, torch.Tensor]) -> None:
         if not started_to_help():
-            write_atomically(
-                self.folder / "best.ckpt", lambda file: torch.save(learner.state_dict(), file)
-            )
-        trainer.strategy.barrier()
+            self.best_checksum = write_checkpoint(self.folder / "best.ckpt", weights)
 
 
 def count_updates(checkpoint: dict[str, Any]) -> None:
@@ -292,6 +435,23 @@ def count_updates(checkpoint: dict[str, Any]) -> None:
         counts.update({name: count // parts for name, count in counts.items()})
     for state in loops["state_dict"]["combined_loader"]:
         state["served"] //= parts
+
+
+def _parts_of(content: Any, path: Path) -> tuple[dict[str, Any], int, dict[str, torch.Size]]:
+    """What the keeper had to say, the updates, and the shapes of the weights by name.
+
+    Raises:
+        DamagedError: it is no checkpoint of a run.
+    """
+    try:
+        state = dict(content["callbacks"][CheckpointKeeper.__qualname__])
+        made = int(content["global_step"])
+        shapes = {name: value.shape for name, value in content["state_dict"].items()}
+        if not (OF_KEEPER <= state.keys() and OF_TRAINER <= content.keys()):
+            raise KeyError
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise DamagedError(f"{path} is no checkpoint of a run") from None
+    return state, made, shapes
 
 
 def load_keeper(keeper: CheckpointKeeper, checkpoint: Mapping[str, Any]) -> None:
@@ -308,8 +468,13 @@ def micro_batch_of(checkpoint: Mapping[str, Any]) -> int | None:
 
 
 def updates_in(checkpoint: Path) -> int:
-    """How many updates a checkpoint stands behind."""
-    return int(torch.load(checkpoint, "cpu", weights_only=False)["global_step"])
+    """How many updates a checkpoint stands behind.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedError: it is damaged.
+    """
+    return _parts_of(read_checkpoint(checkpoint).content, checkpoint)[1]
 
 
 class TestRecorder(pl.Callback):
@@ -318,14 +483,38 @@ class TestRecorder(pl.Callback):
     A callback for ``trainer.test``; `results` has what was collected.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        """Take up what an earlier process left in `folder`; with None, nothing is saved."""
-        self.path = folder and folder / "test.npz"
+    def __init__(self, folder: Path | None = None, of: str = "") -> None:
+        """Take up what an earlier process left in a folder.
+
+        Args:
+            folder: to save into; with None, nothing is saved.
+            of: whose test it is. What was left of another one, is damaged or has no checksum is
+                removed with a line on stderr, and the test begins anew.
+        """
+        self.path, self.of = folder and folder / "test.npz", of
         self.parts: list[dict[str, np.ndarray]] = []
         if self.path and self.path.exists():
-            with np.load(self.path) as saved:
-                self.parts = [dict(saved)]
+            try:
+                self.parts = [self._saved_part(self.path)]
+            except DamagedError as error:
+                print(f"  {error}; the test begins anew", file=sys.stderr)
+                self.path.unlink(missing_ok=True)
         self._saved = time.monotonic()
+
+    def _saved_part(self, path: Path) -> dict[str, np.ndarray]:
+        """What an earlier process left.
+
+        Raises:
+            DamagedError: it cannot be believed.
+        """
+        content = path.read_bytes()
+        if checksum_of(content, path) is None:
+            raise DamagedError(f"{path} has no checksum")
+        with np.load(io.BytesIO(content)) as saved:
+            part = dict(saved)
+        if str(part.pop(OF, "")) != self.of:
+            raise DamagedError(f"{path} is of another test")
+        return part
 
     def __len__(self) -> int:
         """Episodes recorded."""
@@ -346,11 +535,13 @@ class TestRecorder(pl.Callback):
             outputs = {**outputs, MEAN_SQUARE: mean_square(batch)}
         # Copied: what the step allocated would keep the large blocks around it from being reused.
         mine = {name: value.cpu().numpy().copy() for name, value in outputs.items()}
+        way = batch.way if isinstance(batch, Episode) and MEAN_SQUARE not in mine else None
+        check_values(pl_module, mine, way)
         self.parts += gather_objects(trainer, mine)
         if started_to_help():
             return
         if self.path and time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
-            write_arrays(self.path, self._joined())
+            write_arrays(self.path, {**self._joined(), OF: np.array(self.of)})
             self._saved = time.monotonic()
 
     def results(self) -> dict[str, np.ndarray]:

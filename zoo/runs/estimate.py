@@ -22,7 +22,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
-from zoo.errors import UsageError
 from zoo.learner import Learner
 from zoo.micro_batches import micro_batches
 from zoo.networks.backbone import build_backbone
@@ -132,7 +131,7 @@ def measurements(folders: Iterable[Path]) -> list[Measured]:
         for row in frame[frame["status"] == "done"].to_dict("records"):
             try:
                 found.append(_measured(row))
-            except (UsageError, KeyError, TypeError):  # of a plug-in, or of old settings
+            except Exception:  # of a plug-in, of old settings, or edited
                 continue
     return found
 
@@ -259,10 +258,16 @@ class Estimator:
         return 2 * benchmark.quick_seconds / 1200
 
     def timed(self, run: Run) -> float:
-        """Seconds of an update, from a few that are made and thrown away."""
+        """Seconds of an update, from a few that are made and thrown away.
+
+        Of a learner that breaks in its first update, as a plug-in may, what is usual.
+        """
         known = (run.name, run.request.benchmark)
         if known not in self._timed:
-            self._timed[known] = timed_update(run)
+            try:
+                self._timed[known] = timed_update(run)
+            except Exception:  # the run will say it; others must not wait for it
+                self._timed[known] = self.default_update(run.benchmark)
         return self._timed[known]
 
     def pretraining(self, run: Run) -> Estimate:

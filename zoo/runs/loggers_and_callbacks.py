@@ -1,6 +1,7 @@
 """Loggers and callbacks that a user asks a run to have, as Lightning has them."""
 
 import csv
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -54,15 +55,21 @@ def logger_of(kind: str, folder: Path, name: str, updates: int) -> Logger:
 
 
 def logged_rows(path: Path, updates: int) -> Iterator[tuple[int, dict[str, Tensor | float]]]:
-    """What was logged in the first updates: the step of each row, and its values by name."""
+    """What was logged in the first updates: the step of each row, and its values by name.
+
+    Rows from one on that cannot be read, as a kill may leave it, are dropped with a line on stderr.
+    """
     if not path.exists():
         return
-    with open(path, newline="") as file:
-        for row in csv.DictReader(file):
-            step = int(float(row.pop("step") or 0))
-            if step < updates:
-                kinds = {"epoch": int}
-                yield step, {n: kinds.get(n, float)(value) for n, value in row.items() if value}
+    with open(path, newline="", encoding="utf-8") as file:
+        try:
+            for row in csv.DictReader(file):
+                step = int(float(row.pop("step") or 0))
+                if step < updates:
+                    kinds = {"epoch": int}
+                    yield step, {n: kinds.get(n, float)(value) for n, value in row.items() if value}
+        except (ValueError, TypeError, KeyError, OverflowError, csv.Error):
+            print(f"  {path}: damaged; the log goes on without its end", file=sys.stderr)
 
 
 def callback_of(text: str) -> pl.Callback:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from zoo.files import InUseError, is_locked
+from zoo.files import DamagedError, InUseError, is_locked
 from zoo.runs.checkpoints import updates_in
 from zoo.runs.run import Run
 from zoo.runs.stages import read_stage
@@ -77,7 +77,7 @@ def progress_of(run: Run) -> int:
     """Updates that a run has made as far as its last checkpoint knows."""
     try:
         return updates_in(run.folder / "last.ckpt")
-    except FileNotFoundError:  # not begun, or finished a moment ago
+    except (FileNotFoundError, DamagedError):  # not begun, finished a moment ago, or made anew
         return 0
 
 

@@ -1,6 +1,5 @@
 """Runs made one after the other, or shared by several processes."""
 
-import math
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -9,8 +8,9 @@ from typing import Any
 
 from zoo.errors import UsageError
 from zoo.files import InUseError, make_folder
+from zoo.plugin_files import fault_in_plugin
 from zoo.reports.estimates import estimate_from_record
-from zoo.reports.records import BROKEN, checksum_state
+from zoo.reports.records import BROKEN, checksum_state, row_of
 from zoo.runs.estimate import Estimator, run_megabytes
 from zoo.runs.run import Run
 from zoo.runs.workers import run_workers
@@ -93,7 +93,8 @@ def make_run(run: Run, alone: bool = False) -> bool:
 
     Raises:
         InUseError: another process makes it.
-        Exception: what went wrong, where the run is `alone`; else it is printed.
+        Exception: what went wrong in our code, where the run is `alone`; else it is printed, and
+            so is what went wrong in a plug-in's.
     """
     there = run.record_path.exists()
     try:
@@ -105,12 +106,15 @@ def make_run(run: Run, alone: bool = False) -> bool:
             raise
         print(f"  skipped: {error}", file=sys.stderr)
         return False
-    except Exception:
-        if alone:
+    except Exception as error:
+        fault = fault_in_plugin(error)
+        if alone and fault is None:
             raise
         path = run.error_path
         path.write_text(traceback.format_exc())
-        print(f"  broke: {path} says why; the other runs go on", file=sys.stderr)
+        words = [fault] if fault else []
+        words += [f"{path} says why"] if alone else [f"{path} says why; the other runs go on"]
+        print(f"  broke: {'; '.join(words)}", file=sys.stderr)
         return False
     print(f"  {'found: ' if there else ''}{run_summary(run, record)}", flush=True)
     for line in class_summary(record):
@@ -158,20 +162,28 @@ def run_label(run: Run) -> str:
 
 def run_summary(run: Run, record: Mapping[str, Any]) -> str:
     """What came out of a run, and where it is written."""
-    if record["status"] == "failed":
-        failure = record["failure"]
-        text = f"failed at update {failure['update']}: {failure['reason']}"
+    row = row_of(dict(record), str(record["run"]))
+    if row["status"] == "failed":
+        text = f"failed at update {row['failed_at']}: {row['failure']}"
         return f"{text}; {run.record_path} (delete it to try again)"
-    judged, spent = record["metrics"][run.judged_by], record["seconds"]
-    episodes = record["episodes"]["count"]
-    if run.judged_by == "mse":  # a few tasks decide the mean: tables have the median's interval
-        found = f"mean squared error {judged['mean']:.3f}"
-    else:
-        ci95 = math.nan if judged["ci95"] is None else judged["ci95"]  # None: a single episode
-        accuracy = estimate_from_record(judged["mean"], ci95, run.judged_by, episodes)
-        found = f"{run.judged_by} {accuracy.times(100).text()} %"
+    seconds = [f"{row[name] or 0:.0f}" for name in ("train_seconds", "test_seconds")]
     return (
-        f"{found} over {episodes} test episodes, "
-        f"{record['updates']['total']} updates, {spent['train']:.0f} + {spent['test']:.0f} s; "
-        f"{run.record_path}"
+        f"{judged(row, run.judged_by)} over {row['episodes']} test episodes, "
+        f"{row['updates']} updates, {' + '.join(seconds)} s; {run.record_path}"
     )
+
+
+def judged(row: Mapping[str, Any], metric: str) -> str:
+    """The number that a run is judged by, in words.
+
+    Args:
+        row: of its record, as `row_of` has it.
+        metric: the number's name.
+    """
+    if metric not in row or not row["episodes"]:
+        return f"{metric} is not in the record,"
+    if metric == "mse":  # a few tasks decide the mean: tables have the median's interval
+        return f"mean squared error {row[metric]:.3f}"
+    ci95 = row[f"{metric}_ci95"]  # nan: a single episode
+    accuracy = estimate_from_record(row[metric], ci95, metric, row["episodes"])
+    return f"{metric} {accuracy.times(100).text()} %"

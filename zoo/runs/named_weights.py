@@ -3,7 +3,6 @@
 Every command that takes weights, and `zoo.load`, find them here.
 """
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from zoo.datasets.fetching.download import UnavailableError, download
 from zoo.errors import UsageError
 from zoo.learner import Learner
 from zoo.registry import backbone_of, learners
-from zoo.reports.records import checksum_state
+from zoo.reports.records import checksum_state, parse_record
 from zoo.runs.identity import later_settings
 from zoo.runs.settings import SHARED_SETTING_NAMES, constructor_defaults
 from zoo.runs.weights import file_hash, read_about, read_weights
@@ -165,10 +164,10 @@ def record_beside(path: Path) -> Mapping[str, Any] | None:
 def read_record(path: Path) -> dict[str, Any] | None:
     """What a record says; None where there is none, or none that can be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_record(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and "run" in found else None
+    return found if "run" in found else None
 
 
 def cache_folder() -> Path:

@@ -12,15 +12,14 @@ from zoo.datasets.benchmarks.base import Benchmark
 from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
-from zoo.learner import OUTER_DECAYS
 from zoo.plugin_files import LOADED_PLUGINS
 from zoo.registry import backbones, benchmarks, learners
 from zoo.runs.fitted import fitted, lowered_in_words, way_that_fits
 from zoo.runs.identity import name_in_use, run_identity, run_name, version_of
 from zoo.runs.request import RunRequest
-from zoo.runs.resolved import resolve_request
+from zoo.runs.resolved import ResolvedRequest, resolve_request
 from zoo.runs.settings import SELECTORS
-from zoo.runs.stages import Stagings, stages_of_run
+from zoo.runs.stages import Staging, Stagings, stages_of_run
 from zoo.runs.training_tasks import choose_tasks
 from zoo.runs.workspace import Workspace, tasks_together
 from zoo.variants import parse_variant
@@ -33,15 +32,15 @@ class Plan:
 
     def __init__(
         self,
-        request: RunRequest,
+        request: RunRequest | ResolvedRequest,
         workspace: Workspace | None = None,
         stores: Mapping[str, Store] | None = None,
         benchmark: Benchmark | None = None,
     ) -> None:
-        """Resolve the settings and open the data.
+        """Resolve the settings, unless they are, and open the data.
 
         Args:
-            request: what is run.
+            request: what is run; what is resolved already is taken as it is.
             workspace: where to read, write and compute.
             stores: the benchmark's, opened already.
             benchmark: in the place of the one that the request names.
@@ -49,45 +48,55 @@ class Plan:
         Raises:
             UsageError: something that cannot be run; says what to change.
         """
-        resolved = resolve_request(request, benchmark)
         self.workspace = workspace or Workspace()
-        self.stores = stores or self.workspace.open(resolved.benchmark)
         self.lowered: list[str] = []  # to fit own images, each with the reason
-        if resolved.benchmark.own:
-            if request.way is None:
-                way, why = way_that_fits(self.stores)
-                resolved = resolve_request(replace(request, way=way), benchmark)
-                if why:
-                    self.lowered.append(why)
-            resolved = fitted(resolved, self.stores)
-            self.lowered += lowered_in_words(resolved.settings)
+        if isinstance(request, ResolvedRequest):
+            resolved = request
+            self.stores = stores or self.workspace.open(resolved.benchmark)
+        else:
+            resolved = self._resolve(request, stores, benchmark)
         self.request, self.cls, self.benchmark = resolved.request, resolved.cls, resolved.benchmark
         self.settings, self.changed, self.title = (
             resolved.settings,
             resolved.changed,
             resolved.title,
         )
-        self.way, self.seed = resolved.way, request.seed
+        self.way, self.seed = resolved.way, resolved.request.seed
         self.paper_tasks = resolved.paper_tasks
         pl.seed_everything(self.seed, verbose=False)
         self.backbone, self.learner = resolved.build()
-        decay = resolved.every_setting["outer_decay"].value
-        if decay not in OUTER_DECAYS:
-            raise UsageError(f"--outer_decay {decay}: choose from {', '.join(OUTER_DECAYS)}")
-        self.learner.outer_decay = decay
-        if not self.benchmark.regression:
-            self.learner.normalise_by(self.benchmark.mean, self.benchmark.std)
         self.family = resolved.family_of(self.backbone)
-        self.stages = stages_of_run(
-            self.settings, self.learner, self.backbone,
-            self.benchmark, self.stores, self.workspace.runs, self.seed,
-        )  # fmt: skip
+        self.stages = self._stages()
         self._check()
         self.learner.micro_batch, self.eval_batch = self._tasks_at_once()
         if self.stages:
             device = self.workspace.device_kind
             self.learner.train_stages = Stagings(self.stages, device, self.learner)
         self.data = self.episodes(self.seed)
+
+    def _resolve(
+        self, request: RunRequest, stores: Mapping[str, Store] | None, benchmark: Benchmark | None
+    ) -> ResolvedRequest:
+        """Resolve a request and open its data; what nobody asked for is lowered to own images."""
+        resolved = resolve_request(request, benchmark)
+        self.stores = stores or self.workspace.open(resolved.benchmark)
+        if not resolved.benchmark.own:
+            return resolved
+        if request.way is None:
+            way, why = way_that_fits(self.stores)
+            resolved = resolve_request(replace(request, way=way), benchmark)
+            if why:
+                self.lowered.append(why)
+        resolved = fitted(resolved, self.stores)
+        self.lowered += lowered_in_words(resolved.settings)
+        return resolved
+
+    def _stages(self) -> list[Staging]:
+        """What must be trained before."""
+        return stages_of_run(
+            self.settings, self.learner, self.backbone,
+            self.benchmark, self.stores, self.workspace.runs, self.seed,
+        )  # fmt: skip
 
     def _check(self) -> None:
         """Refuse settings that contradict the episodes or the learner.

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.files import write_arrays, write_json
-from zoo.reports.records import checksum
+from zoo.reports.records import arrays_hash, checksum, read_arrays
 from zoo.reports.statistics import interval
 
 
@@ -37,8 +38,8 @@ def summarised(results: Mapping[str, np.ndarray]) -> tuple[dict[str, dict[str, A
     return metrics, failure
 
 
-def write_results(path: Path, results: Mapping[str, np.ndarray], way: int | None) -> None:
-    """Write what was measured of each episode.
+def write_results(path: Path, results: Mapping[str, np.ndarray], way: int | None) -> str:
+    """Write what was measured of each episode; returns a hash of it.
 
     Args:
         path: of the .npz.
@@ -49,21 +50,35 @@ def write_results(path: Path, results: Mapping[str, np.ndarray], way: int | None
     if way is not None:
         arrays["prediction"] = results["prediction"].astype(np.min_scalar_type(way - 1))
     write_arrays(path, arrays)
+    return arrays_hash(arrays)
 
 
-def write_test_episodes(folder: Path, data: EpisodicDataModule, regression: bool) -> None:
-    """The test episodes' classes and images, once for all runs that share them.
+def write_test_episodes(folder: Path, data: EpisodicDataModule, regression: bool) -> str:
+    """Write the test episodes' classes and images, once for all runs that share them.
 
     In regression what functions follow from: see `Points` in datasets/benchmarks/regression.py.
+
+    Returns:
+        A hash of them.
     """
     path = folder / f"episodes-{data.test_fingerprint()}.npz"
-    if not path.exists():
-        indices = data.test_indices()._asdict()
-        kinds = {
-            name: np.float32 if regression else np.promote_types(np.uint16, least_type(part))
-            for name, part in indices.items()
-        }
-        write_arrays(path, {name: part.astype(kinds[name]) for name, part in indices.items()})
+    indices = data.test_indices()._asdict()
+    kinds = {
+        name: np.float32 if regression else np.promote_types(np.uint16, least_type(part))
+        for name, part in indices.items()
+    }
+    arrays = {name: part.astype(kinds[name]) for name, part in indices.items()}
+    known = arrays_hash(arrays)
+    try:
+        whole = arrays_hash(read_arrays(path)) == known
+    except FileNotFoundError:
+        whole = False
+    except ValueError as error:
+        print(f"  {path}: {' '.join(str(error).split())}; written anew", file=sys.stderr)
+        whole = False
+    if not whole:
+        write_arrays(path, arrays)
+    return known
 
 
 def least_type(numbers: np.ndarray) -> np.dtype[Any]:

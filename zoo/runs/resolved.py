@@ -7,7 +7,7 @@ from typing import Any
 
 from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
 from zoo.errors import UsageError
-from zoo.learner import Learner
+from zoo.learner import OUTER_DECAYS, Learner
 from zoo.networks.backbone import Backbone, build_backbone
 from zoo.registry import learner_of, learners
 from zoo.runs.request import BUDGETS, TERMS, RunRequest
@@ -70,7 +70,14 @@ class ResolvedRequest:
         backbone = build_backbone(self.settings["backbone"].value, self.benchmark.image)
         own = {*constructor_defaults(self.cls)} - SHARED_SETTING_NAMES
         options = {name: self.settings[name].value for name in own}
-        return backbone, self.cls(backbone, self.way, **options)
+        learner = self.cls(backbone, self.way, **options)
+        decay = self.every_setting["outer_decay"].value
+        if decay not in OUTER_DECAYS:
+            raise UsageError(f"--outer_decay {decay}: choose from {', '.join(OUTER_DECAYS)}")
+        learner.outer_decay = decay
+        if not self.benchmark.regression:
+            learner.normalise_by(self.benchmark.mean, self.benchmark.std)
+        return backbone, learner
 
     def family_of(self, backbone: Backbone) -> str:
         """The backbone's key in published.csv."""

@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import json
 import shlex
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,11 +18,12 @@ import pytorch_lightning as pl
 import torch
 
 from zoo.errors import UsageError
-from zoo.files import alone_in, write_bytes, write_text
+from zoo.files import DamagedError, alone_in, write_text
 from zoo.learner import Learner
 from zoo.plugin_files import plugin_of_file
 from zoo.processes import started_to_help
 from zoo.reports.confusions import accuracy_of_classes, most_confused, pooled_predictions
+from zoo.reports.records import parse_record, row_of
 from zoo.runs.calibration import Calibration, calibrate
 from zoo.runs.checkpoints import (
     CheckpointKeeper,
@@ -32,7 +34,14 @@ from zoo.runs.checkpoints import (
 )
 from zoo.runs.devices import end_with_first_process
 from zoo.runs.environment import code_of, device_name, environment, interruptible, quiet
-from zoo.runs.identity import check_same_run, identity_of_record, version_of
+from zoo.runs.finished_training import (
+    FinishedTraining,
+    copy_shorter,
+    finished_weights,
+    note_begun,
+    note_finished,
+)
+from zoo.runs.identity import HASH_BYTES, check_same_run, identity_of_record, version_of
 from zoo.runs.loggers_and_callbacks import callback_of, logger_of
 from zoo.runs.plan import Plan
 from zoo.runs.record import (
@@ -42,8 +51,9 @@ from zoo.runs.record import (
     write_results,
     write_test_episodes,
 )
+from zoo.runs.source_files import SourceFiles, source_files
 from zoo.runs.trainer import trainer_for, training_options, updates_between
-from zoo.runs.weights import load_weights, save_weights, weights_path
+from zoo.runs.weights import load_weights, save_weights, tensors_hash, weights_path
 from zoo.runs.workspace import UNDER_WAY
 
 RUN_SCHEMA = 1  # of the record
@@ -66,6 +76,7 @@ class Run(Plan):
     calibration: Calibration | None = None
     weights_of: str | None = None  # the run whose weights it tests, where it trains none itself
     trained_on: Mapping[str, Any] | None = None  # of such weights, see `WeightsTest`
+    unchecked: Sequence[str] = ()  # files without a checksum that `trained` believed
 
     @property
     def record_path(self) -> Path:
@@ -103,6 +114,11 @@ class Run(Plan):
         path = Path(inspect.getfile(self.cls))
         return plugin_of_file(path, path.read_bytes())._asdict()
 
+    @property
+    def sources(self) -> SourceFiles:
+        """The files that define what is trained and on what."""
+        return source_files([*self.learner.modules(), self.benchmark])
+
     def record(self) -> dict[str, Any] | None:
         """The finished record, if there is one.
 
@@ -110,16 +126,19 @@ class Run(Plan):
             UsageError: the file is damaged, or the record of another run.
         """
         try:
-            found = json.loads(self.record_path.read_text())
+            found = parse_record(self.record_path.read_bytes())
+            row_of(found, self.record_path.stem)
             identity = identity_of_record(found, self.cls)
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            why = f" ({' '.join(str(error).split())})" if isinstance(error, ValueError) else ""
             raise UsageError(
                 f"{self.record_path} is not a whole record: delete it, and the run is made again"
+                f"{why}"
             ) from None
         check_same_run(self.record_path, identity, self.identity)
-        return dict(found)
+        return found
 
     def execute(self, progress: bool = True) -> dict[str, Any]:
         """Train, test once and record; whatever was done before is not done again.
@@ -142,13 +161,13 @@ class Run(Plan):
                 self.train(folder, keeper, progress)
                 tested = self.test(folder, progress)
             except DivergedError as error:
-                failure = {"update": error.update, "reason": error.reason}
-                record = self._write(keeper, made_with, failure, Tested())
+                failure, tested = {"update": error.update, "reason": error.reason}, Tested()
+                record = self._write(keeper, made_with, failure, tested)
             else:
                 self.calibration = self.calibrated()
                 record = self._write(keeper, made_with, None, tested)
             (folder / "test.npz").unlink(missing_ok=True)  # who deletes the record starts anew
-            self._finish(folder)
+            self._finish(folder, keeper, failed=tested.results is None)
             return record
 
     def help_first_process(self) -> NoReturn:
@@ -168,59 +187,76 @@ class Run(Plan):
         Raises:
             UsageError: another process works on the same run, or its weights are damaged.
         """
-        kept, known = weights_path(self.record_path), (self.record() or {}).get("weights")
+        record = self.record() or {}
+        kept, known = weights_path(self.record_path), record.get("weights")
         if known and kept.exists():
             load_weights(kept, self.learner, known["hash"], self.benchmark)
             return self.learner.cpu().eval()
         folder = self.folder
         folder.mkdir(parents=True, exist_ok=True)
-        best, last = folder / "best.ckpt", folder / "last.ckpt"
         with alone_in(folder), quiet():
-            if best.exists() and not last.exists():
-                self.learner.load_state_dict(torch.load(best, weights_only=True))
-            else:  # the record came from elsewhere, or this was interrupted
+            if not self._take_finished(folder):
                 torch.set_num_threads(self.workspace.threads)
-                self.train(folder, self._keeper(folder, None), progress)
-                self._finish(folder)
-        if known:
-            self._keep_again(kept, known["hash"])
-        return self.learner.cpu().eval()
-
-    def _keep_again(self, path: Path, known: str) -> None:
-        """Put weights that were lost back beside their record, if they are the same bit for bit."""
-        made = self._save_weights()
-        if made is not None and made["hash"] != known:
-            path.unlink()
+                keeper = self._keeper(folder, None)
+                self.train(folder, keeper, progress)
+                self._finish(folder, keeper)
+        if known and not self._put_back(record):
             print(
                 f"  {self.name}: trained again; its weights are not bit for bit those that were "
                 f"tested, as on another machine, and stay in {self.folder}"
             )
+        return self.learner.cpu().eval()
 
-    def _finish(self, folder: Path) -> None:
-        """Keep the last checkpoint for a longer run; nothing is under way any more."""
+    def _take_finished(self, folder: Path) -> bool:
+        """Load best.ckpt, if the training in this folder came to its end; whether it did."""
+        path = folder / "best.ckpt"
+        try:
+            found = finished_weights(folder)
+        except DamagedError as error:
+            print(f"  {error}; the run is trained again", file=sys.stderr)
+            return False
+        if found is None:
+            return False
+        if not found.checked:
+            print(f"  {path}: of earlier code, without a checksum: not checked", file=sys.stderr)
+            self.unchecked = [path.name]
+        self.learner.load_state_dict(found.weights)
+        return True
+
+    def _put_back(self, record: Mapping[str, Any]) -> bool:
+        """Put weights that were lost beside their record, if they are what it knows, bit for bit.
+
+        Args:
+            record: of this run, with weights.
+
+        Returns:
+            Whether they are.
+        """
+        made = self._save_weights(record.get("calibration"))
+        same = made is None or made["hash"] == record["weights"]["hash"]
+        if not same:
+            weights_path(self.record_path).unlink()
+        return same
+
+    def _finish(self, folder: Path, keeper: CheckpointKeeper, failed: bool = False) -> None:
+        """Note that the training came to its end; keep the last checkpoint for a longer run."""
         last = folder / "last.ckpt"
-        if last.exists() and self.trajectory:
-            write_text(folder / "trajectory", f"{self.trajectory} {self['updates']}")
-            last.replace(folder / "end.ckpt")
+        if keeper.best_checksum is not None and not failed:
+            noted = FinishedTraining(self.trajectory, self["updates"], keeper.best_checksum)
+            note_finished(folder, noted)
+            if last.exists() and self.trajectory:
+                last.replace(folder / "end.ckpt")
         last.unlink(missing_ok=True)
 
-    def _start(self, folder: Path) -> Path | None:
+    def _start(self, keeper: CheckpointKeeper) -> dict[str, Any] | None:
         """The checkpoint to go on from: this run's, or that of one that only was shorter."""
-        last = folder / "last.ckpt"
-        if last.exists():
-            return last
-        shorter = {}
-        for path in self.workspace.runs.glob("*/trajectory"):
-            trajectory, updates = path.read_text().split()
-            whole = path.with_name("end.ckpt").exists()
-            if whole and trajectory == self.trajectory and int(updates) < self["updates"]:
-                shorter[int(updates)] = path.parent
-        if not shorter:
-            return None
-        for name, copy in (("best.ckpt", "best.ckpt"), ("end.ckpt", "last.ckpt")):
-            content = (shorter[max(shorter)] / name).read_bytes()
-            write_bytes(folder / copy, content)
-        return last
+        learner, updates = self.learner, self["updates"]
+        checkpoint = keeper.resume(learner, updates)
+        if checkpoint is not None or started_to_help():
+            return checkpoint
+        if keeper.trajectory and copy_shorter(self.workspace.runs, keeper, learner, updates):
+            return keeper.resume(learner, updates)
+        return None
 
     def _keeper(self, folder: Path, commit: str | None) -> CheckpointKeeper:
         metric = self.judged_by
@@ -230,6 +266,9 @@ class Run(Plan):
             commit,
             regression=self.benchmark.regression,
             machine=self.machine,
+            run=self.name[-2 * HASH_BYTES :],
+            trajectory=self.trajectory,
+            sources=self.sources,
         )
 
     @property
@@ -256,14 +295,15 @@ class Run(Plan):
             self.learner.stages_trained = True
         if updates == 0:
             return
-        start = self._start(folder)
-        if start is not None:  # as it was begun, so that it ends as an undisturbed run
-            checkpoint = torch.load(start, "cpu", weights_only=False)
+        if not started_to_help():
+            note_begun(folder)
+        checkpoint = self._start(keeper)
+        if checkpoint is not None:  # as it was begun, so that it ends as an undisturbed run
             self.learner.micro_batch = micro_batch_of(checkpoint) or self.micro_batch
             keeper.machine = self.machine
             load_keeper(keeper, checkpoint)
             if keeper.stopped:  # by a callback, which need not do so again
-                self._load_best(folder)
+                self.learner.load_state_dict(keeper.best_weights())
                 return
         options = training_options(
             keeper,
@@ -276,21 +316,19 @@ class Run(Plan):
         pl.seed_everything(self.seed, verbose=False)
         self.data.served.batches = 0  # whatever was looked at before; a checkpoint says otherwise
         with interruptible():
+            start = None if checkpoint is None else folder / "last.ckpt"
             trainer.fit(self.learner, self.data, ckpt_path=start)
         keeper.updates = trainer.global_step
         if trainer.global_step != updates and not self.workspace.callbacks:
             raise RuntimeError(f"{trainer.global_step} updates were made instead of {updates}")
-        self._load_best(folder)
-
-    def _load_best(self, folder: Path) -> None:
-        """The weights that validated best."""
-        self.learner.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True))
+        self.learner.load_state_dict(keeper.best_weights())
 
     def test(self, folder: Path, progress: bool) -> Tested:
         """Open the test split, once."""
-        recorder = TestRecorder(folder)
+        weights = tensors_hash(self.learner.state_dict())
+        recorder = TestRecorder(folder, f"{self.name} {weights}")
         passes_path = folder / "test_passes_begun"
-        passes = int(passes_path.read_text()) if passes_path.exists() else 0
+        passes = count_in(passes_path)
         if not len(recorder):  # else an interrupted pass goes on
             passes += 1
             if not started_to_help():
@@ -347,13 +385,24 @@ class Run(Plan):
         elif keeper.stopped:
             updates = keeper.updates
         metrics: dict[str, dict[str, Any]] = {}
+        arrays: dict[str, str] = {}  # hashes
         way = None if self.benchmark.regression else self.way
         if tested.results is not None:
             metrics, reason = summarised(tested.results)
             failure = {"update": updates, "reason": reason} if reason else failure
-            write_results(self.record_path.with_suffix(".npz"), tested.results, way)
-            write_test_episodes(self.workspace.results, self.data, self.benchmark.regression)
-        weights = None if failure or self.weights_of else self._save_weights()
+            npz = self.record_path.with_suffix(".npz")
+            arrays = {
+                "results": write_results(npz, tested.results, way),
+                "episodes": write_test_episodes(
+                    self.workspace.results, self.data, self.benchmark.regression
+                ),
+            }
+        calibration = self.calibration.as_json() if self.calibration else None
+        weights = None if failure or self.weights_of else self._save_weights(calibration)
+        other_files = [*keeper.other_files]
+        other_files += [file for stage in self.staged for file in stage.get("other_files", [])]
+        unchecked = [*keeper.unchecked]
+        unchecked += [f"stage {stage['name']}" for stage in self.staged if "unchecked" in stage]
         record = {
             "schema": RUN_SCHEMA,
             "run": self.name,
@@ -390,7 +439,8 @@ class Run(Plan):
                 "fingerprint": self.data.test_fingerprint(),
             },
             "metrics": metrics,
-            **({"calibration": self.calibration.as_json()} if self.calibration else {}),
+            **({"arrays": arrays} if arrays else {}),
+            **({"calibration": calibration} if calibration else {}),
             "failure": failure,
             "weights": weights,
             "data": {"fingerprint": self.data.fingerprint(), "splits": self.identity["data"]},
@@ -406,14 +456,20 @@ class Run(Plan):
                 "threads": self.workspace.threads,
                 "other_commits": [c for c in keeper.commits if c != code_of(made_with)],
                 "other_machines": keeper.other_machines,
+                **({"other_files": other_files} if other_files else {}),
+                **({"unchecked": unchecked} if unchecked else {}),
                 **({"plugins": self.plugins} if self.plugins else {}),
                 **({} if made_with["dirty"] is False else {"learner_file": self.learner_file}),
             },
         }
         return write_record(self.record_path, record)
 
-    def _save_weights(self) -> dict[str, Any] | None:
-        """Keep the tested weights; what the record says of them, and what makes them again."""
+    def _save_weights(self, calibration: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """Keep the tested weights; what the record says of them, and what makes them again.
+
+        Args:
+            calibration: of these weights, as the record has it; None if it has none.
+        """
         benchmark = self.benchmark
         about = {
             "run": self.name,
@@ -426,7 +482,7 @@ class Run(Plan):
             "mean": list(benchmark.mean),
             "std": list(benchmark.std),
             "data": self.data.fingerprint(),
-            **({"calibration": self.calibration.as_json()} if self.calibration else {}),
+            **({"calibration": calibration} if calibration else {}),
         }
         kept = save_weights(weights_path(self.record_path), self.learner, about)
         command = shlex.join(replace(self.request, learner=self.title).command)
@@ -459,6 +515,23 @@ class Run(Plan):
                 "test": tested.diverged,
             },
         }
+
+
+def count_in(path: Path) -> int:
+    """How many test passes were begun, as a file says; at least one where it is damaged."""
+    try:
+        count = int(path.read_text(encoding="utf-8"))
+        if 0 <= count < 2**31:
+            return count
+    except FileNotFoundError:
+        return 0
+    except ValueError:
+        pass
+    print(
+        f"  {path} is damaged: how often the test was begun is not known, it counts as once",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def added_loss(keeper: CheckpointKeeper) -> list[dict[str, float | None]]:

@@ -1,5 +1,6 @@
 """Stages, carried out: trained once below runs/, kept there, and given to every run that asks."""
 
+import contextlib
 import json
 import sys
 import time
@@ -12,26 +13,30 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
 
+from zoo.checkpoint_files import read_checkpoint, write_checkpoint
 from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.datasets.episodes.image_batches import VALIDATED, ImageDataModule
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
-from zoo.files import locked, write_atomically, write_json
+from zoo.files import DamagedError, locked, read_json, write_json
 from zoo.learner import Learner
 from zoo.networks.backbone import Backbone, build_backbone
 from zoo.processes import alone, rank
+from zoo.reports.records import BROKEN, checksum, checksum_state
 from zoo.runs.checkpoints import CheckpointKeeper, DivergedError
 from zoo.runs.environment import code_of, environment, interruptible
 from zoo.runs.fitted import query_that_fits
 from zoo.runs.identity import differences
 from zoo.runs.pretraining import Pretrain
 from zoo.runs.settings import PRETRAIN, Setting
+from zoo.runs.source_files import SourceFiles, changed_files, other_plugins, source_files
 from zoo.runs.trainer import trainer_for, training_options
 from zoo.runs.workspace import tasks_together
 from zoo.stage import Stage, seeded, stage_hash
 
 STAGE_SPLITS = ("train", "val")  # the test split is no business of a stage
 STAGE_SCHEMA = 1  # of stage.json
+AGAIN = "delete the folder, and the stage is trained again"
 
 
 def read_stage(folder: Path) -> dict[str, Any] | None:
@@ -42,14 +47,16 @@ def read_stage(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / "stage.json"
     try:
-        kept = json.loads(path.read_text())
-        if kept["schema"] == STAGE_SCHEMA:
-            return dict(kept)
+        kept = read_json(path)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise UsageError(f"{path} is no stage of this version of the zoo: delete the folder")
+    except DamagedError as error:
+        raise DamagedError(f"{error}; {AGAIN}") from None
+    if not isinstance(kept, dict) or kept.get("schema") != STAGE_SCHEMA:
+        raise UsageError(f"{path} is no stage of this version of the zoo: {AGAIN}")
+    if checksum_state(kept) == BROKEN or not {"name", "hash", "identity"} <= kept.keys():
+        raise DamagedError(f"{path} is damaged: its checksum does not hold; {AGAIN}")
+    return kept
 
 
 def named_stage(runs: Path, name: str) -> dict[str, Any]:
@@ -62,10 +69,11 @@ def named_stage(runs: Path, name: str) -> dict[str, Any]:
         kept = read_stage(runs / "stages" / name)
         if kept is not None and kept["name"] == PRETRAIN:
             return kept
-    folders = [path.parent for path in (runs / "stages").glob("*/stage.json")]
-    there = sorted(
-        path.name for path in folders if (read_stage(path) or {}).get("name") == PRETRAIN
-    )
+    there = []
+    for path in sorted((runs / "stages").glob("*/stage.json")):
+        with contextlib.suppress(UsageError):  # one that is damaged is not of this name
+            if (read_stage(path.parent) or {}).get("name") == PRETRAIN:
+                there.append(path.parent.name)
     known = f"there are {', '.join(there)}" if there else "there is none"
     raise UsageError(f"--pretrained_from {name}: no such stage below {runs / 'stages'}; {known}")
 
@@ -105,7 +113,7 @@ class Staging:
         Raises:
             UsageError: what lies there does not fit, or there is no data as it asks for.
         """
-        self.stage, self.benchmark = stage, benchmark
+        self.stage, self.benchmark, self.named = stage, benchmark, bool(name)
         self.stores = {split: stores[split] for split in STAGE_SPLITS if split in stores}
         identity = {
             "stage": stage.name,
@@ -141,14 +149,68 @@ class Staging:
             print(f"{self.folder} is made by {holder}: waiting for it", file=sys.stderr)
 
         with locked(self.folder / "lock", wait):
-            if (kept := read_stage(self.folder)) is None:
+            kept = self._kept()
+            if kept is None:
                 kept = self._train(device, progress)
             check_stage_fits(self.folder, kept["identity"], self.identity)
-            weights = torch.load(self.folder / "weights.ckpt", "cpu", weights_only=True)
-        self.stage.net.load_state_dict(weights)
+            weights = self._weights(kept)
+        try:
+            self.stage.net.load_state_dict(weights)
+        except RuntimeError:
+            path = self.folder / "weights.ckpt"
+            raise UsageError(f"{path} has other weights than the network now; {AGAIN}") from None
         self.stage.give()
         said = {name: kept[name] for name in ("name", "hash", "seconds", "updates", "selected")}
-        return said | {"cpu_seconds": kept.get("cpu_seconds")}  # older stages do not know them
+        then = [kept["sources"]] if "sources" in kept else []
+        others = [*kept.get("other_files", []), *changed_files(then, self.sources)]
+        return {
+            **said,
+            "cpu_seconds": kept.get("cpu_seconds"),  # older stages do not know them
+            **({"other_files": others} if others else {}),
+            **({} if "checksum" in kept else {"unchecked": True}),
+        }
+
+    @property
+    def sources(self) -> SourceFiles:
+        """The files that define what is trained."""
+        return source_files(self.stage.modules())
+
+    def _kept(self) -> dict[str, Any] | None:
+        """What is kept of this stage; None where it must be trained.
+
+        It must be trained anew if a plug-in that defines it was changed; unless it was asked for by
+        name: then it is taken as it is.
+
+        Raises:
+            UsageError: what is kept is damaged.
+        """
+        kept = read_stage(self.folder)
+        if kept is None or "sources" not in kept or self.named:
+            return kept
+        files = other_plugins(kept["sources"], self.sources)
+        if not files:
+            return kept
+        path = self.folder / "stage.json"
+        print(f"  {path} was made by another {', '.join(files)}; the stage is trained anew")
+        path.unlink()
+        return None
+
+    def _weights(self, kept: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """The weights of a finished stage.
+
+        Raises:
+            UsageError: they are missing, or not those that stage.json knows.
+        """
+        path = self.folder / "weights.ckpt"
+        try:
+            weights, checksum = read_checkpoint(path, weights_only=True)
+        except FileNotFoundError:
+            raise DamagedError(f"{path} is missing; {AGAIN}") from None
+        except DamagedError as error:
+            raise DamagedError(f"{error}; {AGAIN}") from None
+        if kept.get("weights") not in (None, checksum):
+            raise DamagedError(f"{path} is not what stage.json beside it knows; {AGAIN}")
+        return dict(weights)
 
     def _train(self, device: str, progress: bool) -> dict[str, Any]:
         """Fit, from the last checkpoint if there is one; keep the best weights."""
@@ -156,8 +218,10 @@ class Staging:
         updates = settings["updates"]
         print(f"  stage {stage.name}: {updates} updates on {self.benchmark.key}; {folder}")
         made_with = environment(device)
-        keeper = CheckpointKeeper(folder, "val/accuracy", code_of(made_with))
-        last = folder / "last.ckpt"
+        keeper = CheckpointKeeper(
+            folder, "val/accuracy", code_of(made_with), run=self.hash, sources=self.sources
+        )
+        begun = keeper.resume(stage, updates) is not None
         parts = settings["meta_batch"] if stage.batches == "episodes" else 1
         trainer = trainer_for(
             device,
@@ -169,15 +233,13 @@ class Staging:
         pl.seed_everything(settings["seed"], verbose=False)
         try:
             with interruptible(), alone():
-                trainer.fit(stage, self.data, ckpt_path=last if last.exists() else None)
+                trainer.fit(stage, self.data, ckpt_path=folder / "last.ckpt" if begun else None)
         except DivergedError as error:
             raise UsageError(
                 f"stage {stage.name} failed at {error}: lower its learning rate"
             ) from None
-        stage.load_state_dict(torch.load(folder / "best.ckpt", "cpu", weights_only=True))
-        write_atomically(
-            folder / "weights.ckpt", lambda file: torch.save(stage.net.state_dict(), file)
-        )
+        stage.load_state_dict(keeper.best_weights())
+        weights = write_checkpoint(folder / "weights.ckpt", stage.net.state_dict())
         update, value = keeper.best or (updates, None)
         kept = {
             "schema": STAGE_SCHEMA,
@@ -190,7 +252,11 @@ class Staging:
             "selected": {"update": update, "accuracy": value},
             "validation": keeper.curve,
             "environment": {**made_with, "threads": torch.get_num_threads()},
+            "weights": weights,
+            "sources": self.sources._asdict(),
+            **({"other_files": keeper.other_files} if keeper.other_files else {}),
         }
+        kept["checksum"] = checksum(kept)
         write_json(folder / "stage.json", kept)
         for name in ("last.ckpt", "best.ckpt"):
             (folder / name).unlink(missing_ok=True)

@@ -4,7 +4,8 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
 from zoo.files import slug
+from zoo.learner import Learner
+from zoo.networks.backbone import Backbone, build_backbone
 from zoo.runs.checkpoints import CheckpointKeeper
 from zoo.runs.identity import HASH_BYTES, identity_of_record, version_of
 from zoo.runs.named_weights import NamedWeights
 from zoo.runs.request import RunRequest
-from zoo.runs.resolved import check_tasks, check_way
+from zoo.runs.resolved import ResolvedRequest, check_tasks, check_way
 from zoo.runs.run import Run
 from zoo.runs.settings import Setting
+from zoo.runs.stages import Staging
 from zoo.runs.weights import check_image
 from zoo.runs.workspace import Workspace
-from zoo.variants import format_variant
 
 TESTED_FOLDER = "tested"  # below the results: apart from the runs that were trained
 
@@ -36,6 +39,95 @@ def as_trained(keeper: CheckpointKeeper, record: Mapping[str, Any]) -> None:
     known = {"seconds": seconds.get("updates"), "cpu": seconds.get("updates_cpu")}
     state = {name: math.nan if value is None else value for name, value in known.items()}
     keeper.meter.load({**state, "peak": (record.get("memory") or {}).get("updates")})
+
+
+@dataclass(frozen=True)
+class ResolvedTest(ResolvedRequest):
+    """A test of weights that are there: its settings are those of the run that trained them."""
+
+    record: Mapping[str, Any]  # of that run
+    built: tuple[Backbone, Learner]  # with these weights
+
+    @cached_property
+    def settings(self) -> dict[str, Setting]:
+        """Those of the run, but for the shape and the number of the test episodes."""
+        return dict(self.every_setting)
+
+    @property
+    def paper_tasks(self) -> int | None:
+        """As the record has it."""
+        tasks: int | None = self.record["training_tasks"]["paper"]
+        return tasks
+
+    def build(self) -> tuple[Backbone, Learner]:
+        """The backbone and the learner with the weights."""
+        return self.built
+
+    def family_of(self, backbone: Backbone) -> str:
+        """As the record has it."""
+        return str(self.record["backbone_family"])
+
+
+def resolve_test(
+    weights: NamedWeights,
+    benchmark: str,
+    *,
+    way: int | None = None,
+    shot: int | None = None,
+    query: int | None = None,
+    test_episodes: int | None = None,
+) -> ResolvedTest:
+    """Look up what a test of weights needs, and give every setting its value.
+
+    Args:
+        weights: with their record.
+        benchmark: to test on, a key or variant.
+        way: N; None for that of the run.
+        shot: K; None for that of the run.
+        query: Q; None for that of the run on its own benchmark, else for the benchmark's.
+        test_episodes: None for as many as the run had.
+
+    Raises:
+        UsageError: the learner cannot do it; says why.
+    """
+    record, target = checked_record(weights), find_benchmark(benchmark)
+    check_fit(weights, record, target)
+    for flag, value in (("shot", shot), ("query", query), ("test_episodes", test_episodes)):
+        if value is not None and value < 1:
+            raise UsageError(f"--{flag} {value}: expected a number of at least 1")
+    about = weights.about
+    backbone = build_backbone(about["settings"]["backbone"], tuple(about["image"]))
+    learner = weights.learner(backbone)
+    check_tasks(type(learner), record["learner"], target)
+    check_version(weights, record, learner)
+    own_way = None if target.regression else way or record["way"]
+    outputs = check_way(target, way if target.regression else own_way)
+    if learner.fixed_way and outputs != about["way"]:
+        raise UsageError(
+            f"{record['learner']} has one output a way: {weights.name} was trained at "
+            f"{about['way']} ways and is tested at {about['way']} alone, not at {outputs}"
+        )
+    here = record["benchmark"] == target.variant
+    settings = {name: Setting(**entry) for name, entry in record["settings"].items()}
+    usual = settings["query"].value if here else target.query
+    for name, value in (("query", query or usual), ("test_episodes", test_episodes)):
+        if value is not None and value != settings[name].value:
+            settings[name] = Setting(value, "flag")
+    request = RunRequest(
+        record["learner"], target.variant, own_way, shot or record["shot"],
+        record["terms"], record["budget"], record["seed"],
+    )  # fmt: skip
+    learner.check_episodes(outputs, request.shot, settings["query"].value)
+    return ResolvedTest(
+        request,
+        type(learner),
+        target,
+        outputs,
+        settings,
+        record["variant"],
+        record=record,
+        built=(backbone, learner),
+    )
 
 
 class WeightsTest(Run):
@@ -56,63 +148,22 @@ class WeightsTest(Run):
         benchmark: str,
         workspace: Workspace | None = None,
         stores: Mapping[str, Store] | None = None,
-        *,
-        way: int | None = None,
-        shot: int | None = None,
-        query: int | None = None,
-        test_episodes: int | None = None,
+        **shape: int | None,
     ) -> None:
-        """Build the learner, take the weights, open the test's images.
+        """Take the weights, open the test's images.
 
         Args:
             weights: with their record.
             benchmark: to test on, a key or variant.
             workspace: where to read, write and compute.
             stores: the benchmark's, opened already.
-            way: N; None for that of the run.
-            shot: K; None for that of the run.
-            query: Q; None for that of the run on its own benchmark, else for the benchmark's.
-            test_episodes: None for as many as the run had.
+            **shape: of the test: ``way``, ``shot``, ``query``, ``test_episodes`` (`resolve_test`).
 
         Raises:
             UsageError: the learner or the data cannot do it; says why.
         """
-        record, target = checked_record(weights), find_benchmark(benchmark)
-        check_fit(weights, record, target)
-        for flag, value in (("shot", shot), ("query", query), ("test_episodes", test_episodes)):
-            if value is not None and value < 1:
-                raise UsageError(f"--{flag} {value}: expected a number of at least 1")
-        self.learner = weights.learner()
-        self.cls = type(self.learner)
-        check_tasks(self.cls, record["learner"], target)
-        check_version(weights, record, self.learner)
-        about = weights.about
-        own_way = None if target.regression else way or record["way"]
-        self.way = check_way(target, way if target.regression else own_way)
-        if self.learner.fixed_way and self.way != about["way"]:
-            raise UsageError(
-                f"{record['learner']} has one output a way: {weights.name} was trained at "
-                f"{about['way']} ways and is tested at {about['way']} alone, not at {self.way}"
-            )
-        here = record["benchmark"] == target.variant
-        kept = {name: Setting(**entry) for name, entry in record["settings"].items()}
-        usual = kept["query"].value if here else target.query
-        changed = {"query": query or usual, "test_episodes": test_episodes}
-        self.settings = kept | {
-            name: Setting(value, "flag")
-            for name, value in changed.items()
-            if value is not None and value != kept[name].value
-        }
-        self.benchmark, self.changed, self.seed = target, record["variant"], record["seed"]
-        self.title = format_variant(record["learner"], dict(self.changed))
-        self.request = RunRequest(
-            record["learner"], target.variant, own_way, shot or record["shot"],
-            record["terms"], record["budget"], self.seed,
-        )  # fmt: skip
-        self.learner.check_episodes(self.way, self.request.shot, self["query"])
-        self.family, self.paper_tasks = record["backbone_family"], record["training_tasks"]["paper"]
-        self.stages, self.staged = [], record["stages"]
-        self.lowered = record.get("lowered") or []
+        resolved = resolve_test(weights, benchmark, **shape)
+        record, about = resolved.record, weights.about
         self.trained_record, self.weights_of = record, record["run"]
         self.trained_on = {
             "benchmark": record["benchmark"],
@@ -122,23 +173,36 @@ class WeightsTest(Run):
             "std": list(about["std"]),
         }
         place = workspace or Workspace()
-        self.workspace = replace(
-            place,
-            results=place.results / TESTED_FOLDER,
-            callbacks=tuple(record.get("callbacks", ())),
-        )
-        self.stores = {"test": (stores or self.workspace.open(target))["test"]}
-        self.learner.micro_batch, self.eval_batch = self._tasks_at_once()
-        self.data = self.episodes(self.seed)
-        self.identity = {
-            **identity_of_record(record, self.cls),
+        callbacks = tuple(record.get("callbacks", ()))
+        place = replace(place, results=place.results / TESTED_FOLDER, callbacks=callbacks)
+        test = (stores or place.open(resolved.benchmark))["test"]
+        super().__init__(resolved, place, {"test": test})
+        self.staged, self.lowered = record["stages"], record.get("lowered") or []
+
+    def _stages(self) -> list[Staging]:
+        """They were trained for the run."""
+        return []
+
+    def _check(self) -> None:
+        """It was checked when it was resolved."""
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All that the run's numbers follow from, and the test episodes."""
+        identity = {
+            **identity_of_record(self.trained_record, self.cls),
             **{name: getattr(self.request, name) for name in ("benchmark", "way", "shot")},
             "data": {"test": self.stores["test"].fingerprint},
             "weights_of": self.weights_of,
             "trained_on": self.trained_on,
         }
-        self.identity["settings"] |= {name: self[name] for name in changed}
-        self.name = name_of_test(self.identity)
+        identity["settings"] |= {name: self[name] for name in ("query", "test_episodes")}
+        return identity
+
+    @cached_property
+    def name(self) -> str:
+        """The file name of the test."""
+        return name_of_test(self.identity)
 
     def episodes(self, seed: int) -> EpisodicDataModule:
         """The test episodes, normalised as the weights had it."""

@@ -1,13 +1,32 @@
 """Lightning's Trainer as runs and stages use it: updates counted, validated at equal distances."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from zoo.checkpoint_files import read_checkpoint, write_checkpoint
 from zoo.processes import note_first_process
 from zoo.runs.checkpoints import CheckpointKeeper
+
+
+class CheckedFiles(TorchCheckpointIO):
+    """Reads and writes the checkpoints of a Trainer: whole or not there, and with a checksum."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """See `write_checkpoint`."""
+        write_checkpoint(Path(path), checkpoint)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """See `read_checkpoint`."""
+        return dict(read_checkpoint(path, map_location, weights_only=bool(weights_only)).content)
 
 
 def trainer_for(device: str, progress: bool, devices: int = 1, **options: Any) -> pl.Trainer:
@@ -26,6 +45,7 @@ def trainer_for(device: str, progress: bool, devices: int = 1, **options: Any) -
         enable_model_summary=False,
         enable_progress_bar=progress,
         inference_mode=False,
+        plugins=[CheckedFiles()],
         **options,
     )
 

@@ -43,7 +43,7 @@ def save_weights(path: Path, learner: nn.Module, about: Mapping[str, Any]) -> di
         path: of the file.
         learner: with the weights that were tested.
         about: what they are of; each value as JSON in the file's metadata, beside `checksum`, the
-            hash of the tensors.
+            hash of the tensors, and `about_checksum`, that of these values.
 
     Returns:
         What the record says of the file: name, bytes, hash. None where the learner has no weights,
@@ -57,10 +57,44 @@ def save_weights(path: Path, learner: nn.Module, about: Mapping[str, Any]) -> di
     if not tensors:
         return None
     metadata = {name: json.dumps(value) for name, value in about.items()}
+    metadata["about_checksum"] = json.dumps(about_hash(about))
     metadata["checksum"] = json.dumps(tensors_hash(tensors))
-    content = save(tensors, metadata)
+    content = in_one_order(save(tensors, metadata))
     write_bytes(path, content)
     return {"file": path.name, "bytes": len(content), "hash": file_hash(content)}
+
+
+def in_one_order(content: bytes) -> bytes:
+    """The same safetensors file with the names of its header sorted.
+
+    The library writes metadata in an order that differs from call to call, and a file has a hash.
+
+    Args:
+        content: of the file: the length of the header in 8 bytes, the header as JSON, the tensors.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors begin at a multiple of 8
+    return len(header).to_bytes(8, "little") + header + content[end:]
+
+
+def about_hash(about: Mapping[str, Any]) -> str:
+    """A hash of what a file says of its tensors, but for the two checksums."""
+    rest = {name: about[name] for name in about if name not in ("checksum", "about_checksum")}
+    return file_hash(json.dumps(rest, sort_keys=True).encode())
+
+
+def check_about(path: Path, about: Mapping[str, Any]) -> None:
+    """Refuse what a file says of its tensors if it was changed; files of earlier code cannot tell.
+
+    Raises:
+        UsageError: it was.
+    """
+    known = about_hash(about)
+    if about.get("about_checksum", known) != known:
+        raise UsageError(
+            f"{path} is damaged: what it says of its tensors has another checksum; delete it"
+        )
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -73,11 +107,16 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, "pt") as file:
             metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read as weights: {error}") from None
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: cannot be read as weights: {_line(error)}") from None
     if metadata.get("checksum") != tensors_hash(tensors):
         raise UsageError(f"{path} is damaged or not ours: its checksum does not hold; delete it")
+    check_about(path, metadata)
     return tensors, metadata
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def read_about(path: Path) -> dict[str, Any]:
@@ -89,10 +128,11 @@ def read_about(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, "pt") as file:
             found = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read as weights: {error}") from None
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: cannot be read as weights: {_line(error)}") from None
     if not {"learner", "settings", "way", "image", "mean", "std"} <= found.keys():
         raise UsageError(f"{path}: does not say what it is of; it was not written by the zoo")
+    check_about(path, found)
     return found
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.reports.tables.test_comparison import frame as frame  # a fixture
 from tests.reports.tables.test_comparison import record
 from tests.support.table_cells import cells_under, note_texts, texts_under
 from zoo.reports.estimates import Estimate, estimate
@@ -119,6 +120,14 @@ def test_bold_and_arrows_are_where_they_should_be(tmp_path):
         ({"checksum": None}, "record without a checksum"),
         ({"environment": {"dirty": True}}, "made from uncommitted code"),
         ({"environment": {"other_commits": ["abc"]}}, "begun under another commit"),
+        (
+            {"environment": {"other_files": [{"file": "maml.py", "then": "1", "now": "2"}]}},
+            "begun with another version of the learner's files",
+        ),
+        (
+            {"environment": {"unchecked": ["last.ckpt"]}},
+            "goes on from a file without a checksum",
+        ),
         ({"test_passes_begun": 3}, "the test split was opened 3 times"),
         ({"test_passes_begun": 1, "environment": {"dirty": False, "other_commits": []}}, None),
     ],
@@ -133,6 +142,18 @@ def test_a_record_that_is_less_than_whole_is_marked(tmp_path, changes, says):
     notes = note_texts(comparison_table(measured, PUBLISHED, "omniglot"))
     assert notes == ([says] if says else [])
     assert doubts(measured.iloc[0].to_dict()) == notes
+
+
+def test_a_record_that_does_not_cover_its_episodes_is_marked_beside_one_that_does(frame):
+    """In a table of earlier records alone, nothing sets them apart."""
+    mark = ["what each episode gave is not under the record's checksum"]
+    old = [record("new", 1, 0.5), record("other", 1, 0.6, title="Other")]
+    assert note_texts(comparison_table(frame(*old), PUBLISHED, "omniglot")) == []
+    covered = record("third", 1, 0.7, title="Third", arrays={"results": "ab", "episodes": "cd"})
+    failed = record("fourth", 1, title="Fourth")
+    table = comparison_table(frame(*old, covered, failed), PUBLISHED, "omniglot")
+    found = {cell.text: cell.footnotes for cell in cells_under(table, "learner")}
+    assert [found[name] for name in ("New", "Other", "Third", "Fourth")] == [mark, mark, [], []]
 
 
 def test_the_checksum_is_of_all_but_itself():
