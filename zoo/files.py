@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import yaml
 
 from zoo.errors import UsageError
 
@@ -53,6 +54,25 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a compressed .npz atomically."""
     contents: dict[str, Any] = dict(arrays)
     write_atomically(path, lambda file: np.savez_compressed(file, **contents))
+
+
+def read_yaml(path: Path, said: str) -> Any:
+    """What a YAML file holds.
+
+    Args:
+        path: of the file.
+        said: how messages call it.
+
+    Raises:
+        UsageError: it cannot be read, or is no YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{said}: there is no such file") from None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        # Of ValueError: what is no UTF-8, a date that is none, a number of thousands of digits.
+        raise UsageError(f"{said}: cannot be read: {' '.join(str(error).split())}") from None
 
 
 def make_folder(path: Path, flag: str) -> Path:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from zoo import registry, variants
 from zoo.datasets.splits import Lists
 from zoo.errors import UsageError
+from zoo.values import shown, typed_value
 
 if TYPE_CHECKING:
     from zoo.datasets.episodes.image_store import Store
@@ -51,17 +52,24 @@ class Benchmark:
     licence: str = ""  # of its data, where the publisher states one; "" where we know of none
 
     def __init__(self, **options: Any) -> None:
+        chosen = {name: values[0] for name, values in self.allowed.items()}
         for name, value in options.items():
             if name not in self.allowed:
                 names = ", ".join(self.allowed)
                 known = f"options: {names}" if names else "it has no options"
                 raise UsageError(f"benchmark {self.key!r} has no option {name!r}; {known}")
-            if value not in self.allowed[name]:
+            try:
+                typed = typed_value(value, type(chosen[name]))  # 84.0 is 84
+            except ValueError:
+                typed = None
+            if typed is None or typed not in self.allowed[name]:
                 choices = ", ".join(map(str, self.allowed[name]))
                 raise UsageError(
-                    f"benchmark {self.key!r}: {name}={value} is unknown; choose from {choices}"
+                    f"benchmark {self.key!r}: {name}={shown(value)} is unknown; "
+                    f"choose from {choices}"
                 )
-        self.options = {name: values[0] for name, values in self.allowed.items()} | options
+            chosen[name] = typed
+        self.options = chosen
 
     @property
     def variant(self) -> str:

@@ -18,6 +18,8 @@ from zoo.errors import UsageError
 from zoo.runs.tune_cpu import tune_cpu
 from zoo.runs.workers import end_with_parent
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of writing, without a name
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
@@ -42,9 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"zoo: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.filename is None and error.errno not in DISK_ERRORS:
             raise
         print(f"zoo: {error}; mend that, and the same command goes on", file=sys.stderr)
+        return 1
+    except MemoryError as error:
+        print(f"zoo: out of memory: {error}; take fewer tasks at once", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         if not worker:  # its parent says it

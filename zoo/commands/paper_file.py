@@ -14,7 +14,7 @@ from zoo.reports import published
 from zoo.reports.tables.paper import TRAINED_BUDGETS, pick_published, selectors
 from zoo.runs.request import RunRequest
 from zoo.runs.resolved import check_tasks, check_way, resolve_request
-from zoo.runs.settings import parse_values
+from zoo.runs.settings import learner_variant
 
 PAPER_KEYS: dict[str, type] = {
     "title": str,
@@ -163,8 +163,8 @@ def our_cell(variant: str | None, column: Mapping[str, Any]) -> dict[str, Any]:
     cell |= {"way": column.get("way"), "shot": column.get("shot"), "resolved": {}, "why": ""}
     cell["metric"] = column.get("metric", "accuracy")
     if variant is not None:
-        cell["learner"], cls, own = learner_of(variant)
-        parse_values(cls, own, variant)
+        cell["variant"] = variant = learner_variant(variant)
+        cell["learner"], cls, _ = learner_of(variant)
     if "benchmark" not in column:
         return cell
     benchmark = find_benchmark(column["benchmark"])

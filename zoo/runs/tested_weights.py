@@ -17,7 +17,7 @@ from zoo.runs.checkpoints import CheckpointKeeper
 from zoo.runs.identity import HASH_BYTES, identity_of_record, version_of
 from zoo.runs.named_weights import NamedWeights
 from zoo.runs.request import RunRequest
-from zoo.runs.resolved import check_tasks, check_way
+from zoo.runs.resolved import check_count, check_tasks, check_way
 from zoo.runs.run import Run
 from zoo.runs.settings import Setting
 from zoo.runs.weights import check_image
@@ -80,8 +80,8 @@ class WeightsTest(Run):
         record, target = checked_record(weights), find_benchmark(benchmark)
         check_fit(weights, record, target)
         for flag, value in (("shot", shot), ("query", query), ("test_episodes", test_episodes)):
-            if value is not None and value < 1:
-                raise UsageError(f"--{flag} {value}: expected a number of at least 1")
+            if value is not None:
+                check_count(flag, value, 1)
         self.learner = weights.learner()
         self.cls = type(self.learner)
         check_tasks(self.cls, record["learner"], target)
