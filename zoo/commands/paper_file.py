@@ -147,7 +147,7 @@ def published_selectors(column: Mapping[str, Any], sources: list[str]) -> dict[s
     """Which rows of published.csv are of a column."""
     wanted = {"source": sources, **{n: column[n] for n in ("way", "shot", "metric") if n in column}}
     if "benchmark" in column:
-        wanted["benchmark_key"] = published.benchmark_key(column["benchmark"])
+        wanted["benchmark_key"] = find_benchmark(column["benchmark"]).key
     if instance := str(column.get("metric", "")).partition("@instance")[2]:
         wanted["shot"] = int(instance) - 1  # labelled views seen before
     return wanted | (column.get("published") or {})

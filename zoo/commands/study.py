@@ -175,6 +175,10 @@ def load_study(name: str) -> Study:
     for label, task in content["tasks"].items():
         if not isinstance(task, dict) or not {"benchmark", "shot"} <= task.keys() <= TASK_KEYS:
             raise UsageError(f"{path}: tasks: {label}: expected benchmark, shot, way and settings")
+        if not isinstance(task.get("settings") or {}, dict):
+            raise UsageError(f"{path}: tasks: {label}: settings: expected names with values")
+    if content["threads"] < 0:
+        raise UsageError(f"{path}: threads: expected a whole number of at least 0")
     try:
         tasks = {
             label: {**task, "benchmark": find_benchmark(task["benchmark"]).variant}
