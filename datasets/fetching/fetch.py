@@ -176,7 +176,7 @@ class _Delivery:
             unpacked = self.work / "unpacked"
             unpacked.mkdir(exist_ok=True)
             try:
-                unpack(target, unpacked)
+                unpack(target, unpacked, source.unpacked)
             except BadArchiveError as error:
                 target.unlink()
                 raise UnavailableError(f"{error}; it was removed") from None
