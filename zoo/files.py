@@ -1,13 +1,14 @@
 """Files that are whole or not there, and folders that one process works in at a time."""
 
+import contextlib
 import fcntl
 import json
 import os
 import re
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,19 +21,66 @@ from zoo.errors import UsageError
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Write a file so that a reader, or a kill, finds the old one or the new one, never a part.
 
+    Its folder is made again if need be (`make_again`).
+
     Args:
-        path: of the file; its folder must exist.
-        write: called with a binary file to write into.
+        path: of the file.
+        write: called with a binary file to write into, perhaps twice.
     """
+    try:
+        _write_once(path, write)
+    except FileNotFoundError:
+        make_again(path.parent)
+        _write_once(path, write)
+
+
+def make_again(folder: Path) -> None:
+    """Make a folder that somebody removed while this process works in it, with a line on stderr."""
+    if not folder.exists():
+        print(f"{folder} was removed meanwhile; it is made again", file=sys.stderr)
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _write_once(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write beside the file, in a temporary one that is locked meanwhile, and put it in place."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _remove_left_behind(path, temporary)
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+            os.replace(temporary, path)
+    except OSError as error:  # of a full disk it does not say where
+        raise OSError(error.errno, error.strerror, error.filename or str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_left_behind(path: Path, own: Path) -> None:
+    """Remove temporary files of writers of the same file that were killed: nobody locks them."""
+    beginning = f".{path.name}."
+    for name in os.listdir(path.parent):
+        if name.startswith(beginning) and name[len(beginning) :].isdigit() and name != own.name:
+            left = path.with_name(name)
+            with contextlib.suppress(OSError), open(left, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
+
+
+def reserve(path: Path, size: int) -> None:
+    """Make a file of so many bytes of disk, without content, in whose place others will be written.
+
+    Raises:
+        OSError: there is no room.
+    """
+    try:
+        with open(path, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -87,12 +135,14 @@ def make_folder(path: Path, flag: str) -> Path:
         raise UsageError(
             f"{flag} {path}: {error.strerror}; choose a folder you may write"
         ) from None
+    if "::" in str(path.absolute()):  # what keeps training's log takes that for an address
+        raise UsageError(f"{flag} {path}: a name with '::' will not do; choose another folder")
     if not os.access(path, os.W_OK):
         raise UsageError(f"{flag} {path}: no permission to write; choose another folder")
     return path
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(path: Path, taken: Callable[[str], None]) -> Iterator[None]:
     """Hold a lock file against other processes; the system lets go of it when this one dies.
 
@@ -124,7 +174,22 @@ def _lock_taken(file: IO[str]) -> bool:
 
 
 class InUseError(UsageError):
-    """Another process works on it."""
+    """Another process works in a folder.
+
+    `folder` is that folder, and `holder` that process, in words.
+    """
+
+    def __init__(self, folder: Path, holder: str) -> None:
+        super().__init__(f"{folder} is in use by {holder}: wait for it, or stop it")
+        self.folder, self.holder = folder, holder
+
+    def wait(self) -> None:
+        """Wait until that process has left the folder, or has ended."""
+        try:
+            with open(self.folder / "lock") as file:
+                fcntl.flock(file, fcntl.LOCK_SH)
+        except FileNotFoundError:
+            return
 
 
 def is_locked(path: Path) -> bool:
@@ -139,7 +204,7 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-@contextmanager
+@contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Hold a folder against other processes.
 
@@ -148,7 +213,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     """
 
     def refuse(holder: str) -> None:
-        raise InUseError(f"{folder} is in use by {holder}: wait for it, or stop it")
+        raise InUseError(folder, holder)
 
     with locked(folder / "lock", refuse):
         yield

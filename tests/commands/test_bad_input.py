@@ -73,6 +73,10 @@ BAD: dict[str, tuple[list[str], str]] = {
     "a picture of too many tasks": (
         ["plot", "cnp", "sinusoid", "-o", "x.png", "--tasks", LONG], "--tasks: '999",
     ),
+    "a folder that is not there": (["new-learner", "mine", "--to", "nowhere/a.py"], "no folder"),
+    "a folder for a page that is not there": (
+        ["predict", "x", "--support", ".", "--query", ".", "-o", "nowhere/a.csv"], "no folder",
+    ),
     "a file that is not there": ([*RUN, "--config", "nowhere.yaml"], "--config nowhere.yaml"),
     "a table that is not there": (["paper", "x" * 5000], "no table 'xxx"),
     "no weights": (["test", "nothing", "glyphs"], "no run of this name"),

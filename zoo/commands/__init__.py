@@ -14,11 +14,9 @@ from pathlib import Path
 
 from zoo.commands.parser import build_parser
 from zoo.commands.signals import Stopped, stoppable
-from zoo.errors import UsageError
+from zoo.errors import DISK_FULL, UsageError
 from zoo.runs.tune_cpu import tune_cpu
 from zoo.runs.workers import end_with_parent
-
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of writing, without a name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"zoo: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.filename is None and error.errno not in DISK_ERRORS:
+        if error.filename is None and error.errno not in (*DISK_FULL, errno.EIO):
             raise
         print(f"zoo: {error}; mend that, and the same command goes on", file=sys.stderr)
         return 1

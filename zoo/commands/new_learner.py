@@ -96,6 +96,8 @@ def write_skeleton(key: str, path: Path) -> None:
         raise UsageError(f"--to {path}: expected a file that ends in .py")
     if path.exists():
         raise UsageError(f"{path} exists already; delete it, or choose another with --to")
+    if not path.parent.is_dir():
+        raise UsageError(f"--to {path}: there is no folder {path.parent}; make it first")
     try:
         write_text(path, SKELETON.substitute(key=key, name=name))
     except OSError as error:

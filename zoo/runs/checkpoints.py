@@ -13,7 +13,7 @@ import torch
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
 from zoo.episode import Episode
-from zoo.files import write_arrays, write_atomically
+from zoo.files import make_again, write_arrays, write_atomically
 from zoo.processes import started_to_help
 from zoo.runs.cost_meter import CostMeter
 from zoo.runs.devices import all_agree, from_all_processes
@@ -265,6 +265,7 @@ class CheckpointKeeper(pl.Callback):
     def save(self, trainer: pl.Trainer) -> None:
         """Write last.ckpt; a kill in the middle leaves the one before."""
         path = self.folder / "last.ckpt"
+        make_again(path.parent)
         trainer.save_checkpoint(path.with_suffix(".new"))
         if not started_to_help():
             with open(path.with_suffix(".new"), "rb") as file:
@@ -349,7 +350,12 @@ class TestRecorder(pl.Callback):
         self.parts += from_all_processes(trainer, mine)
         if started_to_help():
             return
-        if self.path and time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
+        if time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
+            self.save()
+
+    def save(self) -> None:
+        """Keep what was recorded so far, where another process takes it up."""
+        if self.path and self.parts:
             write_arrays(self.path, self._joined())
             self._saved = time.monotonic()
 

@@ -218,7 +218,7 @@ def test_only_addresses_of_the_web_are_followed(
 ) -> None:
     server.headers = {"Location": address}
     server.statuses[NAME] = [302]
-    with pytest.raises(UnavailableError, match="not followed|not allowed"):
+    with pytest.raises(UnavailableError, match=r"not followed|not allowed"):
         probe(f"{server.url}/{NAME}", NAME)
     with pytest.raises(UnavailableError, match="expected an address that begins with http"):
         download(address, target)
