@@ -149,6 +149,14 @@ def typed_value(value: Any, kind: Any) -> Any:
     raise ValueError(f"expected {expected}" + (" or null" if NoneType in kinds else ""))
 
 
+def same_value(value: Any, known: Any) -> bool:
+    """Whether a value that was given means a known one, as 84.0 does 84 and true does not 1."""
+    try:
+        return bool(typed_value(value, type(known)) == known)
+    except ValueError:
+        return False
+
+
 def _finite(value: Any) -> float:
     try:
         number = float(value)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from zoo import registry, variants
 from zoo.datasets.splits import Lists
 from zoo.errors import UsageError
-from zoo.values import shown, typed_value
+from zoo.values import same_value, shown
 
 if TYPE_CHECKING:
     from zoo.datasets.episodes.image_store import Store
@@ -58,17 +58,14 @@ class Benchmark:
                 names = ", ".join(self.allowed)
                 known = f"options: {names}" if names else "it has no options"
                 raise UsageError(f"benchmark {self.key!r} has no option {name!r}; {known}")
-            try:
-                typed = typed_value(value, type(chosen[name]))  # 84.0 is 84
-            except ValueError:
-                typed = None
-            if typed is None or typed not in self.allowed[name]:
+            meant = [each for each in self.allowed[name] if same_value(value, each)]
+            if not meant:
                 choices = ", ".join(map(str, self.allowed[name]))
                 raise UsageError(
                     f"benchmark {self.key!r}: {name}={shown(value)} is unknown; "
                     f"choose from {choices}"
                 )
-            chosen[name] = typed
+            chosen[name] = meant[0]
         self.options = chosen
 
     @property

@@ -169,10 +169,9 @@ def test_a_run_that_another_process_makes_is_waited_for(
     assert all(run.record_path.exists() for run in runs)
 
 
-@pytest.mark.slow  # two processes that train
-@pytest.mark.parametrize("jobs", in_full(["1", "2"]))
-def test_two_tables_at_once_on_one_folder_both_end_complete(jobs, tmp_path):
-    words = ["table", "sinusoid", "--learners", "maml metasgd anil", "--shots", "5", "--jobs", jobs]
+@pytest.mark.full  # two tables of two processes each, that train
+def test_two_tables_at_once_on_one_folder_both_end_complete(tmp_path):
+    words = ["table", "sinusoid", "--learners", "maml metasgd anil", "--shots", "5", "--jobs", "2"]
     words += ["--budget", "smoke", "--threads", "1"]
     words += ["--results", f"{tmp_path}/results", "--runs", f"{tmp_path}/runs"]
     tables = [start_zoo(*words) for _ in range(2)]

@@ -28,6 +28,8 @@ from zoo.runs.workspace import Workspace
 from zoo.values import DIGITS, parse_whole, shown
 from zoo.variants import format_variant
 
+MOST_THREADS = max(os.cpu_count() or 1, 64)
+
 
 class RunSet:
     """The runs of one command.
@@ -206,9 +208,8 @@ def workspace_of(options: argparse.Namespace) -> Workspace:
     Raises:
         UsageError: a folder, device, logger or callback that cannot be used.
     """
-    most = max(os.cpu_count() or 1, 64)
-    if options.threads is not None and not 1 <= options.threads <= most:
-        raise UsageError(f"--threads {options.threads}: expected a number from 1 to {most}")
+    if options.threads is not None and not 1 <= options.threads <= MOST_THREADS:
+        raise UsageError(f"--threads {options.threads}: expected a number from 1 to {MOST_THREADS}")
     workspace = Workspace(
         options.data,
         options.results,

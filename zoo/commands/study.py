@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from zoo.commands.definition_files import read_definition
-from zoo.commands.run_set import RunSet, parse_numbers, run_set_of
+from zoo.commands.run_set import MOST_THREADS, RunSet, parse_numbers, run_set_of
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of
@@ -177,8 +177,8 @@ def load_study(name: str) -> Study:
             raise UsageError(f"{path}: tasks: {label}: expected benchmark, shot, way and settings")
         if not isinstance(task.get("settings") or {}, dict):
             raise UsageError(f"{path}: tasks: {label}: settings: expected names with values")
-    if content["threads"] < 0:
-        raise UsageError(f"{path}: threads: expected a whole number of at least 0")
+    if not 0 <= content["threads"] <= MOST_THREADS:
+        raise UsageError(f"{path}: threads: expected a whole number from 0 to {MOST_THREADS}")
     try:
         tasks = {
             label: {**task, "benchmark": find_benchmark(task["benchmark"]).variant}

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 
 import jsonargparse
@@ -19,7 +20,7 @@ from zoo.errors import UsageError
 from zoo.files import read_yaml
 from zoo.registry import backbone_variant, learner_of
 from zoo.runs.request import RunRequest
-from zoo.values import kinds_of, option_types, parse_value, shown, typed_value
+from zoo.values import kinds_of, option_types, parse_value, same_value, shown, typed_value
 from zoo.variants import format_variant, hint
 
 LARGEST_SEED = 2**32 - 1  # that NumPy takes
@@ -213,8 +214,9 @@ def learner_variant(text: str) -> str:
 
 def _typed(value: Any, kind: Any, said: str) -> Any:
     """A setting's value; `said` names it in a message."""
+    texts_alone = str in kinds_of(kind) and kinds_of(kind) <= {str, NoneType}
     try:
-        if isinstance(value, str) and not (str in kinds_of(kind) and value != "null"):
+        if isinstance(value, str) and (value == "null" or not texts_alone):
             value = parse_value(value)
         return typed_value(value, kind)
     except ValueError as error:
@@ -338,8 +340,7 @@ def _as_before(value: Any, before: Any) -> Any:
     if isinstance(value, str) and isinstance(before, str):
         value = backbone_variant(value)
         return before if value == backbone_variant(before) else value
-    same_kind = isinstance(value, bool) == isinstance(before, bool)
-    return before if same_kind and value == before else value
+    return before if same_value(value, before) else value
 
 
 def _fill(settings: Mapping[str, Setting], request: RunRequest, query: int) -> dict[str, Setting]:
