@@ -1,7 +1,6 @@
 """Writing an image set in a form that other tools read, with the same pixels."""
 
 import csv
-import errno
 import json
 import pickle
 import shutil
@@ -17,7 +16,7 @@ from zoo.datasets.benchmarks.base import Benchmark
 from zoo.datasets.episodes.image_store import Store
 from zoo.datasets.readers.torchmeta_hdf5 import h5py_for
 from zoo.datasets.splits import coarse_names, fine_names, tiered_full_names, tiered_superclasses
-from zoo.errors import UsageError
+from zoo.errors import DISK_FULL, UsageError
 from zoo.files import make_folder
 
 Writer = Callable[[Mapping[str, Store], Path], None]
@@ -56,7 +55,7 @@ def convert(benchmark: Benchmark, stores: Mapping[str, Store], form: str, out: P
             out.rmdir()
         part.rename(out)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = error.errno in DISK_FULL
         advice = "make room, or name another folder" if full else "name another folder"
         raise UsageError(f"--out {out}: cannot be written ({error.strerror}); {advice}") from error
     finally:

@@ -1,5 +1,9 @@
 """Errors that a user can fix."""
 
+import errno
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # numbers of an OSError: there is no room
+
 
 class UsageError(Exception):
     """Something the user gave cannot be used.

@@ -1,5 +1,6 @@
 """Write files whole or not at all, and let only one process at a time work in a folder."""
 
+import contextlib
 import fcntl
 import hashlib
 import io
@@ -7,13 +8,14 @@ import json
 import os
 import re
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import yaml
 
 from zoo.errors import UsageError
 
@@ -27,19 +29,66 @@ COMMENT_BYTES = len(COMMENT) + 64
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Write a file so that, whenever it is read or we are killed, it is the old or the new one.
 
+    Its folder is made again if need be (`make_again`).
+
     Args:
-        path: of the file; its folder must exist.
-        write: called with a binary file to write into.
+        path: of the file.
+        write: called with a binary file to write into, perhaps twice.
     """
+    try:
+        _write_once(path, write)
+    except FileNotFoundError:
+        make_again(path.parent)
+        _write_once(path, write)
+
+
+def make_again(folder: Path) -> None:
+    """Make a folder that somebody removed while this process works in it, with a line on stderr."""
+    if not folder.exists():
+        print(f"{folder} was removed meanwhile; it is made again", file=sys.stderr)
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _write_once(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write beside the file, in a temporary one that is locked meanwhile, and put it in place."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _remove_left_behind(path, temporary)
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+            os.replace(temporary, path)
+    except OSError as error:  # of a full disk it does not say where
+        raise OSError(error.errno, error.strerror, error.filename or str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_left_behind(path: Path, own: Path) -> None:
+    """Remove temporary files of writers of the same file that were killed: nobody locks them."""
+    beginning = f".{path.name}."
+    for name in os.listdir(path.parent):
+        if name.startswith(beginning) and name[len(beginning) :].isdigit() and name != own.name:
+            left = path.with_name(name)
+            with contextlib.suppress(OSError), open(left, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
+
+
+def reserve(path: Path, size: int) -> None:
+    """Make a file of so many bytes of disk, without content, in whose place others will be written.
+
+    Raises:
+        OSError: there is no room.
+    """
+    try:
+        with open(path, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -129,6 +178,25 @@ def _zip_comment(*content: Any) -> bytes:
     return COMMENT_BYTES.to_bytes(2, "little") + COMMENT + digest.hexdigest().encode()
 
 
+def read_yaml(path: Path, said: str) -> Any:
+    """What a YAML file holds.
+
+    Args:
+        path: of the file.
+        said: how messages call it.
+
+    Raises:
+        UsageError: it cannot be read, or is no YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{said}: there is no such file") from None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        # Of ValueError: what is no UTF-8, a date that is none, a number of thousands of digits.
+        raise UsageError(f"{said}: cannot be read: {' '.join(str(error).split())}") from None
+
+
 def make_folder(path: Path, flag: str) -> Path:
     """Make a folder for output.
 
@@ -141,12 +209,14 @@ def make_folder(path: Path, flag: str) -> Path:
         raise UsageError(
             f"{flag} {path}: {error.strerror}; choose a folder you may write"
         ) from None
+    if "::" in str(path.absolute()):  # what keeps training's log takes that for an address
+        raise UsageError(f"{flag} {path}: a name with '::' will not do; choose another folder")
     if not os.access(path, os.W_OK):
         raise UsageError(f"{flag} {path}: no permission to write; choose another folder")
     return path
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
     """Hold a lock file, which only one process can; the system frees it when that one dies.
 
@@ -178,7 +248,22 @@ def _try_lock(file: IO[str]) -> bool:
 
 
 class InUseError(UsageError):
-    """Another process works in the folder."""
+    """Another process works in a folder.
+
+    `folder` is that folder, and `holder` that process, in words.
+    """
+
+    def __init__(self, folder: Path, holder: str) -> None:
+        super().__init__(f"{folder} is in use by {holder}: wait for it, or stop it")
+        self.folder, self.holder = folder, holder
+
+    def wait(self) -> None:
+        """Wait until that process has left the folder, or has ended."""
+        try:
+            with open(self.folder / "lock") as file:
+                fcntl.flock(file, fcntl.LOCK_SH)
+        except FileNotFoundError:
+            return
 
 
 def is_locked(path: Path) -> bool:
@@ -193,7 +278,7 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-@contextmanager
+@contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder.
 
@@ -202,7 +287,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     """
 
     def refuse(holder: str) -> None:
-        raise InUseError(f"{folder} is in use by {holder}: wait for it, or stop it")
+        raise InUseError(folder, holder)
 
     with locked(folder / "lock", refuse):
         yield

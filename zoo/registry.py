@@ -6,17 +6,24 @@ starts at once, and a file dropped into ``baselines/`` is registered.
 """
 
 import ast
+import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from zoo.errors import UsageError
-from zoo.variants import hint, parse_variant
+from zoo.values import option_types, shown, typed_value
+from zoo.variants import format_variant, hint, parse_variant
 
 T = TypeVar("T")
+KEY = re.compile("[A-Za-z0-9][A-Za-z0-9_.-]*")  # it becomes a part of variants and of file names
+LONGEST_KEY = 32
+ALL = "all"  # in the place of keys, as of `zoo check all`
 
 
 class Entry(NamedTuple):
@@ -81,6 +88,13 @@ class Registry:
 
     def register(self, key: str) -> Callable[[T], T]:
         """Decorator that registers a class or function under `key`."""
+        if not isinstance(key, str) or not KEY.fullmatch(key) or len(key) > LONGEST_KEY:
+            raise UsageError(
+                f"{self.kind} {shown(key)}: expected a key of at most {LONGEST_KEY} letters a to z "
+                "or A to Z, digits, _, - and ., beginning with a letter or digit"
+            )
+        if key == ALL:
+            raise UsageError(f"{self.kind} {key!r} means all of them; choose another key")
 
         def enter(decorated: T) -> T:
             module = decorated.__module__
@@ -108,7 +122,7 @@ class Registry:
             UsageError: nothing is; names the nearest key.
         """
         if key not in self.entries:
-            raise UsageError(f"no {self.kind} {key!r}: {hint(key, self.names())}")
+            raise UsageError(f"no {self.kind} {shown(key)}: {hint(key, self.names())}")
         return key
 
     def get(self, key: str) -> Any:
@@ -147,6 +161,26 @@ def learner_of(text: str) -> tuple[str, Any, dict[str, Any]]:
     """Key, class and overrides of the learner that a variant names."""
     key, overrides = parse_variant(text)
     return key, learners.get(key).as_asked(overrides), overrides
+
+
+def backbone_variant(text: str) -> str:
+    """A network as a variant in the one form that it has: options that differ from the default.
+
+    Any other text is returned as it is.
+    """
+    key = text.partition("[")[0].strip()
+    if key not in backbones:
+        return text
+    _, options = parse_variant(text)
+    build = backbones.get(key)
+    defaults, types = signature(build).parameters, option_types(build)
+    for name, value in list(options.items()):
+        if name in types:
+            with suppress(ValueError):  # else building it says what is wrong
+                options[name] = typed_value(value, types[name])
+                if options[name] == defaults[name].default:
+                    del options[name]
+    return format_variant(key, options)
 
 
 def backbone_of(text: str, image: tuple[int, ...]) -> Any:

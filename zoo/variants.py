@@ -3,14 +3,12 @@
 They look the same everywhere: command line, settings, records, tables.
 """
 
-import json
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
-import yaml
-
 from zoo.errors import UsageError
+from zoo.values import format_value, parse_value, shown
 
 
 def hint(word: str, choices: Iterable[str]) -> str:
@@ -21,37 +19,33 @@ def hint(word: str, choices: Iterable[str]) -> str:
 
 
 def parse_variant(text: str) -> tuple[str, dict[str, Any]]:
-    """Split ``key[name=value,...]`` into key and overrides; values are JSON or YAML scalars.
+    """Split ``key[name=value,...]`` into key and overrides, read by `parse_value`.
 
     Raises:
-        UsageError: brackets do not match, or an override is not ``name=value``.
+        UsageError: brackets do not match, an override is not ``name=value`` or stands there twice,
+            or its value is a number that cannot be.
     """
-    key, bracket, rest = text.strip().partition("[")
+    if not isinstance(text, str):  # as it may be in a file
+        raise UsageError(f"{shown(text)}: expected a text, a key or key[name=value,...]")
+    key, bracket, rest = (part.strip() for part in text.partition("["))
     if not bracket:
         return key, {}
     if not rest.endswith("]"):
-        raise UsageError(f"{text!r}: expected key[name=value,...], the closing bracket is missing")
-    overrides = {}
+        raise UsageError(
+            f"{shown(text)}: expected key[name=value,...], the closing bracket is missing"
+        )
+    overrides: dict[str, Any] = {}
     for part in split_variants(rest[:-1], ","):
-        name, equals, value = part.partition("=")
-        if not equals or not name.strip():
-            raise UsageError(f"{text!r}: {part!r} is not of the form name=value")
-        overrides[name.strip()] = _scalar(value.strip())
+        name, equals, value = (word.strip() for word in part.partition("="))
+        if not equals or not name:
+            raise UsageError(f"{shown(text)}: {shown(part)} is not of the form name=value")
+        if name in overrides:
+            raise UsageError(f"{shown(text)}: {name} stands there twice; leave one out")
+        try:
+            overrides[name] = parse_value(value)
+        except ValueError as error:
+            raise UsageError(f"{shown(text)}: {name}={shown(value)}: {error}") from None
     return key, overrides
-
-
-def _scalar(text: str) -> Any:
-    """A value from its text: JSON, else YAML, else the text itself."""
-    try:
-        return json.loads(text)  # before YAML 1.1, which reads 1e-5 as text
-    except ValueError:
-        pass
-    if "[" in text:  # a variant inside a variant
-        return text
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
 
 
 def format_variant(key: str, overrides: dict[str, Any]) -> str:
@@ -60,15 +54,6 @@ def format_variant(key: str, overrides: dict[str, Any]) -> str:
         return key
     pairs = (f"{name}={format_value(overrides[name])}" for name in sorted(overrides))
     return f"{key}[{','.join(pairs)}]"
-
-
-def format_value(value: Any) -> str:
-    """A setting's value as it is written in variants, tables and published.csv."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
 
 
 def split_variants(text: str, separators: str = ", ") -> list[str]:
@@ -85,5 +70,5 @@ def split_variants(text: str, separators: str = ", ") -> list[str]:
         else:
             parts[-1] += char
     if depth:
-        raise UsageError(f"{text!r}: brackets do not match")
+        raise UsageError(f"{shown(text)}: brackets do not match")
     return [part.strip() for part in parts if part.strip()]

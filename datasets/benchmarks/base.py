@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from zoo import registry, variants
 from zoo.datasets.splits import Lists
 from zoo.errors import UsageError
+from zoo.values import same_value, shown
 
 if TYPE_CHECKING:
     from zoo.datasets.episodes.image_store import Store
@@ -52,17 +53,21 @@ class Benchmark:
     licence: str = ""  # of its data, where the publisher states one
 
     def __init__(self, **options: Any) -> None:
+        chosen = {name: values[0] for name, values in self.allowed.items()}
         for name, value in options.items():
             if name not in self.allowed:
                 names = ", ".join(self.allowed)
                 allowed = f"options: {names}" if names else "it has no options"
                 raise UsageError(f"benchmark {self.key!r} has no option {name!r}; {allowed}")
-            if value not in self.allowed[name]:
+            meant = [each for each in self.allowed[name] if same_value(value, each)]
+            if not meant:
                 choices = ", ".join(map(str, self.allowed[name]))
                 raise UsageError(
-                    f"benchmark {self.key!r}: {name}={value} is unknown; choose from {choices}"
+                    f"benchmark {self.key!r}: {name}={shown(value)} is unknown; "
+                    f"choose from {choices}"
                 )
-        self.options = {name: values[0] for name, values in self.allowed.items()} | options
+            chosen[name] = meant[0]
+        self.options = chosen
 
     @property
     def variant(self) -> str:

@@ -20,6 +20,7 @@ from zoo.datasets.episodes.image_store import Store
 from zoo.datasets.episodes.resize import at_size
 from zoo.datasets.episodes.sampler import EVALUATION_SEED, Indices, fingerprint
 from zoo.errors import UsageError
+from zoo.memory import check_memory, memory_bytes
 from zoo.pixels import normalised_pixels
 from zoo.processes import together
 
@@ -257,10 +258,35 @@ class EpisodicDataModule(pl.LightningDataModule):
                 shape = (way, shot, settings["query"])
                 key = key_of(split, EVALUATION_SEED)
             self.samplers[split] = store.sampler(*shape, key, split)
+        self._check_memory()
         self.served = Served()
         self.tested = 0  # test episodes already recorded by an earlier process
         # Replaces the plain training batches by chosen ones, where set.
         self.choose_batches: Callable[[MetaBatches], MetaBatches] | None = None
+
+    def _check_memory(self) -> None:
+        """Refuse a meta-batch or a test that this machine cannot hold.
+
+        Of a test the episodes are drawn and the predictions kept all together, at 8 bytes a number;
+        of a meta-batch there are the pixels, or 8 bytes a number of a function.
+
+        Raises:
+            UsageError: says what is needed.
+        """
+        for split, flag, tasks in (
+            ("train", "--meta_batch", self.meta_batch),
+            ("test", "--test_episodes", self.evaluation["test"]),
+        ):
+            if split not in self.samplers:
+                continue
+            drawn = self.samplers[split]
+            examples = drawn.way * (drawn.shot + drawn.query)
+            store = self.stores[split]
+            pixels = store.images[0].nbytes if isinstance(store, Store) else 8
+            size = examples * (pixels if split == "train" else 8 * 2)
+            most = memory_bytes() // size
+            advice = f"take {flag} {most} at most" if most else "take a smaller --shot and --query"
+            check_memory(tasks * size, f"{flag} {tasks}", advice)
 
     def state_dict(self) -> dict[str, Any]:
         """How many training batches were served; Lightning saves it in every checkpoint."""
@@ -337,6 +363,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         data, query = copy.copy(self), self.samplers["test"].query
         key = key_of("test", EVALUATION_SEED)
         data.samplers = {"test": self.stores["test"].sampler(way, shot, query, key, "test")}
+        data._check_memory()
         return data
 
     def test_indices(self) -> Any:

@@ -26,6 +26,8 @@ TRIES = 5  # in a row that bring nothing
 PAUSE = 1.0  # seconds before the second try; doubled before each further one
 PATIENCE = 120  # seconds: the longest pause that a server may ask for
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers that may be others a little later
+SCHEMES = ("http://", "https://")
+SAID_CHARACTERS = 200  # of what a server says, in a message
 HEAD = 512  # bytes that tell what a file is
 DOWNLOAD_CHUNK = 1 << 20
 _ZIP, _GZIP, _PICKLE = (b"PK",), (b"\x1f\x8b",), (b"\x80", b"(")
@@ -72,6 +74,15 @@ class _Handler(urllib.request.HTTPHandler):
 class _SecureHandler(urllib.request.HTTPSHandler):
     def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(_SecureConnection, request)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, request: Any, answer: Any, *told: Any) -> Any:
+        address = told[-1]
+        if not address.startswith(SCHEMES):
+            answer.close()
+            raise UnavailableError(f"it leads to {_one_line(address)}, which is not followed")
+        return super().redirect_request(request, answer, *told)
 
 
 def probe(url: str, name: str) -> int | None:
@@ -196,14 +207,16 @@ def _go_on(url: str, part: Path, name: str, title: str) -> None:
 
 def _ask(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
     """Open an address, through the proxy that the environment names now."""
+    if not url.startswith(SCHEMES):
+        raise UnavailableError(f"expected an address that begins with {' or '.join(SCHEMES)}")
     headers = {"User-Agent": "meta-learning-zoo", **headers}
-    opener = urllib.request.build_opener(_Handler, _SecureHandler)
+    opener = urllib.request.build_opener(_Handler, _SecureHandler, _Redirects)
     try:
         request = urllib.request.Request(url, headers=headers)
         return opener.open(request, timeout=CONNECT_SECONDS)
     except HTTPError as error:
         error.close()
-        reason = f"{error.code} {error.reason}"
+        reason = f"{error.code} {_one_line(error.reason)}"
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise _ChangedError(reason) from None
         if error.code not in PASSING:
@@ -237,7 +250,8 @@ def _extent(answer: http.client.HTTPResponse) -> tuple[int, int | None]:
     """Where an answer starts in the file, and the size of the whole file."""
     if answer.status != http.client.PARTIAL_CONTENT:
         return 0, answer.length
-    parts = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers["Content-Range"] or "")
+    said = answer.headers["Content-Range"] or ""
+    parts = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", said)
     if not parts:
         return -1, None
     return int(parts[1]), None if parts[2] == "*" else int(parts[2])
@@ -250,7 +264,7 @@ def _check_beginning(name: str, answer: http.client.HTTPResponse, head: bytes) -
     page = head.lstrip().lower().startswith((b"<!doctype", b"<html"))
     beginnings = BEGINNINGS.get(Path(name).suffix)
     if page or (beginnings and not head.startswith(beginnings)):
-        kind = answer.headers.get_content_type()
+        kind = _one_line(answer.headers.get_content_type())
         what = "an HTML page" if page else f"something else ({kind}, it begins with {head[:4]!r})"
         raise UnavailableError(f"not {name}, but {what}")
 
@@ -263,17 +277,23 @@ def _wait(title: str, error: Exception, tries: int) -> None:
 
 
 def _seconds(text: str) -> float | None:
-    """The value of Retry-After: seconds, or a date."""
-    if text.isdigit():
+    """The value of Retry-After: seconds, or a date; None of anything else."""
+    if re.fullmatch("[0-9]{1,9}", text):
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
 def _reason(error: object) -> str:
-    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    return getattr(error, "strerror", None) or _one_line(str(error)) or type(error).__name__
+
+
+def _one_line(text: str) -> str:
+    """What a server said, for a message: in one line, and without control characters."""
+    line = " ".join(text.split())
+    return "".join(sign if sign.isprintable() else "?" for sign in line)[:SAID_CHARACTERS]
 
 
 def _notes(part: Path) -> Path:

@@ -4,7 +4,6 @@ What has come so far lies in ``<data>/zoo-fetch``. A set gets into its place onl
 there and its reader has checked it, so what lies there is never a part of a set.
 """
 
-import errno
 import os
 import shutil
 import sys
@@ -18,7 +17,7 @@ from zoo.datasets.fetching.addresses import Source, known_addresses
 from zoo.datasets.fetching.download import UnavailableError, amount, download, md5_of, probe
 from zoo.datasets.fetching.not_found import NotFoundError, not_found
 from zoo.datasets.fetching.unpack import ARCHIVE_ENDINGS, BadArchiveError, unpack
-from zoo.errors import UsageError
+from zoo.errors import DISK_FULL, UsageError
 from zoo.files import locked, make_folder, store_slug
 
 if TYPE_CHECKING:
@@ -176,7 +175,7 @@ class _Delivery:
             unpacked = self.work / "unpacked"
             unpacked.mkdir(exist_ok=True)
             try:
-                unpack(target, unpacked)
+                unpack(target, unpacked, source.unpacked)
             except BadArchiveError as error:
                 target.unlink()
                 raise UnavailableError(f"{error}; it was removed") from None
@@ -233,7 +232,7 @@ class _Delivery:
             yield
         except OSError as error:
             reason = error.strerror or str(error)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in DISK_FULL:
                 more = self.need - self._bytes_there()
                 reason += f", about {amount(more)} more are needed" if more > 0 else ""
             raise UsageError(

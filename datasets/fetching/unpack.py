@@ -9,11 +9,17 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
+
+from zoo.datasets.fetching.download import amount
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
 
+LARGEST_RATIO = 100  # bytes unpacked for one of the archive: images are packed already
+SMALL = 100_000_000  # bytes that any archive may take
+BLOCK = 4096  # bytes of disk that the smallest file takes
 # What damaged archives raise; other OSErrors are the disk's.
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -34,21 +40,29 @@ class BadArchiveError(Exception):
     """An archive is damaged, or holds what no image set needs; the message says which."""
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path, known: int = 0) -> None:
     """Unpack files and folders, and nothing else.
 
     Args:
         archive: a file whose name ends as one of `ARCHIVE_ENDINGS`.
         folder: where to; it must exist.
+        known: bytes of disk that its contents take; 0 where nobody said. Twice as many are taken,
+            of an archive of which nothing is known `LARGEST_RATIO` times its own and `SMALL`.
 
     Raises:
-        BadArchiveError: it is damaged, or a member is a link or a device, or lies elsewhere.
+        BadArchiveError: it is damaged, holds more than that, or a member is a link or a device,
+            has no name, or lies elsewhere.
         OSError: `folder` cannot be written, or has no room.
     """
-    members = _zip_members if archive.suffix == ".zip" else _tar_members
+    most = 2 * known if known else LARGEST_RATIO * archive.stat().st_size + SMALL
+    members = _zip_members if archive.suffix == ".zip" else partial(_tar_members, most=most)
+    total = 0
     try:
         for name, size, content in members(archive):
             path = folder / _inside(name)
+            total += BLOCK * (1 + size // BLOCK)
+            if total > most:
+                raise BadArchiveError(f"the archive holds more than {amount(most)}")
             if content is None:
                 path.mkdir(parents=True, exist_ok=True)
                 continue
@@ -57,6 +71,10 @@ def unpack(archive: Path, folder: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
                 shutil.copyfileobj(content, file, 1 << 20)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG and not isinstance(error, _DAMAGE):
+            raise
+        raise BadArchiveError(f"the archive is damaged: {error.strerror or error}") from error
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadArchiveError(f"the archive is damaged: {reason}") from error
@@ -65,9 +83,30 @@ def unpack(archive: Path, folder: Path) -> None:
 def _inside(name: str) -> PurePosixPath:
     """A member's path, if it stays below the folder that it is unpacked into."""
     path = PurePosixPath(name)
+    if not name:
+        raise BadArchiveError("the archive holds a member without a name")
     if path.is_absolute() or ".." in path.parts:
         raise BadArchiveError(f"the archive holds {name!r}, which lies outside of it")
     return path
+
+
+class _Bounded:
+    """A file of which no more than so many bytes are read."""
+
+    def __init__(self, file: IO[bytes], most: int) -> None:
+        self.file, self.most, self.left = file, most, most
+
+    def read(self, size: int) -> bytes:
+        """The next bytes.
+
+        Raises:
+            BadArchiveError: there are more than the bound.
+        """
+        found = self.file.read(size)
+        self.left -= len(found)
+        if self.left < 0:
+            raise BadArchiveError(f"the archive holds more than {amount(self.most)}")
+        return found
 
 
 def _zip_members(path: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
@@ -76,15 +115,18 @@ def _zip_members(path: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
         for member in archive.infolist():
             if stat.S_ISLNK(member.external_attr >> 16):
                 raise BadArchiveError(f"the archive holds a link, {member.filename!r}")
-            if member.is_dir():
+            if member.filename and member.is_dir():
                 yield member.filename, 0, None
             else:
                 with archive.open(member) as content:
                     yield member.filename, member.file_size, content
 
 
-def _tar_members(path: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
-    with tarfile.open(path) as archive:
+def _tar_members(path: Path, most: int) -> Iterator[tuple[str, int, IO[bytes] | None]]:
+    """The same; headers, which are read into memory, are no more than `most` bytes either."""
+    opened: Any = path.open("rb") if path.suffix == ".tar" else gzip.open(path)
+    bounded: Any = _Bounded(opened, most)
+    with opened, tarfile.open(fileobj=bounded, mode="r|") as archive:
         for member in archive:
             if not member.isreg() and not member.isdir():
                 raise BadArchiveError(f"the archive holds a link or device, {member.name!r}")

@@ -14,6 +14,9 @@ from zoo.reports.formats.table import (
     without_empty_columns,
 )
 
+# Signs that mean something. An underscore between letters does not, nor does a lone <, [ or ~.
+SPECIAL = re.compile(r"[\\`*$|]|<(?=[A-Za-z/!?])|\](?=\()|~(?=~)|(?<![^\W_])_|_(?![^\W_])")
+
 
 def to_markdown(table: Table) -> str:
     """Title, caption, table and footnotes; empty columns are left out."""
@@ -25,7 +28,7 @@ def to_markdown(table: Table) -> str:
             if heading:
                 cells.append([f"*{_escaped(heading)}*"] + [""] * (len(row) - 1))
             cells.append([_cell(cell, notes) for cell in row])
-        names = [column.name for column in table.columns]
+        names = [_escaped(column.name) for column in table.columns]
         parts.append(tabulate(cells, names, tablefmt="github", disable_numparse=True))
     if notes:
         parts.append("\n".join(f"- {note.mark} {_escaped(note.text)}" for note in notes))
@@ -37,6 +40,11 @@ def _cell(cell: Cell, notes: list[Footnote]) -> str:
     return f"**{text}**" if cell.bold else text
 
 
+def code_span(text: str) -> str:
+    """The text as code."""
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
+
+
 def _escaped(text: str) -> str:
-    """The text in one line, with what Markdown would read as markup escaped."""
-    return re.sub(r"\||<(?=[A-Za-z/!?])", r"\\\g<0>", " ".join(text.split()))
+    """One line that Markdown leaves as it is: no table, code, emphasis, link, tag or formula."""
+    return SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))

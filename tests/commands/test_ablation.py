@@ -371,7 +371,7 @@ def test_npbml_is_planned_with_one_pre_training(tmp_path, capsys, monkeypatch):
         (["npbml", "glyph"], "no benchmark 'glyph'"),
         (["npbml", "glyphs", "--budget", "none"], "--budget none"),
         (["npbml", "glyphs", "--outer_lrr", "1"], "--outer_lrr: did you mean 'outer_lr'"),
-        (["npbml", "glyphs", "--outer_lr", "x"], '"outer_lr": Expected'),
+        (["npbml", "glyphs", "--outer_lr", "x"], "--outer_lr 'x': expected a number"),
         (["npbml", "glyphs", "more"], "more"),
         (["npbml", "glyphs", "--way", "1"], "--way 1: expected"),
         (["npbml", "glyphs", "--seeds", "a"], "--seeds 'a'"),
@@ -396,7 +396,7 @@ def test_mistakes_are_one_line(words, says, tmp_path, capsys):
         ("learner: pretrained}", "lerner: pretrained}", "expected label, and learner or any_of"),
         ("way: 3", "way: three", "way: expected int, not 'three'"),
         ("source: ours\n", "", "expected title, source"),
-        ("rows:", "rows: [", "small.yaml: while parsing"),
+        ("rows:", "rows: [", "small.yaml: cannot be read: while parsing"),
     ],
 )
 def test_a_file_with_a_mistake_is_named(old, new, says, small, tmp_path):

@@ -194,7 +194,7 @@ def test_from_a_file_to_a_status(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize(
     ("flag", "value", "words"),
-    [("--jobs", "0", "of at least 1"), ("--nice", "20", "from 0 to 19")],
+    [("--jobs", "0", "from 1 to"), ("--nice", "20", "from 0 to 19")],
 )
 def test_a_wrong_number(flag, value, words, tmp_path, capsys):
     path = tmp_path / "list.yaml"

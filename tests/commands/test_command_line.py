@@ -171,7 +171,7 @@ def test_a_way_that_cannot_be_is_left_out(tmp_path, capsys):
         (["run", "mamml", "glyphs"], "no learner 'mamml': did you mean 'maml'"),
         (["run", "maml", "glyph"], "no benchmark 'glyph': did you mean 'glyphs'"),
         (["run", "maml", "glyphs", "--inner_lrr", "1"], "--inner_lrr: did you mean 'inner_lr'"),
-        (["run", "maml", "glyphs", "--inner_lr", "x"], '"inner_lr": Expected'),
+        (["run", "maml", "glyphs", "--inner_lr", "x"], "--inner_lr 'x': expected a number"),
         (["run", "maml[inner_lr=x]", "glyphs"], "maml[inner_lr=x]: "),
         (["run", "maml", "glyphs", "--config", "nowhere.yaml"], "--config nowhere.yaml"),
         (["run", "maml", "glyphs", "--device", "tpu"], "--device tpu: choose from"),

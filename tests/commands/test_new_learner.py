@@ -61,7 +61,7 @@ def test_it_is_in_the_houses_form(skeleton):
         ("class", "x.py", "'class': expected small letters"),
         ("learner", "x.py", "'learner' means something else already"),
         ("fresh", "x.txt", "expected a file that ends in .py"),
-        ("fresh", "nowhere/x.py", "nowhere/x.py: No such file or directory"),
+        ("fresh", "nowhere/x.py", "nowhere/x.py: there is no folder"),
         ("fresh", "there.py", "there.py exists already"),
     ],
 )

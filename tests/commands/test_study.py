@@ -138,6 +138,10 @@ def test_what_is_declared_can_be_read(path):
         ({"pairs": {"M": ["maml", "maml[x=1]"]}}, "no setting 'x'"),
         ({"tasks": {"O": {"benchmark": "omniglot"}}}, "tasks: O: expected benchmark, shot, way"),
         ({"tasks": {"O": {"benchmark": "omni", "shot": 1}}}, "omni"),
+        ({"tasks": {"O": {"benchmark": 5, "shot": 1}}}, "5: expected a text"),
+        ({"tasks": {"O": {"benchmark": "glyphs", "shot": 1, "settings": [1]}}}, "O: settings"),
+        ({"threads": 10**30}, "threads: expected a whole number from 0 to"),
+        ({"threads": -1}, "threads: expected a whole number from 0 to"),
     ],
 )
 def test_a_file_that_is_not_as_it_should_be(change, says, tmp_path):

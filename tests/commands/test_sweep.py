@@ -169,11 +169,11 @@ def test_a_killed_sweep_tests_nothing_again(command, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["glyphs", "--shots", "0"], "--shots 0: expected numbers of at least 1"),
-        (["glyphs", "--ways", "1 5"], "--ways 1 5: expected numbers of at least 2"),
-        (["glyphs", "--way", "1"], "--way 1: expected numbers of at least 2"),
-        (["glyphs", "--shot", "0"], "--shot 0: expected numbers of at least 1"),
-        (["glyphs", "--shots", "one"], "--shots 'one': expected whole numbers, such as"),
+        (["glyphs", "--shots", "0"], "--shots '0': expected whole numbers of at least 1"),
+        (["glyphs", "--ways", "1 5"], "--ways '1 5': expected whole numbers of at least 2"),
+        (["glyphs", "--way", "1"], "--way 1: expected a whole number of at least 2"),
+        (["glyphs", "--shot", "0"], "--shot 0: expected a whole number of at least 1"),
+        (["glyphs", "--shots", "one"], "--shots 'one': expected whole numbers"),
         (["glyphs", "--learners", "mamml"], "no learner 'mamml': did you mean 'maml'?"),
         (["glyphs", "--learners", "maml[lr=1]"], "no setting 'lr'"),
         (["glyph"], "did you mean 'glyphs'?"),

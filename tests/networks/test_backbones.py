@@ -72,8 +72,8 @@ def test_the_batch_norm_context_is_undone_by_an_error():
         ("conv44", "did you mean 'conv4'"),
         ("conv4[width=3]", "no option 'width'; it has ['channels']"),
         ("conv4[channels=3", "closing bracket"),
-        ("conv4[channels=x]", "channels must be a whole number"),
-        ("conv4[channels=0]", "channels must be a whole number"),
+        ("conv4[channels=x]", "expected a whole number of at least 1"),
+        ("conv4[channels=0]", "expected a whole number of at least 1"),
     ],
 )
 def test_bad_backbones_are_named(text, says):

@@ -54,8 +54,8 @@ def test_requests_that_differ_in_flags_are_different():
         (RunRequest("maml", "sinusoid", way=5), "--way 5: sinusoid is regression"),
         (RunRequest("protonet", "sinusoid"), "protonet does no regression"),
         (RunRequest("maml", "glyphs", shot=0), "--shot 0: expected"),
-        (RunRequest("maml", "glyphs", seed=-1), "--seed -1: expected a number of at least 0"),
-        (RunRequest("maml", "glyphs", seed=2**32), "--seed 4294967296: expected a number below"),
+        (RunRequest("maml", "glyphs", seed=-1), "--seed -1: expected a whole number"),
+        (RunRequest("maml", "glyphs", seed=2**32), "--seed 4294967296: expected a whole"),
         (RunRequest("maml[inner=1]", "glyphs"), "no setting 'inner'"),
     ],
 )  # fmt: skip

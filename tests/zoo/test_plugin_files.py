@@ -182,6 +182,7 @@ SOUND = "from zoo import Learner, register\n"
             "learner 'maml' of plugin_bad is taken",
         ),
         (f"{SOUND}@register('a')\nclass A: ...", "learner 'a' is not a subclass of zoo.Learner"),
+        (f"{SOUND}@register('a b')\nclass A(Learner): ...", "learner 'a b': expected a key of at"),
         (
             "from zoo.registry import register_benchmark\n"
             "@register_benchmark('glyphs')\nclass A: ...",

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from zoo.errors import UsageError
 from zoo.registry import Registry, benchmarks, learners
+from zoo.values import LARGEST
 from zoo.variants import format_variant, parse_variant, split_variants
 
 
@@ -69,7 +70,10 @@ def test_lists_of_variants():
 
 names = st.text("abcdefg_", min_size=1)
 values = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers(-LARGEST, LARGEST)
+    | st.floats(allow_nan=False, allow_infinity=False)
 )
 
 
@@ -84,3 +88,14 @@ def test_a_register_is_used_like_a_dictionary():
     assert "maml" in learners and "mamml" not in learners
     with pytest.raises(UsageError, match="no learner 'mamml': did you mean 'maml'"):
         _ = learners["mamml"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "my learner", "my\nlearner", "my/learner", "x" * 300, "größe", "-x", "a[b]", "all", 5],
+)
+def test_a_key_that_could_not_be_written_everywhere_is_refused(key):
+    with pytest.raises(UsageError) as error:
+        learners.register(key)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 250
+    assert key not in learners

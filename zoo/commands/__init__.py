@@ -14,7 +14,7 @@ from pathlib import Path
 
 from zoo.commands.parser import build_parser
 from zoo.commands.signals import Stopped, stoppable
-from zoo.errors import UsageError
+from zoo.errors import DISK_FULL, UsageError
 from zoo.runs.tune_cpu import tune_cpu
 from zoo.runs.workers import end_with_parent
 
@@ -42,9 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"zoo: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.filename is None and error.errno not in (*DISK_FULL, errno.EIO):
             raise
         print(f"zoo: {error}; mend that, and the same command goes on", file=sys.stderr)
+        return 1
+    except MemoryError as error:
+        print(f"zoo: out of memory: {error}; take fewer tasks at once", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         if not worker:  # its parent says it

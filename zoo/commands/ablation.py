@@ -22,7 +22,13 @@ from zoo.reports.tables.ablation import ablation_csv_frame, ablation_numbers, ab
 from zoo.runs.request import RunRequest
 from zoo.runs.resolved import check_way
 from zoo.runs.run import Run
-from zoo.runs.settings import PRETRAIN, constructor_defaults, parse_flags, parse_values
+from zoo.runs.settings import (
+    PRETRAIN,
+    constructor_defaults,
+    learner_variant,
+    parse_flags,
+    parse_values,
+)
 from zoo.variants import parse_variant
 
 ABLATION_KEYS = {
@@ -57,7 +63,7 @@ def ablation_command(options: argparse.Namespace) -> int:
     shot = definition.shot if options.shot is None else options.shot
     given = flags_by_variant(definition, options.flags)
     run_set = run_set_of(options)
-    common = RunRequest("", options.benchmark, way, shot, options.terms, options.budget)
+    common = RunRequest("", benchmark.variant, way, shot, options.terms, options.budget)
     seeds = parse_numbers(options.seeds or "0", "--seeds")
     planned = ablation_runs(definition, given, common, seeds, run_set)
     print(f"{definition.title}: {benchmark.title}, terms {options.terms}, budget {options.budget}")
@@ -164,12 +170,13 @@ def load_ablation(name: str) -> Ablation:
                 raise UsageError(f"{path}: {row!r}: expected label, and learner or any_of")
     if not rows or len(rows) < len(content["rows"]):
         raise UsageError(f"{path}: rows: expected some, each with a label of its own")
-    for variant in [variant for variants in rows.values() for variant in variants]:
-        try:
+    try:
+        rows = {label: [*map(learner_variant, variants)] for label, variants in rows.items()}
+        for variant in [variant for variants in rows.values() for variant in variants]:
             _, cls, own = learner_of(variant)
             parse_values(cls, {**content["settings"], **own}, variant)
-        except UsageError as error:
-            raise UsageError(f"{path}: {error}") from None
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
     return Ablation(**{**content, "rows": rows})
 
 

@@ -1,12 +1,13 @@
 """What small files of reports/ declare: the rows of an ablation, the pairs of a study, a table."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from zoo.errors import UsageError
+from zoo.files import read_yaml
+from zoo.values import shown
 
 REPORTS = Path(__file__).parent.parent / "reports"
 
@@ -28,13 +29,10 @@ def read_definition(
             type.
     """
     path = Path(name) if name.endswith(".yaml") else REPORTS / folder / f"{name}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not os.path.exists(path):  # False of a name too long for a file, too
         known = ", ".join(sorted(path.stem for path in (REPORTS / folder).glob("*.yaml")))
-        raise UsageError(f"no {what} {name!r}: there are {known}; or name a file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
+        raise UsageError(f"no {what} {shown(name)}: there are {known}; or name a file")
+    content = read_yaml(path, str(path))
     if isinstance(content, dict):
         content = {**defaults, **content}
     if not isinstance(content, dict) or content.keys() != keys.keys():

@@ -16,7 +16,7 @@ from zoo.conformance.resuming import BATTERY
 from zoo.errors import UsageError
 from zoo.files import write_text
 from zoo.learner import TRAITS, Learner
-from zoo.registry import learner_of, learners
+from zoo.registry import ALL, learner_of, learners
 from zoo.runs.request import RunRequest
 from zoo.runs.resolved import resolve_request
 from zoo.runs.settings import SHARED_SETTING_NAMES, parse_values
@@ -30,7 +30,7 @@ VERDICTS = {"holds": "holds", "fails": "FAILS", "n/a": "n/a  "}
 
 def check_command(options: argparse.Namespace) -> int:
     """``zoo check``: hold learners to the battery; returns 1 if one breaks it, else 0."""
-    names = learners.names() if options.learners == ["all"] else options.learners
+    names = learners.names() if options.learners == [ALL] else options.learners
     broken = [name for name in names if not conforms(name)]
     if len(names) > 1:
         print(

@@ -10,7 +10,7 @@ from string import Template
 from zoo.errors import UsageError
 from zoo.files import write_text
 from zoo.origin import checkout_root
-from zoo.registry import learners
+from zoo.registry import ALL, learners
 
 SKELETON = Template(
     '''"""Fill in: TITLE (AUTHORS, VENUE YEAR). https://arxiv.org/abs/0000.00000
@@ -90,12 +90,14 @@ def write_skeleton(key: str, path: Path) -> None:
         )
     if key in learners.entries:
         raise UsageError(f"{key!r} is taken already, by {learners.entries[key].module}")
-    if key == "all" or name in IMPORTED:
+    if key == ALL or name in IMPORTED:
         raise UsageError(f"{key!r} means something else already; choose another name")
     if path.suffix != ".py":
         raise UsageError(f"--to {path}: expected a file that ends in .py")
     if path.exists():
         raise UsageError(f"{path} exists already; delete it, or choose another with --to")
+    if not path.parent.is_dir():
+        raise UsageError(f"--to {path}: there is no folder {path.parent}; make it first")
     try:
         write_text(path, SKELETON.substitute(key=key, name=name))
     except OSError as error:

@@ -48,9 +48,9 @@ def paper_command(options: argparse.Namespace) -> int:
     if options.budget == "none":
         raise UsageError("--budget none: these are trained; choose from smoke, quick, paper")
     definition, status = load_paper(options.paper), 0
+    seeds = parse_numbers(options.seeds or "0", "--seeds")
     run_set = run_set_of(options)
     if options.run or options.dry_run:
-        seeds = parse_numbers(options.seeds or "0", "--seeds")
         status = make_missing_runs(definition, options.budget, seeds, run_set)
     measured = load_records(options.results)
     runs = fitting_runs(definition.cells, measured)

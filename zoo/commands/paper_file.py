@@ -14,7 +14,7 @@ from zoo.reports import published
 from zoo.reports.tables.paper import TRAINED_BUDGETS, pick_published, selectors
 from zoo.runs.request import RunRequest
 from zoo.runs.resolved import check_tasks, check_way, resolve_request
-from zoo.runs.settings import parse_values
+from zoo.runs.settings import learner_variant
 
 PAPER_KEYS: dict[str, type] = {
     "title": str,
@@ -147,7 +147,7 @@ def published_selectors(column: Mapping[str, Any], sources: list[str]) -> dict[s
     """Which rows of published.csv are of a column."""
     wanted = {"source": sources, **{n: column[n] for n in ("way", "shot", "metric") if n in column}}
     if "benchmark" in column:
-        wanted["benchmark_key"] = published.benchmark_key(column["benchmark"])
+        wanted["benchmark_key"] = find_benchmark(column["benchmark"]).key
     if instance := str(column.get("metric", "")).partition("@instance")[2]:
         wanted["shot"] = int(instance) - 1  # labelled views seen before
     return wanted | (column.get("published") or {})
@@ -163,8 +163,8 @@ def our_cell(variant: str | None, column: Mapping[str, Any]) -> dict[str, Any]:
     cell |= {"way": column.get("way"), "shot": column.get("shot"), "resolved": {}, "why": ""}
     cell["metric"] = column.get("metric", "accuracy")
     if variant is not None:
-        cell["learner"], cls, own = learner_of(variant)
-        parse_values(cls, own, variant)
+        cell["variant"] = variant = learner_variant(variant)
+        cell["learner"], cls, _ = learner_of(variant)
     if "benchmark" not in column:
         return cell
     benchmark = find_benchmark(column["benchmark"])

@@ -10,12 +10,15 @@ from typing import Any, NoReturn
 
 from zoo.errors import UsageError
 from zoo.runs.request import BUDGETS, TERMS
+from zoo.values import LARGEST, parse_number, parse_whole, shown
 
 Command = Callable[[argparse.Namespace], int]
 
 
 # Flags of ``zoo run`` that are no settings and stand in its short help.
 MAIN_FLAGS = ("way", "shot", "seed", "terms", "budget", "data", "plugin")
+MOST_PROCESSES = max(os.cpu_count() or 1, 64)
+MOST_DRAWN = 100  # tasks of one figure
 WEIGHTS_NAME = "of a run with weights in --results, a path, or ADDRESS#HASH"
 
 
@@ -31,7 +34,7 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UsageError: always.
         """
-        raise UsageError(f"{message}; see {self.prog} --help")
+        raise UsageError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
 
 
 def build_parser() -> Parser:
@@ -110,17 +113,22 @@ def build_parser() -> Parser:
         "under_way below the results)",
     )
     group.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    group.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    group.add_argument("--threads", type=whole(), help="CPU threads (default: all cores)")
 
     one = Parser(add_help=False, parents=[where])
     add_budget_flag(one)
     group = one.add_argument_group("which run")
     group.add_argument(
-        "--way", type=int, help="classes of a test episode (default: 5; regression has none)"
+        "--way", type=whole(), help="classes of a test episode (default: 5; regression has none)"
     )
-    group.add_argument("--shot", type=int, default=1, help="support images a class (default: 1)")
     group.add_argument(
-        "--seed", type=int, default=0, help="of the weights and the training episodes (default: 0)"
+        "--shot", type=whole(), default=1, help="support images a class (default: 1)"
+    )
+    group.add_argument(
+        "--seed",
+        type=whole(),
+        default=0,
+        help="of the weights and the training episodes (default: 0)",
     )
     add_terms_flag(group)
     group.add_argument("--config", type=Path, metavar="FILE", help="settings from a YAML file")
@@ -143,7 +151,7 @@ def build_parser() -> Parser:
     group = command.add_argument_group("how it is trained")
     group.add_argument(
         "--devices",
-        type=int,
+        type=whole(),
         default=1,
         help="processes that share each meta-batch, a device and --threads each (default: 1)",
     )
@@ -175,7 +183,7 @@ def build_parser() -> Parser:
         help="a page, .html, with a .csv beside it; or the .csv alone",
     )  # fmt: skip
     command.add_argument(
-        "--reject", type=float, metavar="P",
+        "--reject", type=number, metavar="P",
         help='say "none of these" where the largest probability is below P',
     )  # fmt: skip
     command.add_argument(
@@ -193,12 +201,14 @@ def build_parser() -> Parser:
     )
     command.add_argument("name", help=WEIGHTS_NAME)
     command.add_argument("benchmark", help="a key or variant, of images of the same size")
-    command.add_argument("--way", type=int, help="classes of an episode (default: the run's)")
-    command.add_argument("--shot", type=int, help="support images a class (default: the run's)")
+    command.add_argument("--way", type=whole(), help="classes of an episode (default: the run's)")
+    command.add_argument("--shot", type=whole(), help="support images a class (default: the run's)")
     command.add_argument(
-        "--query", type=int, help="queries a class (default: the benchmark's; on its own the run's)"
+        "--query",
+        type=whole(),
+        help="queries a class (default: the benchmark's; on its own the run's)",
     )
-    command.add_argument("--test_episodes", type=int, help="(default: as many as the run had)")
+    command.add_argument("--test_episodes", type=whole(), help="(default: as many as the run had)")
     command.set_defaults(call=imported_command("weights", "test_command"))
 
     command = commands.add_parser(
@@ -216,7 +226,9 @@ def build_parser() -> Parser:
     )
     command.add_argument("learner", help="a key or variant; its settings are flags, as of zoo run")
     command.add_argument("benchmark", help="a key or variant, of regression")
-    command.add_argument("--tasks", type=int, default=4, help="how many are drawn (default: 4)")
+    command.add_argument(
+        "--tasks", type=whole(1, MOST_DRAWN), default=4, help="how many are drawn (default: 4)"
+    )
     command.add_argument(
         "-o", "--output", type=Path, metavar="FILE", required=True, help="such as cnp.png"
     )
@@ -227,7 +239,10 @@ def build_parser() -> Parser:
     several.add_argument("--seeds", default="", help="(default: 0, or the study's)")
     several.add_argument("--dry-run", action="store_true", help="say what would be done")
     several.add_argument(
-        "--jobs", type=int, default=1, help="processes that share the runs (default: 1)"
+        "--jobs",
+        type=whole(1, MOST_PROCESSES),
+        default=1,
+        help="processes that share the runs (default: 1)",
     )
     several.add_argument(
         "--part",
@@ -272,7 +287,7 @@ def build_parser() -> Parser:
     command.add_argument("ablation", help="one of reports/ablations, or a file like those")
     command.add_argument("benchmark", help="a key or variant; more flags are settings of the rows")
     for name in ("--way", "--shot"):
-        command.add_argument(name, f"{name}s", type=int, help="(default: the paper's)")
+        command.add_argument(name, f"{name}s", type=whole(), help="(default: the paper's)")
     add_terms_flag(command)
     command.set_defaults(call=imported_command("ablation", "ablation_command"))
 
@@ -299,8 +314,8 @@ def build_parser() -> Parser:
     command.add_argument("--learners", default="", help="keys or variants (default: all)")
     command.add_argument("--shots", default="1 2 5 10 20", help="at --way (default: %(default)s)")
     command.add_argument("--ways", default="2 5 10 20", help="at --shot (default: %(default)s)")
-    command.add_argument("--way", type=int, default=5, help="of the training run (default: 5)")
-    command.add_argument("--shot", type=int, default=1, help="likewise (default: 1)")
+    command.add_argument("--way", type=whole(), default=5, help="of the training run (default: 5)")
+    command.add_argument("--shot", type=whole(), default=1, help="likewise (default: 1)")
     command.set_defaults(call=imported_command("sweep", "sweep_command"))
 
     command = commands.add_parser(
@@ -318,14 +333,16 @@ def build_parser() -> Parser:
         "--status", action="store_true", help="what is done and under way, and the hours left"
     )
     command.add_argument(
-        "--jobs", type=int, help="runs at a time, each on --threads, here 1 (default: one a core)"
+        "--jobs",
+        type=whole(1, MOST_PROCESSES),
+        help="runs at a time, each on --threads, here 1 (default: one a core)",
     )
     command.add_argument(
         "--budget", choices=BUDGETS, help="in place of each stage's own, to try the list out"
     )
     command.add_argument(
         "--nice",
-        type=int,
+        type=whole(),
         default=19,
         help="priority, from 0, as other work, to 19, what nobody else wants (default: 19)",
     )
@@ -359,15 +376,19 @@ def build_parser() -> Parser:
         "-o", "--output", type=Path, metavar="FILE", required=True,
         help="such as episode.png; of a run also a page, .html",
     )  # fmt: skip
-    command.add_argument("--episode", type=int, help="its number (default: 0; of a run the worst)")
+    command.add_argument(
+        "--episode", type=whole(0), help="its number (default: 0; of a run the worst)"
+    )
     group = command.add_argument_group("of a benchmark")
     group.add_argument("--split", help="train, val or test (default: test)")
-    group.add_argument("--way", type=int, help="classes (default: 5)")
-    group.add_argument("--shot", type=int, help="support images a class (default: 1)")
-    group.add_argument("--query", type=int, help="queries a class (default: those of the tests)")
+    group.add_argument("--way", type=whole(), help="classes (default: 5)")
+    group.add_argument("--shot", type=whole(), help="support images a class (default: 1)")
+    group.add_argument(
+        "--query", type=whole(), help="queries a class (default: those of the tests)"
+    )
     group = command.add_argument_group("of a run")
     add_results_flag(group, "where its record lies")
-    group.add_argument("--worst", type=int, help="episodes on a page (default: 3)")
+    group.add_argument("--worst", type=whole(), help="episodes on a page (default: 3)")
     command.set_defaults(call=imported_command("data", "show_command"))
 
     command = commands.add_parser(
@@ -440,16 +461,45 @@ def parse_folder(text: str) -> Path:
     return Path(text).expanduser()
 
 
+def whole(least: int = -LARGEST, most: int = LARGEST) -> Callable[[str], int]:
+    """The type of a flag that takes a whole number.
+
+    Without bounds the command says which numbers will do.
+    """
+
+    def parse(text: str) -> int:
+        try:
+            return parse_whole(text, least, most)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{shown(text)}: {error}") from None
+
+    return parse
+
+
+def number(text: str) -> float:
+    """The type of a flag that takes a number.
+
+    Raises:
+        ArgumentTypeError: something else.
+    """
+    try:
+        return parse_number(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{shown(text)}: {error}") from None
+
+
 def parse_part(text: str) -> tuple[int, int]:
     """``2/3``: the second of three parts.
 
     Raises:
         ArgumentTypeError: something else.
     """
-    number, slash, parts = text.partition("/")
-    if not (slash and number.isdigit() and parts.isdigit() and 1 <= int(number) <= int(parts)):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected K/N, such as 1/2")
-    return int(number), int(parts)
+    place, _, parts = text.partition("/")
+    try:
+        many = parse_whole(parts, 1)
+        return parse_whole(place, 1, many), many
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{shown(text)}: expected K/N, such as 1/2") from None
 
 
 def imported_command(module: str, name: str) -> Command:

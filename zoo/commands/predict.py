@@ -35,6 +35,8 @@ def predict_command(options: argparse.Namespace) -> int:
     output: Path | None = options.output
     if output is not None and output.suffix not in (".csv", ".html"):
         raise UsageError(f"-o {output}: expected a name that ends in .csv or .html")
+    if output is not None and not output.parent.is_dir():
+        raise UsageError(f"-o {output}: there is no folder {output.parent}; make it first")
     trained = trained_learner(options.weights, options.results)
     found = predict_photos(
         trained,

@@ -7,18 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from zoo.commands.run_help import full_help, short_help
 from zoo.commands.run_set import workspace_of
 from zoo.errors import UsageError
+from zoo.files import read_yaml
 from zoo.processes import started_to_help
 from zoo.registry import learner_of
 from zoo.runs.make_runs import execute
 from zoo.runs.request import RunRequest
 from zoo.runs.resolved import resolve_request
 from zoo.runs.run import Run
-from zoo.runs.settings import parse_flags, parse_values
+from zoo.runs.settings import learner_variant, parse_flags, parse_values
 
 
 def plan_run(options: argparse.Namespace) -> Run:
@@ -34,7 +33,7 @@ def run_request(options: argparse.Namespace) -> RunRequest:
     """
     _, learner, _ = learner_of(options.learner)
     return RunRequest(
-        options.learner,
+        learner_variant(options.learner),
         options.benchmark,
         options.way,
         options.shot,
@@ -54,10 +53,7 @@ def read_config(path: Path | None) -> Mapping[str, Any]:
     """
     if path is None:
         return {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"--config {path}: {' '.join(str(error).split())}") from None
+    content = read_yaml(path, f"--config {path}")
     if not isinstance(content, dict):
         raise UsageError(f"--config {path}: expected lines of the form `setting: value`")
     return content

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from zoo.commands.parser import MAIN_FLAGS, Parser
 from zoo.runs.resolved import ResolvedRequest
 from zoo.runs.settings import PRETRAIN, SHARED_SETTING_NAMES, Setting, documentation
-from zoo.variants import format_value
+from zoo.values import format_value
 
 MAIN_SETTINGS = ("backbone", "updates")
 WIDTH = 80
@@ -70,10 +70,10 @@ def one_line_each(rows: Sequence[tuple[str, str]]) -> list[str]:
     for flag, text in rows:
         first = re.split(r"[;.] |\.$", without_markup(text))[0]
         lines.append(f"  {flag:<{width}}  {first}".rstrip())
-    return [line if len(line) <= WIDTH else shortened(line) for line in lines]
+    return [line if len(line) <= WIDTH else cut_to_width(line) for line in lines]
 
 
-def shortened(line: str) -> str:
+def cut_to_width(line: str) -> str:
     """A line that ends, after a whole word, with dots, at most `WIDTH` characters long."""
     return line[: WIDTH - 3].rpartition(" ")[0].rstrip(" ,:") + " ..."
 

@@ -27,7 +27,10 @@ from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.settings import constructor_defaults
 from zoo.runs.workspace import Workspace
+from zoo.values import DIGITS, parse_whole, shown
 from zoo.variants import format_variant
+
+MOST_THREADS = max(os.cpu_count() or 1, 64)
 
 
 class RunSet:
@@ -49,12 +52,13 @@ class RunSet:
         Raises:
             UsageError: its images are not there, or something is wrong with them.
         """
-        if benchmark not in self._stores:
+        known = find_benchmark(benchmark)
+        if known.variant not in self._stores:
             try:
-                self._stores[benchmark] = self.workspace.open(find_benchmark(benchmark))
+                self._stores[known.variant] = self.workspace.open(known)
             except UsageError as error:
-                self._stores[benchmark] = error
-        found = self._stores[benchmark]
+                self._stores[known.variant] = error
+        found = self._stores[known.variant]
         if isinstance(found, UsageError):
             raise found
         return found
@@ -210,9 +214,8 @@ def workspace_of(options: argparse.Namespace) -> Workspace:
     Raises:
         UsageError: a folder, device, logger or callback that cannot be used.
     """
-    most = max(os.cpu_count() or 1, 64)
-    if options.threads is not None and not 1 <= options.threads <= most:
-        raise UsageError(f"--threads {options.threads}: expected a number from 1 to {most}")
+    if options.threads is not None and not 1 <= options.threads <= MOST_THREADS:
+        raise UsageError(f"--threads {options.threads}: expected a number from 1 to {MOST_THREADS}")
     workspace = Workspace(
         options.data,
         options.results,
@@ -244,13 +247,19 @@ def run_set_of(options: argparse.Namespace) -> RunSet:
     return RunSet(workspace_of(options), how_to_run(options))
 
 
-def parse_numbers(text: str, flag: str) -> list[int]:
-    """``"1 5"`` or ``"1,5"`` -> [1, 5].
+def parse_numbers(text: str, flag: str, least: int = 0) -> list[int]:
+    """``"1 5"`` or ``"1,5"`` -> [1, 5]; each once.
 
     Raises:
         UsageError: something else.
     """
-    words = text.replace(",", " ").split()
-    if not words or not all(word.isdigit() for word in words):
-        raise UsageError(f'{flag} {text!r}: expected whole numbers, such as "1 5"')
-    return [int(word) for word in words]
+    try:
+        found = [parse_whole(word, least) for word in text.replace(",", " ").split()]
+    except ValueError:
+        found = []
+    if not found:
+        raise UsageError(
+            f"{flag} {shown(text)}: expected whole numbers of at least {least} and at most "
+            f'{DIGITS} digits, such as "2 5"'
+        )
+    return list(dict.fromkeys(found))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from zoo.commands.definition_files import read_definition
-from zoo.commands.run_set import RunSet, parse_numbers, run_set_of
+from zoo.commands.run_set import MOST_THREADS, RunSet, parse_numbers, run_set_of
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of
@@ -23,7 +23,7 @@ from zoo.reports.figures.study import study_figure
 from zoo.reports.tables.study import SIDES, study_csv_frame, study_numbers, study_table
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
-from zoo.runs.settings import SHARED_SETTING_NAMES, parse_values
+from zoo.runs.settings import SHARED_SETTING_NAMES, learner_variant, parse_values
 from zoo.variants import split_variants
 
 STUDY_KEYS: dict[str, type] = {
@@ -175,15 +175,20 @@ def load_study(name: str) -> Study:
     for label, task in content["tasks"].items():
         if not isinstance(task, dict) or not {"benchmark", "shot"} <= task.keys() <= TASK_KEYS:
             raise UsageError(f"{path}: tasks: {label}: expected benchmark, shot, way and settings")
+        if not isinstance(task.get("settings") or {}, dict):
+            raise UsageError(f"{path}: tasks: {label}: settings: expected names with values")
+    if not 0 <= content["threads"] <= MOST_THREADS:
+        raise UsageError(f"{path}: threads: expected a whole number from 0 to {MOST_THREADS}")
     try:
-        for task in content["tasks"].values():
-            find_benchmark(task["benchmark"])
-        for variant in [variant for pair in content["pairs"].values() for variant in pair]:
-            _, cls, overrides = learner_of(variant)
-            parse_values(cls, overrides, variant)
+        tasks = {
+            label: {**task, "benchmark": find_benchmark(task["benchmark"]).variant}
+            for label, task in content["tasks"].items()
+        }
+        pairs = {label: [*map(learner_variant, pair)] for label, pair in content["pairs"].items()}
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
-    return Study(**{**content, "seeds": str(content["seeds"])})
+    seeds = str(content["seeds"])
+    return Study(**{**content, "seeds": seeds, "tasks": tasks, "pairs": pairs})
 
 
 def is_pair(value: Any) -> bool:

@@ -19,8 +19,9 @@ from zoo.reports.tables.sweep import sweep_csv_frame, sweep_numbers, sweep_table
 from zoo.runs.checkpoints import CheckpointKeeper
 from zoo.runs.make_runs import execute
 from zoo.runs.request import RunRequest
+from zoo.runs.resolved import check_count, check_way
 from zoo.runs.run import Run
-from zoo.runs.settings import parse_values
+from zoo.runs.settings import learner_variant
 from zoo.runs.tested_weights import as_trained
 from zoo.variants import split_variants
 
@@ -73,16 +74,17 @@ def sweep_command(options: argparse.Namespace) -> int:
     benchmark = find_benchmark(options.benchmark)
     if benchmark.regression:
         raise UsageError(f"{benchmark.variant} is regression, without ways: nothing to sweep over")
-    variants = list(dict.fromkeys(split_variants(options.learners)))
+    variants = list(dict.fromkeys(map(learner_variant, split_variants(options.learners))))
     titles = titles_of(variants or learners.names())
-    (way,) = at_least(2, options.way, "--way")
-    (shot,) = at_least(1, options.shot, "--shot")
-    shapes = [(way, k) for k in at_least(1, options.shots, "--shots")]
-    shapes += [(n, shot) for n in at_least(2, options.ways, "--ways") if (n, shot) not in shapes]
-    seeds = at_least(0, options.seeds or "0", "--seeds")
+    way = check_way(benchmark, options.way)
+    shot = check_count("shot", options.shot, 1)
+    shapes = [(way, k) for k in sorted(parse_numbers(options.shots, "--shots", 1))]
+    ways = sorted(parse_numbers(options.ways, "--ways", 2))
+    shapes += [(n, shot) for n in ways if (n, shot) not in shapes]
+    seeds = sorted(parse_numbers(options.seeds or "0", "--seeds"))
     run_set = run_set_of(options)
-    run_set.stores(options.benchmark)
-    common = RunRequest("", options.benchmark, way, shot, options.terms, options.budget)
+    run_set.stores(benchmark.variant)
+    common = RunRequest("", benchmark.variant, way, shot, options.terms, options.budget)
     lines = sweep_runs(titles, seeds, shapes, common, run_set)
     if not run_set.runs:
         raise UsageError("nothing of this sweep can be run")
@@ -181,20 +183,7 @@ def learner_title(name: str) -> str:
     """How the table calls a learner or variant.
 
     Raises:
-        UsageError: there is no such learner, or it has no such setting.
+        UsageError: there is no such learner.
     """
     key, cls, overrides = learner_of(name)
-    parse_values(cls, overrides, name)
     return f"{cls.title or key}{' ' + name[len(key) :] if overrides else ''}"
-
-
-def at_least(least: int, given: int | str, flag: str) -> list[int]:
-    """The numbers of a flag, each once, ascending.
-
-    Raises:
-        UsageError: one is smaller, or none is a number.
-    """
-    found = sorted(set(parse_numbers(str(given), flag)))
-    if found[0] < least:
-        raise UsageError(f"{flag} {given}: expected numbers of at least {least}")
-    return found

@@ -42,7 +42,7 @@ from zoo.runs.estimate import Estimator
 from zoo.runs.fitted import way_that_fits
 from zoo.runs.request import TERMS, RunRequest
 from zoo.runs.run import Run
-from zoo.runs.settings import PRETRAIN
+from zoo.runs.settings import PRETRAIN, learner_variant
 from zoo.runs.tested_weights import TESTED_FOLDER
 from zoo.variants import parse_variant, split_variants
 
@@ -144,13 +144,11 @@ def table_request(options: argparse.Namespace) -> TableRequest:
         UsageError: an unknown learner, or shots, ways or seeds that are none.
     """
     benchmark = find_benchmark(options.benchmark)
-    names = split_variants(options.learners)
-    for name in names:
-        learners.check(parse_variant(name)[0])
+    names = dict.fromkeys(map(learner_variant, split_variants(options.learners)))
     ways = [] if benchmark.regression and not options.ways else [options.ways or "5"]
     return TableRequest(
-        options.benchmark,
-        names,
+        benchmark.variant,
+        [*names],
         [way for text in ways for way in parse_numbers(text, "--ways")],
         parse_numbers(options.shots or benchmark.shots, "--shots"),
         parse_numbers(options.seeds or "0", "--seeds"),

@@ -19,7 +19,8 @@ from zoo.runs.named_weights import NamedWeights, find_weights, weights_in
 from zoo.runs.request import RunRequest
 from zoo.runs.tested_weights import WeightsTest
 from zoo.runs.weights import file_hash, image_text, numbers_text
-from zoo.variants import format_value, format_variant
+from zoo.values import format_value
+from zoo.variants import format_variant
 
 NOT_KNOWN = "not known"
 

@@ -15,7 +15,7 @@ from zoo.commands.picture_files import figure_bytes
 from zoo.files import make_folder, slug, write_bytes, write_text
 from zoo.reports.formats.html import to_html
 from zoo.reports.formats.latex import to_latex
-from zoo.reports.formats.markdown import to_markdown
+from zoo.reports.formats.markdown import code_span, to_markdown
 from zoo.reports.formats.parquet import parquet_bytes
 from zoo.reports.formats.table import Table
 
@@ -100,7 +100,7 @@ def write_table(
         except ImportError as error:
             print(f"  {error}")
     links = [f"[{name}]({stem}{end})" for end, name in LINKS.items() if end in ends]
-    made = f"Made by `{command}`: {' · '.join(links)}\n"
+    made = f"Made by {code_span(command)}: {' · '.join(links)}\n"
     write_text(folder / f"{stem}.md", "\n".join([*texts, made]))
     print(f"In {folder}: {stem} {' '.join(ends)}")
 

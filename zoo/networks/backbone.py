@@ -34,6 +34,7 @@ from zoo.batch_norm import BatchNorm, convert_batch_norm
 from zoo.errors import UsageError
 from zoo.networks.layers import Conv, FixedImages, Linear, fold, unfold
 from zoo.registry import backbone_of, backbones
+from zoo.values import shown
 from zoo.variants import parse_variant
 
 
@@ -186,8 +187,10 @@ def build_backbone(text: str, image: tuple[int, ...]) -> Backbone:
     for name, value in options.items():
         if name not in option_names:
             raise UsageError(f"backbone {text}: no option {name!r}; it has {option_names}")
-        if not isinstance(value, int) or value < 1:
-            raise UsageError(f"backbone {text}: {name} must be a whole number of at least 1")
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UsageError(
+                f"backbone {text}: {name} {shown(value)}: expected a whole number of at least 1"
+            )
     net: Backbone = backbone_of(text, image)
     prepare_backbone(net, image)
     return net

@@ -23,7 +23,7 @@ from zoo.checkpoint_files import (
 )
 from zoo.episode import Episode
 from zoo.errors import UsageError
-from zoo.files import DamagedError, checksum_of, write_arrays, write_bytes
+from zoo.files import DamagedError, checksum_of, make_again, write_arrays, write_bytes
 from zoo.learner_outputs import check_values
 from zoo.processes import started_to_help
 from zoo.runs.cost_meter import CostMeter
@@ -412,6 +412,7 @@ class CheckpointKeeper(pl.Callback):
         """
         if best is not None:
             file, self.best_checksum = checkpoint_in_memory(best.state_dict())
+        make_again(self.folder)
         trainer.save_checkpoint(self.folder / "last.ckpt")
         if best is not None:
             if not started_to_help():
@@ -540,7 +541,12 @@ class TestRecorder(pl.Callback):
         self.parts += gather_objects(trainer, mine)
         if started_to_help():
             return
-        if self.path and time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
+        if time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
+            self.save()
+
+    def save(self) -> None:
+        """Keep what was recorded so far, where another process takes it up."""
+        if self.path and self.parts:
             write_arrays(self.path, {**self._joined(), OF: np.array(self.of)})
             self._saved = time.monotonic()
 

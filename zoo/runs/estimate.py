@@ -303,7 +303,16 @@ class Estimator:
         ways = Counter(estimate.basis for estimate in estimates)
         known = ", ".join(f"{count} by {basis}" for basis, count in ways.most_common())
         on = counted(threads, "thread", "threads")
-        return f"about {seconds / 60:.0f} min on {on}" + (f" ({known})" if known else "")
+        return f"about {duration(seconds)} on {on}" + (f" ({known})" if known else "")
+
+
+def duration(seconds: float) -> str:
+    """``40 min``, ``30 h``, ``12 days`` or ``2,000 years``."""
+    for unit, size, most in (("min", 60, 10 * 3600), ("h", 3600, 72 * 3600)):
+        if seconds < most:
+            return f"{seconds / size:.0f} {unit}"
+    days = seconds / 86400
+    return f"{days:.0f} days" if days < 1000 else f"{days / 365:,.0f} years"
 
 
 def like_size(one: Measured, backbone: str, image: tuple[int, ...]) -> bool:

@@ -11,7 +11,7 @@ from zoo.files import slug
 from zoo.learner import Learner
 from zoo.reports.records import MACHINE_SETTINGS
 from zoo.runs.settings import SELECTORS, SETTINGS_ADDED_LATER, SHARED_SETTING_NAMES
-from zoo.variants import format_value
+from zoo.values import format_value
 
 HASH_BYTES = 8
 LONGEST_VARIANT = 48  # characters of a file name that say what was changed

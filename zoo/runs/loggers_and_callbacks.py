@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from torch import Tensor
 
 from zoo.errors import UsageError
+from zoo.files import make_again
 from zoo.variants import parse_variant
 
 LOGGERS = ("csv", "tensorboard", "wandb")
@@ -48,10 +49,20 @@ def logger_of(kind: str, folder: Path, name: str, updates: int) -> Logger:
     if kind == "wandb":
         return pl.loggers.WandbLogger(name, folder, id=name[-64:], resume="allow")
     earlier = [*logged_rows(folder / "log" / "metrics.csv", updates)]
-    logger = CSVLogger(folder, "log", "")
+    logger = CsvLog(folder, "log", "")
     for step, values in earlier:
         logger.log_metrics(values, step)
     return logger
+
+
+class CsvLog(CSVLogger):
+    """Lightning's, whose folder may be removed while it is written."""
+
+    def save(self) -> None:
+        """Write what was logged since."""
+        make_again(Path(self.save_dir))
+        Path(self.log_dir).mkdir(parents=True, exist_ok=True)
+        super().save()
 
 
 def logged_rows(path: Path, updates: int) -> Iterator[tuple[int, dict[str, Tensor | float]]]:

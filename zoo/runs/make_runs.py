@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.errors import UsageError
-from zoo.files import InUseError, make_folder
+from zoo.errors import DISK_FULL, UsageError
+from zoo.files import InUseError, make_folder, write_text
 from zoo.plugin_files import fault_in_plugin
 from zoo.reports.estimates import estimate_from_record
 from zoo.reports.records import BROKEN, checksum_state, row_of
@@ -39,9 +39,10 @@ def execute(runs: Sequence[Run], how: HowToRun | None = None) -> int:
     """Make runs one after the other; returns 1 if one failed, else 0.
 
     What goes wrong in one does not stop the others; a single run's error is raised. With
-    `how.jobs` several processes share the runs.
+    `how.jobs` several processes share the runs. A run that another process makes at the moment
+    comes last, and that process is waited for; without `how` it is refused.
     """
-    how = how or HowToRun()
+    waits, how = how is not None, how or HowToRun()
     left = [run for run in runs if not run.record_path.exists()]
     _announce(runs, left)
     if how.dry_run:
@@ -55,20 +56,24 @@ def execute(runs: Sequence[Run], how: HowToRun | None = None) -> int:
         jobs = min(how.jobs, len(left))
         return run_workers([[*how.command, "--part", f"{k}/{jobs}"] for k in range(1, jobs + 1)])
     mine, parts = how.part or (1, 1)
-    failed = 0
-    for number, run in enumerate(runs, 1):
-        if number % parts == mine % parts:
-            print(f"[{number}/{len(runs)}] {run_label(run)}", flush=True)
-            if run.lowered:
-                print(f"  fitted to the images: {'; '.join(run.lowered)}", flush=True)
-            try:
-                failed += not make_run(run, alone=len(runs) == 1)
-            except InUseError as error:
-                if len(runs) == 1:
-                    raise
-                print(f"  skipped: {error}", file=sys.stderr)
-                failed += 1
-    return int(failed > 0)
+    numbered = [(n, run) for n, run in enumerate(runs, 1) if n % parts == mine % parts]
+    failed = False
+    in_use: list[tuple[int, Run, InUseError]] = []
+    for number, run in numbered:
+        print(f"[{number}/{len(runs)}] {run_label(run)}", flush=True)
+        if run.lowered:
+            print(f"  fitted to the images: {'; '.join(run.lowered)}", flush=True)
+        try:
+            failed |= not make_run(run, alone=len(runs) == 1)
+        except InUseError as error:
+            if not waits:
+                raise
+            print(f"  {error.holder} makes it; its turn comes after the others", flush=True)
+            in_use.append((number, run, error))
+    for number, run, refused in in_use:
+        print(f"[{number}/{len(runs)}] {run_label(run)}", flush=True)
+        failed |= not make_after(run, refused)
+    return int(failed)
 
 
 def _announce(runs: Sequence[Run], left: Sequence[Run]) -> None:
@@ -86,6 +91,21 @@ def _announce(runs: Sequence[Run], left: Sequence[Run]) -> None:
             continue
         if files:
             print(f"  {run.record_path}: made with another {files}; delete it to make it anew")
+
+
+def make_after(run: Run, refused: InUseError) -> bool:
+    """Wait for the process that makes a run, and read its record; or make it, if that stopped.
+
+    Returns:
+        Whether the run did not fail.
+    """
+    while True:
+        print(f"  waiting for {refused.holder}, which makes it", flush=True)
+        refused.wait()
+        try:
+            return make_run(run)
+        except InUseError as error:  # a third process was faster
+            refused = error
 
 
 def make_run(run: Run, alone: bool = False) -> bool:
@@ -108,10 +128,15 @@ def make_run(run: Run, alone: bool = False) -> bool:
         return False
     except Exception as error:
         fault = fault_in_plugin(error)
+        if isinstance(error, OSError) and fault is None:
+            if alone or error.errno in DISK_FULL:  # which the other runs need too
+                raise
+            print(f"  broke: {error}; the other runs go on", file=sys.stderr)
+            return False
         if alone and fault is None:
             raise
         path = run.error_path
-        path.write_text(traceback.format_exc())
+        write_text(path, traceback.format_exc())
         words = [fault] if fault else []
         words += [f"{path} says why"] if alone else [f"{path} says why; the other runs go on"]
         print(f"  broke: {'; '.join(words)}", file=sys.stderr)

@@ -106,7 +106,7 @@ def find_weights(name: str | Path, results: str | Path = "results") -> NamedWeig
     text, folder = str(name), Path(results)
     if "://" in text:
         path = fetched(text)
-    elif Path(text).is_file():
+    elif os.path.isfile(text):  # False of a name too long for a file, too
         path = Path(text)
         if path.suffix != SUFFIX:
             raise UsageError(f"{text}: {EXPECTED}")

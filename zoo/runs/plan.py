@@ -12,6 +12,7 @@ from zoo.datasets.benchmarks.base import Benchmark
 from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
+from zoo.memory import check_memory, memory_bytes
 from zoo.plugin_files import LOADED_PLUGINS
 from zoo.registry import backbones, benchmarks, learners
 from zoo.runs.fitted import fitted, lowered_in_words, way_that_fits
@@ -69,6 +70,7 @@ class Plan:
         self.stages = self._stages()
         self._check()
         self.learner.micro_batch, self.eval_batch = self._tasks_at_once()
+        self._check_memory()
         if self.stages:
             device = self.workspace.device_kind
             self.learner.train_stages = Stagings(self.stages, device, self.learner)
@@ -177,6 +179,19 @@ class Plan:
         whole = on_gpu or regression or learner.joint_tasks or not learner.gradient_based
         at_once = tasks if whole else math.gcd(tasks, together)
         return asked or at_once, FUNCTIONS_AT_ONCE if regression else together
+
+    def _check_memory(self) -> None:
+        """Refuse more tasks at once than this machine can hold, as floating-point inputs alone.
+
+        Raises:
+            UsageError: says what is needed.
+        """
+        examples = self["train_way"] * (self["train_shot"] + self["train_query"])
+        task = examples * math.prod(self.benchmark.image) * 4
+        flags = "--meta_batch" if self.learner.joint_tasks else "--meta_batch or --micro_batch"
+        most = memory_bytes() // task
+        advice = f"take {most} at most, by {flags}" if most else "take a smaller --shot and --query"
+        check_memory(self.micro_batch * task, f"{self.micro_batch} training tasks at once", advice)
 
     @property
     def micro_batch(self) -> int:

@@ -21,6 +21,7 @@ from zoo.methods.embedding import prototypes, squared_distances
 from zoo.networks.backbone import Backbone
 from zoo.networks.layers import build_head, pointwise
 from zoo.stage import Stage
+from zoo.values import parse_number
 
 
 def parse_shares(text: str) -> list[float]:
@@ -30,7 +31,7 @@ def parse_shares(text: str) -> list[float]:
         UsageError: something else.
     """
     try:
-        numbers = [float(word) for word in text.split()]
+        numbers = [parse_number(word) for word in text.split()]
     except ValueError:
         numbers = [-1.0]
     if not all(0 <= number <= 1 for number in numbers):

@@ -1,17 +1,21 @@
 """A request resolved: what it names is looked up, and every setting has its value and origin."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import torch
+
 from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
 from zoo.errors import UsageError
 from zoo.learner import OUTER_DECAYS, Learner
+from zoo.memory import check_memory
 from zoo.networks.backbone import Backbone, build_backbone
 from zoo.registry import learner_of, learners
 from zoo.runs.request import BUDGETS, TERMS, RunRequest
 from zoo.runs.settings import (
+    LARGEST_SEED,
     SHARED_SETTING_NAMES,
     Setting,
     constructor_defaults,
@@ -21,7 +25,10 @@ from zoo.runs.settings import (
     settings_rows,
     without_unused_settings,
 )
+from zoo.values import LARGEST, checked_whole, shown, whole_in_words
 from zoo.variants import format_variant, parse_variant
+
+LARGE_OPTION = 1000  # from which on a network is measured before it is built
 
 
 @dataclass(frozen=True)
@@ -65,8 +72,35 @@ class ResolvedRequest:
         """Its backbone and its learner, with fresh weights.
 
         Raises:
-            UsageError: there is no such network, or the learner refuses its settings.
+            UsageError: there is no such network, the learner refuses its settings, or it is too
+                large for this machine.
         """
+        if max(self._whole_options(), default=0) < LARGE_OPTION:
+            return self._build()
+        what = f"{self.title} on backbone {self.settings['backbone'].value}"
+        try:
+            check_memory(2 * self._bytes(), f"{what}, with its gradient", "take a smaller network")
+            return self._build()
+        except (TypeError, OverflowError, MemoryError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(f"{what}: cannot be built: {reason:.100}") from None
+
+    def _bytes(self) -> int:
+        """Of its network, which is built without memory; 0 of one that cannot be built like that.
+
+        Raises:
+            RuntimeError: the network is too large for any machine.
+        """
+        try:
+            with torch.device("meta"), torch.random.fork_rng([]):
+                parts = self._build()[1].state_dict().values()
+        except (TypeError, NotImplementedError, RuntimeError) as error:
+            if "overflow" in str(error).lower():
+                raise
+            return 0
+        return sum(part.numel() * part.element_size() for part in parts)
+
+    def _build(self) -> tuple[Backbone, Learner]:
         backbone = build_backbone(self.settings["backbone"].value, self.benchmark.image)
         own = {*constructor_defaults(self.cls)} - SHARED_SETTING_NAMES
         options = {name: self.settings[name].value for name in own}
@@ -78,6 +112,16 @@ class ResolvedRequest:
         if not self.benchmark.regression:
             learner.normalise_by(self.benchmark.mean, self.benchmark.std)
         return backbone, learner
+
+    def _whole_options(self) -> Iterator[int]:
+        """The whole numbers that a network's size may follow from."""
+        own = {*constructor_defaults(self.cls)} - SHARED_SETTING_NAMES
+        for name in ("backbone", *own):
+            value = self.settings[name].value
+            yield from [value] if isinstance(value, int) else []
+            if isinstance(value, str) and "[" in value:
+                options = parse_variant(value)[1].values()
+                yield from (option for option in options if isinstance(option, int))
 
     def family_of(self, backbone: Backbone) -> str:
         """The backbone's key in published.csv."""
@@ -102,20 +146,15 @@ def resolve_request(request: RunRequest, benchmark: Benchmark | None = None) -> 
     for name, choices in (("terms", TERMS), ("budget", BUDGETS)):
         if (asked := getattr(request, name)) not in choices:
             raise UsageError(f"--{name} {asked}: choose from {', '.join(choices)}")
-    for name in ("way", "shot", "seed"):
-        number = getattr(request, name)
-        if number is not None and type(number) is not int:
-            raise UsageError(f"--{name} {number!r}: expected a whole number")
-    if request.shot < 1:
-        raise UsageError(f"--shot {request.shot}: expected a number of at least 1")
-    if not 0 <= request.seed < 2**32:
-        bound = "of at least 0" if request.seed < 0 else "below 4294967296"
-        raise UsageError(f"--seed {request.seed}: expected a number {bound}")
+    check_count("shot", request.shot, 1)
+    check_count("seed", request.seed, 0, LARGEST_SEED)
     flags = {**parse_values(cls, overrides, request.learner), **request.flags}
     known = replace(request, learner=key, benchmark=benchmark.variant, way=way, flags=flags)
     settings, changed = resolve(
         known, cls, settings_rows(), query=benchmark.query, backbone=benchmark.backbone
     )
+    if not benchmark.regression:
+        check_count("train_way", settings["train_way"].value, 2)
     known = replace(known, way=None if benchmark.regression else way)
     return ResolvedRequest(known, cls, benchmark, way, settings, changed)
 
@@ -132,9 +171,21 @@ def check_way(benchmark: Benchmark, way: int | None) -> int:
                 f"--way {way}: {benchmark.key} is regression, without ways; leave it out"
             )
         return benchmark.outputs
-    if way is not None and way < 2:
-        raise UsageError(f"--way {way}: expected a number of at least 2")
-    return 5 if way is None else way
+    return 5 if way is None else check_count("way", way, 2)
+
+
+def check_count(flag: str, value: Any, least: int, most: int = LARGEST) -> int:
+    """A whole number within its bounds.
+
+    Raises:
+        UsageError: it is not; names the flag.
+    """
+    try:
+        if type(value) is not int:
+            raise ValueError(f"expected {whole_in_words(least, most)}")
+        return checked_whole(value, least, most)
+    except ValueError as error:
+        raise UsageError(f"--{flag} {shown(value)}: {error}") from None
 
 
 def check_tasks(cls: type[Learner], learner: str, benchmark: Benchmark) -> None:

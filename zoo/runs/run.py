@@ -18,7 +18,7 @@ import pytorch_lightning as pl
 import torch
 
 from zoo.errors import UsageError
-from zoo.files import DamagedError, alone_in, write_text
+from zoo.files import DamagedError, alone_in, reserve, write_text
 from zoo.learner import Learner
 from zoo.plugin_files import plugin_of_file
 from zoo.processes import started_to_help
@@ -316,7 +316,8 @@ class Run(Plan):
         pl.seed_everything(self.seed, verbose=False)
         self.data.served.batches = 0  # whatever was looked at before; a checkpoint says otherwise
         with interruptible():
-            start = None if checkpoint is None else folder / "last.ckpt"
+            # Absolute: Lightning takes a name that begins with "http" for an address.
+            start = None if checkpoint is None else (folder / "last.ckpt").absolute()
             trainer.fit(self.learner, self.data, ckpt_path=start)
         keeper.updates = trainer.global_step
         if trainer.global_step != updates and not self.workspace.callbacks:
@@ -329,19 +330,31 @@ class Run(Plan):
         recorder = TestRecorder(folder, f"{self.name} {weights}")
         passes_path = folder / "test_passes_begun"
         passes = count_in(passes_path)
+        left = len(recorder) < self["test_episodes"]
+        room = folder / "test.room"  # for what it gives, so that a full disk does not lose that
+        if left and not started_to_help():
+            reserve(room, self._bytes_tested())
         if not len(recorder):  # else an interrupted pass goes on
             passes += 1
             if not started_to_help():
                 write_text(passes_path, str(passes))
         started = time.monotonic()
         self.data.tested = len(recorder)
-        if len(recorder) < self["test_episodes"]:
+        if left:
             pl.seed_everything(self.seed, verbose=False)
             trainer = self._trainer(progress, logger=False, callbacks=[recorder])
             with interruptible():
                 self._test_with(trainer, progress)
+        if left and not started_to_help():
+            room.unlink(missing_ok=True)
+            recorder.save()  # whatever happens to the record, the test split was opened once
         seconds = time.monotonic() - started
         return Tested(recorder.results(), recorder.diverged(), passes, seconds)
+
+    def _bytes_tested(self) -> int:
+        """Bytes that the results of a test take at most."""
+        numbers = self["query"] * self.way + 32  # predictions and metrics, of 8 bytes each
+        return int(self["test_episodes"] * numbers * 8) + 2**16
 
     def _test_with(self, trainer: pl.Trainer, progress: bool) -> None:
         """On features where the learner allows it: the same but for rounding, and far faster."""

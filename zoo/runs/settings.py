@@ -6,20 +6,24 @@ variant's overrides count as flags). The rows are in baselines/settings.yaml.
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 
 import jsonargparse
-import yaml
 from docstring_parser import parse as parse_docstring
 
 from zoo.errors import UsageError
+from zoo.files import read_yaml
+from zoo.registry import backbone_variant, learner_of
 from zoo.runs.request import RunRequest
-from zoo.variants import hint
+from zoo.values import kinds_of, option_types, parse_value, same_value, shown, typed_value
+from zoo.variants import format_variant, hint
 
+LARGEST_SEED = 2**32 - 1  # that NumPy takes
 PRETRAIN = "pretrain"  # the pre-training stage, and how the names of its settings begin
 SETTINGS_FILE = Path(__file__).parent.parent / "baselines" / "settings.yaml"
 SELECTORS = ("learner", "benchmark", "way", "shot", "terms", "budget")
@@ -137,10 +141,7 @@ def load_rows(path: Path) -> list[dict[str, Any]]:
     Raises:
         UsageError: the file is not such a list, or a row has an unknown selector.
     """
-    try:
-        rows = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+    rows: list[dict[str, Any]] = read_yaml(path, str(path))
     for row in rows:
         for name in row["when"]:
             if name not in SELECTORS:
@@ -162,28 +163,28 @@ def paper_tasks(request: RunRequest, rows: Iterable[Mapping[str, Any]]) -> int |
     return said[-1] if said else None
 
 
-def parser_for(learner: type) -> jsonargparse.ArgumentParser:
-    """A parser whose flags are the settings of a learner and of the protocol."""
-    parser = jsonargparse.ArgumentParser(exit_on_error=False, add_help=False, usage="")
-    given = set(list(inspect.signature(learner).parameters)[:2])  # the network and the way
-    parser.add_class_arguments(learner, None, skip=given, as_group=True)
-    for kind in SHARED_SETTINGS:
-        parser.add_class_arguments(kind, None, as_group=True)
-    return parser
-
-
-def parse_flags(learner: type, flags: list[str]) -> dict[str, Any]:
-    """Flags such as ``["--inner_lr", "0.1"]`` -> the values they set, typed.
+def parse_flags(learner: type, flags: Sequence[str]) -> dict[str, Any]:
+    """Flags such as ``["--inner_lr", "0.1", "--clip=null"]`` -> the values they set, typed.
 
     Raises:
-        UsageError: an unknown flag, or a value of the wrong type.
+        UsageError: an unknown flag, one without a value, or a value of the wrong type.
     """
-    names = [*constructor_defaults(learner)]
-    for flag in flags:
-        name = flag.partition("=")[0]
-        if name.startswith("--") and name[2:] not in names:
-            raise UsageError(f"no flag {name}: {hint(name[2:], names)}")
-    return _parse(lambda parser: parser.parse_args(flags, defaults=False), learner)
+    types, words = setting_types(learner), list(flags)
+    found = {}
+    while words:
+        word = words.pop(0)
+        flag, equals, text = word.partition("=")
+        name = flag[2:]
+        if not flag.startswith("--"):
+            raise UsageError(f"{shown(word)}: expected a flag, such as --updates 100")
+        if name not in types:
+            raise UsageError(f"no flag {flag}: {hint(name, types)}")
+        if not equals:
+            if not words or words[0].startswith("--"):
+                raise UsageError(f"{flag}: expected a value behind it")
+            text = words.pop(0)
+        found[name] = _typed(text, types[name], f"{flag} {shown(text)}")
+    return found | _of_other_types(learner, found, "")
 
 
 def parse_values(learner: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -192,19 +193,63 @@ def parse_values(learner: type, values: Mapping[str, Any], where: str) -> dict[s
     Raises:
         UsageError: an unknown setting, or a value of the wrong type.
     """
-    names = [*constructor_defaults(learner)]
-    for name in values:
-        if name not in names:
-            raise UsageError(f"{where}: no setting {name!r}: {hint(str(name), names)}")
-    return _parse(lambda parser: parser.parse_object(dict(values), defaults=False), learner, where)
+    types = setting_types(learner)
+    found = {}
+    for name, value in values.items():
+        if name not in types:
+            raise UsageError(f"{where}: no setting {shown(name)}: {hint(str(name), types)}")
+        found[name] = _typed(value, types[name], f"{where}: {name} {shown(value)}")
+    return found | _of_other_types(learner, found, where)
 
 
-def _parse(parse: Any, learner: type, where: str = "") -> dict[str, Any]:
+def learner_variant(text: str) -> str:
+    """A learner as a variant in the one form that it has: values typed, sorted by name.
+
+    Raises:
+        UsageError: there is no such learner or setting, or a value of the wrong type.
+    """
+    key, cls, overrides = learner_of(text)
+    return format_variant(key, parse_values(cls, overrides, text))
+
+
+def _typed(value: Any, kind: Any, said: str) -> Any:
+    """A setting's value; `said` names it in a message."""
+    texts_alone = str in kinds_of(kind) and kinds_of(kind) <= {str, NoneType}
     try:
-        return dict(vars(parse(parser_for(learner))))
+        if isinstance(value, str) and (value == "null" or not texts_alone):
+            value = parse_value(value)
+        return typed_value(value, kind)
+    except ValueError as error:
+        raise UsageError(f"{said}: {error}") from None
+
+
+def _of_other_types(learner: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Those values whose type is none of the plain ones, such as a Literal or a list, checked."""
+    types = setting_types(learner)
+    others = {name: value for name, value in values.items() if not kinds_of(types[name])}
+    if not others:
+        return {}
+    parser = jsonargparse.ArgumentParser(exit_on_error=False, add_help=False, usage="")
+    for name in others:
+        parser.add_argument(f"--{name}", type=types[name])
+    try:
+        return dict(vars(parser.parse_object(others, defaults=False)))
     except Exception as error:  # jsonargparse raises argparse's, TypeError, ...
         text = " ".join(str(error).replace("Parser key", "setting").split())
         raise UsageError(f"{where}: {text}" if where else text) from None
+
+
+def setting_types(learner: type) -> Mapping[str, Any]:
+    """The type of every setting of a learner and of the protocol, as its constructor has it."""
+    return dict(_types(learner))
+
+
+@cache
+def _types(learner: type) -> Mapping[str, Any]:
+    types: dict[str, Any] = {}
+    for thing in (learner, *SHARED_SETTINGS):
+        types |= option_types(thing)
+    return types
 
 
 def constructor_defaults(learner: type) -> dict[str, Setting]:
@@ -276,7 +321,10 @@ def resolve(
         settings["backbone"] = Setting(backbone, "benchmark")
     before = _fill(settings, request, query)
     for origin, values in (("config", request.config), ("flag", request.flags)):
-        settings.update({key: Setting(value, origin) for key, value in values.items()})
+        settings |= {
+            key: Setting(_as_before(value, before[key].value), origin)
+            for key, value in values.items()
+        }
     after = _fill(settings, request, query)
     _check(after)
     changed = {
@@ -285,6 +333,14 @@ def resolve(
         if after[key].value != before[key].value
     }
     return after, changed
+
+
+def _as_before(value: Any, before: Any) -> Any:
+    """A given value; where it means what the setting would be without it, in the form of that."""
+    if isinstance(value, str) and isinstance(before, str):
+        value = backbone_variant(value)
+        return before if value == backbone_variant(before) else value
+    return before if same_value(value, before) else value
 
 
 def _fill(settings: Mapping[str, Setting], request: RunRequest, query: int) -> dict[str, Setting]:
@@ -312,6 +368,8 @@ def _check(settings: Mapping[str, Setting]) -> None:
         least = int(name in POSITIVE_SETTINGS)
         if isinstance(setting.value, int | float) and not setting.value >= least:
             raise UsageError(f"--{name} {setting.value}: expected a number of at least {least}")
+    if (seed := settings["pretrain_seed"].value) > LARGEST_SEED:
+        raise UsageError(f"--pretrain_seed {seed}: expected a number of at most {LARGEST_SEED}")
 
 
 def without_unused_settings(settings: Mapping[str, Setting]) -> dict[str, Setting]:

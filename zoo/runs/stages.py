@@ -11,7 +11,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import CSVLogger
 
 from zoo.checkpoint_files import read_checkpoint, write_checkpoint
 from zoo.datasets.episodes.data_module import EpisodicDataModule
@@ -27,6 +26,7 @@ from zoo.runs.checkpoints import CheckpointKeeper, DivergedError
 from zoo.runs.environment import code_of, environment, interruptible
 from zoo.runs.fitted import query_that_fits
 from zoo.runs.identity import differences
+from zoo.runs.loggers_and_callbacks import CsvLog
 from zoo.runs.pretraining import Pretrain
 from zoo.runs.settings import PRETRAIN, Setting
 from zoo.runs.source_files import SourceFiles, changed_files, other_plugins, source_files
@@ -227,13 +227,14 @@ class Staging:
             device,
             progress,
             **training_options(
-                keeper, updates, settings["validations"], CSVLogger(folder, "log"), parts=parts
+                keeper, updates, settings["validations"], CsvLog(folder, "log"), parts=parts
             ),
         )
         pl.seed_everything(settings["seed"], verbose=False)
         try:
             with interruptible(), alone():
-                trainer.fit(stage, self.data, ckpt_path=folder / "last.ckpt" if begun else None)
+                start = (folder / "last.ckpt").absolute() if begun else None  # see `Run.train`
+                trainer.fit(stage, self.data, ckpt_path=start)
         except DivergedError as error:
             raise UsageError(
                 f"stage {stage.name} failed at {error}: lower its learning rate"

@@ -20,7 +20,7 @@ from zoo.runs.checkpoints import CheckpointKeeper
 from zoo.runs.identity import HASH_BYTES, identity_of_record, version_of
 from zoo.runs.named_weights import NamedWeights
 from zoo.runs.request import RunRequest
-from zoo.runs.resolved import ResolvedRequest, check_tasks, check_way
+from zoo.runs.resolved import ResolvedRequest, check_count, check_tasks, check_way
 from zoo.runs.run import Run
 from zoo.runs.settings import Setting
 from zoo.runs.stages import Staging
@@ -93,8 +93,8 @@ def resolve_test(
     record, target = checked_record(weights), find_benchmark(benchmark)
     check_fit(weights, record, target)
     for flag, value in (("shot", shot), ("query", query), ("test_episodes", test_episodes)):
-        if value is not None and value < 1:
-            raise UsageError(f"--{flag} {value}: expected a number of at least 1")
+        if value is not None:
+            check_count(flag, value, 1)
     about = weights.about
     backbone = build_backbone(about["settings"]["backbone"], tuple(about["image"]))
     learner = weights.learner(backbone)

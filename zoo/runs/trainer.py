@@ -1,6 +1,7 @@
 """Lightning's Trainer as runs and stages use it: updates counted, validated at equal distances."""
 
 from collections.abc import Sequence
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,9 @@ def trainer_for(device: str, progress: bool, devices: int = 1, **options: Any) -
 
 def updates_between(updates: int, validations: int) -> int:
     """Updates from one validation to the next: as many as asked, or less, at equal distances."""
-    asked = min(validations, updates)
-    return updates // next(n for n in range(asked, 0, -1) if updates % n == 0)
+    small = [n for n in range(1, isqrt(updates) + 1) if updates % n == 0]
+    divisors = [*small, *(updates // n for n in small)]
+    return updates // max(n for n in divisors if n <= validations)
 
 
 def training_options(

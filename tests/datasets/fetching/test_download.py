@@ -200,6 +200,39 @@ def test_a_server_says_how_long_to_wait(server: FileServer, target: Path, slept)
     assert len(slept) == 2
 
 
+@pytest.mark.parametrize(
+    "said", ["²", "-1", "1e3", "9" * 400, "Fri, 31 Dec 99999 23:59:59 GMT", "soon", "\x1b[2J"]
+)
+def test_a_time_to_wait_that_is_none_is_ignored(
+    server: FileServer, target: Path, slept, said: str
+) -> None:
+    server.headers = {"Retry-After": said}
+    server.statuses[NAME] = [503, 200]
+    assert fetched(server, target) == CONTENT
+    assert slept == [1]
+
+
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1/a.pkl", "file:///etc/passwd", "data:,x"])
+def test_only_addresses_of_the_web_are_followed(
+    server: FileServer, target: Path, slept, address: str
+) -> None:
+    server.headers = {"Location": address}
+    server.statuses[NAME] = [302]
+    with pytest.raises(UnavailableError, match=r"not followed|not allowed"):
+        probe(f"{server.url}/{NAME}", NAME)
+    with pytest.raises(UnavailableError, match="expected an address that begins with http"):
+        download(address, target)
+    assert not slept and os.listdir(target.parent) == []
+
+
+def test_a_circle_of_addresses_is_one_line(server: FileServer) -> None:
+    server.headers = {"Location": f"{server.url}/{NAME}"}
+    server.statuses[NAME] = [302] * 20
+    with pytest.raises(UnavailableError) as error:
+        probe(f"{server.url}/{NAME}", NAME)
+    assert "infinite loop" in str(error.value) and "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("name", ["a.pkl", "a.pickle", "a.zip", "a.tar.gz", "a.tgz", "a.txt"])
 def test_a_page_instead_of_the_file_is_refused(server: FileServer, target: Path, name) -> None:
     server.files[name] = b"\n<!DOCTYPE html><html>The file has moved.</html>"
@@ -315,6 +348,7 @@ def zip_of(*names: str, mode: int = 0o100644, content: bytes = b"content") -> by
         for name in names:
             member = zipfile.ZipInfo(name)
             member.external_attr = mode << 16
+            member.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(member, b"" if name.endswith("/") else content)
     return buffer.getvalue()
 
@@ -333,6 +367,9 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "zip, no archive": ("a.zip", b"PK but no zip", "damaged"),
     "zip, cut": ("a.zip", zip_of("one", "two")[:-30], "damaged"),
     "zip, other bytes": ("a.zip", zip_of("one").replace(b"\x4b", b"\x4c", 3), "damaged"),
+    "zip, no name": ("a.zip", zip_of(""), "without a name"),
+    "zip, a long name": ("a.zip", zip_of("x" * 300), "name too long"),
+    "tar, no name": ("a.tgz", tar_of(("", FILE, "")), "without a name"),
     "tar, up": ("a.tgz", tar_of(("../out", FILE, "")), "outside"),
     "tar, absolute": ("a.tgz", tar_of((str(OUT), FILE, "")), "outside"),
     "tar, link": (
@@ -367,6 +404,52 @@ def test_bad_archives_are_refused(kind: str, tmp_path: Path) -> None:
         unpack(tmp_path / name, tmp_path / "to" / "here")
     assert {path.name for path in tmp_path.glob("**/*")} <= {name, "to", "here", "fine", "one"}
     assert not OUT.exists()
+
+
+def bomb(name: str, size: int) -> bytes:
+    """An archive of zeros."""
+    if name.endswith(".zip"):
+        return zip_of("one", content=bytes(size))
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
+        member = tarfile.TarInfo("one")
+        member.size = size
+        archive.addfile(member, io.BytesIO(bytes(size)))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_an_archive_unpacks_to_twice_what_is_known_at_most(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(bomb(name, 50_000))
+    unpack(tmp_path / name, tmp_path, known=30_000)
+    with pytest.raises(BadArchiveError, match="the archive holds more than 40 kB"):
+        unpack(tmp_path / name, tmp_path, known=20_000)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_an_archive_of_which_nothing_is_known_has_a_bound_too(
+    name: str, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("zoo.datasets.fetching.unpack.SMALL", 10_000)
+    (tmp_path / name).write_bytes(bomb(name, 2_000_000))
+    with pytest.raises(BadArchiveError, match="the archive holds more than"):
+        unpack(tmp_path / name, tmp_path)
+    assert not (tmp_path / "one").exists()
+
+
+def test_headers_of_an_archive_are_bounded(tmp_path: Path) -> None:
+    """tarfile reads them into memory; and many empty files take disk too."""
+    header = tarfile.TarInfo("one")
+    header.pax_headers = {"comment": "x" * 100_000}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(header)
+    (tmp_path / "a.tgz").write_bytes(buffer.getvalue())
+    with pytest.raises(BadArchiveError, match="holds more than 40 kB"):
+        unpack(tmp_path / "a.tgz", tmp_path, known=20_000)
+    (tmp_path / "a.zip").write_bytes(zip_of(*(f"{n}/" for n in range(20))))
+    with pytest.raises(BadArchiveError, match="holds more than 40 kB"):
+        unpack(tmp_path / "a.zip", tmp_path, known=20_000)
 
 
 def test_an_archive_larger_than_the_disk_is_not_begun(tmp_path: Path, monkeypatch) -> None:

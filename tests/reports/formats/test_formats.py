@@ -17,7 +17,7 @@ from zoo.commands.picture_files import figure_bytes
 from zoo.reports.estimates import Estimate
 from zoo.reports.formats.html import to_html
 from zoo.reports.formats.latex import ACCENTS, LATEX_SIGNS, escaped, to_latex
-from zoo.reports.formats.markdown import to_markdown
+from zoo.reports.formats.markdown import code_span, to_markdown
 from zoo.reports.formats.numbers import ratio_text, with_interval
 from zoo.reports.formats.parquet import parquet_bytes
 from zoo.reports.formats.table import (
@@ -430,3 +430,26 @@ def test_parquet_says_what_it_needs(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ModuleNotFoundError, match=r"needs pyarrow.*pip install pyarrow"):
         parquet_bytes(pd.DataFrame())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("from $5 to $9", r"from \$5 to \$9"),
+        ("a|b", r"a\|b"),
+        ("2*3*4 `x`", r"2\*3\*4 \`x\`"),
+        ("_x_ and outer_lr and a__b", r"\_x\_ and outer_lr and a\_\_b"),
+        ("[a](b) [c=1] (d)", r"[a\](b) [c=1] (d)"),
+        ("~~gone~~ ~1", r"\~~gone\~~ ~1"),
+        ("<b> < 1 <1", r"\<b> < 1 <1"),
+        (r"a\*b", r"a\\\*b"),
+    ],
+)
+def test_markdown_leaves_every_sign_as_it_is(text, said):
+    cells = [[Cell(text)]]
+    found = to_markdown(Table(text, text, [Column(text)], cells))
+    assert f"**{said}**: {said}" in found and found.count(said) == 4
+
+
+def test_a_command_is_code_whatever_is_in_it():
+    assert [code_span(text) for text in ("a $b", "a `b`")] == ["`a $b`", "`` a `b` ``"]

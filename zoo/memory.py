@@ -1,0 +1,37 @@
+"""What this machine has of memory: what needs more is refused before it starts."""
+
+import contextlib
+import os
+from functools import cache
+from pathlib import Path
+
+from zoo.errors import UsageError
+
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of the container that this process is in
+
+
+@cache
+def memory_bytes() -> int:
+    """Bytes of memory that a process may have here."""
+    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # "max", where there is no limit
+        have = min(have, int(CGROUP_LIMIT.read_text()))
+    return have
+
+
+def check_memory(need: float, said: str, advice: str) -> None:
+    """Refuse what does not fit into the memory of this machine.
+
+    Args:
+        need: bytes that it takes at least.
+        said: what takes them, as ``--meta_batch 4096``.
+        advice: what to do.
+
+    Raises:
+        UsageError: says what is needed, and what there is.
+    """
+    if need > memory_bytes():
+        raise UsageError(
+            f"{said}: needs at least {need / 1e9:,.0f} GB of memory, and this machine has "
+            f"{memory_bytes() / 1e9:,.0f} GB; {advice}"
+        )
