@@ -111,8 +111,8 @@ def test_the_normalisation_is_that_of_the_weights(tested, monkeypatch):
     [
         ({"way": 31}, "way 31: test has only 30 classes"),
         ({"shot": 18}, r"shot 18 \+ query 3: the smallest class has only 20"),
-        ({"shot": 0}, "--shot 0: expected a number of at least 1"),
-        ({"way": 1}, "--way 1: expected a number of at least 2"),
+        ({"shot": 0}, "--shot 0: expected a whole number of at least 1"),
+        ({"way": 1}, "--way 1: expected a whole number of at least 2"),
         ({"benchmark": "sinusoid"}, "was trained for classification, sinusoid is regression"),
         ({"benchmark": "cifarfs"}, "trained on images of 1x28x28, cifarfs has 3x32x32"),
         ({"benchmark": "glyph"}, "no benchmark 'glyph': did you mean 'glyphs'"),
