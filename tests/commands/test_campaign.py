@@ -194,13 +194,16 @@ def test_from_a_file_to_a_status(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize(
     ("flag", "value", "words"),
-    [("--jobs", "0", "from 1 to"), ("--nice", "20", "from 0 to 19")],
+    [
+        ("--jobs", "0", "--jobs: '0': expected a whole number from 1 to"),
+        ("--nice", "20", "--nice 20: expected a number from 0 to 19"),
+    ],
 )
 def test_a_wrong_number(flag, value, words, tmp_path, capsys):
     path = tmp_path / "list.yaml"
     path.write_text(yaml.safe_dump(LIST))
     assert main(["campaign", str(path), flag, value]) == 2
-    assert f"{flag} {value}: expected a number {words}" in capsys.readouterr().err
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.full

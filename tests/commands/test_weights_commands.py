@@ -119,7 +119,7 @@ def test_what_is_refused(zoo):
         (["maml", "glyphs"], "maml: the beginning of 2 names"),
         (["nothing", "glyphs"], "nothing: no such file, and no run of this name"),
         (["protonet", "cifarfs"], "was trained on images of 1x28x28, cifarfs has 3x32x32"),
-        (["protonet", "glyphs", "--way", "1"], "--way 1: expected a number of at least 2"),
+        (["protonet", "glyphs", "--way", "1"], "--way 1: expected a whole number of at least 2"),
     ):
         status, said = zoo("test", *words)
         assert status == 2 and expected in said.err and len(said.err.splitlines()) == 1

@@ -58,7 +58,7 @@ def test_an_experiment_is_the_run_of_the_same_words(tmp_path):
         ({"terms": "y"}, "--terms y: choose from paper, equal"),
         ({"way": 5.0}, "--way 5.0: expected a whole number"),
         ({"seed": "a"}, "--seed 'a': expected a whole number"),
-        ({"shot": 0}, "--shot 0: expected a number of at least 1"),
+        ({"shot": 0}, "--shot 0: expected a whole number of at least 1"),
         ({"benchmark": {"train": []}}, "datasets by split: train; expected train, test"),
     ],
 )
