@@ -122,8 +122,8 @@ def finished_run(name: str, results: Path, data: Path, yes: bool) -> FinishedRun
         UsageError: there is none, it has no episodes of images, or the images are others now.
     """
     path = file_by_name(name, sorted(results.glob("*.json")))
-    record = path and read_record(path)
-    if not record:
+    record = read_record(path) if path else None
+    if path is None or not record:
         known = ", ".join(benchmarks.names())
         raise UsageError(
             f"{name}: expected a benchmark ({known}), or the name of a run in {results} or the "
