@@ -111,7 +111,10 @@ def comparison_table(
     rows: list[list[Cell]] = []
     for label in blocks:
         line = table[label]
-        footnotes = {shape: departures(cell, common) for shape, cell in line.items()}
+        footnotes = {
+            shape: departures(cell, common) + lost_episodes(cell, values)
+            for shape, cell in line.items()
+        }
         if in_blocks:
             footnotes = {
                 shape: without_heading(texts, blocks[label][shape], headings[label])
@@ -158,6 +161,19 @@ def _columns(heading: str, of_errors: bool, with_gain: bool) -> list[Column]:
     if with_gain:
         columns.append(Column(GAIN, heading))
     return columns
+
+
+def lost_episodes(cell: CellRuns, values: EpisodeValues | None) -> list[str]:
+    """The footnote of a cell whose records stand alone: no comparison has what its episodes gave.
+
+    Args:
+        cell: the runs behind a number.
+        values: as for `comparison_table`.
+    """
+    done = [run["run"] for run in cell.runs if run["status"] == "done"]
+    if values is None or all(run in values for run in done):
+        return []
+    return ["what each episode gave is missing or damaged: compared with no other row"]
 
 
 def _caption(

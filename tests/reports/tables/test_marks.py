@@ -156,6 +156,15 @@ def test_a_record_that_does_not_cover_its_episodes_is_marked_beside_one_that_doe
     assert [found[name] for name in ("New", "Other", "Third", "Fourth")] == [mark, mark, [], []]
 
 
+def test_a_record_whose_episodes_are_lost_is_marked(tmp_path):
+    rng = np.random.default_rng(0)
+    measured, episodes = whole(tmp_path, *(seeded("new", rng, seed) for seed in range(2)))
+    mark = "what each episode gave is missing or damaged: compared with no other row"
+    for known, marks in ((None, 0), (episodes, 0), ({}, 1), (dict([*episodes.items()][:1]), 1)):
+        table = comparison_table(measured, PUBLISHED, "omniglot", values=known)
+        assert note_texts(table).count(mark) == marks
+
+
 def test_the_checksum_is_of_all_but_itself():
     each = record("new", 1, 0.5)
     assert checksum(each) == each["checksum"] == checksum({**each, "checksum": "x"})
