@@ -45,7 +45,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 def make_again(folder: Path) -> None:
     """Make a folder that somebody removed while this process works in it, with a line on stderr."""
     if not folder.exists():
-        print(f"{folder} was removed meanwhile; it is made again", file=sys.stderr)
+        print(f"{folder} does not exist (any more); it is made", file=sys.stderr)
         folder.mkdir(parents=True, exist_ok=True)
 
 

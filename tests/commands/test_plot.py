@@ -119,7 +119,7 @@ def test_an_image_of_each_row_is_in_the_picture(tmp_path):
         (["protonet", "gp", "-o", "a.png"], "protonet does no regression"),
         (["cnp", "gp", "-o", "a.docx"], "-o a.docx: expected a picture's ending"),
         (["cnp", "gp", "-o", "nowhere/a.png"], "there is no folder nowhere"),
-        (["cnp", "gp", "-o", "a.png", "--tasks", "0"], "--tasks 0: expected"),
+        (["cnp", "gp", "-o", "a.png", "--tasks", "0"], "--tasks: '0': expected"),
         (["cnp", "gp", "-o", "a.png", "--min_sdd", "0.1"], "--min_sdd: did you mean 'min_sd'"),
         (["cnp", "gp", "-o", "a.png", "--way", "3"], "--way 3: gp is regression"),
         (["cnp", "gpp", "-o", "a.png"], "no benchmark 'gpp'"),

@@ -94,7 +94,7 @@ def test_every_ending_gives_a_file(ending: str, tmp_path: Path, capsys: Any) -> 
         (["--way", "1"], "--way 1: expected a number of at least 2"),
         (["--shot", "0"], "--shot 0: expected"),
         (["--query", "0"], "--query 0: expected"),
-        (["--episode", "-1"], "--episode -1: expected"),
+        (["--episode", "-1"], "--episode: '-1': expected"),
         (["--shot", "16"], "take --query 4 at most"),
         (["-o", "a.docx"], "-o a.docx: expected a picture's ending, one of .jpg"),
         (["-o", "picture"], "-o picture: expected a picture's ending"),

@@ -135,7 +135,6 @@ def test_a_page(made, tmp_path):
         ("", ["--episode", "40"], "tested 0 to 39"),
         ("", ["--worst", "0"], "--worst 0: expected a number of at least 1"),
         ("", ["-o", "a.docx"], "-o a.docx: expected a picture's ending"),
-        ("", ["-o", "nowhere/a.html"], "-o nowhere/a.html: No such file or directory"),
         ("images", [], "tested on other images of folder[size=28] than lie in "),
         ("arrays", [], "hold what was predicted; one is missing or damaged"),
         ("episodes", [], "hold what was predicted; one is missing or damaged"),

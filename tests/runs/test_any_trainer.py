@@ -320,7 +320,7 @@ def test_settings_come_back_with_a_checkpoint(stores, tmp_path):
             zoo.load(tmp_path / "kept.ckpt"),
         ):
             assert type(again) is type(run.learner) and again.hparams == run.learner.hparams
-            assert again.outer_decay == more.get("outer_decay", "paper")
+            assert again.outer_decay == run["outer_decay"]
             with torch.no_grad():
                 assert torch.equal(again.eval()(batch), run.learner.eval()(batch))
     changed = learners.get("cnp").load_from_checkpoint(tmp_path / "kept.ckpt", outer_lr=0.5)

@@ -54,7 +54,7 @@ def test_a_folder_removed_in_training_loses_nothing(
     record = run.execute(progress=False)
     assert len(saved) > 1
     assert_as_undisturbed(run, record, undisturbed)
-    assert capsys.readouterr().err.count("was removed meanwhile; it is made again") == 1
+    assert capsys.readouterr().err.count("does not exist (any more); it is made") == 1
 
 
 def full_disk(*arguments, **options):

@@ -43,7 +43,7 @@ def test_a_folder_that_was_removed_is_made_again(tmp_path, capsys):
     write_text(tmp_path / "results" / "record.json", "whole")
     assert (tmp_path / "results" / "record.json").read_text() == "whole"
     said = capsys.readouterr().err
-    assert said == f"{tmp_path / 'results'} was removed meanwhile; it is made again\n"
+    assert said == f"{tmp_path / 'results'} does not exist (any more); it is made\n"
 
 
 def test_a_full_disk_leaves_the_old_file_and_is_named(tmp_path):

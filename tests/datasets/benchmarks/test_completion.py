@@ -63,7 +63,7 @@ def test_options():
     assert [b.outputs for b in (plain, omniglot, cifar)] == [1, 1, 3]
     assert [b.query for b in (plain, omniglot, cifar)] == [784, 784, 1024]
     assert [b.source.key for b in (plain, omniglot, cifar)] == ["glyphs", "omniglot", "cifarfs"]
-    with pytest.raises(UsageError, match=r"images=cub is unknown; choose from glyphs, omniglot"):
+    with pytest.raises(UsageError, match=r"images='cub' is unknown; choose from glyphs, omniglot"):
         find_benchmark("completion[images=cub]")
 
 
