@@ -43,14 +43,14 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 
 
 def make_again(folder: Path) -> None:
-    """Make a folder that somebody removed while this process works in it, with a line on stderr."""
+    """Make a folder again that was removed while this process worked in it; say so on stderr."""
     if not folder.exists():
         print(f"{folder} does not exist (any more); it is made", file=sys.stderr)
         folder.mkdir(parents=True, exist_ok=True)
 
 
 def _write_once(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write beside the file, in a temporary one that is locked meanwhile, and put it in place."""
+    """Write into a temporary file beside it, locked while it is written, and rename that."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
@@ -67,7 +67,7 @@ def _write_once(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 
 
 def _remove_left_behind(path: Path, own: Path) -> None:
-    """Remove temporary files of writers of the same file that were killed: nobody locks them."""
+    """Remove what killed writers of the same file left: temporary files that nobody locks."""
     beginning = f".{path.name}."
     for name in os.listdir(path.parent):
         if name.startswith(beginning) and name[len(beginning) :].isdigit() and name != own.name:
@@ -78,10 +78,10 @@ def _remove_left_behind(path: Path, own: Path) -> None:
 
 
 def reserve(path: Path, size: int) -> None:
-    """Make a file of so many bytes of disk, without content, in whose place others will be written.
+    """Keep `size` bytes of disk for later: an empty file takes them until it is removed.
 
     Raises:
-        OSError: there is no room.
+        OSError: the disk has no room for them; names the file.
     """
     try:
         with open(path, "wb") as file:
@@ -178,23 +178,23 @@ def _zip_comment(*content: Any) -> bytes:
     return COMMENT_BYTES.to_bytes(2, "little") + COMMENT + digest.hexdigest().encode()
 
 
-def read_yaml(path: Path, said: str) -> Any:
-    """What a YAML file holds.
+def read_yaml(path: Path, subject: str) -> Any:
+    """The content of a YAML file.
 
     Args:
         path: of the file.
-        said: how messages call it.
+        subject: what messages call the file.
 
     Raises:
-        UsageError: it cannot be read, or is no YAML.
+        UsageError: the file cannot be read, or is not YAML.
     """
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"{said}: there is no such file") from None
+        raise UsageError(f"{subject}: there is no such file") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        # Of ValueError: what is no UTF-8, a date that is none, a number of thousands of digits.
-        raise UsageError(f"{said}: cannot be read: {' '.join(str(error).split())}") from None
+        # ValueError: the file is not UTF-8, or has an impossible date or a number of 5,000 digits.
+        raise UsageError(f"{subject}: cannot be read: {' '.join(str(error).split())}") from None
 
 
 def make_folder(path: Path, flag: str) -> Path:
@@ -250,7 +250,7 @@ def _try_lock(file: IO[str]) -> bool:
 class InUseError(UsageError):
     """Another process works in a folder.
 
-    `folder` is that folder, and `holder` that process, in words.
+    `folder` is the folder, and `holder` describes the process.
     """
 
     def __init__(self, folder: Path, holder: str) -> None:

@@ -1,4 +1,4 @@
-"""What this machine has of memory: what needs more is refused before it starts."""
+"""How much memory this machine has; what needs more is refused before it starts."""
 
 import contextlib
 import os
@@ -12,26 +12,26 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of the container that this p
 
 @cache
 def memory_bytes() -> int:
-    """Bytes of memory that a process may have here."""
+    """Bytes of memory that this process may use."""
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, ValueError):  # "max", where there is no limit
         have = min(have, int(CGROUP_LIMIT.read_text()))
     return have
 
 
-def check_memory(need: float, said: str, advice: str) -> None:
+def check_memory(need: float, subject: str, advice: str) -> None:
     """Refuse what does not fit into the memory of this machine.
 
     Args:
-        need: bytes that it takes at least.
-        said: what takes them, as ``--meta_batch 4096``.
+        need: bytes that are needed at least.
+        subject: what needs them, such as ``--meta_batch 4096``.
         advice: what to do.
 
     Raises:
-        UsageError: says what is needed, and what there is.
+        UsageError: says how much is needed, and how much there is.
     """
     if need > memory_bytes():
         raise UsageError(
-            f"{said}: needs at least {need / 1e9:,.0f} GB of memory, and this machine has "
+            f"{subject}: needs at least {need / 1e9:,.0f} GB of memory, and this machine has "
             f"{memory_bytes() / 1e9:,.0f} GB; {advice}"
         )

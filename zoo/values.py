@@ -1,7 +1,7 @@
-"""Values as people write them: numbers, truth values, texts and null, in one form each.
+"""Read and write the values of flags, variants and settings: numbers, true, false, null, texts.
 
-What a flag, a variant or a file gives is read here, so that a number is the same number wherever it
-is written: decimal digits 0 to 9, no more than a record can hold, and finite.
+Every flag, variant and file goes through here, so that a number is read the same way everywhere:
+in decimal digits 0 to 9, whole numbers of at most 15 digits, and finite.
 """
 
 import json
@@ -14,36 +14,36 @@ from reprlib import Repr
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
-DIGITS = 15  # of a whole number: as many as every reader of JSON keeps
+DIGITS = 15  # of a whole number; every reader of JSON keeps that many
 LARGEST = 10**DIGITS - 1
-SHOWN_CHARACTERS = 60  # of what was given, in a message
+SHOWN_CHARACTERS = 60  # of a value in a message
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _CONSTANTS = {"true": True, "false": False, "null": None}
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = SHOWN_CHARACTERS
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+_TYPE_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 def shown(value: Any) -> str:
-    """A value for a message: in quotes if it is a text, shortened if it is long, in one line."""
+    """A value as messages show it: on one line, texts in quotes, long values shortened."""
     if isinstance(value, int) and abs(value) > 10**SHOWN_CHARACTERS:
         return f"a number of more than {SHOWN_CHARACTERS} digits"
     return _SHORT.repr(value)
 
 
 def whole_in_words(least: int = -LARGEST, most: int = LARGEST) -> str:
-    """What is expected: ``a whole number from 1 to 64``."""
+    """Which whole numbers are allowed, in words: ``a whole number from 1 to 64``."""
     if most < LARGEST:
         return f"a whole number from {least} to {most}"
     return "a whole number" + (f" of at least {least}" if least > -LARGEST else "")
 
 
 def checked_whole(value: int, least: int = -LARGEST, most: int = LARGEST) -> int:
-    """A whole number within its bounds.
+    """Return `value` if it lies within the bounds.
 
     Raises:
-        ValueError: it is not; says what was expected.
+        ValueError: it does not; says what was expected.
     """
     if abs(value) > LARGEST:
         raise ValueError(
@@ -55,34 +55,34 @@ def checked_whole(value: int, least: int = -LARGEST, most: int = LARGEST) -> int
 
 
 def parse_whole(text: str, least: int = -LARGEST, most: int = LARGEST) -> int:
-    """A whole number as it is written in decimal digits.
+    """Read a whole number in decimal digits.
 
     Raises:
-        ValueError: it is none, or out of its bounds; says what was expected.
+        ValueError: the text is no such number, or it is out of bounds; says what was expected.
     """
     if not _WHOLE.fullmatch(text):
         raise ValueError(f"expected {whole_in_words(least, most)}")
-    sign, digits = text[0], text.lstrip("+-").lstrip("0") or "0"
-    value = int(digits) if len(digits) <= DIGITS else LARGEST + 1  # Python reads 4,300 at most
-    return checked_whole(-value if sign == "-" else value, least, most)
+    digits = text.lstrip("+-").lstrip("0") or "0"
+    size = int(digits) if len(digits) <= DIGITS else LARGEST + 1  # int() reads 4,300 digits at most
+    return checked_whole(-size if text[0] == "-" else size, least, most)
 
 
 def parse_number(text: str) -> float:
-    """A number as it is written in decimal digits.
+    """Read a number in decimal digits, with or without an exponent.
 
     Raises:
-        ValueError: it is none, or not finite.
+        ValueError: the text is no such number, or it is too large for a float.
     """
     if not _NUMBER.fullmatch(text):
         raise ValueError("expected a number, such as 0.01 or 1e-3")
-    return _finite(float(text))
+    return _finite_float(float(text))
 
 
 def parse_value(text: str) -> Any:
-    """What a text stands for: a number, true, false, null, other JSON, or else the text itself.
+    """Read a value: a number, true, false or null, other JSON, or else the text itself.
 
     Raises:
-        ValueError: a number that is too long, or not finite.
+        ValueError: a whole number of too many digits, or a number that is not finite.
     """
     if _WHOLE.fullmatch(text):
         return parse_whole(text)
@@ -98,87 +98,89 @@ def parse_value(text: str) -> Any:
         return text
 
 
-def checked_inside(value: Any) -> Any:
-    """A value whose numbers, also those inside of lists, can stand in a record.
+def check_numbers(value: Any) -> None:
+    """Refuse numbers that a record cannot hold, also inside lists and dictionaries.
 
     Raises:
-        ValueError: one is too large, or not finite.
+        ValueError: a number is too large, or not finite.
     """
     if isinstance(value, Mapping):
-        for part in value.values():
-            checked_inside(part)
+        for item in value.values():
+            check_numbers(item)
     elif isinstance(value, list | tuple):
-        for part in value:
-            checked_inside(part)
+        for item in value:
+            check_numbers(item)
     elif isinstance(value, int) and not isinstance(value, bool):
         checked_whole(value)
     elif isinstance(value, float) and not isfinite(value):
         raise ValueError("expected finite numbers")
-    return value
 
 
-def typed_value(value: Any, kind: Any) -> Any:
-    """A value in the one form that its type has: 84.0 of a whole number is 84, 1 of a float 1.0.
+def typed_value(value: Any, annotation: Any) -> Any:
+    """Convert a value to the type of its setting.
 
-    A text has single spaces, and none at its ends.
+    Equal values become the same value: 84.0 becomes 84 for an int, 1 becomes 1.0 for a float, and
+    the words of a text are separated by single spaces.
 
     Args:
-        value: as it was given, read by `parse_value` if it was a text.
-        kind: bool, int, float or str, or one of these or None. Of another type the value stays as
-            it is.
+        value: as it was given; texts that stand for numbers were read by `parse_value`.
+        annotation: of the setting: bool, int, float, str, or a union of these and None. A value of
+            any other type is returned as it is.
 
     Raises:
-        ValueError: it is of another type; says what was expected.
+        ValueError: the value is of another type; says what was expected.
     """
-    kinds = kinds_of(kind)
-    if not kinds:
-        return checked_inside(value)
-    if value is None and NoneType in kinds:
+    types = plain_types(annotation)
+    if not types:
+        check_numbers(value)
+        return value
+    if value is None and NoneType in types:
         return None
-    if isinstance(value, bool) and bool in kinds:
+    if isinstance(value, bool) and bool in types:
         return value
     if isinstance(value, Real) and not isinstance(value, bool):
         number: Any = value
-        if int in kinds and (isinstance(value, Integral) or float(number).is_integer()):
+        if int in types and (isinstance(value, Integral) or float(number).is_integer()):
             return checked_whole(int(number))
-        if float in kinds:
-            return _finite(number)
-    if str in kinds and isinstance(value, str | bool | Real):
+        if float in types:
+            return _finite_float(number)
+    if str in types and isinstance(value, str | bool | Real):
         return " ".join(value.split()) if isinstance(value, str) else format_value(value)
-    expected = " or ".join([words for each, words in _WORDS.items() if each in kinds])
-    raise ValueError(f"expected {expected}" + (" or null" if NoneType in kinds else ""))
+    expected = " or ".join([words for each, words in _TYPE_WORDS.items() if each in types])
+    raise ValueError(f"expected {expected}" + (" or null" if NoneType in types else ""))
 
 
-def same_value(value: Any, known: Any) -> bool:
-    """Whether a value that was given means a known one, as 84.0 does 84 and true does not 1."""
+def same_value(value: Any, other: Any) -> bool:
+    """Whether a value equals another once it has its type: 84.0 equals 84, but true is not 1."""
     try:
-        return bool(typed_value(value, type(known)) == known)
+        return bool(typed_value(value, type(other)) == other)
     except ValueError:
         return False
 
 
-def _finite(value: Any) -> float:
+def _finite_float(value: Any) -> float:
     try:
         number = float(value)
-    except OverflowError:
+    except OverflowError:  # an int of hundreds of digits
         number = float("inf")
     if not isfinite(number):
         raise ValueError("expected a finite number")
-    return number + 0.0  # -0.0 is 0.0
+    return number + 0.0  # turns -0.0 into 0.0
 
 
-def kinds_of(kind: Any) -> set[type]:
-    """The plain types that an annotation is made of; none where it has others too."""
-    parts = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    return {*parts} if {*parts} <= {bool, int, float, str, NoneType} else set()
+def plain_types(annotation: Any) -> set[type]:
+    """The members of an annotation if all are bool, int, float, str or None; else the empty set."""
+    is_union = get_origin(annotation) in (Union, UnionType)
+    members = {*get_args(annotation)} if is_union else {annotation}
+    return members if members <= {bool, int, float, str, NoneType} else set()
 
 
-def option_types(thing: Callable[..., Any]) -> dict[str, Any]:
-    """The type of each parameter that has a default; Any where none is named."""
+def option_types(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotation of each parameter that has a default; Any where there is none."""
     try:
-        parameters = signature(thing, eval_str=True).parameters
-    except NameError:  # one is imported for type checkers alone
-        parameters = signature(thing).parameters
+        parameters = signature(function, eval_str=True).parameters
+    except NameError:  # a type that is imported for type checkers alone
+        parameters = signature(function).parameters
     return {
         name: Any if isinstance(p.annotation, str) or p.annotation is p.empty else p.annotation
         for name, p in parameters.items()

@@ -77,12 +77,12 @@ class _SecureHandler(urllib.request.HTTPSHandler):
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, request: Any, answer: Any, *told: Any) -> Any:
-        address = told[-1]
+    def redirect_request(self, request: Any, answer: Any, *details: Any) -> Any:
+        address = details[-1]
         if not address.startswith(SCHEMES):
             answer.close()
-            raise UnavailableError(f"it leads to {_one_line(address)}, which is not followed")
-        return super().redirect_request(request, answer, *told)
+            raise UnavailableError(f"it redirects to {_one_line(address)}, which is not followed")
+        return super().redirect_request(request, answer, *details)
 
 
 def probe(url: str, name: str) -> int | None:
@@ -291,7 +291,7 @@ def _reason(error: object) -> str:
 
 
 def _one_line(text: str) -> str:
-    """What a server said, for a message: in one line, and without control characters."""
+    """What a server said, on one line and without control characters."""
     line = " ".join(text.split())
     return "".join(sign if sign.isprintable() else "?" for sign in line)[:SAID_CHARACTERS]
 

@@ -46,12 +46,13 @@ def unpack(archive: Path, folder: Path, known: int = 0) -> None:
     Args:
         archive: a file whose name ends as one of `ARCHIVE_ENDINGS`.
         folder: where to; it must exist.
-        known: bytes of disk that its contents take; 0 where nobody said. Twice as many are taken,
-            of an archive of which nothing is known `LARGEST_RATIO` times its own and `SMALL`.
+        known: bytes of disk that its contents take; 0 if that is not known. The archive may take
+            up to twice as many; if they are not known, `LARGEST_RATIO` times its own size plus
+            `SMALL`.
 
     Raises:
-        BadArchiveError: it is damaged, holds more than that, or a member is a link or a device,
-            has no name, or lies elsewhere.
+        BadArchiveError: the archive is damaged or holds more than that; or a member is a link or a
+            device, has no name, or lies elsewhere.
         OSError: `folder` cannot be written, or has no room.
     """
     most = 2 * known if known else LARGEST_RATIO * archive.stat().st_size + SMALL
@@ -91,7 +92,7 @@ def _inside(name: str) -> PurePosixPath:
 
 
 class _Bounded:
-    """A file of which no more than so many bytes are read."""
+    """A file from which at most `most` bytes are read."""
 
     def __init__(self, file: IO[bytes], most: int) -> None:
         self.file, self.most, self.left = file, most, most
@@ -100,13 +101,13 @@ class _Bounded:
         """The next bytes.
 
         Raises:
-            BadArchiveError: there are more than the bound.
+            BadArchiveError: the file has more than `most` bytes.
         """
-        found = self.file.read(size)
-        self.left -= len(found)
+        content = self.file.read(size)
+        self.left -= len(content)
         if self.left < 0:
             raise BadArchiveError(f"the archive holds more than {amount(self.most)}")
-        return found
+        return content
 
 
 def _zip_members(path: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
@@ -123,7 +124,7 @@ def _zip_members(path: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
 
 
 def _tar_members(path: Path, most: int) -> Iterator[tuple[str, int, IO[bytes] | None]]:
-    """The same; headers, which are read into memory, are no more than `most` bytes either."""
+    """The same of a tar file; its headers, which are read into memory, count towards `most` too."""
     opened: Any = path.open("rb") if path.suffix == ".tar" else gzip.open(path)
     bounded: Any = _Bounded(opened, most)
     with opened, tarfile.open(fileobj=bounded, mode="r|") as archive:

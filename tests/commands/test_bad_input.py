@@ -14,7 +14,7 @@ from zoo.runs.request import RunRequest
 from zoo.runs.resolved import resolve_request
 from zoo.runs.run import Run
 from zoo.runs.settings import learner_variant, parse_flags, parse_values, setting_types
-from zoo.values import kinds_of
+from zoo.values import plain_types
 
 LONG, LONGER = "9" * 30, "9" * 5000
 NO_NUMBERS = ["²", "٣", LONG, LONGER, "1_0", "0x10", "1:30", "", " ", "nan", "inf", "1e400", "x\ny"]
@@ -158,8 +158,8 @@ def test_every_flag_of_every_command_refuses_what_is_no_number():
 @pytest.mark.parametrize("key", learners.names())
 def test_every_setting_refuses_what_is_no_number(key):
     cls = learners.get(key)
-    for name, kind in setting_types(cls).items():
-        if kinds_of(kind) & {int, float} and str not in kinds_of(kind):
+    for name, annotation in setting_types(cls).items():
+        if plain_types(annotation) & {int, float} and str not in plain_types(annotation):
             for text in NO_NUMBERS:
                 with pytest.raises(UsageError) as error:
                     parse_flags(cls, [f"--{name}", text])

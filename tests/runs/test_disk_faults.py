@@ -12,6 +12,7 @@ from tests.conftest import in_full
 from tests.runs.test_run import SMALL, numbers_of, plan
 from tests.support.processes import start_zoo
 from zoo.commands import main
+from zoo.errors import UsageError
 from zoo.files import InUseError, alone_in
 from zoo.runs.checkpoints import CheckpointKeeper
 from zoo.runs.make_runs import HowToRun, execute
@@ -55,6 +56,22 @@ def test_a_folder_removed_in_training_loses_nothing(
     assert len(saved) > 1
     assert_as_undisturbed(run, record, undisturbed)
     assert capsys.readouterr().err.count("does not exist (any more); it is made") == 1
+
+
+def test_best_weights_that_were_removed_are_one_line(stores, tmp_path, monkeypatch):
+    """And the same command makes the run anew."""
+    train_end = CheckpointKeeper.on_train_end
+
+    def remove_then_end(self, *arguments):
+        shutil.rmtree(tmp_path / "runs")
+        train_end(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointKeeper, "on_train_end", remove_then_end)
+        with pytest.raises((OSError, UsageError), match=r"best\.ckpt") as error:
+            plan(tmp_path, stores, flags=FEW).execute(progress=False)
+    assert "\n" not in str(error.value)
+    assert plan(tmp_path, stores, flags=FEW).execute(progress=False)["status"] == "done"
 
 
 def full_disk(*arguments, **options):

@@ -254,12 +254,12 @@ def parse_numbers(text: str, flag: str, least: int = 0) -> list[int]:
         UsageError: something else.
     """
     try:
-        found = [parse_whole(word, least) for word in text.replace(",", " ").split()]
+        numbers = [parse_whole(word, least) for word in text.replace(",", " ").split()]
     except ValueError:
-        found = []
-    if not found:
+        numbers = []
+    if not numbers:
         raise UsageError(
             f"{flag} {shown(text)}: expected whole numbers of at least {least} and at most "
             f'{DIGITS} digits, such as "2 5"'
         )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(numbers))

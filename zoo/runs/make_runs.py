@@ -94,7 +94,7 @@ def _announce(runs: Sequence[Run], left: Sequence[Run]) -> None:
 
 
 def make_after(run: Run, refused: InUseError) -> bool:
-    """Wait for the process that makes a run, and read its record; or make it, if that stopped.
+    """Wait for the process that makes a run, then read its record; make the run if it has none.
 
     Returns:
         Whether the run did not fail.

@@ -77,28 +77,31 @@ class ResolvedRequest:
         """
         if max(self._whole_options(), default=0) < LARGE_OPTION:
             return self._build()
-        what = f"{self.title} on backbone {self.settings['backbone'].value}"
+        network = f"{self.title} on backbone {self.settings['backbone'].value}"
         try:
-            check_memory(2 * self._bytes(), f"{what}, with its gradient", "take a smaller network")
+            need = 2 * self._weight_bytes()  # weights and their gradient
+            check_memory(need, network, "take a smaller network")
             return self._build()
         except (TypeError, OverflowError, MemoryError, RuntimeError) as error:
             reason = " ".join(str(error).split())
-            raise UsageError(f"{what}: cannot be built: {reason:.100}") from None
+            raise UsageError(f"{network}: cannot be built: {reason:.100}") from None
 
-    def _bytes(self) -> int:
-        """Of its network, which is built without memory; 0 of one that cannot be built like that.
+    def _weight_bytes(self) -> int:
+        """Bytes of the learner's weights, measured on a copy that takes no memory.
+
+        0 if the learner cannot be built without memory.
 
         Raises:
             RuntimeError: the network is too large for any machine.
         """
         try:
             with torch.device("meta"), torch.random.fork_rng([]):
-                parts = self._build()[1].state_dict().values()
+                weights = self._build()[1].state_dict().values()
         except (TypeError, NotImplementedError, RuntimeError) as error:
             if "overflow" in str(error).lower():
                 raise
             return 0
-        return sum(part.numel() * part.element_size() for part in parts)
+        return sum(weight.numel() * weight.element_size() for weight in weights)
 
     def _build(self) -> tuple[Backbone, Learner]:
         backbone = build_backbone(self.settings["backbone"].value, self.benchmark.image)
@@ -114,7 +117,7 @@ class ResolvedRequest:
         return backbone, learner
 
     def _whole_options(self) -> Iterator[int]:
-        """The whole numbers that a network's size may follow from."""
+        """The whole numbers among the options of the learner and of its networks."""
         own = {*constructor_defaults(self.cls)} - SHARED_SETTING_NAMES
         for name in ("backbone", *own):
             value = self.settings[name].value

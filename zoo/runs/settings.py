@@ -20,7 +20,14 @@ from zoo.errors import UsageError
 from zoo.files import read_yaml
 from zoo.registry import backbone_variant, learner_of
 from zoo.runs.request import RunRequest
-from zoo.values import kinds_of, option_types, parse_value, same_value, shown, typed_value
+from zoo.values import (
+    option_types,
+    parse_value,
+    plain_types,
+    same_value,
+    shown,
+    typed_value,
+)
 from zoo.variants import format_variant, hint
 
 LARGEST_SEED = 2**32 - 1  # that NumPy takes
@@ -167,66 +174,71 @@ def parse_flags(learner: type, flags: Sequence[str]) -> dict[str, Any]:
     """Flags such as ``["--inner_lr", "0.1", "--clip=null"]`` -> the values they set, typed.
 
     Raises:
-        UsageError: an unknown flag, one without a value, or a value of the wrong type.
+        UsageError: an unknown flag, a flag without a value, or a value of the wrong type.
     """
     types, words = setting_types(learner), list(flags)
-    found = {}
+    values = {}
     while words:
         word = words.pop(0)
         flag, equals, text = word.partition("=")
-        name = flag[2:]
+        name = flag.removeprefix("--")
         if not flag.startswith("--"):
             raise UsageError(f"{shown(word)}: expected a flag, such as --updates 100")
         if name not in types:
             raise UsageError(f"no flag {flag}: {hint(name, types)}")
         if not equals:
             if not words or words[0].startswith("--"):
-                raise UsageError(f"{flag}: expected a value behind it")
+                raise UsageError(f"{flag}: expected a value after it")
             text = words.pop(0)
-        found[name] = _typed(text, types[name], f"{flag} {shown(text)}")
-    return found | _of_other_types(learner, found, "")
+        values[name] = _typed(text, types[name], f"{flag} {shown(text)}")
+    return values | _parse_other_types(learner, values, "")
 
 
-def parse_values(learner: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+def parse_values(learner: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Values from a config file or a variant, checked and typed.
+
+    Args:
+        learner: whose settings they are.
+        given: the values by setting.
+        where: the file or variant that they are from, for messages.
 
     Raises:
         UsageError: an unknown setting, or a value of the wrong type.
     """
     types = setting_types(learner)
-    found = {}
-    for name, value in values.items():
+    values = {}
+    for name, value in given.items():
         if name not in types:
             raise UsageError(f"{where}: no setting {shown(name)}: {hint(str(name), types)}")
-        found[name] = _typed(value, types[name], f"{where}: {name} {shown(value)}")
-    return found | _of_other_types(learner, found, where)
+        values[name] = _typed(value, types[name], f"{where}: {name} {shown(value)}")
+    return values | _parse_other_types(learner, values, where)
 
 
 def learner_variant(text: str) -> str:
-    """A learner as a variant in the one form that it has: values typed, sorted by name.
+    """A learner's variant in its one form: typed values, sorted by name.
 
     Raises:
-        UsageError: there is no such learner or setting, or a value of the wrong type.
+        UsageError: there is no such learner or setting, or a value has the wrong type.
     """
     key, cls, overrides = learner_of(text)
     return format_variant(key, parse_values(cls, overrides, text))
 
 
-def _typed(value: Any, kind: Any, said: str) -> Any:
-    """A setting's value; `said` names it in a message."""
-    texts_alone = str in kinds_of(kind) and kinds_of(kind) <= {str, NoneType}
+def _typed(value: Any, annotation: Any, subject: str) -> Any:
+    """A setting's value with its type; `subject` begins the message if it has another one."""
+    text_only = str in plain_types(annotation) and plain_types(annotation) <= {str, NoneType}
     try:
-        if isinstance(value, str) and (value == "null" or not texts_alone):
+        if isinstance(value, str) and (value == "null" or not text_only):
             value = parse_value(value)
-        return typed_value(value, kind)
+        return typed_value(value, annotation)
     except ValueError as error:
-        raise UsageError(f"{said}: {error}") from None
+        raise UsageError(f"{subject}: {error}") from None
 
 
-def _of_other_types(learner: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Those values whose type is none of the plain ones, such as a Literal or a list, checked."""
+def _parse_other_types(learner: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Check those values whose type is not a plain one, such as a Literal or a list of numbers."""
     types = setting_types(learner)
-    others = {name: value for name, value in values.items() if not kinds_of(types[name])}
+    others = {name: value for name, value in values.items() if not plain_types(types[name])}
     if not others:
         return {}
     parser = jsonargparse.ArgumentParser(exit_on_error=False, add_help=False, usage="")
@@ -240,15 +252,15 @@ def _of_other_types(learner: type, values: Mapping[str, Any], where: str) -> dic
 
 
 def setting_types(learner: type) -> Mapping[str, Any]:
-    """The type of every setting of a learner and of the protocol, as its constructor has it."""
-    return dict(_types(learner))
+    """The annotation of every setting of a learner and of the protocol, by name."""
+    return dict(_setting_types(learner))
 
 
 @cache
-def _types(learner: type) -> Mapping[str, Any]:
+def _setting_types(learner: type) -> Mapping[str, Any]:
     types: dict[str, Any] = {}
-    for thing in (learner, *SHARED_SETTINGS):
-        types |= option_types(thing)
+    for cls in (learner, *SHARED_SETTINGS):
+        types |= option_types(cls)
     return types
 
 
@@ -322,7 +334,7 @@ def resolve(
     before = _fill(settings, request, query)
     for origin, values in (("config", request.config), ("flag", request.flags)):
         settings |= {
-            key: Setting(_as_before(value, before[key].value), origin)
+            key: Setting(_keep_if_equal(before[key].value, value), origin)
             for key, value in values.items()
         }
     after = _fill(settings, request, query)
@@ -335,8 +347,11 @@ def resolve(
     return after, changed
 
 
-def _as_before(value: Any, before: Any) -> Any:
-    """A given value; where it means what the setting would be without it, in the form of that."""
+def _keep_if_equal(before: Any, value: Any) -> Any:
+    """The value that a setting has anyway if the given one equals it; else the given one.
+
+    So 1 and 1.0, or conv4 and conv4[channels=64], are written the same and are the same run.
+    """
     if isinstance(value, str) and isinstance(before, str):
         value = backbone_variant(value)
         return before if value == backbone_variant(before) else value
