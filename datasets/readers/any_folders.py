@@ -67,7 +67,7 @@ def find_layout(folder: Path, left: LeftOut) -> Layout:
     """The class folders in a folder, or further down.
 
     Where they lie in several folders, such as ``birds/robin`` and ``fish/carp``, all of them are
-    the classes, and have those names.
+    the classes.
 
     Raises:
         NoImagesError: there are none.
@@ -97,21 +97,17 @@ def _groups(folder: Path, found: Sequence[Layout]) -> Layout:
     homes: dict[str, list[str]] = {}
     classes: dict[str, list[ImageFile]] = {}
     for layout in found:
-        group = shown(os.path.relpath(layout.folder, folder))
         for name, images in layout.splits["all"].items():
-            homes.setdefault(name, []).append(group)
-            classes[f"{group}/{name}"] = images
+            homes.setdefault(name, []).append(shown(os.path.relpath(layout.folder, folder)))
+            classes[name] = images
     for name, groups in homes.items():
         if len(groups) > 1:
             raise UsageError(
-                f"{folder}: its folders ({some}) hold folders of images, of which {name!r} is "
-                f"in {len(groups)}, such as {groups[0]} and {groups[1]}; expected {NEEDS}: put all "
+                f"{folder}: its folders ({some}) hold folders of images, of which {name!r} is in "
+                f"{len(groups)}, such as {groups[0]} and {groups[1]}; expected {NEEDS}: put all "
                 "images of a class into one folder"
             )
-    remark = (
-        f"class folders lie in {len(found)} folders ({some}): the classes are called by both, "
-        f"such as {next(iter(classes))}"
-    )
+    remark = f"class folders lie in {len(found)} folders ({some}): all of them are classes"
     return Layout(folder, {"all": classes}, {"all": folder}, remark)
 
 

@@ -47,6 +47,8 @@ sup a + a { margin-left: .1em }
 .notes { list-style: none; padding: 0; font-size: .85rem; color: var(--soft) }
 .notes :target, td :target, th :target { outline: 2px solid var(--link) }
 img { width: 34rem; max-width: 100%; height: auto; background: #fff }
+nav { margin: -2rem 0 3rem }
+nav ul { padding-left: 1.2rem; margin: 0 }
 code { overflow-wrap: anywhere }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .8rem }
 .card { display: flex; flex-direction: column; font-size: .8rem; line-height: 1.35;
@@ -80,7 +82,9 @@ def to_html(
     figures: Sequence[tuple[str, bytes]] = (),
     galleries: Sequence["Gallery"] = (),
 ) -> str:
-    """A whole page: the tables with their footnotes, then the figures, then the galleries.
+    """A whole page: the tables with their footnotes, then the galleries, then the figures.
+
+    A page with galleries is long: below the first table are links to what follows.
 
     Args:
         tables: the title of the first is the title of the page.
@@ -92,6 +96,8 @@ def to_html(
     """
     title = escape(tables[0].title) if tables else "Figures"
     sections = [_section(table, number) for number, table in enumerate(tables, 1)]
+    if galleries:
+        sections.insert(1, _links_to(tables, galleries, figures))
     return "\n".join(
         [
             "<!DOCTYPE html>",
@@ -105,8 +111,8 @@ def to_html(
             "</head>",
             "<body>",
             *sections,
-            *(_figure(*figure) for figure in figures),
-            *(_gallery(gallery) for gallery in galleries),
+            *(_gallery(gallery, number) for number, gallery in enumerate(galleries, 1)),
+            *(_figure(*figure, number) for number, figure in enumerate(figures, 1)),
             "</body>",
             "</html>\n",
         ]
@@ -128,9 +134,21 @@ class Gallery(NamedTuple):
     cards: Sequence[Card]
 
 
-def _gallery(gallery: Gallery) -> str:
+def _links_to(
+    tables: Sequence[Table], galleries: Sequence[Gallery], figures: Sequence[tuple[str, bytes]]
+) -> str:
+    """Links to the second table, those after it, the galleries and the figures."""
+    places = [(f"title-{number}", table.title) for number, table in enumerate(tables[1:], 2)]
+    places += [(f"gallery-{number}", part.title) for number, part in enumerate(galleries, 1)]
+    places += [("figure-1", "Figures")] if figures else []
+    links = [f'<li><a href="#{place}">{_text(title)}</a></li>' for place, title in places]
+    return "\n".join(["<nav><ul>", *links, "</ul></nav>"])
+
+
+def _gallery(gallery: Gallery, number: int) -> str:
     """A section of cards, as many side by side as fit."""
-    lines = [f"<section>\n<h2>{_text(gallery.title)}</h2>", '<div class="cards">']
+    title = _text(gallery.title)
+    lines = [f'<section>\n<h2 id="gallery-{number}">{title}</h2>', '<div class="cards">']
     for card in gallery.cards:
         first, *others = map(_text, card.lines)
         text = f"<strong>{first}</strong>" + "".join(f"<span>{line}</span>" for line in others)
@@ -251,14 +269,14 @@ def _strong(text: str, cell: Cell) -> str:
     return f"<strong>{text}</strong>" if cell.bold else text
 
 
-def _figure(caption: str, content: bytes) -> str:
+def _figure(caption: str, content: bytes, number: int) -> str:
     """A picture with its caption, as an <img>, so that no script in an SVG runs."""
     text = _text(caption)
     try:
         image = f'<img src="{_data_url(content)}" alt="{text}">'
     except ValueError as error:
         raise ValueError(f"figure {caption!r}: {error}") from None
-    return f"<figure>\n{image}\n<figcaption>{text}</figcaption>\n</figure>"
+    return f'<figure id="figure-{number}">\n{image}\n<figcaption>{text}</figcaption>\n</figure>'
 
 
 def _text(text: str) -> str:

@@ -123,6 +123,7 @@ def test_a_page(made, tmp_path):
     for name, share in record["accuracy_of_classes"].items():
         assert escape(name.replace("_", " ")) in text and f"{100 * share:.1f} %" in text
     assert not re.search(r'(src|href)="(?!data:|#)', text)
+    assert {*re.findall('href="#([^"]+)"', text)} <= {*re.findall('id="([^"]+)"', text)}
     one = tmp_path / "one.html"
     assert show(made, "--episode", "7", "-o", str(one)) == 0
     assert "Test episode 7, " in one.read_text(encoding="utf-8")

@@ -83,7 +83,8 @@ def summary(found: Predictions) -> list[str]:
     shots = sorted({*Counter(found.support.labels).values()})
     photos = f"{shots[0]}" if len(shots) == 1 else f"{shots[0]} to {shots[-1]}"
     lines.append(
-        f"{len(table)} photos, {len(found.classes)} classes with {photos} support photos each"
+        f"{len(table)} photos, {len(found.classes)} classes with {photos} support "
+        f"photo{'s' * (shots[-1] > 1)} each"
     )
     if "right" in table:
         right, count = int(table["right"].sum()), len(table)

@@ -272,7 +272,7 @@ def episode_galleries(episode: ShownEpisode) -> list[Gallery]:
     head = f"Test episode {episode.number}, {100 * episode.accuracy:.1f} % right"
     return [
         Gallery(f"{head}: support", support),
-        Gallery("Its queries: predicted class, the wrong ones first", wrong + right),
+        Gallery(f"Test episode {episode.number}: queries, the wrong ones first", wrong + right),
     ]
 
 
