@@ -1,6 +1,6 @@
-"""Somebody's own photos, as a trained learner takes them: a folder for each class, and queries.
+"""A user's own photos for a trained learner: a folder for each class, and queries.
 
-They are listed and read as the benchmark `folder` does (docs/own-images.md).
+They are listed and read as by the benchmark `folder` (docs/own-images.md).
 """
 
 import os
@@ -19,20 +19,20 @@ from zoo.errors import UsageError
 
 
 class Photos(NamedTuple):
-    """Images in the size and colours that a network takes, and where they are from."""
+    """Photos in the size and colours that a network takes, and their files."""
 
     files: list[Path]
     pixels: np.ndarray  # (n, C, H, W) uint8
-    labels: list[str] | None  # the class of each; None where it is not known
-    left_out: str  # what was passed over, in a line; empty for nothing
+    labels: list[str] | None  # the class of each; None if they are not known
+    left_out: str  # the files that were left out, in a line; empty if there are none
 
 
 def support_photos(folder: Path, image: Sequence[int]) -> Photos:
     """The photos of a folder that has a folder for each class.
 
     Args:
-        folder: that holds the class folders.
-        image: (C, H, W) that they are brought to.
+        folder: with the class folders.
+        image: (C, H, W) that the photos are resized to.
 
     Raises:
         UsageError: there are fewer than two classes, or none of a class's images can be read.
@@ -53,7 +53,11 @@ def support_photos(folder: Path, image: Sequence[int]) -> Photos:
 
 
 def query_photos(folder: Path, image: Sequence[int]) -> Photos:
-    """The photos of a flat folder; or of one with a folder for each class, so they are labelled.
+    """The photos of a flat folder, or, with labels, of one that has a folder for each class.
+
+    Args:
+        folder: with photos or class folders.
+        image: (C, H, W) that the photos are resized to.
 
     Raises:
         UsageError: there is no image, or none that can be read.
@@ -75,7 +79,12 @@ def query_photos(folder: Path, image: Sequence[int]) -> Photos:
 
 
 def listed(folder: Path, left: LeftOut, flag: str) -> tuple[dict[str, list[Path]], list[Path]]:
-    """The image files of each class folder by its name, and those beside the folders.
+    """The image files of each class folder by its name, and those beside the class folders.
+
+    Args:
+        folder: to list.
+        left: takes note of the files that are left out.
+        flag: that named the folder, for messages.
 
     Raises:
         UsageError: there is no such folder.
@@ -99,12 +108,12 @@ def labelled(by_class: Mapping[str, Sequence[Path]]) -> list[tuple[Path, str | N
 def read_photos(
     files: Sequence[tuple[Path, str | None]], image: Sequence[int], left: LeftOut
 ) -> Photos:
-    """The photos as the network takes them, read on all cores; those that can be read.
+    """The photos that can be read, as the network takes them; they are read on all cores.
 
     Args:
-        files: each with its class; None where that is not known.
-        image: (C, H, W) that they are brought to.
-        left: what was passed over in listing them; the others are added.
+        files: each with its class, or None if that is not known.
+        image: (C, H, W) that the photos are resized to.
+        left: takes note of those that cannot be read.
     """
 
     def read(path: Path) -> np.ndarray | None:
@@ -115,8 +124,8 @@ def read_photos(
 
     kept, pixels = [], []
     with ThreadPoolExecutor() as pool:
-        every = pool.map(read, [path for path, _ in files])
-        for (path, name), photo in zip(files, every, strict=True):
+        photos = pool.map(read, [path for path, _ in files])
+        for (path, name), photo in zip(files, photos, strict=True):
             if photo is None:
                 left.add(UNREADABLE, os.fspath(path))
             else:
@@ -128,7 +137,7 @@ def read_photos(
 
 
 def as_network_takes(photo: Image.Image, image: Sequence[int]) -> np.ndarray:
-    """A photo in grey or colour as the network takes it, squashed to its size: uint8 (C, H, W)."""
+    """A photo in the network's colours, squashed to its size: uint8 (C, H, W)."""
     channels, height, width = image
     photo = as_seen(photo)
     if channels == 1:

@@ -47,7 +47,7 @@ PAIR_KINDS = ("within a class", "across classes of a split", "across splits")
 PUBLISHED_PAIRS = {"cifarfs": (9, 2, 15), "fc100": (9, 14, 3), "omniglot": (4, 4, 0)}
 
 MOST = 0.9  # share of images from which their size is taken as the set's
-LEFT_OUT = "left out"  # the kind of finding that says what is passed over
+LEFT_OUT = "left out"  # kind of the findings on files that are left out
 CONSTANT = 1e-3  # share of one-coloured images from which a published set has lost pixels
 
 
@@ -134,14 +134,13 @@ def kept_facts(
 ) -> tuple[dict[str, Any], bool]:
     """Facts kept in a file, or new ones if it is of another key, and whether they are new.
 
-    A file that is damaged is not believed.
-
+    A file that is damaged counts as missing.
     Facts with a failure among their findings are not kept: the user will mend it and look again.
     """
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        known = _checksum(key, kept["facts"])
-        if kept["key"] == key and kept.get("checksum", known) == known:  # earlier code had none
+        checksum = _checksum(key, kept["facts"])
+        if kept["key"] == key and kept.get("checksum", checksum) == checksum:  # old files have none
             return kept["facts"], False
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
@@ -231,7 +230,7 @@ def duplicates(benchmark: str, pairs: tuple[int, ...], examples: list[str]) -> F
 
 
 def left_out_lines(reader: Reader, stores: Mapping[str, "Store"]) -> list[str]:
-    """What was passed over in listing images, and what of each split could not be read."""
+    """Lines on the files left out: those that were not listed, and of each split the unreadable."""
     return [line for line in (reader.left_out, *(s.left_out for s in stores.values())) if line]
 
 

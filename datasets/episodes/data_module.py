@@ -267,11 +267,11 @@ class EpisodicDataModule(pl.LightningDataModule):
     def _check_memory(self) -> None:
         """Refuse a meta-batch or a test that this machine cannot hold.
 
-        Of a test the episodes are drawn and the predictions kept all together, at 8 bytes a number;
-        of a meta-batch there are the pixels, or 8 bytes a number of a function.
+        A meta-batch has its pixels, or 8 bytes per number of a function, in memory. For a test all
+        episodes are drawn, and all predictions kept, at 8 bytes per number.
 
         Raises:
-            UsageError: says what is needed.
+            UsageError: the memory does not suffice; says how much is needed.
         """
         for split, flag, tasks in (
             ("train", "--meta_batch", self.meta_batch),
@@ -279,8 +279,8 @@ class EpisodicDataModule(pl.LightningDataModule):
         ):
             if split not in self.samplers:
                 continue
-            drawn = self.samplers[split]
-            examples = drawn.way * (drawn.shot + drawn.query)
+            sampler = self.samplers[split]
+            examples = sampler.way * (sampler.shot + sampler.query)
             store = self.stores[split]
             pixels = store.images[0].nbytes if isinstance(store, Store) else 8
             size = examples * (pixels if split == "train" else 8 * 2)
@@ -336,7 +336,7 @@ class EpisodicDataModule(pl.LightningDataModule):
             network: normalised (n, *image) -> (n, D), each image by itself.
             device: where `network` computes and the features stay.
             progress: whether to show a bar.
-            split: another one in place of the test.
+            split: whose episodes to embed.
             episodes: how many of them; None for all.
 
         Returns:

@@ -52,9 +52,9 @@ def draw_episode(
         names: of the N classes; lines after the first are printed smaller.
         title: stands above.
         note: stands below the title, smaller.
-        mistaken_for: the class that each query was wrongly predicted to be, N rows of Q, empty
-            where it was right; stands below the query, which gets a frame. None: nothing was
-            predicted.
+        mistaken_for: N rows of Q names, the class that each query was wrongly predicted to be, ""
+            where the prediction was right. The name is written below the query, which gets a
+            frame. None: there are no predictions.
     """
     shot, side = support.shape[1], support.shape[-1]
     columns = shot + query.shape[1]
@@ -66,20 +66,19 @@ def draw_episode(
     white = np.full((len(left), DIVIDE, 3), PAPER, np.uint8)
     canvas = np.concatenate([left, white, right], 1)
     start, size = left.shape[1] + DIVIDE, side * scale
-    wrong = [
-        (row * (size + below + GAP), start + column * (size + GAP), name)
-        for row, line in enumerate(mistaken_for or ())
-        for column, name in enumerate(line)
-        if name
-    ]
+    wrong = []  # top, left and predicted class of each wrong query
+    for row, predicted in enumerate(mistaken_for or ()):
+        for column, name in enumerate(predicted):
+            if name:
+                wrong.append((row * (size + below + GAP), start + column * (size + GAP), name))
     for y, x, _ in wrong:
         frame(canvas[y : y + size, x : x + size])
     figure, write = framed(canvas)
     write(MARGIN, 22, title, 12, weight="bold")
     write(MARGIN, 40, note, 8, color="0.4")
     write(LABEL, HEAD - 6, "support", 10)
-    said = "queries" if mistaken_for is None else "queries; framed: taken for the class below"
-    write(LABEL + start, HEAD - 6, said, 10)
+    head = "queries" if mistaken_for is None else "queries; framed: taken for the class below"
+    write(LABEL + start, HEAD - 6, head, 10)
     for y, x, name in wrong:
         text = shortened(name, int(size / LETTER))
         middle = LABEL + x + size / 2
@@ -88,10 +87,11 @@ def draw_episode(
     for row, name in enumerate(names):
         first, _, rest = name.partition("\n")
         middle = HEAD + row * row_height + (row_height - GAP - below) / 2
-        head = wrapped_lines(first, 20, row_height / 32)
-        foot = wrapped_lines(rest, 24, row_height / 28)
-        write(LABEL - 10, middle, head, 11, ha="right", va="bottom" if foot else "center")
-        write(LABEL - 10, middle + 3, foot, 8, ha="right", va="top", color="0.3")
+        name_lines = wrapped_lines(first, 20, row_height / 32)
+        small_lines = wrapped_lines(rest, 24, row_height / 28)
+        alignment = "bottom" if small_lines else "center"
+        write(LABEL - 10, middle, name_lines, 11, ha="right", va=alignment)
+        write(LABEL - 10, middle + 3, small_lines, 8, ha="right", va="top", color="0.3")
     return figure
 
 

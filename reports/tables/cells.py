@@ -17,7 +17,8 @@ NORMS = {
 MISSING = "missing"  # status of a run that was asked for and has no record; `failure` says why
 DEFAULT_OPTIONS = "default options"  # of a benchmark
 TRAINED_HERE = "trained on the same benchmark"
-SOME_COVERED = "covered"  # in what is common: some record would tell if its episodes were changed
+# A key of `usual`, present where the checksum of some record covers its run's episodes.
+SOME_COVERED = "covered"
 
 # The headings of a table's blocks, in their order.
 INDUCTIVE = "inductive: each query by itself"
@@ -172,7 +173,7 @@ def of_what(run: RecordRow) -> str:
 def usual(runs: list[RecordRow]) -> dict[str, str]:
     """The most common text of each part of the protocol; the first of equally common ones.
 
-    `SOME_COVERED` is a part too, where a record covers its run's episodes.
+    `SOME_COVERED` is a key too, if the checksum of any record covers its run's episodes.
     """
     counts = Counter(part for run in runs for part in protocol(run).items())
     common: dict[str, str] = {}
@@ -241,7 +242,7 @@ def departures(cell: CellRuns, common: dict[str, str]) -> list[str]:
 
 
 def covers_episodes(run: RecordRow) -> bool:
-    """Whether a record would tell if what each episode gave was changed; earlier ones would not."""
+    """Whether the record's checksum covers the values of the run's episodes; old ones do not."""
     return run["status"] != "done" or pd.notna(run.get("results_hash"))
 
 

@@ -164,7 +164,7 @@ def _columns(heading: str, of_errors: bool, with_gain: bool) -> list[Column]:
 
 
 def lost_episodes(cell: CellRuns, values: EpisodeValues | None) -> list[str]:
-    """The footnote of a cell whose records stand alone: no comparison has what its episodes gave.
+    """A footnote of a cell where the values of a run's episodes are missing or damaged.
 
     Args:
         cell: the runs behind a number.
