@@ -72,6 +72,23 @@ def test_another_plugin_starts_anew(left, edited, stores, tmp_path, capsys):
     assert "other_files" not in record["environment"]
 
 
+def test_a_test_that_another_plugin_began_begins_anew(
+    edited, stores, tmp_path, monkeypatch, capsys
+):
+    """Even where the training comes out the same."""
+    monkeypatch.setattr(zoo.runs.checkpoints, "SECONDS_BETWEEN_SAVES", -1.0)
+    edited("1.0")
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        kill_at(patch, "on_test_batch_end", 1)
+        plan(tmp_path, stores, "ours", flags=TINY).execute(progress=False)
+    edited("1.00")
+    record = plan(tmp_path, stores, "ours", flags=TINY).execute(progress=False)
+    said = capsys.readouterr().err
+    assert "last.ckpt was made by another ours.py" in said
+    assert "test.npz is of another test; the test begins anew" in said
+    assert record["test_passes_begun"] == 2
+
+
 def test_a_plugin_that_is_the_same_goes_on(edited, stores, tmp_path):
     for updates in (2, 4):
         edited("1.0")

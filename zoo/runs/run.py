@@ -217,10 +217,16 @@ class Run(Plan):
             return False
         if found is None:
             return False
+        try:
+            self.learner.load_state_dict(found.weights)
+        except RuntimeError:
+            print(
+                f"  {path} has other weights than the learner now; trained again", file=sys.stderr
+            )
+            return False
         if not found.checked:
             print(f"  {path}: of earlier code, without a checksum: not checked", file=sys.stderr)
             self.unchecked = [path.name]
-        self.learner.load_state_dict(found.weights)
         return True
 
     def _put_back(self, record: Mapping[str, Any]) -> bool:
@@ -327,7 +333,9 @@ class Run(Plan):
     def test(self, folder: Path, progress: bool) -> Tested:
         """Open the test split, once."""
         weights = tensors_hash(self.learner.state_dict())
-        recorder = TestRecorder(folder, f"{self.name} {weights}")
+        recorder = TestRecorder(
+            folder, " ".join([self.name, weights, *self.sources.plugins.values()])
+        )
         passes_path = folder / "test_passes_begun"
         passes = count_in(passes_path)
         left = len(recorder) < self["test_episodes"]
