@@ -252,7 +252,7 @@ def values(folder: str | Path, measured: pd.DataFrame) -> tuple[dict[str, pd.Dat
         try:
             arrays = recorded_arrays(Path(folder) / f"{name}.npz", run["results_hash"])
             arrays.pop("prediction", None)
-            found[name] = _checked(_frame(arrays), run)
+            found[name] = _checked(by_episode(arrays), run)
         except (OSError, ValueError) as error:
             why = "is missing" if isinstance(error, FileNotFoundError) else f"{error}"
             problems.append(f"{name}.npz: left out, {' '.join(why.split())}")
@@ -311,11 +311,11 @@ def episodes(folder: str | Path, run: str, predictions: bool = True) -> pd.DataF
     arrays = read_arrays(Path(folder) / f"{run}.npz")
     if not predictions:
         arrays.pop("prediction", None)
-    return _frame(arrays)
+    return by_episode(arrays)
 
 
-def _frame(arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Arrays as the columns of a frame, a row an episode.
+def by_episode(arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """The arrays of a results file as the columns of a frame, a row an episode.
 
     Raises:
         ValueError: they are not of as many episodes.

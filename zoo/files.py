@@ -197,6 +197,16 @@ def read_yaml(path: Path, subject: str) -> Any:
         raise UsageError(f"{subject}: cannot be read: {' '.join(str(error).split())}") from None
 
 
+def check_folder_of(path: Path, flag: str) -> None:
+    """Refuse a file whose folder is not there.
+
+    Raises:
+        UsageError: there is no such folder; names `flag`, which chooses the file.
+    """
+    if not path.parent.is_dir():
+        raise UsageError(f"{flag} {path}: there is no folder {path.parent}; make it first")
+
+
 def make_folder(path: Path, flag: str) -> Path:
     """Make a folder for output.
 

@@ -5,6 +5,7 @@ in decimal digits 0 to 9, whole numbers of at most 15 digits, and finite.
 """
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from inspect import signature
@@ -16,6 +17,7 @@ from typing import Any, Union, get_args, get_origin
 
 DIGITS = 15  # of a whole number; every reader of JSON keeps that many
 LARGEST = 10**DIGITS - 1
+MOST_PARALLEL = max(os.cpu_count() or 1, 64)  # processes, or threads of one
 SHOWN_CHARACTERS = 60  # of a value in a message
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")

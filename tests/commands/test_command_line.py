@@ -175,7 +175,7 @@ def test_a_way_that_cannot_be_is_left_out(tmp_path, capsys):
         (["run", "maml[inner_lr=x]", "glyphs"], "maml[inner_lr=x]: "),
         (["run", "maml", "glyphs", "--config", "nowhere.yaml"], "--config nowhere.yaml"),
         (["run", "maml", "glyphs", "--device", "tpu"], "--device tpu: choose from"),
-        (["run", "maml", "glyphs", "--threads", "0"], "--threads 0"),
+        (["run", "maml", "glyphs", "--threads", "0"], "--threads: '0': expected a whole number"),
         (["run", "maml", "glyphs", "--results", "/proc/x"], "--results /proc/x"),
         (["run", "maml", "omniglot[split=3]"], "split=3"),
         (["table", "glyphs", "--shots", "one"], "--shots 'one': expected whole numbers"),

@@ -91,9 +91,9 @@ def test_every_ending_gives_a_file(ending: str, tmp_path: Path, capsys: Any) -> 
     [
         (["--split", "dev"], "--split dev: glyphs has train, val, test"),
         (["--way", "5000"], "--way 5000: test has only 162 classes"),
-        (["--way", "1"], "--way 1: expected a number of at least 2"),
-        (["--shot", "0"], "--shot 0: expected"),
-        (["--query", "0"], "--query 0: expected"),
+        (["--way", "1"], "--way: '1': expected a whole number of at least 2"),
+        (["--shot", "0"], "--shot: '0': expected"),
+        (["--query", "0"], "--query: '0': expected"),
         (["--episode", "-1"], "--episode: '-1': expected"),
         (["--shot", "16"], "take --query 4 at most"),
         (["-o", "a.docx"], "-o a.docx: expected a picture's ending, one of .jpg"),

@@ -134,7 +134,8 @@ def test_a_page(made, tmp_path):
     [
         ("", ["--way", "3"], "--way: an episode of a run is as it was tested; leave it out"),
         ("", ["--episode", "40"], "tested 0 to 39"),
-        ("", ["--worst", "0"], "--worst 0: expected a number of at least 1"),
+        ("", ["-o", "nowhere/a.html"], "-o nowhere/a.html: there is no folder nowhere; make it"),
+        ("", ["-o", "nowhere/a.png"], "-o nowhere/a.png: there is no folder nowhere; make it"),
         ("", ["-o", "a.docx"], "-o a.docx: expected a picture's ending"),
         ("images", [], "tested on other images of folder[size=28] than lie in "),
         ("arrays", [], "hold what was predicted; one is missing or damaged"),

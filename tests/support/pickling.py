@@ -2,12 +2,13 @@
 
 import codecs
 import pickle
-import struct
 from io import BytesIO
 from types import FunctionType
 from typing import Any
 
 import numpy as np
+
+from tests.support.pickles import Python2Pickler as StringPickler
 
 _ARRAY = np.zeros(1, np.uint8)
 # Function or class -> the module and name under which NumPy 1 and Python 2 pickled it.
@@ -63,18 +64,10 @@ class Python2Pickler(NumPy1Pickler):
             return np.dtype, (obj.str[1:], 0, 1), state
         return NotImplemented
 
-    def save_string(self, text: str | bytes) -> None:
-        data = text if isinstance(text, bytes) else text.encode("latin1")
-        if len(data) < 256:
-            self.write(pickle.SHORT_BINSTRING + bytes([len(data)]) + data)
-        else:
-            self.write(pickle.BINSTRING + struct.pack("<i", len(data)) + data)
-        self.memoize(text)
-
     dispatch = {  # noqa: RUF012
         **NumPy1Pickler.dispatch,
-        bytes: save_string,
-        str: save_string,
+        bytes: StringPickler.save_string,
+        str: StringPickler.save_string,
     }
 
 

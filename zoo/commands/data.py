@@ -110,10 +110,6 @@ def show_command(options: argparse.Namespace) -> int:
         raise UsageError(f"{benchmark.variant} is regression, and has no images to show")
     if options.worst is not None:
         raise UsageError("--worst: nothing was predicted of a benchmark's episodes; name a run")
-    for flag, least in (("way", 2), ("shot", 1), ("query", 1), ("episode", 0)):
-        value = getattr(options, flag)
-        if value is not None and value < least:
-            raise UsageError(f"--{flag} {value}: expected a number of at least {least}")
     fetch(benchmark, options.data, options.yes)
     figure = draw_benchmark_episode(
         benchmark,

@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 
 from zoo.errors import UsageError
-from zoo.files import write_text
+from zoo.files import check_folder_of, write_text
 from zoo.origin import checkout_root
 from zoo.registry import ALL, learners
 
@@ -96,8 +96,7 @@ def write_skeleton(key: str, path: Path) -> None:
         raise UsageError(f"--to {path}: expected a file that ends in .py")
     if path.exists():
         raise UsageError(f"{path} exists already; delete it, or choose another with --to")
-    if not path.parent.is_dir():
-        raise UsageError(f"--to {path}: there is no folder {path.parent}; make it first")
+    check_folder_of(path, "--to")
     try:
         write_text(path, SKELETON.substitute(key=key, name=name))
     except OSError as error:

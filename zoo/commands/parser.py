@@ -10,14 +10,13 @@ from typing import Any, NoReturn
 
 from zoo.errors import UsageError
 from zoo.runs.request import BUDGETS, TERMS
-from zoo.values import LARGEST, parse_number, parse_whole, shown
+from zoo.values import LARGEST, MOST_PARALLEL, parse_number, parse_whole, shown
 
 Command = Callable[[argparse.Namespace], int]
 
 
 # Flags of ``zoo run`` that are no settings and stand in its short help.
 MAIN_FLAGS = ("way", "shot", "seed", "terms", "budget", "data", "plugin")
-MOST_PROCESSES = max(os.cpu_count() or 1, 64)
 MOST_DRAWN = 100  # tasks of one figure
 WEIGHTS_NAME = "of a run with weights in --results, a path, or ADDRESS#HASH"
 
@@ -113,7 +112,9 @@ def build_parser() -> Parser:
         "under_way below the results)",
     )
     group.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    group.add_argument("--threads", type=whole(), help="CPU threads (default: all cores)")
+    group.add_argument(
+        "--threads", type=whole(1, MOST_PARALLEL), help="CPU threads (default: all cores)"
+    )
 
     one = Parser(add_help=False, parents=[where])
     add_budget_flag(one)
@@ -240,7 +241,7 @@ def build_parser() -> Parser:
     several.add_argument("--dry-run", action="store_true", help="say what would be done")
     several.add_argument(
         "--jobs",
-        type=whole(1, MOST_PROCESSES),
+        type=whole(1, MOST_PARALLEL),
         default=1,
         help="processes that share the runs (default: 1)",
     )
@@ -334,7 +335,7 @@ def build_parser() -> Parser:
     )
     command.add_argument(
         "--jobs",
-        type=whole(1, MOST_PROCESSES),
+        type=whole(1, MOST_PARALLEL),
         help="runs at a time, each on --threads, here 1 (default: one a core)",
     )
     command.add_argument(
@@ -381,14 +382,14 @@ def build_parser() -> Parser:
     )
     group = command.add_argument_group("of a benchmark")
     group.add_argument("--split", help="train, val or test (default: test)")
-    group.add_argument("--way", type=whole(), help="classes (default: 5)")
-    group.add_argument("--shot", type=whole(), help="support images a class (default: 1)")
+    group.add_argument("--way", type=whole(2), help="classes (default: 5)")
+    group.add_argument("--shot", type=whole(1), help="support images a class (default: 1)")
     group.add_argument(
-        "--query", type=whole(), help="queries a class (default: those of the tests)"
+        "--query", type=whole(1), help="queries a class (default: those of the tests)"
     )
     group = command.add_argument_group("of a run")
     add_results_flag(group, "where its record lies")
-    group.add_argument("--worst", type=whole(), help="episodes on a page (default: 3)")
+    group.add_argument("--worst", type=whole(1), help="episodes on a page (default: 3)")
     command.set_defaults(call=imported_command("data", "show_command"))
 
     command = commands.add_parser(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import UsageError
-from zoo.files import write_bytes
+from zoo.files import check_folder_of, write_bytes
 
 if TYPE_CHECKING:  # slow to import, and the doctor needs none of it
     from matplotlib.figure import Figure
@@ -51,7 +51,6 @@ def check_picture_path(path: Path, kind: str) -> None:
     if kind not in PICTURES:
         known = ", ".join(f".{ending}" for ending in PICTURES)
         raise UsageError(f"-o {path}: expected a picture's ending, one of {known}")
-    if not path.parent.is_dir():
-        raise UsageError(f"-o {path}: there is no folder {path.parent}; make it first")
+    check_folder_of(path, "-o")
     if path.is_dir():
         raise UsageError(f"-o {path}: that is a folder; name a file")

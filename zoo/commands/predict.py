@@ -17,7 +17,7 @@ from zoo.commands.picture_files import figure_bytes
 from zoo.datasets.readers.base import load_image
 from zoo.datasets.readers.own_pixels import as_seen
 from zoo.errors import UsageError
-from zoo.files import write_text
+from zoo.files import check_folder_of, write_text
 from zoo.reports.figures.confusion import confusion_figure
 from zoo.reports.figures.rejection import rejection_figure
 from zoo.reports.formats.html import Card, Gallery, to_html
@@ -35,8 +35,8 @@ def predict_command(options: argparse.Namespace) -> int:
     output: Path | None = options.output
     if output is not None and output.suffix not in (".csv", ".html"):
         raise UsageError(f"-o {output}: expected a name that ends in .csv or .html")
-    if output is not None and not output.parent.is_dir():
-        raise UsageError(f"-o {output}: there is no folder {output.parent}; make it first")
+    if output is not None:
+        check_folder_of(output, "-o")
     trained = trained_learner(options.weights, options.results)
     found = predict_photos(
         trained,

@@ -1,7 +1,6 @@
 """What the commands that make many runs share: planning them, making them, reading them back."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -29,8 +28,6 @@ from zoo.runs.settings import constructor_defaults
 from zoo.runs.workspace import Workspace
 from zoo.values import DIGITS, parse_whole, shown
 from zoo.variants import format_variant
-
-MOST_THREADS = max(os.cpu_count() or 1, 64)
 
 
 class RunSet:
@@ -214,8 +211,6 @@ def workspace_of(options: argparse.Namespace) -> Workspace:
     Raises:
         UsageError: a folder, device, logger or callback that cannot be used.
     """
-    if options.threads is not None and not 1 <= options.threads <= MOST_THREADS:
-        raise UsageError(f"--threads {options.threads}: expected a number from 1 to {MOST_THREADS}")
     workspace = Workspace(
         options.data,
         options.results,

@@ -24,7 +24,7 @@ from zoo.datasets.episodes.image_store import Store
 from zoo.datasets.episodes.resize import at_size
 from zoo.datasets.fetching.fetch import fetch
 from zoo.errors import UsageError
-from zoo.files import write_text
+from zoo.files import check_folder_of, write_text
 from zoo.registry import benchmarks
 from zoo.reports import records
 from zoo.reports.confusions import confusion_shares, most_confused, pooled_predictions
@@ -84,17 +84,17 @@ def show_run(options: argparse.Namespace) -> int:
     """Write the picture or the page that ``-o`` asks for."""
     path: Path = options.output.expanduser()
     kind = path.suffix[1:].lower()
-    if kind != PAGE:
+    if kind == PAGE:
+        check_folder_of(path, "-o")
+    else:
         check_picture_path(path, kind)
     for flag in ("split", "way", "shot", "query"):
         if getattr(options, flag) is not None:
             raise UsageError(f"--{flag}: an episode of a run is as it was tested; leave it out")
-    if options.worst is not None and options.worst < 1:
-        raise UsageError(f"--worst {options.worst}: expected a number of at least 1")
     run = finished_run(options.name, options.results, options.data, options.yes)
     numbers = run.worst(options.worst or WORST)
     if (number := options.episode) is not None:
-        if not 0 <= number < len(run.values):
+        if number >= len(run.values):
             last = len(run.values) - 1
             raise UsageError(f"--episode {number}: {run.record['run']} tested 0 to {last}")
         numbers = [number]
@@ -148,8 +148,8 @@ def finished_run(name: str, results: Path, data: Path, yes: bool) -> FinishedRun
     episodes_path = results / f"episodes-{record['episodes']['fingerprint']}.npz"
     hashes = record.get("arrays") or {}
     try:
-        records.recorded_arrays(results / f"{run}.npz", hashes.get("results"))
-        values = records.episodes(results, run)
+        recorded = records.recorded_arrays(results / f"{run}.npz", hashes.get("results"))
+        values = records.by_episode(recorded)
         arrays = records.recorded_arrays(episodes_path, hashes.get("episodes"))
         classes, images = arrays["classes"], arrays["images"]
         fits = len(values) == len(classes) and "prediction" in values
@@ -279,7 +279,7 @@ def episode_galleries(episode: ShownEpisode) -> list[Gallery]:
 def picture(pixels: np.ndarray) -> bytes:
     """An image uint8 (C, H, W) as JPEG, a small one enlarged by a whole number."""
     shown = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-    scale = -(-SMALLEST // shown.width)
+    scale = math.ceil(SMALLEST / shown.width)
     content = io.BytesIO()
     shown.resize((shown.width * scale, shown.height * scale), Image.Resampling.NEAREST).save(
         content, "JPEG", quality=85

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from zoo.commands.definition_files import read_definition
-from zoo.commands.run_set import MOST_THREADS, RunSet, parse_numbers, run_set_of
+from zoo.commands.run_set import RunSet, parse_numbers, run_set_of
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of
@@ -24,6 +24,7 @@ from zoo.reports.tables.study import SIDES, study_csv_frame, study_numbers, stud
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.settings import SHARED_SETTING_NAMES, learner_variant, parse_values
+from zoo.values import MOST_PARALLEL
 from zoo.variants import split_variants
 
 STUDY_KEYS: dict[str, type] = {
@@ -177,8 +178,8 @@ def load_study(name: str) -> Study:
             raise UsageError(f"{path}: tasks: {label}: expected benchmark, shot, way and settings")
         if not isinstance(task.get("settings") or {}, dict):
             raise UsageError(f"{path}: tasks: {label}: settings: expected names with values")
-    if not 0 <= content["threads"] <= MOST_THREADS:
-        raise UsageError(f"{path}: threads: expected a whole number from 0 to {MOST_THREADS}")
+    if not 0 <= content["threads"] <= MOST_PARALLEL:
+        raise UsageError(f"{path}: threads: expected a whole number from 0 to {MOST_PARALLEL}")
     try:
         tasks = {
             label: {**task, "benchmark": find_benchmark(task["benchmark"]).variant}

@@ -57,8 +57,8 @@ class CheckpointKeeper(pl.Callback):
 
     Both files end in a checksum. `last.ckpt` holds besides the checksum of the `best.ckpt` that
     belongs to it, whose training it is of, and the hashes of the files that define the learner;
-    `resume` goes by them. A checkpoint of earlier code has none of this: it is gone on from all the
-    same, and its name stands in `unchecked`.
+    `find_last` goes by them. A checkpoint of earlier code has none of this: it is gone on from all
+    the same, and its name stands in `unchecked`.
 
     `meter` measures updates alone, episodes made for them included, without validations and
     checkpoints. A resumed run has the seconds of the updates that its checkpoint kept and of its
@@ -173,10 +173,10 @@ class CheckpointKeeper(pl.Callback):
         """Files of the zoo that were others in earlier parts of the training (`changed_files`)."""
         return changed_files(self.other_sources, self.sources)
 
-    def resume(self, learner: nn.Module, updates: int) -> dict[str, Any] | None:
-        """Take up what `last.ckpt` says of the training so far; returns its content.
+    def find_last(self, learner: nn.Module, updates: int) -> dict[str, Any] | None:
+        """The content of `last.ckpt`, if the training can go on from it.
 
-        What cannot be gone on from is removed, and a line on stderr says why.
+        Otherwise the file is removed, and a line on stderr says why.
 
         Args:
             learner: what is trained.
@@ -198,7 +198,6 @@ class CheckpointKeeper(pl.Callback):
         if checksum is None:
             print(f"  {path}: of earlier code, without a checksum: not checked", file=sys.stderr)
             self.unchecked = [path.name]
-        load_keeper(self, checkpoint)
         return checkpoint
 
     def read(self, path: Path, learner: nn.Module, updates: int) -> CheckpointFile:
@@ -242,7 +241,7 @@ class CheckpointKeeper(pl.Callback):
         if best is None and known is None:
             return  # nothing was validated so far
         try:
-            whole = known in (None, read_checkpoint(path, weights_only=True).checksum)
+            whole = known in (None, checksum_of(path.read_bytes(), path))
         except (FileNotFoundError, DamagedError):
             whole = False
         if whole:

@@ -257,11 +257,11 @@ class Run(Plan):
     def _start(self, keeper: CheckpointKeeper) -> dict[str, Any] | None:
         """The checkpoint to go on from: this run's, or that of one that only was shorter."""
         learner, updates = self.learner, self["updates"]
-        checkpoint = keeper.resume(learner, updates)
+        checkpoint = keeper.find_last(learner, updates)
         if checkpoint is not None or started_to_help():
             return checkpoint
         if keeper.trajectory and copy_shorter(self.workspace.runs, keeper, learner, updates):
-            return keeper.resume(learner, updates)
+            return keeper.find_last(learner, updates)
         return None
 
     def _keeper(self, folder: Path, commit: str | None) -> CheckpointKeeper:

@@ -221,7 +221,7 @@ class Staging:
         keeper = CheckpointKeeper(
             folder, "val/accuracy", code_of(made_with), run=self.hash, sources=self.sources
         )
-        begun = keeper.resume(stage, updates) is not None
+        begun = keeper.find_last(stage, updates) is not None
         parts = settings["meta_batch"] if stage.batches == "episodes" else 1
         trainer = trainer_for(
             device,
