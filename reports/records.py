@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from zoo.reports.metrics import is_error
+
 SCHEMA = 1
 MACHINE_SETTINGS = ("micro_batch",)  # how a run is computed, not what it is
 
@@ -288,12 +290,13 @@ def _checked(frame: pd.DataFrame, run: dict[Any, Any]) -> pd.DataFrame:
     named = {name.removesuffix("_ci95") for name in run if str(name).endswith("_ci95")}
     if missing := [name for name in named if pd.notna(run[name]) and name not in frame]:
         raise ValueError(f"without {missing[0]}, which the record has")
-    for name in frame:
+    for name in map(str, frame):
         if name not in named:
             raise ValueError(f"with {name}, which the record does not have")
         if frame[name].dtype.kind not in "biuf":
             raise ValueError(f"{name} is not one number an episode")
-        if not np.isfinite(frame[name]).all():
+        usable = ~np.isnan(frame[name]) if is_error(name) else np.isfinite(frame[name])
+        if not usable.all():
             raise ValueError(f"{name} of some episode is not finite")
         if not math.isclose(frame[name].mean(), run[name], rel_tol=1e-5, abs_tol=1e-7):
             raise ValueError(
@@ -385,10 +388,16 @@ def _value(record: dict[str, Any], path: str, kind: Any) -> Any:
 
 
 def _number(record: dict[str, Any], metric: str, part: str) -> float:
-    """A metric's mean or interval; only the interval may be null (of a single episode)."""
+    """A metric's mean or interval.
+
+    The interval may be null, of a single episode. The mean of a squared error may be: tasks
+    diverged, and it is infinite.
+    """
     value = _value(record["metrics"], f"{metric}.{part}", int | float | None)
     if value is None and part == "ci95":
         return math.nan
+    if value is None and is_error(metric):
+        return math.inf
     if value is None or not math.isfinite(value):
         raise ValueError(f"{part} of {metric} is {value}")
     return float(value)

@@ -405,6 +405,8 @@ def error_numbers(
 
 def error_text(value: float) -> str:
     """A squared error as text, from 100,000 on with a power of ten."""
+    if math.isinf(value):
+        return "∞"
     return format(value, ".3f" if abs(value) < HUGE else ".1e")
 
 

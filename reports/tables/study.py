@@ -62,7 +62,10 @@ def study_numbers(
             first, second = np.split(shared_episodes([values[name] for name in pair_runs]), 2)
             row |= estimate(first, metric).columns("first")
             row |= estimate(second, metric).columns("second")
-            row |= compare(second, first, metric).estimate.columns("difference")
+            try:
+                row |= compare(second, first, metric).estimate.columns("difference")
+            except ValueError:
+                marks.append("no ratio: a task's error is infinite")
             row["metric"] = metric
             row["runs"] = pair_runs
             marks += _diverged(line, records)

@@ -70,6 +70,20 @@ def test_pairs_are_paired(measure):
     assert frame["value"].iloc[2] == pytest.approx(0.1) and frame["runs"].iloc[0] == "a b"
 
 
+def test_an_infinite_error_has_no_ratio(measure):
+    errors = [0.2, 0.4, np.inf, 0.3, 0.5]
+    metrics = {"mse": {"mean": None, "ci95": None}}
+    runs = [
+        (record(name, errors, metrics=metrics, diverged={"test": 0.2}), errors) for name in "ab"
+    ]
+    found = measure([line("first", "a"), line("second", "b")], runs)
+    text = to_markdown(study_table(found, "T", HEADS))
+    assert "0.400" in text and "no ratio: a task's error is infinite" in text
+    assert "second: 20 % of the tasks diverged" in text
+    assert study_csv_frame(found)["value"].isna().tolist() == [False, False, True]
+    assert study_figure(found, "T").axes
+
+
 def test_seeds_are_crossed_with_episodes(measure):
     rng = np.random.default_rng(0)
     first, second = rng.random((2, 3, 20))

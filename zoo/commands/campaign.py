@@ -225,6 +225,9 @@ def record_in_words(record: dict[str, Any], judged_by: str) -> str:
     if record["status"] == "failed":
         return f"failed at update {record['failure']['update']}"
     mean = record["metrics"][judged_by]["mean"]
-    value = f"{mean:.3f}" if judged_by == "mse" else f"{100 * mean:.2f} %"
+    if judged_by == "mse":
+        value = "∞" if mean is None else f"{mean:.3f}"
+    else:
+        value = f"{100 * mean:.2f} %"
     doubtful = records.checksum_state(record) != records.HOLDS
     return f"done, {value}" + (", its checksum does not hold" if doubtful else "")

@@ -1,6 +1,7 @@
 """The command ``zoo table``: the runs of a comparison, made and shown as a table."""
 
 import argparse
+import contextlib
 import itertools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -408,7 +409,7 @@ def training_gains(
     Returns:
         By the name of the run and the metric the difference of accuracies, or the ratio of squared
         errors, on the episodes that both have. A run that failed, or whose untrained one did, is
-        left out.
+        left out, and so is an infinite error.
     """
     gains = {}
     for name, run in untrained.items():
@@ -417,5 +418,6 @@ def training_gains(
         for metric in map(str, values[name]):
             if metric.startswith(("accuracy", "mse")):
                 both = shared_episodes([values[each][metric] for each in (name, run.name)])
-                gains[name, metric] = compare(both[:1], both[1:], metric).estimate
+                with contextlib.suppress(ValueError):
+                    gains[name, metric] = compare(both[:1], both[1:], metric).estimate
     return gains

@@ -125,7 +125,7 @@ def tested_of(record: Mapping[str, Any]) -> dict[str, Any] | None:
     mean, ci95 = metrics[metric]["mean"], metrics[metric]["ci95"]
     count = record["episodes"]["count"]
     if is_error(metric):  # a few tasks decide the mean, so no interval around it says anything
-        text = f"mse {mean:.3f}"
+        text = "mse ∞" if mean is None else f"mse {mean:.3f}"
     else:
         width = math.nan if ci95 is None else ci95
         text = f"{estimate_from_record(mean, width, metric, count).times(100).text()} %"

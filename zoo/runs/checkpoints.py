@@ -26,6 +26,7 @@ from zoo.errors import UsageError
 from zoo.files import DamagedError, checksum_of, make_again, write_arrays, write_bytes
 from zoo.learner_outputs import check_values
 from zoo.processes import started_to_help
+from zoo.reports.metrics import is_error
 from zoo.runs.cost_meter import CostMeter
 from zoo.runs.devices import all_agree, gather_objects
 from zoo.runs.divergence import TaskErrors, Validated, diverged, mean_square
@@ -550,8 +551,15 @@ class TestRecorder(pl.Callback):
             self._saved = time.monotonic()
 
     def results(self) -> dict[str, np.ndarray]:
-        """What was recorded: metrics (E,) and ``prediction`` (E, N*Q)."""
-        return {name: part for name, part in self._joined().items() if name != MEAN_SQUARE}
+        """What was recorded: metrics (E,) and ``prediction`` (E, N*Q).
+
+        A squared error that is not a number is infinite: the task diverged.
+        """
+        results = {name: part for name, part in self._joined().items() if name != MEAN_SQUARE}
+        return {
+            name: np.where(np.isnan(part), np.inf, part) if is_error(name) else part
+            for name, part in results.items()
+        }
 
     def diverged(self) -> float | None:
         """The share of tasks that diverged; None of classification, or where it is not known."""

@@ -16,6 +16,7 @@ from zoo.reports import records
 from zoo.runs.plan import Plan
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
+from zoo.runs.weights import weights_path
 from zoo.runs.workspace import Workspace
 
 FUNCTIONS = ["sinusoid", "sinusoid_metasgd", "sinusoid_reptile", "harmonic"]
@@ -137,7 +138,20 @@ def test_the_tested_checkpoint_has_the_smallest_median_error(tmp_path):
     assert len(medians) > 1 and record["tested_update"] == min(medians, key=medians.__getitem__)
 
 
-def test_an_error_that_is_not_finite_is_recorded_as_a_failure(tmp_path):
+def test_a_task_with_an_infinite_error_diverged_and_the_median_stays(tmp_path):
+    run = run_of(tmp_path, "maml[test_steps=200,inner_lr=0.1]", "sinusoid")
+    record = run.execute(progress=False)
+    assert record["status"] == "done" and record["metrics"]["mse"] == {"mean": None, "ci95": None}
+    measured, problems = records.load(run.workspace.results)
+    assert not problems and np.isinf(measured["mse"].iloc[0])
+    values, problems = records.values(run.workspace.results, measured)
+    errors = values[run.name]["mse"]
+    share = np.isinf(errors).mean()
+    assert not problems and 0 < share < 0.5 and record["diverged"]["test"] >= share
+    assert weights_path(run.record_path).exists()
+
+
+def test_an_error_that_is_infinite_for_half_of_the_tasks_is_a_failure(tmp_path):
     record = run_of(tmp_path, "maml[test_steps=200,inner_lr=9]", "sinusoid").execute(progress=False)
     assert record["status"] == "failed" and record["failure"]["reason"].startswith("in the test")
     assert [value for _, value in record["validation"]] == [None, None]

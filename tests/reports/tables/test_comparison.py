@@ -244,6 +244,23 @@ def test_regression_shows_its_median_beside_the_published_mean(frame):
     assert pd.isna(csv["agreement"]) and csv["published"] == 0.35
 
 
+def test_an_infinite_error_leaves_the_median(frame):
+    """A mean of null is that of a record with tasks whose error is infinite."""
+    errors = np.random.default_rng(0).lognormal(-1, 1, 100)
+    errors[:3] = np.inf
+    nothing = {"mse": {"mean": None, "ci95": None}}
+    run = record("maml", 5, 0, metrics=nothing, diverged={"test": 0.03}, **FUNCTIONS)
+    measured, values = frame(run), {run["run"]: pd.DataFrame({"mse": errors})}
+    table = comparison_table(measured, PUBLISHED, "sinusoid", values=values)
+    (text,) = texts_under(table, "5-shot")
+    assert text.startswith(f"{np.median(errors):.3f} (") and "inf" not in text
+    beside = [texts_under(table, f"5-shot {name}") for name in ("trimmed mean", "diverged", "mean")]
+    assert beside == [[f"{trimmed_mean(errors):.3f}"], ["3.0 %"], ["∞"]]
+    values[run["run"]].iloc[:20] = np.inf  # more than a trimmed mean leaves out
+    table = comparison_table(measured, PUBLISHED, "sinusoid", values=values)
+    assert texts_under(table, "5-shot trimmed mean") == ["∞"]
+
+
 def test_a_cell_of_several_seeds_is_one_line_of_its_file(frame):
     rng = np.random.default_rng(0)
     runs = [record("maml", 5, 0, run=f"maml-{seed}", seed=seed, diverged={"test": seed / 10},
