@@ -27,7 +27,11 @@ BAD: dict[str, tuple[list[str], str]] = {
     "digits of another script": (["table", "glyphs", "--shots", "١٢"], "--shots '١٢'"),
     "30 digits": (["table", "glyphs", "--seeds", LONG], "at most 15 digits"),
     "5,000 digits": (["sweep", "glyphs", "--shots", LONGER], "--shots '999"),
-    "5,000 digits of a part": (["table", "glyphs", "--part", f"1/{LONGER}"], "--part: '1/999"),
+    "5,000 digits of jobs": (["table", "glyphs", "--jobs", LONGER], "--jobs: '999"),
+    "a folder of jobs that is not there": (
+        ["table", "glyphs", "--budget", "smoke", "--write-jobs", "nowhere/jobs"],
+        "--write-jobs nowhere/jobs: there is no folder nowhere; make it first",
+    ),
     "5,000 digits in a variant": (["run", f"maml[inner_lr={LONGER}]", "glyphs"], "inner_lr='999"),
     "5,000 digits of a network": ([*RUN, "--backbone", f"mlp[width={LONGER}]"], "width='999"),
     "no way at all": ([*RUN, "--way", "1"], "--way 1: expected a whole number of at least 2"),

@@ -97,12 +97,3 @@ def test_both_terms_side_by_side_in_every_form(tmp_path, capsys):
     assert table(tmp_path, *words, "--differences", "all") == 0
     out = capsys.readouterr().out
     assert "4 runs: 4 done" in out and "**Glyphs, equal terms, differences**" in out
-
-
-def test_runs_are_shared_by_processes(tmp_path):
-    words = ["glyphs", "--learners", "pixelnn", "--shots"]
-    assert table(tmp_path, *words, "1", "--part", "2/2") == 0
-    assert not list((tmp_path / "results").glob("*.json"))  # the only run is of the first part
-    assert table(tmp_path, *words, "1 5", "--jobs", "2") == 0
-    assert len(list((tmp_path / "results").glob("pixelnn*.json"))) == 2
-    assert table(tmp_path, *words, "1", "--part", "3/2") == 2

@@ -66,9 +66,10 @@ def ablation_command(options: argparse.Namespace) -> int:
     common = RunRequest("", benchmark.variant, way, shot, options.terms, options.budget)
     seeds = parse_numbers(options.seeds or "0", "--seeds")
     planned = ablation_runs(definition, given, common, seeds, run_set)
-    print(f"{definition.title}: {benchmark.title}, terms {options.terms}, budget {options.budget}")
+    title = f"{definition.title}: {benchmark.title}"
+    run_set.say(f"{title}, terms {options.terms}, budget {options.budget}")
     status = run_set.make() | int(planned["note"].notna().any())
-    if options.dry_run or options.part:
+    if options.dry_run or run_set.makes_no_table:
         return status
     broke = {
         name: f"broke: {run.error_path} says why"

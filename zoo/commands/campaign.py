@@ -23,7 +23,13 @@ from zoo.reports import records
 from zoo.reports.published import counted
 from zoo.runs.environment import commit
 from zoo.runs.estimate import Estimator
-from zoo.runs.long_runs import in_workers, lower_priority, progress_of, work_through
+from zoo.runs.long_runs import (
+    in_workers,
+    lower_priority,
+    progress_of,
+    remove_if_finished,
+    work_through,
+)
 from zoo.runs.make_runs import HowToRun, make_run, run_label
 from zoo.runs.request import BUDGETS, TERMS, RunRequest
 from zoo.runs.run import Run
@@ -79,8 +85,12 @@ def campaign_command(options: argparse.Namespace) -> int:
 
     def make(run: Run) -> bool:
         print(f"{run_label(run)}: process {os.getpid()}", flush=True)
-        return make_run(run)
+        done = make_run(run)
+        remove_if_finished(run)
+        return done
 
+    for run in planned:
+        remove_if_finished(run)
     return work_through(planned, make)
 
 

@@ -6,7 +6,6 @@ What the tables are is declared in reports/papers/.
 import argparse
 import itertools
 import shlex
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -52,6 +51,8 @@ def paper_command(options: argparse.Namespace) -> int:
     run_set = run_set_of(options)
     if options.run or options.dry_run:
         status = make_missing_runs(definition, options.budget, seeds, run_set)
+    if run_set.makes_no_table:
+        return status
     measured = load_records(options.results)
     runs = fitting_runs(definition.cells, measured)
     several = [run for chosen, _ in map(best_runs, runs) if len(chosen) > 1 for run in chosen]
@@ -88,9 +89,9 @@ def make_missing_runs(definition: Paper, budget: str, seeds: Sequence[int], run_
             reason = str(error).splitlines()[0]
             refused[f"{request.learner} on {request.benchmark}: {reason}"] = None
     for text in refused:
-        print(f"  cannot be run: {text}", file=sys.stderr)
+        run_set.complain(f"  cannot be run: {text}")
     if not run_set.runs:
-        print("Nothing is missing that can be run.")
+        run_set.say("Nothing is missing that can be run.")
         return int(bool(refused))
     return run_set.make() | int(bool(refused))
 

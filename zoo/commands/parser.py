@@ -241,16 +241,17 @@ def build_parser() -> Parser:
     several.add_argument("--dry-run", action="store_true", help="say what would be done")
     several.add_argument(
         "--jobs",
-        type=whole(1, MOST_PARALLEL),
-        default=1,
-        help="processes that share the runs (default: 1)",
+        type=parse_jobs,
+        metavar="N",
+        help="processes that share the runs (default: auto, what finishes them soonest here)",
     )
     several.add_argument(
-        "--part",
-        type=parse_part,
-        metavar="K/N",
-        help="make every N-th run alone, from the K-th on, and no table",
+        "--write-jobs",
+        type=parse_folder,
+        metavar="FILE",
+        help="write the command of each missing run, a line each, for other machines",
     )
+    several.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
 
     command = commands.add_parser(
         "table", parents=[several], help="make the runs that are missing, print the comparison"
@@ -489,18 +490,18 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{shown(text)}: {error}") from None
 
 
-def parse_part(text: str) -> tuple[int, int]:
-    """``2/3``: the second of three parts.
+def parse_jobs(text: str) -> int | None:
+    """How many processes share runs; None for ``auto``.
 
     Raises:
         ArgumentTypeError: something else.
     """
-    place, _, parts = text.partition("/")
+    if text == "auto":
+        return None
     try:
-        many = parse_whole(parts, 1)
-        return parse_whole(place, 1, many), many
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{shown(text)}: expected K/N, such as 1/2") from None
+        return parse_whole(text, 1, MOST_PARALLEL)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{shown(text)}: {error}, or auto") from None
 
 
 def imported_command(module: str, name: str) -> Command:

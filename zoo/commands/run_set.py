@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from zoo.commands.write_jobs import write_jobs
 from zoo.commands.write_table import Drawing, Output, write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.episodes.image_store import Store
@@ -82,16 +83,41 @@ class RunSet:
             return self.add(plan()), None
         except UsageError as error:
             note = f"cannot be run: {error}"
-            print(f"  {label} {note}", file=sys.stderr)
+            self.complain(f"  {label} {note}")
             return None, note
 
     def add(self, run: Run) -> Run:
         """Make it one of the set's runs; of two of one name the first stays."""
         return self.runs.setdefault(run.name, run)
 
-    def make(self) -> int:
-        """Make the runs that have no record; returns 1 if one failed, else 0."""
-        return execute(list(self.runs.values()), self.how)
+    def say(self, line: str) -> None:
+        """Print a line, but in a process that only shares the runs of another one."""
+        if not self.how.worker:
+            print(line, flush=True)
+
+    def complain(self, line: str) -> None:
+        """The same on stderr."""
+        if not self.how.worker:
+            print(line, file=sys.stderr, flush=True)
+
+    def make(self, runs: Iterable[Run] | None = None) -> int:
+        """Make the runs that have no record, or write down the commands that do.
+
+        Args:
+            runs: some of the set's; None for all.
+
+        Returns:
+            1 if one failed, else 0.
+        """
+        chosen = list(self.runs.values() if runs is None else runs)
+        if self.how.write_jobs:
+            return write_jobs(self.how.write_jobs, chosen, self.how.plugins)
+        return execute(chosen, self.how)
+
+    @property
+    def makes_no_table(self) -> bool:
+        """Whether the table is made by another process, or by a later command."""
+        return self.how.worker or self.how.write_jobs is not None
 
     def report(
         self, name: Sequence[str], table: Table, data: pd.DataFrame, figure: Figure | None = None
@@ -234,7 +260,15 @@ def default_threads(options: argparse.Namespace) -> int:
 
 def how_to_run(options: argparse.Namespace) -> HowToRun:
     """How the command line says to make its runs."""
-    return HowToRun(options.dry_run, options.jobs, options.part, options.words)
+    return HowToRun(
+        options.dry_run,
+        options.jobs,
+        options.threads,
+        options.worker,
+        options.words,
+        options.write_jobs,
+        options.plugin or (),
+    )
 
 
 def run_set_of(options: argparse.Namespace) -> RunSet:

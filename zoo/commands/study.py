@@ -5,8 +5,6 @@ What the pairs and the tasks are is declared in reports/studies/.
 
 import argparse
 import itertools
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from zoo.errors import UsageError
 from zoo.registry import learner_of
 from zoo.reports.figures.study import study_figure
 from zoo.reports.tables.study import SIDES, study_csv_frame, study_numbers, study_table
+from zoo.runs.make_runs import cores
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.settings import SHARED_SETTING_NAMES, learner_variant, parse_values
@@ -55,8 +54,8 @@ def study_command(options: argparse.Namespace) -> int:
         raise UsageError(f"--pairs: {unknown[0]!r} is not of this study; choose from {known}")
     run_set = run_set_of(options)
     if definition.threads and options.threads is None:
-        jobs = max(options.jobs, (os.cpu_count() or 1) // definition.threads)
-        run_set.how = replace(run_set.how, jobs=jobs)
+        jobs = options.jobs or max(1, cores() // definition.threads)
+        run_set.how = replace(run_set.how, jobs=jobs, threads=definition.threads)
         run_set.workspace = replace(run_set.workspace, threads=definition.threads)
     for task in definition.tasks.values():
         run_set.stores(task["benchmark"])
@@ -65,9 +64,9 @@ def study_command(options: argparse.Namespace) -> int:
     lines = study_runs(definition, wanted, seeds, common, run_set)
     if not run_set.runs:
         raise UsageError("nothing of this study can be run")
-    print(f"{definition.title}: terms {options.terms}, budget {options.budget}")
+    run_set.say(f"{definition.title}: terms {options.terms}, budget {options.budget}")
     status = run_set.make() | int(any(line["note"] for line in lines))
-    if options.dry_run or options.part:
+    if options.dry_run or run_set.makes_no_table:
         return status
     measured, every = run_set.read()
     values = {name: frame[run_set.runs[name].judged_by] for name, frame in every.items()}
@@ -115,7 +114,7 @@ def study_runs(
             note = None
         except UsageError as error:
             runs, note = (None, None), f"cannot be run: {error}"
-            print(f"  {label}, {pair} {note}", file=sys.stderr)
+            run_set.complain(f"  {label}, {pair} {note}")
         for side, run in zip(SIDES, runs, strict=True):
             name = run and run_set.add(run).name
             lines.append({**line, "side": side, "run": name, "note": note})

@@ -88,11 +88,11 @@ def sweep_command(options: argparse.Namespace) -> int:
     lines = sweep_runs(titles, seeds, shapes, common, run_set)
     if not run_set.runs:
         raise UsageError("nothing of this sweep can be run")
-    print(f"{benchmark.title}, terms {options.terms}, budget {options.budget}")
+    run_set.say(f"{benchmark.title}, terms {options.terms}, budget {options.budget}")
     refused = any(line["trained"] is None for line in lines)
     trained = [run for run in run_set.runs.values() if not run.weights_of]
-    status = execute(trained, run_set.how) | int(refused)
-    if options.part:
+    status = run_set.make(trained) | int(refused)
+    if run_set.makes_no_table:
         return status
     points = [run for run in run_set.runs.values() if run.weights_of]
     status |= execute(points, replace(run_set.how, jobs=1))  # points of a run share its weights

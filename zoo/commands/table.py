@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import itertools
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -134,7 +133,7 @@ def with_way_that_fits(asked: TableRequest, run_set: RunSet) -> TableRequest:
     except UsageError:  # making the table says so
         return asked
     if why:
-        print(f"fitted to the images: {why}")
+        run_set.say(f"fitted to the images: {why}")
     return replace(asked, ways=[way])
 
 
@@ -173,7 +172,7 @@ def make_table(asked: TableRequest, run_set: RunSet, output: Output) -> int:
     try:
         run_set.stores(asked.benchmark)
     except UsageError as error:
-        print(f"  {error}", file=sys.stderr)
+        run_set.complain(f"  {error}")
         where = run_set.workspace.data
         gaps = dict.fromkeys(requests, f"no data: {benchmark.title} is not in {where}")
         # The published numbers alone are nothing to keep.
@@ -187,16 +186,16 @@ def make_table(asked: TableRequest, run_set: RunSet, output: Output) -> int:
             runs[request] = run
         except UsageError as error:
             gaps[request] = f"cannot be run: {error}"
-            print(f"  {request.words} {gaps[request]}", file=sys.stderr)
+            run_set.complain(f"  {request.words} {gaps[request]}")
     if not runs and not output.dry_run:
         raise UsageError("nothing of this table can be run")
-    print(f"{benchmark.title}, terms {asked.terms}, budget {asked.budget}")
+    run_set.say(f"{benchmark.title}, terms {asked.terms}, budget {asked.budget}")
     status = 0 if not gaps else 2 if not runs else 1
     for run in [*runs.values(), *untrained.values()]:
         run_set.add(run)
     if runs:
         status |= run_set.make()
-    if run_set.how.part:
+    if run_set.makes_no_table:
         return status
     measured, values = run_set.read()
     measured = measured[measured["run"].isin([run.name for run in runs.values()])]
@@ -229,9 +228,9 @@ def make_cross_table(asked: TableRequest, run_set: RunSet, output: Output) -> in
             f"{asked.budget}` leaves weights there"
         )
     tests, gaps = plan_tests(training.runs(), rows, target, run_set)
-    print(f"{asked.title}, terms {asked.terms}, budget {asked.budget}")
+    run_set.say(f"{asked.title}, terms {asked.terms}, budget {asked.budget}")
     status = int(bool(gaps)) | (run_set.make() if run_set.runs else 0)
-    if run_set.how.part:
+    if run_set.makes_no_table:
         return status
     folder = run_set.workspace.results / TESTED_FOLDER
     measured = load_records(folder, announce=folder.is_dir())

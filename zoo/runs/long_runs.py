@@ -1,8 +1,9 @@
-"""A list of long runs, carried out in its order by several processes and taken up again."""
+"""A list of runs, carried out in its order by several processes and taken up again."""
 
 import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from zoo.runs.checkpoints import updates_in
 from zoo.runs.run import Run
 from zoo.runs.stages import read_stage
 from zoo.runs.workers import run_workers
+
+CLAIMS = "ZOO_CLAIMS"  # environment variable of a worker: folder with a file a run that was taken
 
 
 def next_run(runs: Sequence[Run], tried: set[str]) -> Run | None:
@@ -44,7 +47,7 @@ def waits(run: Run) -> bool:
 def work_through(runs: Sequence[Run], make: Callable[[Run], bool]) -> int:
     """Make every run of a list that has no record and that no other process makes.
 
-    What a finished run kept for being resumed is removed.
+    One that fails is not tried again, neither here nor by the other processes of `in_workers`.
 
     Args:
         runs: in their order.
@@ -55,16 +58,23 @@ def work_through(runs: Sequence[Run], make: Callable[[Run], bool]) -> int:
     """
     tried: set[str] = set()
     failed = False
-    for finished in runs:
-        remove_if_finished(finished)
     while (run := next_run(runs, tried)) is not None:
-        try:
-            failed |= not make(run)
-        except InUseError:  # another process was faster
-            continue
         tried.add(run.name)
-        remove_if_finished(run)
+        if claim(run.name):
+            with contextlib.suppress(InUseError):  # a process of another command was faster
+                failed |= not make(run)
     return int(failed)
+
+
+def claim(name: str) -> bool:
+    """Take a run for this process; False where another one of `in_workers` has taken it."""
+    if (folder := os.environ.get(CLAIMS)) is None:
+        return True
+    try:
+        (Path(folder) / name).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def remove_if_finished(run: Run) -> None:
@@ -96,7 +106,7 @@ def lower_priority(nice: int) -> None:
 
 
 def in_workers(jobs: int, threads: int, words: Sequence[str]) -> int:
-    """Run a command of the zoo in several processes; 1 if one failed, else 0.
+    """Run a command of the zoo in several processes, which share its runs; 1 if one failed, else 0.
 
     Each has a session of its own, so that its priority is its own. At this priority they may take
     long to stop by themselves: `run_workers` kills them then, and a kill loses no more than half a
@@ -107,4 +117,6 @@ def in_workers(jobs: int, threads: int, words: Sequence[str]) -> int:
         threads: of each.
         words: behind ``python -m zoo``.
     """
-    return run_workers([words] * jobs, {"OMP_NUM_THREADS": str(threads)}, own_sessions=True)
+    with tempfile.TemporaryDirectory() as claims:
+        variables = {"OMP_NUM_THREADS": str(threads), CLAIMS: claims}
+        return run_workers([words] * jobs, variables, own_sessions=True)

@@ -1,20 +1,26 @@
 """Runs made one after the other, or shared by several processes."""
 
+import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from zoo.errors import DISK_FULL, UsageError
-from zoo.files import InUseError, make_folder, write_text
+from zoo.files import InUseError, is_locked, make_folder, write_text
+from zoo.memory import memory_bytes
 from zoo.plugin_files import fault_in_plugin
 from zoo.reports.estimates import estimate_from_record
+from zoo.reports.published import counted
 from zoo.reports.records import BROKEN, checksum_state, row_of
 from zoo.runs.estimate import Estimator, run_megabytes
+from zoo.runs.long_runs import in_workers, work_through
 from zoo.runs.run import Run
-from zoo.runs.workers import run_workers
 
+WORTH_SHARING = 60.0  # seconds of all cores; a process takes several to start
+BYTES_OF_A_RUN = 3.5e9  # that a run may take: SNAIL's takes as much on CIFAR-FS, most less than one
 CLASSES_NAMED = 3  # of own images, in the lines below a run's
 
 
@@ -24,26 +30,34 @@ class HowToRun:
 
     Args:
         dry_run: only say what would be done.
-        jobs: processes that share the runs.
-        part: (k, n) for every n-th run from the k-th on: the share of one such process.
+        jobs: processes that share the runs, on a CPU; None for as many as finish them soonest.
+        threads: of each of them, where that was asked for.
+        worker: whether this is one of those processes.
         command: the words after ``python -m zoo``, for starting those processes.
+        write_jobs: a file to write the runs' commands into, in place of making them.
+        plugins: files that register what those commands need.
     """
 
     dry_run: bool = False
-    jobs: int = 1
-    part: tuple[int, int] | None = None
+    jobs: int | None = 1
+    threads: int | None = None
+    worker: bool = False
     command: Sequence[str] = ()
+    write_jobs: Path | None = None
+    plugins: Sequence[Path] = ()
 
 
 def execute(runs: Sequence[Run], how: HowToRun | None = None) -> int:
     """Make runs one after the other; returns 1 if one failed, else 0.
 
     What goes wrong in one does not stop the others; a single run's error is raised. With
-    `how.jobs` several processes share the runs. A run that another process makes at the moment
-    comes last, and that process is waited for; without `how` it is refused.
+    `how.jobs` several processes share the runs, the longest first. A run that another process
+    makes at the moment comes last, and that process is waited for; without `how` it is refused.
     """
     waits, how = how is not None, how or HowToRun()
     left = [run for run in runs if not run.record_path.exists()]
+    if how.worker:
+        return _work(runs, left)
     _announce(runs, left)
     if how.dry_run:
         for run in runs:
@@ -52,14 +66,17 @@ def execute(runs: Sequence[Run], how: HowToRun | None = None) -> int:
     for workspace in {run.workspace for run in runs}:
         make_folder(workspace.results, "--results")
         make_folder(workspace.runs, "--runs")
-    if how.jobs > 1 and len(left) > 1 and not how.part:
-        jobs = min(how.jobs, len(left))
-        return run_workers([[*how.command, "--part", f"{k}/{jobs}"] for k in range(1, jobs + 1)])
-    mine, parts = how.part or (1, 1)
-    numbered = [(n, run) for n, run in enumerate(runs, 1) if n % parts == mine % parts]
+    jobs = _jobs(left, how)
+    if jobs > 1:
+        return _share(left, how, jobs)
+    return _one_by_one(runs, waits)
+
+
+def _one_by_one(runs: Sequence[Run], waits: bool) -> int:
+    """Make runs in this process; those that another one makes come last, if we may wait."""
     failed = False
-    in_use: list[tuple[int, Run, InUseError]] = []
-    for number, run in numbered:
+    in_use: list[tuple[int, Run]] = []
+    for number, run in enumerate(runs, 1):
         print(f"[{number}/{len(runs)}] {run_label(run)}", flush=True)
         if run.lowered:
             print(f"  fitted to the images: {'; '.join(run.lowered)}", flush=True)
@@ -69,11 +86,62 @@ def execute(runs: Sequence[Run], how: HowToRun | None = None) -> int:
             if not waits:
                 raise
             print(f"  {error.holder} makes it; its turn comes after the others", flush=True)
-            in_use.append((number, run, error))
-    for number, run, refused in in_use:
+            in_use.append((number, run))
+    for number, run in in_use:
         print(f"[{number}/{len(runs)}] {run_label(run)}", flush=True)
-        failed |= not make_after(run, refused)
+        failed |= not make_after(run)
     return int(failed)
+
+
+def _jobs(left: Sequence[Run], how: HowToRun) -> int:
+    """How many processes share the runs that are left.
+
+    Where it was not asked for, one a core, each on one thread: the trainings of a small network
+    leave a second thread idle for much of the time (`python -m tests.bench.two_runs`). But one on
+    a GPU, where memory holds no two, and where all runs together take less than `WORTH_SHARING`.
+    """
+    if how.jobs is not None:
+        return min(how.jobs, len(left))
+    if len(left) < 2 or left[0].workspace.device_kind != "cpu":
+        return 1
+    estimator = Estimator.beside(left[0].workspace.results)
+    seconds = sum(estimator.run(run).seconds for run in left) + estimator.pretrainings(left)
+    if seconds / cores() < WORTH_SHARING:
+        return 1
+    fit = int(memory_bytes() // BYTES_OF_A_RUN)
+    return max(1, min(cores() // (how.threads or 1), len(left), fit))
+
+
+def _share(left: Sequence[Run], how: HowToRun, jobs: int) -> int:
+    """Let several processes share the runs; wait for those that other commands make."""
+    threads = how.threads or max(1, cores() // jobs)
+    on = counted(threads, "thread", "threads")
+    print(f"{jobs} processes share them, each on {on}, the longest first", flush=True)
+    status = in_workers(jobs, threads, [*how.command, "--worker"])
+    return status | int(any([not make_after(run) for run in left if is_in_use(run)]))
+
+
+def cores() -> int:
+    """The CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _work(runs: Sequence[Run], left: Sequence[Run]) -> int:
+    """Make those of the runs that are left which no other process makes, the longest first."""
+    estimator = Estimator.beside(left[0].workspace.results) if left else None
+    longest_first = sorted(left, key=lambda run: -estimator.run(run).seconds) if estimator else []
+    numbers = {run.name: f"[{number}/{len(runs)}]" for number, run in enumerate(runs, 1)}
+
+    def make(run: Run) -> bool:
+        print(f"{numbers[run.name]} {run_label(run)}", flush=True)
+        return make_run(run, head=f"{numbers[run.name]} ")
+
+    return work_through(longest_first, make)
+
+
+def is_in_use(run: Run) -> bool:
+    """Whether a run without a record is being made by another process."""
+    return is_locked(run.folder / "lock") and not run.record_path.exists()
 
 
 def _announce(runs: Sequence[Run], left: Sequence[Run]) -> None:
@@ -93,23 +161,27 @@ def _announce(runs: Sequence[Run], left: Sequence[Run]) -> None:
             print(f"  {run.record_path}: made with another {files}; delete it to make it anew")
 
 
-def make_after(run: Run, refused: InUseError) -> bool:
+def make_after(run: Run) -> bool:
     """Wait for the process that makes a run, then read its record; make the run if it has none.
 
     Returns:
         Whether the run did not fail.
     """
     while True:
-        print(f"  waiting for {refused.holder}, which makes it", flush=True)
-        refused.wait()
         try:
             return make_run(run)
-        except InUseError as error:  # a third process was faster
-            refused = error
+        except InUseError as error:
+            print(f"  waiting for {error.holder}, which makes it", flush=True)
+            error.wait()
 
 
-def make_run(run: Run, alone: bool = False) -> bool:
+def make_run(run: Run, alone: bool = False, head: str = "  ") -> bool:
     """Make a run and print what came out; whether it did not fail.
+
+    Args:
+        run: to make.
+        alone: whether it is the only one of the command.
+        head: what the line of its result begins with.
 
     Raises:
         InUseError: another process makes it.
@@ -141,7 +213,7 @@ def make_run(run: Run, alone: bool = False) -> bool:
         words += [f"{path} says why"] if alone else [f"{path} says why; the other runs go on"]
         print(f"  broke: {'; '.join(words)}", file=sys.stderr)
         return False
-    print(f"  {'found: ' if there else ''}{run_summary(run, record)}", flush=True)
+    print(f"{head}{'found: ' if there else ''}{run_summary(run, record)}", flush=True)
     for line in class_summary(record):
         print(f"  {line}", flush=True)
     if checksum_state(record) == BROKEN:

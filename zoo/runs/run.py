@@ -506,8 +506,12 @@ class Run(Plan):
             **({"calibration": calibration} if calibration else {}),
         }
         kept = save_weights(weights_path(self.record_path), self.learner, about)
-        command = shlex.join(replace(self.request, learner=self.title).command)
-        return None if kept is None else {**kept, "command": command}
+        return None if kept is None else {**kept, "command": shlex.join(self.command)}
+
+    @property
+    def command(self) -> list[str]:
+        """The words of the command that makes this run, its settings as options of the learner."""
+        return replace(self.request, learner=self.title).command
 
     def _classes(self, tested: Tested) -> dict[str, Any]:
         """What a record of own images has besides: the classes of each split, and how each did."""

@@ -1,0 +1,51 @@
+"""``--write-jobs FILE``: the runs of a command as commands of their own, for other machines."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from zoo.errors import UsageError
+from zoo.files import check_folder_of, write_text
+from zoo.runs.run import Run
+
+
+def write_jobs(path: Path, runs: Iterable[Run], plugins: Sequence[Path]) -> int:
+    """Write a line for each run that has no record: the command that makes it, or goes on with it.
+
+    Args:
+        path: of the file.
+        runs: all that the command would make.
+        plugins: files that register what they need.
+
+    Returns:
+        0, the exit status.
+
+    Raises:
+        UsageError: the file cannot be written, or a run is a test of another run's weights, which
+            no command makes alone.
+    """
+    check_folder_of(path, "--write-jobs")
+    left = [run for run in runs if not run.record_path.exists()]
+    if any(run.weights_of for run in left):
+        raise UsageError("--write-jobs: these are tests of weights, not trainings; leave it out")
+    try:
+        write_text(path, "".join(f"{command_of(run, plugins)}\n" for run in left))
+    except OSError as error:
+        raise UsageError(
+            f"--write-jobs {path}: {error.strerror}; choose a file you may write"
+        ) from None
+    print(f"{path}: {len(left)} commands; when they have ended, this command makes the table")
+    return 0
+
+
+def command_of(run: Run, plugins: Sequence[Path]) -> str:
+    """The command that makes a run, with its folders and plug-ins as absolute paths."""
+    workspace = run.workspace
+    words = list(run.command)
+    if run.benchmark.forms and workspace.data:
+        words += ["--data", str(workspace.data.absolute())]
+    words += ["--results", str(workspace.results.absolute())]
+    words += ["--runs", str(workspace.runs.absolute())]
+    for path in plugins:
+        words += ["--plugin", str(path.absolute())]
+    return shlex.join(words)
