@@ -48,8 +48,8 @@ class Learner(pl.LightningModule):
     It trains and is tested by any Lightning Trainer, on batches that are Episodes: a batch is a
     meta-batch, an optimiser step an update.
 
-    The attributes below are *traits*, properties of the configured learner: the common tests hold
-    it to them, tables show them. See `TRAITS` for their meaning.
+    The attributes below are *traits*: what holds of a learner with its settings. The conformance
+    checks test that they are true, and tables show them. `TRAITS` says what each means.
     """
 
     registered_as: str  # its key, set by the decorator `register`
@@ -67,16 +67,16 @@ class Learner(pl.LightningModule):
     wrappable: bool = False
     embeds_alone: bool = False
     uneven_support: bool = False  # classes of a support set may differ in how many images they have
-    copies: tuple[nn.Module, ...] = ()  # of the backbone, that start from its pre-training too
+    copies: tuple[nn.Module, ...] = ()  # of the backbone; a pre-training is loaded into them too
     remark = ""  # what tables must say of its numbers
     why_it_waits = ""  # why an update or a test waits for numbers from the device, if it must
-    host_key = ""  # of a plug-in, the learner whose rows of settings.yaml it takes too
+    host_key = ""  # of the learner it is put on (TRLearner); that one's settings rows hold too
     version: int = 1  # raised when the same settings give other numbers than before
-    length_matters: bool = False  # whether a step follows from how many there will be
+    length_matters: bool = False  # whether an update depends on how many there will be in all
     why_one_device: str = ""  # why processes cannot share a meta-batch, if they cannot
     clip_norm: float | None = None  # the outer gradient is clipped to this norm
     clip_value: float | None = None  # each of its elements is clipped to +- this
-    # Trains the stages, or loads them if they were trained: called with the learner.
+    # Called with the learner: trains its stages, or loads them where they were trained before.
     train_stages: Callable[..., Any] | None = None
     stages_trained: bool = False  # whether the stages have given their weights
     added_later: Mapping[str, Any] = {}  # settings newer than some records: the value those had
@@ -101,7 +101,7 @@ class Learner(pl.LightningModule):
         self.outer_lr = outer_lr
 
     def __new__(cls, *given: Any, **settings: Any) -> Self:
-        """Note what it is made with, for `hparams`."""
+        """Keep the arguments, for `hparams`."""
         learner = super().__new__(cls)
         object.__setattr__(learner, "_made_with", (given, settings))
         return learner
@@ -129,19 +129,20 @@ class Learner(pl.LightningModule):
         weights_only: bool = False,
         **changed: Any,
     ) -> Self:
-        """The learner of a checkpoint, with the settings it was made with and its weights.
+        """The learner that a checkpoint holds, with its settings and weights.
 
         Args:
             checkpoint_path: written by a Trainer.
             map_location: where to put it, as `torch.load` has it; None for the CPU.
             strict: whether its weights must be those of the learner, name by name.
             weights_only: as `torch.load` has it.
-            **changed: arguments of the constructor that are to be others; `backbone`, where the
-                learner was made with a network that `build_backbone` did not make.
+            **changed: constructor arguments to use in place of those in the checkpoint. `backbone`
+                must be given where it was a network of one's own, which `build_backbone` cannot
+                make.
 
         Raises:
-            UsageError: the file is missing, damaged or no checkpoint of a learner, does not fit its
-                learner, or does not say its backbone, and none is given.
+            UsageError: the file is missing or damaged, is no checkpoint of a learner or of another
+                learner, or names no backbone and none was given.
         """
         try:
             checkpoint, _ = read_checkpoint(
@@ -162,9 +163,9 @@ class Learner(pl.LightningModule):
                     f"{cls.__name__}.load_from_checkpoint(path, backbone=...)"
                 )
             changed["backbone"] = backbone_of(kept["backbone"], tuple(kept["image"]))
-        # Not by Lightning: a constructor with **settings would get all of `hparams` from it.
-        taken = {name: kept[name] for name in constructor_names(cls) & {*kept}} | changed
-        learner = cls(taken.pop("backbone"), taken.pop("way", kept["way"]), **taken)
+        # Lightning would pass all of `hparams` to a constructor that takes **settings.
+        arguments = {name: kept[name] for name in constructor_names(cls) & {*kept}} | changed
+        learner = cls(arguments.pop("backbone"), arguments.pop("way", kept["way"]), **arguments)
         learner.on_load_checkpoint(checkpoint)
         try:
             learner.load_state_dict(checkpoint["state_dict"], strict)
@@ -186,19 +187,19 @@ class Learner(pl.LightningModule):
         """Refuse the checkpoint of another learner.
 
         Args:
-            kept: its hyperparameters.
-            where: it lies, for the message.
+            kept: the checkpoint's hyperparameters.
+            where: the file's name, for the message.
 
         Raises:
-            UsageError: says whose it is.
+            UsageError: it is another learner's; says which.
         """
-        own, theirs = vars(cls).get("registered_as"), kept.get("learner")
-        if own and theirs and own != theirs:
-            raise UsageError(f"{where} is a checkpoint of {theirs}, not of {own}")
+        key, saved_key = vars(cls).get("registered_as"), kept.get("learner")
+        if key and saved_key and key != saved_key:
+            raise UsageError(f"{where} is a checkpoint of {saved_key}, not of {key}")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse, in resuming, the checkpoint of another learner."""
-        self.check_learner(checkpoint.get("hyper_parameters", {}), "what is resumed from")
+        """Refuse to go on from a checkpoint of another learner."""
+        self.check_learner(checkpoint.get("hyper_parameters", {}), "the file to go on from")
 
     @property
     def outer_decay(self) -> str:
@@ -213,7 +214,10 @@ class Learner(pl.LightningModule):
 
     @property
     def micro_batch(self) -> int | None:
-        """Tasks computed at once in training, None for all; a checkpoint keeps it."""
+        """How many tasks are computed at once in training; None for the whole meta-batch.
+
+        A checkpoint keeps it.
+        """
         return self.hparams.get("micro_batch")
 
     @micro_batch.setter
@@ -221,26 +225,26 @@ class Learner(pl.LightningModule):
         self.hparams["micro_batch"] = tasks
 
     def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Say how its images are normalised, see `normalised`; `hparams` and checkpoints keep it.
+        """Set how images are normalised (see `normalised`); `hparams` and checkpoints keep it.
 
         Args:
-            mean: of each channel, of pixels from 0 to 1.
-            std: likewise.
+            mean: mean of each channel, of pixels scaled to [0, 1].
+            std: standard deviation of each channel, of the same pixels.
         """
         self.hparams.update(image_mean=[*mean], image_std=[*std])
 
     @property
     def image_mean(self) -> tuple[float, ...] | None:
-        """What `normalised` subtracts from each channel; None where it was never said."""
+        """What `normalised` subtracts from each channel; None where it was not set."""
         return tuple(self.hparams["image_mean"]) if "image_mean" in self.hparams else None
 
     @property
     def image_std(self) -> tuple[float, ...] | None:
-        """What `normalised` divides each channel by; None where it was never said."""
+        """What `normalised` divides each channel by; None where it was not set."""
         return tuple(self.hparams["image_std"]) if "image_std" in self.hparams else None
 
     def normalised(self, images: Any) -> Tensor:
-        """Images as this learner was trained on them and as its episodes must have them.
+        """Images normalised as this learner was trained on them, as its episodes must be.
 
         Args:
             images: tensor or array (..., C, H, W), uint8 or floating-point in [0, 1].
@@ -249,20 +253,21 @@ class Learner(pl.LightningModule):
             float (..., C, H, W), on the learner's device.
 
         Raises:
-            UsageError: nobody said how, as for a learner made by hand: call `normalise_by` first;
-                or these are no such images.
+            UsageError: the normalisation is not known, as of a learner that was made by hand (call
+                `normalise_by` first); or the images have another shape or range.
         """
         mean, std = self.image_mean, self.image_std
         if mean is None or std is None:
             raise UsageError(
-                f"{self.title or type(self).__name__}: made by hand, it does not know how its "
-                "images are normalised; say it by learner.normalise_by(mean, std), of each channel"
+                f"{self.title or type(self).__name__}: how its images are normalised is not known, "
+                "because it was made by hand: call learner.normalise_by(mean, std) first, with a "
+                "number for each channel"
             )
         x = torch.as_tensor(images).to(self.device)
         if x.dim() < 3 or x.shape[-3] != len(mean):
             raise UsageError(
-                f"images of shape {tuple(x.shape)}: expected (..., {len(mean)}, H, W), the "
-                "channels that it was trained on"
+                f"images of shape {tuple(x.shape)}: expected (..., {len(mean)}, H, W), with the "
+                "channels that the learner was trained on"
             )
         if x.dtype != torch.uint8:
             if not x.is_floating_point() or not ((x >= 0) & (x <= 1)).all():
@@ -275,13 +280,13 @@ class Learner(pl.LightningModule):
 
     @classmethod
     def as_asked(cls, overrides: Mapping[str, Any]) -> type["Learner"]:
-        """The class that a variant means: this one, unless an override chooses another."""
+        """The class that a variant stands for: this one, unless an option chooses another."""
         return cls
 
     def forward(self, episode: Episode) -> Tensor:
         """Adapt to each support set and predict its query set: logits (T, N*Q, N).
 
-        In regression: what is predicted of each query, (T, Q, N).
+        In regression it returns the predicted outputs, (T, Q, N).
         """
         raise NotImplementedError
 
@@ -290,16 +295,16 @@ class Learner(pl.LightningModule):
         return torch.stack([*self.loss_terms(episode).values()]).sum()
 
     def loss_terms(self, episode: Episode) -> dict[str, Tensor]:
-        """The terms of the outer-loop objective by name, weighted and averaged: scalars.
+        """The terms of the outer-loop objective by name: scalars, weighted and averaged.
 
-        ``host`` is the first. A learner that adds others to it overrides this method and leaves
-        `meta_loss` alone; its log then shows how they pull beside each other.
+        The first is called ``host``. A learner that adds further losses overrides this method
+        instead of `meta_loss`; the log then compares their gradients (`log_pull`).
         """
         predicted = check_predictions(self, self(episode), episode)
         return {"host": task_loss(predicted, episode.query.y).mean()}
 
     def evaluate(self, episode: Episode) -> tuple[dict[str, Tensor], Tensor]:
-        """What a test records: metrics {name: (T,)}, and what is predicted of each query.
+        """What a test records: metrics {name: (T,)}, and the prediction for each query.
 
         Returns:
             ``accuracy`` in [0, 1] and ``nll``, the mean cross-entropy in nats; predictions
@@ -316,12 +321,12 @@ class Learner(pl.LightningModule):
 
     @contextmanager
     def embedded(self) -> Iterator[nn.Module]:
-        """Inside this block, take episodes of features (T, n, D) in place of images.
+        """Inside this block the learner takes episodes of features (T, n, D), not of images.
 
-        So an image that many episodes share is embedded once.
+        An image that many episodes share then needs to be embedded only once.
 
         Yields:
-            The network that makes the features, in evaluation: (n, *image) -> (n, D).
+            The network that makes the features, in evaluation mode: (n, *image) -> (n, D).
 
         Raises:
             UsageError: the features of an image depend on the other images of its episode.
@@ -338,51 +343,57 @@ class Learner(pl.LightningModule):
             self.net = net.to(self.device).train(self.training)  # as the rest of the learner
 
     def check_episodes(self, way: int, shot: int, query: int) -> None:
-        """Refuse, before training starts, episodes of a shape that this learner cannot take.
+        """Refuse episodes of a shape that this learner cannot take, before training starts.
 
         Raises:
             UsageError: names the setting to change.
         """
 
     def stages(self) -> list[Stage]:
-        """What must be trained before meta-training, in this order, beside the pre-training.
+        """What must be trained before meta-training, in this order; not the pre-training.
 
-        Each gives its weights to a part of this learner before the next one is trained; the
-        backbone, where `pretrained_from` says so, has its own before the first.
+        The weights of a stage are loaded into a part of this learner before the next stage is
+        trained. Where `pretrained_from` is set, the backbone has its weights before the first.
         """
         return []
 
     def anneal(self, progress: float) -> float:
-        """What the outer learning rate is multiplied by when `progress` in [0, 1] is done.
+        """The factor of the outer learning rate after a share `progress` in [0, 1] of training.
 
-        As the paper has it; a run may ask for another decay instead (`outer_decay`).
+        This is the paper's schedule; a run may ask for another one (`outer_decay`).
         """
         return 1.0
 
     def outer_rate(self, progress: float) -> float:
-        """What the outer learning rate is multiplied by in this run: see `anneal`."""
+        """The factor of the outer learning rate in this run; `progress` as in `anneal`."""
         if self.outer_decay == "cosine":
             return (1 + math.cos(math.pi * progress)) / 2
         return self.anneal(progress)
 
     def size(self, learned: bool = False) -> int:
-        """How many parameters it has, or learns in episodes; `copies` are not counted."""
+        """The number of parameters, `copies` not counted.
+
+        Args:
+            learned: whether to count only those that meta-training changes.
+        """
         copied = {id(p) for part in self.copies for p in part.parameters()}
-        kept = [p for p in self.parameters() if id(p) not in copied]
-        return sum(p.numel() for p in kept if p.requires_grad or not learned)
+        counted = [p for p in self.parameters() if id(p) not in copied]
+        if learned:
+            counted = [p for p in counted if p.requires_grad]
+        return sum(p.numel() for p in counted)
 
     def traits(self) -> dict[str, bool]:
-        """The traits of this learner as configured."""
+        """The traits of this learner with its settings."""
         return {name: bool(getattr(self, name)) for name in TRAITS}
 
     def setup(self, stage: str) -> None:
-        """Refuse what would train or test something else than asked; train the stages before.
+        """Check that the Trainer suits this learner, and train its stages before a fit.
 
         Raises:
-            UsageError: the Trainer has a precision, or divides its batches among devices, that this
-                learner cannot take; or a stage must be trained before, and nobody has.
+            UsageError: the learner cannot be trained at the Trainer's precision or on several
+                devices; or it has stages to be trained first, and no `train_stages`.
         """
-        # Not in the constructor: Lightning would look for more settings in those that called it.
+        # In the constructor, Lightning would also collect the arguments of whoever called it.
         self.save_hyperparameters(dict(self.hparams))
         precision, devices = self.trainer.precision, self.trainer.world_size
         if precision not in PRECISIONS:
@@ -410,21 +421,20 @@ class Learner(pl.LightningModule):
             )
 
     def on_train_start(self) -> None:
-        """Refuse a training of unknown length, where the learning rate follows from the length.
+        """Refuse a training of unknown length, where the learning rate depends on the length.
 
         Raises:
             UsageError: says what to tell the Trainer.
         """
         if self.needs_length and not math.isfinite(self.planned_updates):
             raise UsageError(
-                f"{self.title}: its steps follow from how many updates there will be, and the "
-                "Trainer does not know: give it max_steps, or max_epochs and batches that have a "
-                "length"
+                f"{self.title}: its updates depend on how many there will be, and the Trainer does "
+                "not know that: give it max_steps, or max_epochs and batches that have a length"
             )
 
     @property
     def needs_length(self) -> bool:
-        """Whether an update follows from how many there will be."""
+        """Whether an update depends on how many there will be."""
         falls = self.outer_decay != "paper" or type(self).anneal is not Learner.anneal
         return falls or self.length_matters
 
@@ -432,7 +442,7 @@ class Learner(pl.LightningModule):
     def planned_updates(self) -> float:
         """Outer-loop updates of the whole training; infinite where the Trainer does not know.
 
-        Known only once training has begun: Lightning opens the data for it.
+        It is known only once training has begun, because Lightning opens the data for it.
         """
         planned = self.trainer.estimated_stepping_batches
         return planned if planned > 0 else math.inf
@@ -442,8 +452,8 @@ class Learner(pl.LightningModule):
         """The share of the training that is done, in [0, 1]."""
         return self.global_step / self.planned_updates if self.global_step else 0.0
 
-    def taken(self, batch: Any) -> Episode:
-        """A batch as the steps take it: its way a number, in the precision of the weights.
+    def checked_batch(self, batch: Any) -> Episode:
+        """A batch as the steps need it: its way a number, its images as precise as the weights.
 
         Raises:
             UsageError: it is no Episode, or its episodes differ in their way.
@@ -462,11 +472,11 @@ class Learner(pl.LightningModule):
         return batch if batch.support.x.dtype == dtype else batch.to(dtype)
 
     def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
-        """The loss of one update, whose gradient is that of the whole meta-batch.
+        """The loss of one update, computed `micro_batch` tasks at a time.
 
-        It is computed `micro_batch` tasks at a time.
+        Its gradient is that of the whole meta-batch.
         """
-        batch = self.taken(batch)
+        batch = self.checked_batch(batch)
         shared = together() > 1
         size = batch.tasks if self.joint_tasks else self.micro_batch or batch.tasks
         means: dict[str, Tensor] = {}  # of each term, over the meta-batch
@@ -484,7 +494,7 @@ class Learner(pl.LightningModule):
             loss = part_loss(batch)
         else:
             learned = [p for p in self.parameters() if p.requires_grad]
-            # Where processes average gradients, each must have one of every parameter.
+            # Processes average their gradients, so each must have a gradient for every parameter.
             loss = loss_in_parts(part_loss, batch, size, learned, unused=shared)
         self._log_losses(loss.detach(), means, batch.tasks)
         return loss
@@ -495,11 +505,11 @@ class Learner(pl.LightningModule):
         if len(terms) > 1:
             values["host_loss"] = terms["host"]
             values["added_loss"] = loss - terms["host"]
-        found = torch.stack([*values.values()])
+        logged = torch.stack([*values.values()])
         if together() > 1:
-            torch.distributed.all_reduce(found)  # the shares of all processes are equal
-            found = found / together()
-        named = dict(zip((f"train/{name}" for name in values), found, strict=True))
+            torch.distributed.all_reduce(logged)  # every process has as many tasks
+            logged = logged / together()
+        named = dict(zip((f"train/{name}" for name in values), logged, strict=True))
         self.log("train/loss", named.pop("train/loss"), prog_bar=True, batch_size=tasks)
         self.log_dict(named, batch_size=tasks)
 
@@ -509,11 +519,12 @@ class Learner(pl.LightningModule):
         return type(self).loss_terms is not Learner.loss_terms
 
     def log_pull(self, terms: Mapping[str, Tensor]) -> None:
-        """Log how what is added to the host's loss pulls beside it, where a line is written.
+        """Log how the gradient of the added losses compares with that of the host's loss.
 
-        ``train/gradient_ratio`` is the norm of the added terms' gradient over that of the host's,
-        ``train/gradient_cosine`` the cosine of the two; in micro-batches, of the last one. They
-        cost two backward passes, so they are computed in every `log_every_n_steps`-th update only.
+        ``train/gradient_ratio`` is the norm of the added losses' gradient over the norm of the
+        host's, ``train/gradient_cosine`` the cosine between the two. They cost two backward passes,
+        so only every `log_every_n_steps`-th update computes them, where Lightning writes a line of
+        its log; an update of several micro-batches computes them on the last one.
         """
         trainer: Any = self._trainer
         if not trainer or (self.global_step + 1) % trainer.log_every_n_steps:
@@ -524,13 +535,13 @@ class Learner(pl.LightningModule):
 
     def validation_step(self, batch: Episode, batch_idx: int) -> dict[str, Tensor]:
         """Metrics of meta-validation episodes, each (T,)."""
-        metrics, _ = self._evaluated(self.taken(batch))
+        metrics, _ = self._evaluated(self.checked_batch(batch))
         self._log_means("val", metrics, batch.tasks)
         return metrics
 
     def test_step(self, batch: Episode, batch_idx: int) -> dict[str, Tensor]:
         """Metrics of meta-test episodes, each (T,), and ``prediction`` of each query."""
-        metrics, prediction = self._evaluated(self.taken(batch))
+        metrics, prediction = self._evaluated(self.checked_batch(batch))
         self._log_means("test", metrics, batch.tasks)
         return {**metrics, "prediction": prediction}
 
@@ -542,7 +553,7 @@ class Learner(pl.LightningModule):
     def _log_means(self, split: str, metrics: Mapping[str, Tensor], tasks: int) -> None:
         means = torch.stack([value.mean() for value in metrics.values()])
         if together() > 1:
-            # Not by sync_dist: it rounds the mean number of tasks of a process to a whole one.
+            # Lightning's sync_dist would round the mean number of tasks a process to a whole one.
             sums = torch.cat([means * tasks, means.new_tensor([tasks])])
             torch.distributed.all_reduce(sums)
             means, tasks = sums[:-1] / sums[-1], int(sums[-1])
@@ -550,20 +561,20 @@ class Learner(pl.LightningModule):
         self.log_dict(named, prog_bar=split == "val", batch_size=tasks)
 
     def predict_step(self, batch: Episode, batch_idx: int) -> Tensor:
-        """See `probabilities`."""
-        return self.probabilities(self.taken(batch))
+        """The probabilities of a batch's queries (`probabilities`)."""
+        return self.probabilities(self.checked_batch(batch))
 
     @torch.no_grad()
     def probabilities(self, episode: Episode) -> Tensor:
         """The probability of each class for each query, (T, N*Q, N).
 
-        In regression what is predicted of each, (T, Q, N). The queries' labels are not looked at.
+        In regression the predicted outputs, (T, Q, N). The queries' labels are not used.
         """
         logits = check_predictions(self, self(episode), episode)
         return logits if episode.support.y.is_floating_point() else logits.softmax(-1)
 
     def configure_optimizers(self) -> Any:
-        """The outer optimiser on every parameter, its rate annealed over the whole training."""
+        """The outer optimiser of all parameters; its rate follows `outer_rate`."""
         optimizer = self.outer_optimizer(self.parameters(), lr=self.outer_lr)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda update: self.outer_rate(self._progress_at(update))
@@ -572,7 +583,8 @@ class Learner(pl.LightningModule):
 
     def _progress_at(self, update: int) -> float:
         """The share of the training that is done after so many updates."""
-        # Asked for the first rate, Lightning would open the data before it is resumed.
+        # For the first update the length is not asked for: Lightning would open the data for it
+        # before it has restored where a resumed run was in them.
         return update / self.planned_updates if update and self.needs_length else 0.0
 
     def configure_gradient_clipping(
@@ -581,7 +593,7 @@ class Learner(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the outer gradient as the Trainer asks; else as the learner's own settings say."""
+        """Clip the outer gradient as the Trainer asks, or else as the learner's settings say."""
         if gradient_clip_val is not None:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif self.clip_value is not None:
