@@ -5,6 +5,7 @@ They look the same everywhere: command line, settings, records, tables.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from itertools import product
 from typing import Any
 
 from zoo.errors import UsageError
@@ -46,6 +47,35 @@ def parse_variant(text: str) -> tuple[str, dict[str, Any]]:
         except ValueError as error:
             raise UsageError(f"{shown(text)}: {name}={shown(value)}: {error}") from None
     return key, overrides
+
+
+def variants_in(text: str) -> list[str]:
+    """The variants of a list, grids expanded (`expand_grid`)."""
+    return [variant for part in split_variants(text) for variant in expand_grid(part)]
+
+
+def expand_grid(text: str) -> list[str]:
+    """The variants of a grid: ``maml[inner_lr=0.1,0.4,inner_steps=1,5]`` stands for four.
+
+    A value without a name is a further one of the setting before it. The last setting changes
+    first. A variant without such values stands for itself.
+
+    Raises:
+        UsageError: a value stands before any name.
+    """
+    key, bracket, rest = text.partition("[")
+    if not bracket or not rest.endswith("]"):
+        return [text]
+    settings: list[list[str]] = []  # of each setting name=value, once for each of its values
+    for part in split_variants(rest[:-1], ","):
+        name, equals, _ = part.partition("=")
+        if equals and "[" not in name:
+            settings.append([part])
+        elif settings:
+            settings[-1].append(f"{settings[-1][0].partition('=')[0]}={part}")
+        else:
+            raise UsageError(f"{shown(text)}: {shown(part)} is not of the form name=value")
+    return [f"{key}[{','.join(values)}]" for values in product(*settings)]
 
 
 def format_variant(key: str, overrides: dict[str, Any]) -> str:

@@ -64,7 +64,7 @@ def call_command(words: Sequence[str]) -> int:
     options, rest = build_parser().parse_known_args(words)
     options.flags, options.words = rest, words
     load_plugins(getattr(options, "plugin", None) or [])
-    if rest and options.command not in ("run", "plot", "ablation"):
+    if rest and options.command not in ("run", "plot", "ablation", "tune"):
         raise UsageError(f"{rest[0]} is not known; see python -m zoo {options.command} --help")
     status = int(options.call(options))
     sys.stdout.flush()

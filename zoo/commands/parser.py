@@ -235,6 +235,30 @@ def build_parser() -> Parser:
     )
     command.set_defaults(call=imported_command("plot", "plot_command"))
 
+    command = commands.add_parser(
+        "tune",
+        parents=[one],
+        help="search settings that validate best; the test split stays closed",
+    )
+    command.add_argument("learner", help="a key or variant; its settings are flags, as of zoo run")
+    command.add_argument("benchmark", help="a key or variant")
+    command.add_argument(
+        "--space",
+        required=True,
+        help='such as "outer_lr=1e-4..1e-2:log inner_steps=1,3,5": lists and ranges of settings',
+    )
+    command.add_argument(
+        "--trials", type=whole(1), default=30, metavar="N", help="in all (default: 30)"
+    )
+    command.add_argument(
+        "--jobs",
+        type=parse_jobs,
+        metavar="N",
+        help="processes that share the trials (default: auto, what finishes them soonest here)",
+    )
+    command.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    command.set_defaults(call=imported_command("tune", "tune_command"))
+
     several = Parser(add_help=False, parents=[where])
     add_budget_flag(several)
     several.add_argument("--seeds", default="", help="(default: 0, or the study's)")

@@ -23,7 +23,7 @@ from zoo.runs.resolved import check_count, check_way
 from zoo.runs.run import Run
 from zoo.runs.settings import learner_variant
 from zoo.runs.tested_weights import as_trained
-from zoo.variants import split_variants
+from zoo.variants import variants_in
 
 SWEEP_FOLDER = "sweep"  # below the results: tests of other runs' weights, apart from the runs
 
@@ -74,7 +74,7 @@ def sweep_command(options: argparse.Namespace) -> int:
     benchmark = find_benchmark(options.benchmark)
     if benchmark.regression:
         raise UsageError(f"{benchmark.variant} is regression, without ways: nothing to sweep over")
-    variants = list(dict.fromkeys(map(learner_variant, split_variants(options.learners))))
+    variants = list(dict.fromkeys(map(learner_variant, variants_in(options.learners))))
     titles = titles_of(variants or learners.names())
     way = check_way(benchmark, options.way)
     shot = check_count("shot", options.shot, 1)

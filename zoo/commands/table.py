@@ -44,7 +44,7 @@ from zoo.runs.request import TERMS, RunRequest
 from zoo.runs.run import Run
 from zoo.runs.settings import PRETRAIN, learner_variant
 from zoo.runs.tested_weights import TESTED_FOLDER
-from zoo.variants import parse_variant, split_variants
+from zoo.variants import parse_variant, variants_in
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def table_request(options: argparse.Namespace) -> TableRequest:
         UsageError: an unknown learner, or shots, ways or seeds that are none.
     """
     benchmark = find_benchmark(options.benchmark)
-    names = dict.fromkeys(map(learner_variant, split_variants(options.learners)))
+    names = dict.fromkeys(map(learner_variant, variants_in(options.learners)))
     ways = [] if benchmark.regression and not options.ways else [options.ways or "5"]
     return TableRequest(
         benchmark.variant,

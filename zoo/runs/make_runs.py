@@ -94,22 +94,32 @@ def _one_by_one(runs: Sequence[Run], waits: bool) -> int:
 
 
 def _jobs(left: Sequence[Run], how: HowToRun) -> int:
-    """How many processes share the runs that are left.
-
-    Where it was not asked for, one a core, each on one thread: the trainings of a small network
-    leave a second thread idle for much of the time (`python -m tests.bench.two_runs`). But one on
-    a GPU, where memory holds no two, and where all runs together take less than `WORTH_SHARING`.
-    """
-    if how.jobs is not None:
-        return min(how.jobs, len(left))
-    if len(left) < 2 or left[0].workspace.device_kind != "cpu":
+    """How many processes share the runs that are left."""
+    if how.jobs is not None or len(left) < 2:
+        return min(how.jobs or 1, len(left))
+    if left[0].workspace.device_kind != "cpu":
         return 1
     estimator = Estimator.beside(left[0].workspace.results)
     seconds = sum(estimator.run(run).seconds for run in left) + estimator.pretrainings(left)
+    return automatic_jobs(len(left), seconds, how.threads)
+
+
+def automatic_jobs(runs: int, seconds: float, threads: int | None) -> int:
+    """How many processes finish some runs soonest on a CPU.
+
+    That is one a core, each on one thread: the training of a small network leaves a second thread
+    idle for much of the time (`python -m tests.bench.two_runs`). It is one process where memory
+    holds no two, and where all runs together take less than `WORTH_SHARING`.
+
+    Args:
+        runs: how many.
+        seconds: CPU seconds that they take together.
+        threads: of each process, where that was asked for.
+    """
     if seconds / cores() < WORTH_SHARING:
         return 1
     fit = int(memory_bytes() // BYTES_OF_A_RUN)
-    return max(1, min(cores() // (how.threads or 1), len(left), fit))
+    return max(1, min(cores() // (threads or 1), runs, fit))
 
 
 def _share(left: Sequence[Run], how: HowToRun, jobs: int) -> int:

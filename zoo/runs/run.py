@@ -316,7 +316,7 @@ class Run(Plan):
             updates,
             self["validations"],
             logger_of(self.workspace.logger, folder, self.name, keeper.updates),
-            callbacks=[callback_of(text) for text in self.workspace.callbacks],
+            callbacks=self.training_callbacks(),
         )
         trainer = self._trainer(progress, **options)
         pl.seed_everything(self.seed, verbose=False)
@@ -329,6 +329,10 @@ class Run(Plan):
         if trainer.global_step != updates and not self.workspace.callbacks:
             raise RuntimeError(f"{trainer.global_step} updates were made instead of {updates}")
         self.learner.load_state_dict(keeper.best_weights())
+
+    def training_callbacks(self) -> list[pl.Callback]:
+        """What watches the training besides the keeper of its checkpoints."""
+        return [callback_of(text) for text in self.workspace.callbacks]
 
     def test(self, folder: Path, progress: bool) -> Tested:
         """Open the test split, once."""

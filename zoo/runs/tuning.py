@@ -1,0 +1,316 @@
+"""Trials of settings: each trains a run and is judged by its validation; none is tested.
+
+Optuna proposes the settings and stops trials that validate worse than the others did at the same
+update. What it knows lies in a SQLite file, so a search that was stopped goes on, and several
+processes share one.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+
+from zoo.datasets.episodes.image_store import Store
+from zoo.errors import UsageError
+from zoo.files import InUseError, alone_in, locked
+from zoo.runs.checkpoints import CheckpointKeeper, DivergedError
+from zoo.runs.closed_split import ClosedSplit
+from zoo.runs.environment import code_of, environment, quiet
+from zoo.runs.request import RunRequest
+from zoo.runs.run import Run
+from zoo.runs.tuning_space import Space
+from zoo.runs.workspace import Workspace
+
+if TYPE_CHECKING:
+    import optuna
+
+FIRST_WHOLE = 5  # trials that are never stopped, to compare the others with
+SETTINGS, UPDATES, WHY, OPENED = "settings", "updates", "why", "opened"  # kept with a trial
+WHOLE, STOPPED, FAILED = "whole", "stopped", "failed"  # how a trial ended
+
+
+class TrialRun(Run):
+    """A run that is trained and validated for a trial, and never tested."""
+
+    def __init__(
+        self, request: RunRequest, workspace: Workspace, stores: Mapping[str, Store], trial: Any
+    ) -> None:
+        """Plan it, with the test split closed.
+
+        Raises:
+            UsageError: it cannot be run with these settings.
+        """
+        self.closed = ClosedSplit(stores["test"])
+        self.open_stores = stores
+        open_to_trials: dict[str, Any] = {**stores, "test": self.closed}
+        super().__init__(request, workspace, open_to_trials)
+        self.trial = trial
+
+    def validated(self, progress: bool) -> float:
+        """Train it, or go on; returns its best validation: see `score`.
+
+        Raises:
+            TrialPruned: it validates worse than the others did.
+            DivergedError: its loss is not finite.
+        """
+        folder = self.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone_in(folder), quiet():
+            torch.set_num_threads(self.workspace.threads)
+            keeper = self._keeper(folder, code_of(environment(self.workspace.device_kind)))
+            self.keeper = keeper
+            self.train(folder, keeper, progress)
+            assert keeper.best is not None
+            return score(keeper, keeper.best[0])
+
+    def training_callbacks(self) -> list[pl.Callback]:
+        """Tells the trial of each validation, besides what the command line asks for."""
+        return [*super().training_callbacks(), ReportToTrial(self.keeper, self.trial)]
+
+
+class ReportToTrial(pl.Callback):
+    """Tells a trial of every validation, and stops the training when the trial says so."""
+
+    def __init__(self, keeper: CheckpointKeeper, trial: Any) -> None:
+        """Begin with nothing told.
+
+        Args:
+            keeper: knows the validations.
+            trial: of Optuna.
+        """
+        self.keeper, self.trial, self.told = keeper, trial, 0
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """After a validation, before the next update.
+
+        Raises:
+            TrialPruned: it is not worth going on.
+        """
+        for update, _ in self.keeper.curve[self.told :]:
+            self.told += 1
+            self.trial.report(score(self.keeper, update), update)
+            self.trial.set_user_attr(UPDATES, update)
+            if self.trial.should_prune():
+                import optuna
+
+                raise optuna.TrialPruned
+
+
+def score(keeper: CheckpointKeeper, update: int) -> float:
+    """The accuracy of a validation; of functions the median squared error over the tasks."""
+    if keeper.regression:
+        return keeper.of_tasks[update].median
+    return dict(keeper.curve)[update]
+
+
+class Search:
+    """Trials of a space, in a file."""
+
+    def __init__(self, path: Path, space: Space, first: TrialRun) -> None:
+        """Open the file, or begin it.
+
+        Args:
+            path: of the SQLite file.
+            space: of settings.
+            first: the run with the settings that it has without the search.
+
+        Raises:
+            UsageError: Optuna is not installed, the run cannot be validated, or the file is of
+                other data, code or settings.
+        """
+        try:
+            import optuna
+        except ImportError:
+            raise UsageError(
+                "zoo tune needs Optuna: python -m pip install 'meta-learning-zoo[tune]'"
+            ) from None
+        if not first["updates"] or not first["validations"] or "val" not in first.stores:
+            raise UsageError(
+                "zoo tune compares validations of trained runs: --updates and --validations must "
+                "be at least 1, and there must be a split val"
+            )
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.optuna, self.path, self.space, self.first = optuna, path, space, first
+        self.before = {name: first[name] for name in space}
+        self.folder = first.workspace.runs / path.stem  # of what the processes tell each other
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.study = optuna.create_study(
+                storage=f"sqlite:///{path}",
+                study_name=path.stem,
+                load_if_exists=True,
+                direction="minimize" if first.benchmark.regression else "maximize",
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST_WHOLE),
+            )
+        except Exception as error:  # of a damaged file there may be any
+            why = " ".join(str(error).split("\n")[0].split())
+            raise UsageError(f"{path} cannot be used: {why}; delete it to begin anew") from None
+        identity = self._identity()
+        if self.study.user_attrs.setdefault("identity", identity) != identity:
+            raise UsageError(f"{path} is of other data, settings or code; delete it to begin anew")
+        self.study.set_user_attr("identity", identity)
+
+    def _identity(self) -> str:
+        """A hash of all that the trials have in common."""
+        identity = self.first.identity
+        common = {k: v for k, v in identity["settings"].items() if k not in self.space}
+        text = json.dumps({**identity, "settings": common}, sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def run_of(self, trial: "optuna.Trial") -> TrialRun:
+        """The run of a trial.
+
+        Raises:
+            UsageError: it cannot be run with these settings.
+        """
+        request = self.first.request
+        flags = {**request.flags, **trial.user_attrs[SETTINGS]}
+        return TrialRun(
+            replace(request, flags=flags), self.first.workspace, self.first.open_stores, trial
+        )
+
+    @property
+    def finished(self) -> "list[optuna.trial.FrozenTrial]":
+        """The trials that came to an end: whole, stopped early, or diverged; not interrupted."""
+        states = self.optuna.trial.TrialState
+        return [
+            trial
+            for trial in self.study.get_trials(deepcopy=False)
+            if trial.state in (states.COMPLETE, states.PRUNED)
+            or (trial.state == states.FAIL and WHY in trial.user_attrs)
+        ]
+
+    def take_up(self) -> None:
+        """Put trials that were interrupted at the head of the queue: they go on where they were.
+
+        Where nothing was tried yet, today's settings come first, if the space has them.
+        """
+        states = self.optuna.trial.TrialState
+        trials = self.study.get_trials(deepcopy=False)
+        for trial in trials:
+            if trial.state == states.RUNNING:
+                self.study.tell(trial.number, state=states.FAIL)
+                if trial.params:
+                    self.study.enqueue_trial(trial.params)
+        if not trials and all(self.space[name].contains(v) for name, v in self.before.items()):
+            self.study.enqueue_trial(self.before)
+
+    def work(self, count: int, say: Callable[[str], None], progress: bool = False) -> None:
+        """Make trials until there are `count`, together with other processes that do the same.
+
+        Args:
+            count: of trials in all.
+            say: takes a line for each.
+            progress: whether to show the progress of each training.
+        """
+        while (trial := self._next(count)) is not None:
+            self._make(trial, count, say, progress)
+
+    def _next(self, count: int) -> "optuna.Trial | None":
+        """A new trial; None where there are as many as were asked for."""
+        with locked(self.folder / "next", lambda holder: None):
+            states = self.optuna.trial.TrialState
+            under_way = self.study.get_trials(deepcopy=False, states=[states.RUNNING])
+            number = len(self.finished) + len(under_way)
+            if number >= count:
+                return None
+            # A sampler's state is not in the file: one that begins anew must not repeat itself.
+            seed = self.first.seed + 1000 * len(self.study.get_trials(deepcopy=False))
+            self.study.sampler = self.optuna.samplers.TPESampler(
+                seed=seed, constant_liar=True, multivariate=False
+            )
+            trial = self.study.ask()
+            settings = {name: values.suggest(name, trial) for name, values in self.space.items()}
+            trial.set_user_attr(SETTINGS, settings)
+            return trial
+
+    def _make(
+        self, trial: "optuna.Trial", count: int, say: Callable[[str], None], progress: bool
+    ) -> None:
+        """Train a trial and tell the study what came out."""
+        states = self.optuna.trial.TrialState
+        settings = trial.user_attrs[SETTINGS]
+        number = f"[{trial.number + 1}/{count}]"
+        say(f"{number} {' '.join(f'{name}={value}' for name, value in settings.items())}")
+        run: TrialRun | None = None
+        value, why = None, ""
+        try:
+            run = self.run_of(trial)
+            value = run.validated(progress)
+            trial.set_user_attr(UPDATES, run["updates"])
+            if not math.isfinite(value):
+                value, why = None, f"its validation is {value}"
+        except self.optuna.TrialPruned:
+            pass
+        except InUseError:
+            raise
+        except (DivergedError, UsageError) as error:
+            why = str(error)
+        if run:
+            trial.set_user_attr(OPENED, run.closed.opened)
+        if why:
+            trial.set_user_attr(WHY, why)
+            self.study.tell(trial, state=states.FAIL)
+            say(f"{number} failed: {why}")
+        elif value is None:
+            self.study.tell(trial, state=states.PRUNED)
+            last = self.in_words(last_validation(self.study.trials[trial.number]))
+            say(f"{number} stopped after update {trial.user_attrs[UPDATES]}: {last}")
+        else:
+            self.study.tell(trial, value)
+            say(f"{number} {self.in_words(value)}")
+
+    def in_words(self, value: float) -> str:
+        """A validation: ``93.1 %``, or of functions ``0.412``."""
+        return f"{value:.3f}" if self.first.judged_by == "mse" else f"{100 * value:.2f} %"
+
+    def best(self) -> "optuna.trial.FrozenTrial | None":
+        """The whole trial that validated best; None where there is none."""
+        with contextlib.suppress(ValueError):
+            return self.study.best_trial
+        return None
+
+    def frame(self) -> pd.DataFrame:
+        """The trials that came to an end, a row each.
+
+        Columns: `trial`, from 1; `status`, whole, stopped or failed; `updates` made; `validation`,
+        the best of a whole trial and the last of one that was stopped; `seconds`; `why` it failed;
+        `opened`, how often it tried to open the test split; the settings of the space.
+        """
+        states = self.optuna.trial.TrialState
+        words = {states.COMPLETE: WHOLE, states.PRUNED: STOPPED, states.FAIL: FAILED}
+        rows = []
+        for trial in self.finished:
+            value = trial.value
+            if trial.state == states.PRUNED:
+                value = last_validation(trial)
+            rows.append(
+                {
+                    "trial": trial.number + 1,
+                    "status": words[trial.state],
+                    "updates": trial.user_attrs.get(UPDATES),
+                    "validation": value,
+                    "seconds": trial.duration.total_seconds() if trial.duration else math.nan,
+                    "why": trial.user_attrs.get(WHY),
+                    "opened": trial.user_attrs.get(OPENED, 0),
+                    **trial.user_attrs[SETTINGS],
+                }
+            )
+        columns = ["trial", "status", "updates", "validation", "seconds", "why", "opened"]
+        return pd.DataFrame(rows, columns=[*columns, *self.space])
+
+
+def last_validation(trial: "optuna.trial.FrozenTrial") -> float:
+    """The last validation of a trial that was stopped."""
+    values = trial.intermediate_values
+    return values[max(values)]
