@@ -249,6 +249,8 @@ def _median(x: np.ndarray) -> Estimate:
         return Estimate(math.exp(middle))
     drawn = np.random.default_rng(0).integers(0, episodes, (RESAMPLES, episodes))
     resampled = np.stack([np.median(row[drawn], axis=1) for row in logs])  # (S, RESAMPLES)
+    if not np.isfinite(resampled).all():  # nearly half of the tasks have an infinite error
+        return Estimate(math.exp(middle))
     half_squared = Z95**2 * resampled.mean(0).var(ddof=1)
     if seeds > 1:
         # The part of a seed's bootstrap variance that the other seeds do not share.

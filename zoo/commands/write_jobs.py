@@ -29,7 +29,7 @@ def write_jobs(path: Path, runs: Iterable[Run], plugins: Sequence[Path]) -> int:
     if any(run.weights_of for run in left):
         raise UsageError("--write-jobs: these are tests of weights, not trainings; leave it out")
     try:
-        write_text(path, "".join(f"{command_of(run, plugins)}\n" for run in left))
+        write_text(path, "".join(f"{job_command(run, plugins)}\n" for run in left))
     except OSError as error:
         raise UsageError(
             f"--write-jobs {path}: {error.strerror}; choose a file you may write"
@@ -38,7 +38,7 @@ def write_jobs(path: Path, runs: Iterable[Run], plugins: Sequence[Path]) -> int:
     return 0
 
 
-def command_of(run: Run, plugins: Sequence[Path]) -> str:
+def job_command(run: Run, plugins: Sequence[Path]) -> str:
     """The command that makes a run, with its folders and plug-ins as absolute paths."""
     workspace = run.workspace
     words = list(run.command)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 LOG = "log"
-DIGITS = 3  # significant digits of a number from a range, so that it can be read and typed
+SIGNIFICANT = 3  # significant digits of a number from a range, so that it can be read and typed
 
 
 class Choices(NamedTuple):
@@ -40,7 +40,7 @@ class Range(NamedTuple):
     log: bool = False  # whether each order of magnitude is as likely as the others
 
     def suggest(self, name: str, trial: "Trial") -> Any:
-        """The value that a trial takes, rounded to `DIGITS` digits."""
+        """The value that a trial takes, rounded to `SIGNIFICANT` digits."""
         if isinstance(self.low, int) and isinstance(self.high, int):
             return trial.suggest_int(name, self.low, self.high, log=self.log)
         return rounded(trial.suggest_float(name, self.low, self.high, log=self.log))
@@ -59,8 +59,8 @@ def is_number(value: Any) -> bool:
 
 
 def rounded(value: float) -> float:
-    """A number with `DIGITS` significant digits."""
-    return float(f"{value:.{DIGITS}g}")
+    """A number with `SIGNIFICANT` significant digits."""
+    return float(f"{value:.{SIGNIFICANT}g}")
 
 
 def parse_space(learner: type, text: str) -> dict[str, Choices | Range]:
@@ -120,7 +120,7 @@ def best_is_at_an_end(space: Space, best: Mapping[str, Any]) -> list[str]:
         numbers = allowed.values if isinstance(allowed, Choices) else (allowed.low, allowed.high)
         if len(numbers) > 1 and all(map(is_number, numbers)):
             low, high = min(numbers), max(numbers)
-            margin = 0.0 if isinstance(allowed, Choices) else 10.0 ** (1 - DIGITS)
+            margin = 0.0 if isinstance(allowed, Choices) else 10.0 ** (1 - SIGNIFICANT)
             if best[name] <= low * (1 + margin) or best[name] >= high * (1 - margin):
                 ends.append(name)
     return ends

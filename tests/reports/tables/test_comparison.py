@@ -259,6 +259,9 @@ def test_an_infinite_error_leaves_the_median(frame):
     values[run["run"]].iloc[:20] = np.inf  # more than a trimmed mean leaves out
     table = comparison_table(measured, PUBLISHED, "sinusoid", values=values)
     assert texts_under(table, "5-shot trimmed mean") == ["∞"]
+    values[run["run"]].iloc[:48] = np.inf  # and nearly half: the median has no interval
+    table = comparison_table(measured, PUBLISHED, "sinusoid", values=values)
+    assert "(" not in texts_under(table, "5-shot")[0]
 
 
 def test_a_cell_of_several_seeds_is_one_line_of_its_file(frame):
