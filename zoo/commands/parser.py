@@ -270,6 +270,9 @@ def build_parser() -> Parser:
         help="processes that share the runs (default: auto, what finishes them soonest here)",
     )
     several.add_argument(
+        "--on", choices=["ray"], help="let the machines of a Ray cluster make the runs"
+    )
+    several.add_argument(
         "--write-jobs",
         type=parse_folder,
         metavar="FILE",

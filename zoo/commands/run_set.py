@@ -268,6 +268,7 @@ def how_to_run(options: argparse.Namespace) -> HowToRun:
         options.words,
         options.write_jobs,
         options.plugin or (),
+        options.on == "ray",
     )
 
 

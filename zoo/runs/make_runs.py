@@ -36,6 +36,7 @@ class HowToRun:
         command: the words after ``python -m zoo``, for starting those processes.
         write_jobs: a file to write the runs' commands into, in place of making them.
         plugins: files that register what those commands need.
+        on_ray: whether the machines of a Ray cluster make them.
     """
 
     dry_run: bool = False
@@ -45,6 +46,7 @@ class HowToRun:
     command: Sequence[str] = ()
     write_jobs: Path | None = None
     plugins: Sequence[Path] = ()
+    on_ray: bool = False
 
 
 def execute(runs: Sequence[Run], how: HowToRun | None = None) -> int:
@@ -66,6 +68,8 @@ def execute(runs: Sequence[Run], how: HowToRun | None = None) -> int:
     for workspace in {run.workspace for run in runs}:
         make_folder(workspace.results, "--results")
         make_folder(workspace.runs, "--runs")
+    if how.on_ray and left:
+        return _on_ray(runs, left, how)
     jobs = _jobs(left, how)
     if jobs > 1:
         return _share(left, how, jobs)
@@ -136,17 +140,41 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def _on_ray(runs: Sequence[Run], left: Sequence[Run], how: HowToRun) -> int:
+    """Let a Ray cluster make the runs that are left, the longest first."""
+    from zoo.runs.on_ray import make_on_ray
+
+    if any(run.weights_of for run in left):
+        raise UsageError("--on ray: these are tests of weights, not trainings; leave it out")
+    numbers = {run.name: number for number, run in enumerate(runs, 1)}
+
+    def say(run: Run, why: str) -> None:
+        if why:
+            print(f"[{numbers[run.name]}/{len(runs)}] {run_label(run)} failed: {why}")
+        else:
+            print(f"[{numbers[run.name]}/{len(runs)}] {run_label(run)}", flush=True)
+            make_run(run)
+
+    return make_on_ray(longest_first(left), how.threads or 1, how.plugins, say)
+
+
+def longest_first(runs: Sequence[Run]) -> list[Run]:
+    """The runs in the order of their estimated seconds."""
+    if not runs:
+        return []
+    estimator = Estimator.beside(runs[0].workspace.results)
+    return sorted(runs, key=lambda run: -estimator.run(run).seconds)
+
+
 def _work(runs: Sequence[Run], left: Sequence[Run]) -> int:
     """Make those of the runs that are left which no other process makes, the longest first."""
-    estimator = Estimator.beside(left[0].workspace.results) if left else None
-    longest_first = sorted(left, key=lambda run: -estimator.run(run).seconds) if estimator else []
     numbers = {run.name: f"[{number}/{len(runs)}]" for number, run in enumerate(runs, 1)}
 
     def make(run: Run) -> bool:
         print(f"{numbers[run.name]} {run_label(run)}", flush=True)
         return make_run(run, head=f"{numbers[run.name]} ")
 
-    return work_through(longest_first, make)
+    return work_through(longest_first(left), make)
 
 
 def is_in_use(run: Run) -> bool:
