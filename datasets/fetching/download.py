@@ -11,15 +11,15 @@ import os
 import re
 import sys
 import time
-import urllib.request
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import IO, Any
-from urllib.error import HTTPError, URLError
+from typing import IO, TYPE_CHECKING, Any
 
 from zoo.errors import UsageError
 from zoo.files import write_json
+
+if TYPE_CHECKING:  # requests takes long to import, and is needed for fetching alone
+    import requests
 
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 TRIES = 5  # in a row that bring nothing
@@ -56,35 +56,6 @@ class _ChangedError(_BrokenError):
     """What has come so far is not the beginning of what lies there now."""
 
 
-class _Connection(http.client.HTTPConnection):
-    def connect(self) -> None:
-        super().connect()  # in CONNECT_SECONDS
-        self.sock.settimeout(READ_SECONDS)
-
-
-class _SecureConnection(_Connection, http.client.HTTPSConnection):
-    pass
-
-
-class _Handler(urllib.request.HTTPHandler):
-    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Connection, request)
-
-
-class _SecureHandler(urllib.request.HTTPSHandler):
-    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_SecureConnection, request)
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, request: Any, answer: Any, *details: Any) -> Any:
-        address = details[-1]
-        if not address.startswith(SCHEMES):
-            answer.close()
-            raise UnavailableError(f"it redirects to {_one_line(address)}, which is not followed")
-        return super().redirect_request(request, answer, *details)
-
-
 def probe(url: str, name: str) -> int | None:
     """Ask an address for the first bytes of its file.
 
@@ -103,7 +74,7 @@ def probe(url: str, name: str) -> int | None:
         try:
             with _ask(url, {"Range": f"bytes=0-{HEAD - 1}"}) as answer:
                 _, size = _extent(answer)
-                _check_beginning(name, answer, _read(answer.read, HEAD))
+                _check_beginning(name, answer, _read(answer.raw.read, HEAD))
             return size
         except _BrokenError as error:
             tries += 1
@@ -183,59 +154,68 @@ def _go_on(url: str, part: Path, name: str, title: str) -> None:
             headers["If-Range"] = known["version"]
     with _ask(url, headers) as answer:
         start, size = _extent(answer)
-        version = answer.headers["ETag"] or answer.headers["Last-Modified"] or ""
-        if not have or answer.status != http.client.PARTIAL_CONTENT:
+        version = answer.headers.get("ETag") or answer.headers.get("Last-Modified", "")
+        if not have or answer.status_code != http.client.PARTIAL_CONTENT:
             have = 0  # the server does not do ranges, or its file has changed
-            chunk = _read(answer.read, HEAD)
+            chunk = _read(answer.raw.read, HEAD)
             _check_beginning(name, answer, chunk)
             write_json(_notes(part), {"url": url, "version": version, "size": size})
         elif start != have or size != known["size"] or version not in ("", known["version"]):
             raise _ChangedError("the file has changed on the server")
         else:
-            chunk = _read(answer.read1, DOWNLOAD_CHUNK)
+            chunk = _read(answer.raw.read1, DOWNLOAD_CHUNK)
         often = 0.2 if sys.stderr.isatty() else 10  # seconds
         bar = tqdm(None, title, size, unit="B", unit_scale=True, initial=have, mininterval=often)
         with part.open("ab" if have else "wb", buffering=0) as file, bar:
             while chunk:
                 _write(file, chunk)
                 bar.update(len(chunk))
-                chunk = _read(answer.read1, DOWNLOAD_CHUNK)
+                chunk = _read(answer.raw.read1, DOWNLOAD_CHUNK)
             os.fsync(file.fileno())
     if size is not None and _size(part) < size:
         raise _BrokenError(f"the connection broke after {amount(_size(part))} of {amount(size)}")
 
 
-def _ask(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+def _ask(url: str, headers: dict[str, str]) -> "requests.Response":
     """Open an address, through the proxy that the environment names now."""
+    import requests
+    from urllib3.exceptions import MaxRetryError
+
     if not url.startswith(SCHEMES):
         raise UnavailableError(f"expected an address that begins with {' or '.join(SCHEMES)}")
-    headers = {"User-Agent": "meta-learning-zoo", **headers}
-    opener = urllib.request.build_opener(_Handler, _SecureHandler, _Redirects)
+    headers = {"User-Agent": "meta-learning-zoo", "Accept-Encoding": "identity", **headers}
+    timeouts = CONNECT_SECONDS, READ_SECONDS
     try:
-        request = urllib.request.Request(url, headers=headers)
-        return opener.open(request, timeout=CONNECT_SECONDS)
-    except HTTPError as error:
-        error.close()
-        reason = f"{error.code} {_one_line(error.reason)}"
-        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise _ChangedError(reason) from None
-        if error.code not in PASSING:
-            raise UnavailableError(reason) from None
-        pause = _seconds(error.headers["Retry-After"] or "")
-        if pause and pause > PATIENCE:
-            raise UnavailableError(f"{reason}; try again in {pause / 60:.0f} minutes") from None
-        raise _BrokenError(reason, pause) from None
-    except URLError as error:
-        raise UnreachableError(f"no connection: {_reason(error.reason)}") from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
+        answer = requests.get(url, headers=headers, timeout=timeouts, stream=True)
+    except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
+        raise UnavailableError(f"it redirects to what is not followed: {_reason(error)}") from None
+    except requests.TooManyRedirects as error:
+        raise UnavailableError(_reason(error)) from None
+    except requests.RequestException as error:
+        if error.args and isinstance(error.args[0], MaxRetryError):
+            raise UnreachableError(f"no connection: {_reason(error)}") from None
         raise _BrokenError(f"no answer: {_reason(error)}") from None
+    if answer.ok:
+        return answer
+    answer.close()
+    reason = f"{answer.status_code} {_one_line(answer.reason)}"
+    if answer.status_code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+        raise _ChangedError(reason)
+    if answer.status_code not in PASSING:
+        raise UnavailableError(reason)
+    pause = _seconds(answer.headers.get("Retry-After", ""))
+    if pause and pause > PATIENCE:
+        raise UnavailableError(f"{reason}; try again in {pause / 60:.0f} minutes")
+    raise _BrokenError(reason, pause)
 
 
 def _read(read: Callable[[int], bytes], most: int) -> bytes:
     """Read from an answer, apart from writing, whose errors are of the same types."""
+    from urllib3.exceptions import HTTPError
+
     try:
         return read(most)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, HTTPError) as error:
         raise _BrokenError(f"the connection broke: {_reason(error)}") from None
 
 
@@ -246,25 +226,25 @@ def _write(file: IO[bytes], chunk: bytes) -> None:
         view = view[file.write(view) :]
 
 
-def _extent(answer: http.client.HTTPResponse) -> tuple[int, int | None]:
+def _extent(answer: "requests.Response") -> tuple[int, int | None]:
     """Where an answer starts in the file, and the size of the whole file."""
-    if answer.status != http.client.PARTIAL_CONTENT:
-        return 0, answer.length
-    said = answer.headers["Content-Range"] or ""
+    if answer.status_code != http.client.PARTIAL_CONTENT:
+        return 0, answer.raw.length_remaining
+    said = answer.headers.get("Content-Range", "")
     parts = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", said)
     if not parts:
         return -1, None
     return int(parts[1]), None if parts[2] == "*" else int(parts[2])
 
 
-def _check_beginning(name: str, answer: http.client.HTTPResponse, head: bytes) -> None:
+def _check_beginning(name: str, answer: "requests.Response", head: bytes) -> None:
     """Compare what came with what the file's name promises: dead links often give a page."""
     if not head:
         raise _BrokenError("the connection broke before the first byte")
     page = head.lstrip().lower().startswith((b"<!doctype", b"<html"))
     beginnings = BEGINNINGS.get(Path(name).suffix)
     if page or (beginnings and not head.startswith(beginnings)):
-        kind = _one_line(answer.headers.get_content_type())
+        kind = _one_line(answer.headers.get("Content-Type", "of no type").partition(";")[0])
         what = "an HTML page" if page else f"something else ({kind}, it begins with {head[:4]!r})"
         raise UnavailableError(f"not {name}, but {what}")
 
@@ -278,15 +258,19 @@ def _wait(title: str, error: Exception, tries: int) -> None:
 
 def _seconds(text: str) -> float | None:
     """The value of Retry-After: seconds, or a date; None of anything else."""
-    if re.fullmatch("[0-9]{1,9}", text):
-        return float(text)
+    from urllib3 import Retry
+    from urllib3.exceptions import InvalidHeader
+
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
+        return float(Retry().parse_retry_after(text))
+    except (InvalidHeader, ValueError, OverflowError):
         return None
 
 
-def _reason(error: object) -> str:
+def _reason(error: BaseException) -> str:
+    """The first cause of an error of requests or urllib3, in a few words."""
+    while error.__context__:
+        error = error.__context__
     return getattr(error, "strerror", None) or _one_line(str(error)) or type(error).__name__
 
 

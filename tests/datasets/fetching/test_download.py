@@ -197,11 +197,15 @@ def test_a_server_says_how_long_to_wait(server: FileServer, target: Path, slept)
     server.statuses[NAME] = [503]
     with pytest.raises(UnavailableError, match="try again in 120 minutes"):
         probe(f"{server.url}/{NAME}", NAME)
+    server.headers = {"Retry-After": "9" * 400}
+    server.statuses[NAME] = [503]
+    with pytest.raises(UnavailableError, match=r"try again in \d{1,5} minutes"):
+        probe(f"{server.url}/{NAME}", NAME)
     assert len(slept) == 2
 
 
 @pytest.mark.parametrize(
-    "said", ["²", "-1", "1e3", "9" * 400, "Fri, 31 Dec 99999 23:59:59 GMT", "soon", "\x1b[2J"]
+    "said", ["²", "-1", "1e3", "Fri, 31 Dec 99999 23:59:59 GMT", "soon", "\x1b[2J"]
 )
 def test_a_time_to_wait_that_is_none_is_ignored(
     server: FileServer, target: Path, slept, said: str
@@ -227,10 +231,10 @@ def test_only_addresses_of_the_web_are_followed(
 
 def test_a_circle_of_addresses_is_one_line(server: FileServer) -> None:
     server.headers = {"Location": f"{server.url}/{NAME}"}
-    server.statuses[NAME] = [302] * 20
+    server.statuses[NAME] = [302] * 40
     with pytest.raises(UnavailableError) as error:
         probe(f"{server.url}/{NAME}", NAME)
-    assert "infinite loop" in str(error.value) and "\n" not in str(error.value)
+    assert "30 redirects" in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["a.pkl", "a.pickle", "a.zip", "a.tar.gz", "a.tgz", "a.txt"])
