@@ -139,9 +139,9 @@ class _ArrayUnpickler(pickle._Unpickler):
             raise RefusedError(f"an array of {_described(name)}")
         return np.dtype(name, copy=True)
 
-    def reconstruct(self, kind: Any, shape: Any, code: Any) -> np.ndarray:
+    def reconstruct(self, array_class: Any, shape: Any, code: Any) -> np.ndarray:
         """``_reconstruct``: an empty array, which is given its content afterwards."""
-        is_array = type(kind) is _GlobalName and kind == "numpy.ndarray"
+        is_array = type(array_class) is _GlobalName and array_class == "numpy.ndarray"
         if not is_array or shape != (0,) or code not in ("b", b"b"):
             raise RefusedError("another 'numpy.ndarray' than an empty one to fill")
         return np.empty(0, np.uint8)
@@ -240,9 +240,9 @@ def _check_keys(keys: list[Any]) -> None:
         raise DamagedError("a dictionary's key that is neither text nor number")
 
 
-def _described(thing: Any) -> str:
-    """How a message names a thing, however large: a text itself, else its type."""
-    return repr(thing[:80]) if isinstance(thing, str) else f"a {type(thing).__name__!r}"
+def _described(value: Any) -> str:
+    """What messages call a value: a text is quoted, of others the type is said."""
+    return repr(value[:80]) if isinstance(value, str) else f"a {type(value).__name__!r}"
 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
