@@ -1,7 +1,8 @@
-"""One file over HTTP: it goes on where it broke off, and is there whole or not at all.
+"""Download one file over HTTP. A download that broke off is continued, not begun again.
 
-What has come lies in ``<name>.part``, and ``<name>.part.json`` says of which version of which
-address. Proxies are taken from the environment (http_proxy, https_proxy, no_proxy).
+Until it is whole the file is called ``<name>.part``; ``<name>.part.json`` has its address, its size
+and the version that the server gave it. Proxies are taken from the environment (http_proxy,
+https_proxy, no_proxy).
 """
 
 import hashlib
@@ -22,13 +23,13 @@ if TYPE_CHECKING:  # requests takes long to import, and is needed for fetching a
     import requests
 
 CONNECT_SECONDS, READ_SECONDS = 10, 60
-TRIES = 5  # in a row that bring nothing
+TRIES = 5  # in a row that bring less than DOWNLOAD_CHUNK
 PAUSE = 1.0  # seconds before the second try; doubled before each further one
 PATIENCE = 120  # seconds: the longest pause that a server may ask for
-PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers that may be others a little later
+TEMPORARY = (408, 425, 429, 500, 502, 503, 504)  # statuses after which it is worth trying again
 SCHEMES = ("http://", "https://")
-SAID_CHARACTERS = 200  # of what a server says, in a message
-HEAD = 512  # bytes that tell what a file is
+SAID_CHARACTERS = 200  # of what a server says that are shown in a message
+HEAD = 512  # bytes at the beginning of a file, by which its type is checked
 DOWNLOAD_CHUNK = 1 << 20
 _ZIP, _GZIP, _PICKLE = (b"PK",), (b"\x1f\x8b",), (b"\x80", b"(")
 BEGINNINGS = {".zip": _ZIP, ".npz": _ZIP, ".gz": _GZIP, ".tgz": _GZIP} | dict.fromkeys(
@@ -37,7 +38,7 @@ BEGINNINGS = {".zip": _ZIP, ".npz": _ZIP, ".gz": _GZIP, ".tgz": _GZIP} | dict.fr
 
 
 class UnavailableError(Exception):
-    """An address does not give what it should; the message says why, in a few words."""
+    """A file cannot be had from an address; the message says why, in a few words."""
 
 
 class UnreachableError(UnavailableError):
@@ -45,7 +46,10 @@ class UnreachableError(UnavailableError):
 
 
 class _BrokenError(Exception):
-    """Something that may pass; `pause` is how long the server asks to wait, in seconds."""
+    """Something failed that may work if it is tried again.
+
+    `pause` is how many seconds the server asks to wait before, None if it does not say.
+    """
 
     def __init__(self, reason: str, pause: float | None = None) -> None:
         super().__init__(reason)
@@ -53,21 +57,22 @@ class _BrokenError(Exception):
 
 
 class _ChangedError(_BrokenError):
-    """What has come so far is not the beginning of what lies there now."""
+    """The file on the server is no longer the one that an earlier try fetched the beginning of."""
 
 
 def probe(url: str, name: str) -> int | None:
-    """Ask an address for the first bytes of its file.
+    """Fetch the first bytes of a file, to see whether an address has it.
 
     Args:
         url: the address.
-        name: what the file is called here; its ending says what it must begin with.
+        name: the name the file gets here; by its ending the first bytes are checked.
 
     Returns:
-        The file's size, None where the server does not say.
+        The size of the file in bytes, None if the server does not say.
 
     Raises:
-        UnavailableError: the address does not give such a file; `UnreachableError` at once.
+        UnreachableError: there is no connection; it is not tried again.
+        UnavailableError: the address does not have such a file, or failed `TRIES` times.
     """
     tries = 0
     while True:
@@ -84,18 +89,18 @@ def probe(url: str, name: str) -> int | None:
 
 
 def download(url: str, target: Path, title: str = "", md5: str = "") -> None:
-    """Fetch a file, going on with what an earlier call left of it.
+    """Fetch a file, or the rest of it if an earlier call was interrupted.
 
     Args:
         url: the address.
-        target: where it goes; its folder must exist.
-        title: what the progress bar calls it.
-        md5: its checksum, where one is known.
+        target: path of the file; its folder must exist.
+        title: what the progress bar calls the file; by default its name.
+        md5: the checksum it must have; "" if none is known.
 
     Raises:
-        UnavailableError: the address does not give the file; nothing of it is left here.
-        UsageError: the connection broke too often; what has come is kept.
-        OSError: it cannot be written; what has come is kept.
+        UnavailableError: the address does not have the file, or it has another checksum.
+        UsageError: the connection broke too often; what was fetched is kept.
+        OSError: the file cannot be written; what was fetched is kept.
     """
     part = target.with_name(f"{target.name}.part")
     title = title or target.name
@@ -117,9 +122,9 @@ def download(url: str, target: Path, title: str = "", md5: str = "") -> None:
                     f"{part}: the same command goes on from there"
                 ) from None
             _wait(title, error, tries)
-    if md5 and (found := md5_of(part)) != md5:
+    if md5 and (actual := md5_of(part)) != md5:
         _forget(part)
-        raise UnavailableError(f"its md5 is {found}, expected {md5}; the file was removed")
+        raise UnavailableError(f"its md5 is {actual}, expected {md5}; the file was removed")
     os.replace(part, target)
     _notes(part).unlink(missing_ok=True)
 
@@ -132,7 +137,7 @@ def md5_of(path: Path) -> str:
 
 
 def amount(size: float) -> str:
-    """A number of bytes, as people write it."""
+    """A number of bytes as text, such as "1.3 GB"."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6)):
         if size >= scale:
             return f"{size / scale:.{int(size < 10 * scale)}f} {unit}"
@@ -140,18 +145,25 @@ def amount(size: float) -> str:
 
 
 def _go_on(url: str, part: Path, name: str, title: str) -> None:
-    """Fetch, in one request, what is missing of `part`."""
+    """Fetch with one request what is missing of `part`.
+
+    Raises:
+        UnavailableError: the address does not have the file.
+        _BrokenError: it failed, or the connection broke; what was fetched is in `part`.
+        OSError: `part` cannot be written.
+    """
     from tqdm import tqdm
 
-    known = _known(part, url)
-    have = _size(part) if known else 0
-    if have and have == known["size"]:
+    notes = _read_notes(part, url)
+    have = _size(part) if notes else 0
+    if have and have == notes["size"]:
         return
     headers = {}
     if have:
         headers["Range"] = f"bytes={have}-"
-        if known["version"] and not known["version"].startswith("W/"):  # a weak tag promises little
-            headers["If-Range"] = known["version"]
+        # A weak tag, W/..., does not promise that the bytes are the same.
+        if notes["version"] and not notes["version"].startswith("W/"):
+            headers["If-Range"] = notes["version"]
     with _ask(url, headers) as answer:
         start, size = _extent(answer)
         version = answer.headers.get("ETag") or answer.headers.get("Last-Modified", "")
@@ -160,7 +172,7 @@ def _go_on(url: str, part: Path, name: str, title: str) -> None:
             chunk = _read(answer.raw.read, HEAD)
             _check_beginning(name, answer, chunk)
             write_json(_notes(part), {"url": url, "version": version, "size": size})
-        elif start != have or size != known["size"] or version not in ("", known["version"]):
+        elif start != have or size != notes["size"] or version not in ("", notes["version"]):
             raise _ChangedError("the file has changed on the server")
         else:
             chunk = _read(answer.raw.read1, DOWNLOAD_CHUNK)
@@ -177,7 +189,13 @@ def _go_on(url: str, part: Path, name: str, title: str) -> None:
 
 
 def _ask(url: str, headers: dict[str, str]) -> "requests.Response":
-    """Open an address, through the proxy that the environment names now."""
+    """Send a GET request; the body of the answer is not read yet.
+
+    Raises:
+        UnreachableError: there is no connection.
+        UnavailableError: the server refuses, or asks to wait for longer than `PATIENCE`.
+        _BrokenError: it may work if it is tried again.
+    """
     import requests
     from urllib3.exceptions import MaxRetryError
 
@@ -201,7 +219,7 @@ def _ask(url: str, headers: dict[str, str]) -> "requests.Response":
     reason = f"{answer.status_code} {_one_line(answer.reason)}"
     if answer.status_code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
         raise _ChangedError(reason)
-    if answer.status_code not in PASSING:
+    if answer.status_code not in TEMPORARY:
         raise UnavailableError(reason)
     pause = _seconds(answer.headers.get("Retry-After", ""))
     if pause and pause > PATIENCE:
@@ -210,7 +228,11 @@ def _ask(url: str, headers: dict[str, str]) -> "requests.Response":
 
 
 def _read(read: Callable[[int], bytes], most: int) -> bytes:
-    """Read from an answer, apart from writing, whose errors are of the same types."""
+    """Read from an answer.
+
+    Raises:
+        _BrokenError: the connection broke. An OSError would be taken for one of the disk.
+    """
     from urllib3.exceptions import HTTPError
 
     try:
@@ -220,14 +242,14 @@ def _read(read: Callable[[int], bytes], most: int) -> bytes:
 
 
 def _write(file: IO[bytes], chunk: bytes) -> None:
-    """Write all of a chunk; the file has no buffer, so that what it holds is what was written."""
+    """Write a whole chunk to a file without a buffer, of which one call may write only a part."""
     view = memoryview(chunk)
     while view:
         view = view[file.write(view) :]
 
 
 def _extent(answer: "requests.Response") -> tuple[int, int | None]:
-    """Where an answer starts in the file, and the size of the whole file."""
+    """At which byte of the file an answer begins (-1: unknown), and the size of the whole file."""
     if answer.status_code != http.client.PARTIAL_CONTENT:
         return 0, answer.raw.length_remaining
     said = answer.headers.get("Content-Range", "")
@@ -238,7 +260,7 @@ def _extent(answer: "requests.Response") -> tuple[int, int | None]:
 
 
 def _check_beginning(name: str, answer: "requests.Response", head: bytes) -> None:
-    """Compare what came with what the file's name promises: dead links often give a page."""
+    """Compare the first bytes with the ending of the file's name: dead links often give a page."""
     if not head:
         raise _BrokenError("the connection broke before the first byte")
     page = head.lstrip().lower().startswith((b"<!doctype", b"<html"))
@@ -275,7 +297,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _one_line(text: str) -> str:
-    """What a server said, on one line and without control characters."""
+    """What a server said, on one line and without control characters, at most 200 characters."""
     line = " ".join(text.split())
     return "".join(sign if sign.isprintable() else "?" for sign in line)[:SAID_CHARACTERS]
 
@@ -284,8 +306,8 @@ def _notes(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
-def _known(part: Path, url: str) -> dict[str, Any]:
-    """What is known of the version that `part` is the beginning of; empty if not from `url`."""
+def _read_notes(part: Path, url: str) -> dict[str, Any]:
+    """What was noted of the file of which `part` is the beginning; empty if not from `url`."""
     try:
         notes = json.loads(_notes(part).read_text())
         return notes if notes["url"] == url and {"version", "size"} <= notes.keys() else {}

@@ -425,9 +425,9 @@ def bomb(name: str, size: int) -> bytes:
 @pytest.mark.parametrize("name", GOOD)
 def test_an_archive_unpacks_to_twice_what_is_known_at_most(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(bomb(name, 50_000))
-    unpack(tmp_path / name, tmp_path, known=30_000)
+    unpack(tmp_path / name, tmp_path, known_size=30_000)
     with pytest.raises(BadArchiveError, match="the archive holds more than 40 kB"):
-        unpack(tmp_path / name, tmp_path, known=20_000)
+        unpack(tmp_path / name, tmp_path, known_size=20_000)
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -450,10 +450,10 @@ def test_headers_of_an_archive_are_bounded(tmp_path: Path) -> None:
         archive.addfile(header)
     (tmp_path / "a.tgz").write_bytes(buffer.getvalue())
     with pytest.raises(BadArchiveError, match="holds more than 40 kB"):
-        unpack(tmp_path / "a.tgz", tmp_path, known=20_000)
+        unpack(tmp_path / "a.tgz", tmp_path, known_size=20_000)
     (tmp_path / "a.zip").write_bytes(zip_of(*(f"{n}/" for n in range(20))))
     with pytest.raises(BadArchiveError, match="holds more than 40 kB"):
-        unpack(tmp_path / "a.zip", tmp_path, known=20_000)
+        unpack(tmp_path / "a.zip", tmp_path, known_size=20_000)
 
 
 def test_an_archive_larger_than_the_disk_is_not_begun(tmp_path: Path, monkeypatch) -> None:
