@@ -192,7 +192,7 @@ class _ArrayUnpickler(pickle._Unpickler):
             raw = raw.encode("latin1")
         array = np.ndarray(shape, dtype, raw)  # refuses shapes that are none, or too large
         if array.nbytes != len(raw):
-            raise DamagedError(f"{len(raw)} bytes for an array of {array.nbytes}")
+            raise DamagedError(f"{len(raw)} bytes of data for an array of {array.nbytes} bytes")
         return raw
 
     def count_as_made(self, count: int) -> None:
