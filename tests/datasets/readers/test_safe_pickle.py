@@ -194,6 +194,12 @@ def peak_of_reading(*paths: Path) -> int:
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="needs /proc/self/status"
+)
+
+
+@needs_proc
 @pytest.mark.parametrize("way", ["Python 2", *(f"protocol {p}" for p in (2, 4, 5))])
 @pytest.mark.parametrize("rows", [1, 5000], ids=["one array", "many arrays"])
 def test_reading_takes_little_more_memory_than_the_file(
@@ -391,6 +397,7 @@ LITTLE = {
 }
 
 
+@needs_proc
 def test_little_pickle_cannot_become_much(tmp_path: Path) -> None:
     for name, raw in LITTLE.items():
         (tmp_path / name).write_bytes(raw)
