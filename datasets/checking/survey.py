@@ -176,7 +176,7 @@ def unreadable(reader: Reader, first: str) -> dict[str, Any]:
 
     messages: list[str] = []
     for split in reader.lists:
-        items = [item for of_class in reader.found(split).values() for item in of_class]
+        items = [item for of_class in reader.scanned(split).values() for item in of_class]
         bar = tqdm(in_order(error_of, items), f"reading {split}", len(items), mininterval=1)
         messages += filter(None, bar)
     findings = [Finding("unreadable", True, first)]

@@ -1,8 +1,9 @@
 """Where the image sets can be fetched: the rows of addresses.csv.
 
-In addresses.csv a set is fetched from its first row whose form we read; rows of the same file are
-copies of it, the publisher's own first. ``about_mb`` is remembered, never checked. ``md5`` is
-certain for that address and refused otherwise; ``md5_elsewhere`` is another copy's.
+The rows of a set are in the order in which its forms are tried. Rows of the same file are copies of
+it, the publisher's first. ``about_mb`` is from memory and not compared with the file. A file whose
+md5 is not ``md5`` is refused; ``md5_elsewhere`` is that of a copy at another address, and another
+md5 is only reported.
 """
 
 import csv
@@ -10,10 +11,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 ADDRESSES = Path(__file__).parent / "addresses.csv"
 
@@ -25,15 +22,15 @@ class Source:
     form: str
     file: str
     url: str
-    size: int | None  # about; None where nobody said
-    unpacked: int  # disk that its contents take, where it is an archive
-    store: int  # disk that the image store made of it takes
+    size: int | None  # about; None if unknown
+    unpacked: int  # disk space of its contents, if it is an archive
+    store: int  # disk space of the image store that is made of it
     md5: str
     md5_elsewhere: str
 
 
 def known_addresses(key: str) -> list[Source]:
-    """The known addresses of a benchmark's files, in the order of preference."""
+    """The addresses of the files of a benchmark, in the order in which they are tried."""
 
     def size(row: Mapping[str, str], column: str) -> int:
         return round(float(row[column] or 0) * 1e6)

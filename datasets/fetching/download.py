@@ -1,7 +1,8 @@
-"""One file over HTTP: it goes on where it broke off, and is there whole or not at all.
+"""Download one file over HTTP. A download that broke off is continued, not begun again.
 
-What has come lies in ``<name>.part``, and ``<name>.part.json`` says of which version of which
-address. Proxies are taken from the environment (http_proxy, https_proxy, no_proxy).
+Until it is whole the file is called ``<name>.part``; ``<name>.part.json`` has its address, its size
+and the version that the server gave it. Proxies are taken from the environment (http_proxy,
+https_proxy, no_proxy).
 """
 
 import hashlib
@@ -11,24 +12,24 @@ import os
 import re
 import sys
 import time
-import urllib.request
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import IO, Any
-from urllib.error import HTTPError, URLError
+from typing import IO, TYPE_CHECKING, Any
 
 from zoo.errors import UsageError
 from zoo.files import write_json
 
+if TYPE_CHECKING:  # requests takes long to import, and is needed for fetching alone
+    import requests
+
 CONNECT_SECONDS, READ_SECONDS = 10, 60
-TRIES = 5  # in a row that bring nothing
+TRIES = 5  # in a row that bring less than DOWNLOAD_CHUNK
 PAUSE = 1.0  # seconds before the second try; doubled before each further one
 PATIENCE = 120  # seconds: the longest pause that a server may ask for
-PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers that may be others a little later
+TEMPORARY = (408, 425, 429, 500, 502, 503, 504)  # statuses after which it is worth trying again
 SCHEMES = ("http://", "https://")
-SAID_CHARACTERS = 200  # of what a server says, in a message
-HEAD = 512  # bytes that tell what a file is
+SAID_CHARACTERS = 200  # of what a server says that are shown in a message
+HEAD = 512  # bytes at the beginning of a file, by which its type is checked
 DOWNLOAD_CHUNK = 1 << 20
 _ZIP, _GZIP, _PICKLE = (b"PK",), (b"\x1f\x8b",), (b"\x80", b"(")
 BEGINNINGS = {".zip": _ZIP, ".npz": _ZIP, ".gz": _GZIP, ".tgz": _GZIP} | dict.fromkeys(
@@ -37,7 +38,7 @@ BEGINNINGS = {".zip": _ZIP, ".npz": _ZIP, ".gz": _GZIP, ".tgz": _GZIP} | dict.fr
 
 
 class UnavailableError(Exception):
-    """An address does not give what it should; the message says why, in a few words."""
+    """A file cannot be had from an address; the message says why, in a few words."""
 
 
 class UnreachableError(UnavailableError):
@@ -45,7 +46,10 @@ class UnreachableError(UnavailableError):
 
 
 class _BrokenError(Exception):
-    """Something that may pass; `pause` is how long the server asks to wait, in seconds."""
+    """Something failed that may work if it is tried again.
+
+    `pause` is how many seconds the server asks to wait before, None if it does not say.
+    """
 
     def __init__(self, reason: str, pause: float | None = None) -> None:
         super().__init__(reason)
@@ -53,57 +57,29 @@ class _BrokenError(Exception):
 
 
 class _ChangedError(_BrokenError):
-    """What has come so far is not the beginning of what lies there now."""
-
-
-class _Connection(http.client.HTTPConnection):
-    def connect(self) -> None:
-        super().connect()  # in CONNECT_SECONDS
-        self.sock.settimeout(READ_SECONDS)
-
-
-class _SecureConnection(_Connection, http.client.HTTPSConnection):
-    pass
-
-
-class _Handler(urllib.request.HTTPHandler):
-    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Connection, request)
-
-
-class _SecureHandler(urllib.request.HTTPSHandler):
-    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_SecureConnection, request)
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, request: Any, answer: Any, *details: Any) -> Any:
-        address = details[-1]
-        if not address.startswith(SCHEMES):
-            answer.close()
-            raise UnavailableError(f"it redirects to {_one_line(address)}, which is not followed")
-        return super().redirect_request(request, answer, *details)
+    """The file on the server is no longer the one that an earlier try fetched the beginning of."""
 
 
 def probe(url: str, name: str) -> int | None:
-    """Ask an address for the first bytes of its file.
+    """Fetch the first bytes of a file, to see whether an address has it.
 
     Args:
         url: the address.
-        name: what the file is called here; its ending says what it must begin with.
+        name: the name the file gets here; by its ending the first bytes are checked.
 
     Returns:
-        The file's size, None where the server does not say.
+        The size of the file in bytes, None if the server does not say.
 
     Raises:
-        UnavailableError: the address does not give such a file; `UnreachableError` at once.
+        UnreachableError: there is no connection; it is not tried again.
+        UnavailableError: the address does not have such a file, or failed `TRIES` times.
     """
     tries = 0
     while True:
         try:
             with _ask(url, {"Range": f"bytes=0-{HEAD - 1}"}) as answer:
                 _, size = _extent(answer)
-                _check_beginning(name, answer, _read(answer.read, HEAD))
+                _check_beginning(name, answer, _read(answer.raw.read, HEAD))
             return size
         except _BrokenError as error:
             tries += 1
@@ -113,18 +89,18 @@ def probe(url: str, name: str) -> int | None:
 
 
 def download(url: str, target: Path, title: str = "", md5: str = "") -> None:
-    """Fetch a file, going on with what an earlier call left of it.
+    """Fetch a file, or the rest of it if an earlier call was interrupted.
 
     Args:
         url: the address.
-        target: where it goes; its folder must exist.
-        title: what the progress bar calls it.
-        md5: its checksum, where one is known.
+        target: path of the file; its folder must exist.
+        title: what the progress bar calls the file; by default its name.
+        md5: the checksum it must have; "" if none is known.
 
     Raises:
-        UnavailableError: the address does not give the file; nothing of it is left here.
-        UsageError: the connection broke too often; what has come is kept.
-        OSError: it cannot be written; what has come is kept.
+        UnavailableError: the address does not have the file, or it has another checksum.
+        UsageError: the connection broke too often; what was fetched is kept.
+        OSError: the file cannot be written; what was fetched is kept.
     """
     part = target.with_name(f"{target.name}.part")
     title = title or target.name
@@ -146,9 +122,9 @@ def download(url: str, target: Path, title: str = "", md5: str = "") -> None:
                     f"{part}: the same command goes on from there"
                 ) from None
             _wait(title, error, tries)
-    if md5 and (found := md5_of(part)) != md5:
+    if md5 and (actual := md5_of(part)) != md5:
         _forget(part)
-        raise UnavailableError(f"its md5 is {found}, expected {md5}; the file was removed")
+        raise UnavailableError(f"its md5 is {actual}, expected {md5}; the file was removed")
     os.replace(part, target)
     _notes(part).unlink(missing_ok=True)
 
@@ -161,7 +137,7 @@ def md5_of(path: Path) -> str:
 
 
 def amount(size: float) -> str:
-    """A number of bytes, as people write it."""
+    """A number of bytes as text, such as "1.3 GB"."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6)):
         if size >= scale:
             return f"{size / scale:.{int(size < 10 * scale)}f} {unit}"
@@ -169,102 +145,128 @@ def amount(size: float) -> str:
 
 
 def _go_on(url: str, part: Path, name: str, title: str) -> None:
-    """Fetch, in one request, what is missing of `part`."""
+    """Fetch with one request what is missing of `part`.
+
+    Raises:
+        UnavailableError: the address does not have the file.
+        _BrokenError: it failed, or the connection broke; what was fetched is in `part`.
+        OSError: `part` cannot be written.
+    """
     from tqdm import tqdm
 
-    known = _known(part, url)
-    have = _size(part) if known else 0
-    if have and have == known["size"]:
+    notes = _read_notes(part, url)
+    have = _size(part) if notes else 0
+    if have and have == notes["size"]:
         return
     headers = {}
     if have:
         headers["Range"] = f"bytes={have}-"
-        if known["version"] and not known["version"].startswith("W/"):  # a weak tag promises little
-            headers["If-Range"] = known["version"]
+        # A weak tag, W/..., does not promise that the bytes are the same.
+        if notes["version"] and not notes["version"].startswith("W/"):
+            headers["If-Range"] = notes["version"]
     with _ask(url, headers) as answer:
         start, size = _extent(answer)
-        version = answer.headers["ETag"] or answer.headers["Last-Modified"] or ""
-        if not have or answer.status != http.client.PARTIAL_CONTENT:
+        version = answer.headers.get("ETag") or answer.headers.get("Last-Modified", "")
+        if not have or answer.status_code != http.client.PARTIAL_CONTENT:
             have = 0  # the server does not do ranges, or its file has changed
-            chunk = _read(answer.read, HEAD)
+            chunk = _read(answer.raw.read, HEAD)
             _check_beginning(name, answer, chunk)
             write_json(_notes(part), {"url": url, "version": version, "size": size})
-        elif start != have or size != known["size"] or version not in ("", known["version"]):
+        elif start != have or size != notes["size"] or version not in ("", notes["version"]):
             raise _ChangedError("the file has changed on the server")
         else:
-            chunk = _read(answer.read1, DOWNLOAD_CHUNK)
+            chunk = _read(answer.raw.read1, DOWNLOAD_CHUNK)
         often = 0.2 if sys.stderr.isatty() else 10  # seconds
         bar = tqdm(None, title, size, unit="B", unit_scale=True, initial=have, mininterval=often)
         with part.open("ab" if have else "wb", buffering=0) as file, bar:
             while chunk:
                 _write(file, chunk)
                 bar.update(len(chunk))
-                chunk = _read(answer.read1, DOWNLOAD_CHUNK)
+                chunk = _read(answer.raw.read1, DOWNLOAD_CHUNK)
             os.fsync(file.fileno())
     if size is not None and _size(part) < size:
         raise _BrokenError(f"the connection broke after {amount(_size(part))} of {amount(size)}")
 
 
-def _ask(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
-    """Open an address, through the proxy that the environment names now."""
+def _ask(url: str, headers: dict[str, str]) -> "requests.Response":
+    """Send a GET request; the body of the answer is not read yet.
+
+    Raises:
+        UnreachableError: there is no connection.
+        UnavailableError: the server refuses, or asks to wait for longer than `PATIENCE`.
+        _BrokenError: it may work if it is tried again.
+    """
+    import requests
+    from urllib3.exceptions import MaxRetryError
+
     if not url.startswith(SCHEMES):
         raise UnavailableError(f"expected an address that begins with {' or '.join(SCHEMES)}")
-    headers = {"User-Agent": "meta-learning-zoo", **headers}
-    opener = urllib.request.build_opener(_Handler, _SecureHandler, _Redirects)
+    headers = {"User-Agent": "meta-learning-zoo", "Accept-Encoding": "identity", **headers}
+    timeouts = CONNECT_SECONDS, READ_SECONDS
     try:
-        request = urllib.request.Request(url, headers=headers)
-        return opener.open(request, timeout=CONNECT_SECONDS)
-    except HTTPError as error:
-        error.close()
-        reason = f"{error.code} {_one_line(error.reason)}"
-        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise _ChangedError(reason) from None
-        if error.code not in PASSING:
-            raise UnavailableError(reason) from None
-        pause = _seconds(error.headers["Retry-After"] or "")
-        if pause and pause > PATIENCE:
-            raise UnavailableError(f"{reason}; try again in {pause / 60:.0f} minutes") from None
-        raise _BrokenError(reason, pause) from None
-    except URLError as error:
-        raise UnreachableError(f"no connection: {_reason(error.reason)}") from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
+        answer = requests.get(url, headers=headers, timeout=timeouts, stream=True)
+    except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL) as error:
+        raise UnavailableError(f"it redirects to what is not followed: {_reason(error)}") from None
+    except requests.TooManyRedirects as error:
+        raise UnavailableError(_reason(error)) from None
+    except requests.RequestException as error:
+        if error.args and isinstance(error.args[0], MaxRetryError):
+            raise UnreachableError(f"no connection: {_reason(error)}") from None
         raise _BrokenError(f"no answer: {_reason(error)}") from None
+    if answer.ok:
+        return answer
+    answer.close()
+    reason = f"{answer.status_code} {_one_line(answer.reason)}"
+    if answer.status_code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+        raise _ChangedError(reason)
+    if answer.status_code not in TEMPORARY:
+        raise UnavailableError(reason)
+    pause = _seconds(answer.headers.get("Retry-After", ""))
+    if pause and pause > PATIENCE:
+        raise UnavailableError(f"{reason}; try again in {pause / 60:.0f} minutes")
+    raise _BrokenError(reason, pause)
 
 
 def _read(read: Callable[[int], bytes], most: int) -> bytes:
-    """Read from an answer, apart from writing, whose errors are of the same types."""
+    """Read from an answer.
+
+    Raises:
+        _BrokenError: the connection broke. An OSError would be taken for one of the disk.
+    """
+    from urllib3.exceptions import HTTPError
+
     try:
         return read(most)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, HTTPError) as error:
         raise _BrokenError(f"the connection broke: {_reason(error)}") from None
 
 
 def _write(file: IO[bytes], chunk: bytes) -> None:
-    """Write all of a chunk; the file has no buffer, so that what it holds is what was written."""
+    """Write a whole chunk to a file without a buffer, of which one call may write only a part."""
     view = memoryview(chunk)
     while view:
         view = view[file.write(view) :]
 
 
-def _extent(answer: http.client.HTTPResponse) -> tuple[int, int | None]:
-    """Where an answer starts in the file, and the size of the whole file."""
-    if answer.status != http.client.PARTIAL_CONTENT:
-        return 0, answer.length
-    said = answer.headers["Content-Range"] or ""
+def _extent(answer: "requests.Response") -> tuple[int, int | None]:
+    """At which byte of the file an answer begins (-1: unknown), and the size of the whole file."""
+    if answer.status_code != http.client.PARTIAL_CONTENT:
+        return 0, answer.raw.length_remaining
+    said = answer.headers.get("Content-Range", "")
     parts = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", said)
     if not parts:
         return -1, None
     return int(parts[1]), None if parts[2] == "*" else int(parts[2])
 
 
-def _check_beginning(name: str, answer: http.client.HTTPResponse, head: bytes) -> None:
-    """Compare what came with what the file's name promises: dead links often give a page."""
+def _check_beginning(name: str, answer: "requests.Response", head: bytes) -> None:
+    """Compare the first bytes with the ending of the file's name: dead links often give a page."""
     if not head:
         raise _BrokenError("the connection broke before the first byte")
     page = head.lstrip().lower().startswith((b"<!doctype", b"<html"))
     beginnings = BEGINNINGS.get(Path(name).suffix)
     if page or (beginnings and not head.startswith(beginnings)):
-        kind = _one_line(answer.headers.get_content_type())
+        kind = _one_line(answer.headers.get("Content-Type", "of no type").partition(";")[0])
         what = "an HTML page" if page else f"something else ({kind}, it begins with {head[:4]!r})"
         raise UnavailableError(f"not {name}, but {what}")
 
@@ -278,20 +280,24 @@ def _wait(title: str, error: Exception, tries: int) -> None:
 
 def _seconds(text: str) -> float | None:
     """The value of Retry-After: seconds, or a date; None of anything else."""
-    if re.fullmatch("[0-9]{1,9}", text):
-        return float(text)
+    from urllib3 import Retry
+    from urllib3.exceptions import InvalidHeader
+
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
+        return float(Retry().parse_retry_after(text))
+    except (InvalidHeader, ValueError, OverflowError):
         return None
 
 
-def _reason(error: object) -> str:
+def _reason(error: BaseException) -> str:
+    """The first cause of an error of requests or urllib3, in a few words."""
+    while error.__context__:
+        error = error.__context__
     return getattr(error, "strerror", None) or _one_line(str(error)) or type(error).__name__
 
 
 def _one_line(text: str) -> str:
-    """What a server said, on one line and without control characters."""
+    """What a server said, on one line and without control characters, at most 200 characters."""
     line = " ".join(text.split())
     return "".join(sign if sign.isprintable() else "?" for sign in line)[:SAID_CHARACTERS]
 
@@ -300,8 +306,8 @@ def _notes(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
-def _known(part: Path, url: str) -> dict[str, Any]:
-    """What is known of the version that `part` is the beginning of; empty if not from `url`."""
+def _read_notes(part: Path, url: str) -> dict[str, Any]:
+    """What was noted of the file of which `part` is the beginning; empty if not from `url`."""
     try:
         notes = json.loads(_notes(part).read_text())
         return notes if notes["url"] == url and {"version", "size"} <= notes.keys() else {}

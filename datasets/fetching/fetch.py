@@ -1,7 +1,7 @@
-"""Fetching the image set of a benchmark: from addresses.csv into the folder that a reader looks in.
+"""Fetch the image set of a benchmark from an address of addresses.csv into the data folder.
 
-What has come so far lies in ``<data>/zoo-fetch``. A set gets into its place only when all of it is
-there and its reader has checked it, so what lies there is never a part of a set.
+Files are downloaded and unpacked in ``<data>/zoo-fetch``. When the set is whole and its reader has
+checked it, they are moved to where the reader looks for them, so no part of a set is ever there.
 """
 
 import os
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-LARGE_DOWNLOAD = 12e9  # bytes of disk, from which on to ask first
+LARGE_DOWNLOAD = 12e9  # bytes of disk: for as many and more the user is asked first
 
 
 def fetch(benchmark: "ImageSet", data: Path, yes: bool = False) -> None:
-    """Make sure that a benchmark's images lie below `data`, in any form that is read.
+    """Fetch the images of a benchmark, unless they lie below `data` in a form that is read.
 
     Args:
-        benchmark: nothing is done where its images come with the code; that of another's images
-            has those fetched.
-        data: the folder; it is made if need be.
-        yes: do not ask before a large set.
+        benchmark: whose images are wanted. Nothing is done if they come with the code; if they are
+            made from those of another benchmark, the images of that one are fetched.
+        data: the data folder; it is made if it does not exist.
+        yes: do not ask before a large download.
 
     Raises:
-        NotFoundError: no address gives the set; the screen says what each one answered.
-        UsageError: there is no room, no permission or no consent, or the connection broke.
+        NotFoundError: no address gives the set; the message says what each of them answered.
+        UsageError: there is no disk space or permission, the user said no, or the connection broke.
     """
     benchmark = benchmark.source
     if not benchmark.readers() or find(benchmark, data):
@@ -58,7 +58,7 @@ def fetch(benchmark: "ImageSet", data: Path, yes: bool = False) -> None:
 
 
 def find(benchmark: "ImageSet", data: Path) -> "Reader | None":
-    """The reader of the images that lie below `data` already."""
+    """The reader of the benchmark's images below `data`; None if they are not there."""
     try:
         return benchmark.find(data)
     except NotFoundError:
@@ -66,14 +66,14 @@ def find(benchmark: "ImageSet", data: Path) -> "Reader | None":
 
 
 class _Delivery:
-    """One form of a set, on its way into the data folder.
+    """The download of an image set in one of its forms.
 
     Args:
-        benchmark: whose set it is.
-        data: the folder.
+        benchmark: whose images they are.
+        data: the data folder.
         form: the reader of the form.
         sources: the addresses of its files.
-        failures: by address, what went wrong there; added to.
+        failures: gets, by address, the reason why a file could not be fetched from there.
     """
 
     def __init__(
@@ -90,16 +90,17 @@ class _Delivery:
             self.files.setdefault(source.file, []).append(source)
         self.home = data / form.homes[0]
         self.work = data / "zoo-fetch" / store_slug(f"{form.homes[0]} {form.form}")
-        self.need = 0  # bytes of disk in all, as far as is known
+        self.need = 0  # bytes of disk for downloads, contents and store, as far as known
 
     def carry_out(self, yes: bool) -> None:
-        """Look, ask, download, unpack, check, and put into place.
+        """Look for an address of each file, ask the user, download, unpack, check, move.
 
         Nothing is written before an address of each file has answered.
 
         Raises:
-            UnavailableError: the set cannot be had in this form; `failures` says why.
-            UsageError: it could be, but not now or not here.
+            UnavailableError: no address gives the set in this form; `failures` says why.
+            UsageError: there is no disk space or permission, the user said no, or the connection
+                broke.
         """
         missing = [file for file in self.files if not (self.work / file).exists()]
         sizes = {file: self._from_any(file, _size) for file in missing}
@@ -107,8 +108,8 @@ class _Delivery:
         make_folder(self.work, "--data")
         with self._writing(), locked(self.work.with_suffix(".lock"), self._wait):
             if find(self.benchmark, self.data):
-                return  # another process has fetched it meanwhile
-            shutil.rmtree(self.work / "unpacked", ignore_errors=True)  # a part, of a call that died
+                return  # another process has fetched the set in the meantime
+            shutil.rmtree(self.work / "unpacked", ignore_errors=True)  # left by a process that died
             for file in self.files:
                 self._from_any(file, self._get)
             self._settle(self._checked().folder)
@@ -116,7 +117,11 @@ class _Delivery:
         print(f"{self.benchmark.title}: whole, in {self.home}", flush=True)
 
     def _from_any(self, file: str, action: Callable[[Source], Result]) -> Result:
-        """What `action` returns for the first address of a file where it works."""
+        """Try the addresses of a file in turn; returns what `action` does for the first that works.
+
+        Raises:
+            UnavailableError: none works; `failures` says why.
+        """
         for source in self.files[file]:
             if source.url not in self.failures:
                 try:
@@ -130,12 +135,20 @@ class _Delivery:
         return next(source for source in self.files[file] if source.url not in self.failures)
 
     def _announce(self, sizes: dict[str, int | None], yes: bool) -> None:
-        """Say what comes from where, and make sure that it may and can."""
+        """Say how much is fetched from where; check the disk space, and ask if it is much.
+
+        Args:
+            sizes: bytes of each file that is to be fetched, None if unknown.
+            yes: do not ask.
+
+        Raises:
+            UsageError: there is too little disk space, or the user did not say yes.
+        """
         first = [self._first(file) for file in self.files]
-        to_come = sum(max((sizes[file] or 0) - self._there(file), 0) for file in sizes)
+        to_come = sum(max((sizes[file] or 0) - self._fetched_part(file), 0) for file in sizes)
         store = 0 if os.environ.get("ZOO_STORE") else sum(source.store for source in first)
         disk = to_come + store + sum(source.unpacked for source in first)
-        self.need = disk + self._bytes_there()
+        self.need = disk + self._bytes_in_work()
         hosts = dict.fromkeys(urlsplit(source.url).netloc for source in first)
         more = " or more" if None in sizes.values() else ""
         text = (
@@ -158,15 +171,15 @@ class _Delivery:
             raise UsageError("nothing was fetched")
 
     def _get(self, source: Source) -> None:
-        """Download a file, unless it is there, and unpack it if it is an archive."""
+        """Download a file, unless that was done before, and unpack it if it is an archive."""
         target = self.work / source.file
         if not target.exists():
             number = list(self.files).index(source.file) + 1
             title = f"{source.file} ({number}/{len(self.files)})"
             download(source.url, target, title, source.md5)
-            if source.md5_elsewhere and (found := md5_of(target)) != source.md5_elsewhere:
+            if source.md5_elsewhere and (md5 := md5_of(target)) != source.md5_elsewhere:
                 print(
-                    f"{source.file}: its md5 is {found}, that of another copy is "
+                    f"{source.file}: its md5 is {md5}, that of another copy is "
                     f"{source.md5_elsewhere}; what counts is what its images are checked for",
                     file=sys.stderr,
                 )
@@ -181,7 +194,13 @@ class _Delivery:
                 raise UnavailableError(f"{error}; it was removed") from None
 
     def _checked(self) -> "Reader":
-        """The reader of what was fetched, wherever in the archives its files lie."""
+        """The reader of what was fetched, after it has checked the classes.
+
+        The files may lie in the archive itself or in folders up to two levels below.
+
+        Raises:
+            UnavailableError: the files are not the form, or its reader finds a fault in them.
+        """
         url = self._first(next(iter(self.files))).url
         top = self.work / "unpacked"
         top = top if top.exists() else self.work
@@ -200,7 +219,11 @@ class _Delivery:
         return reader
 
     def _settle(self, folder: Path) -> None:
-        """Move what is in `folder` to where the reader looks for it, over nothing that is there."""
+        """Move what is in `folder` to where the reader looks for it.
+
+        Raises:
+            UsageError: a file or folder of the same name is there; nothing is moved.
+        """
         if not self.home.exists():
             self.home.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(self.home)
@@ -215,11 +238,11 @@ class _Delivery:
         for path in paths:
             shutil.move(path, self.home / path.name)
 
-    def _there(self, file: str) -> int:
+    def _fetched_part(self, file: str) -> int:
         part = self.work / f"{file}.part"
         return part.stat().st_size if part.exists() else 0
 
-    def _bytes_there(self) -> int:
+    def _bytes_in_work(self) -> int:
         return sum(path.stat().st_size for path in self.work.rglob("*") if path.is_file())
 
     def _wait(self, holder: str) -> None:
@@ -227,13 +250,16 @@ class _Delivery:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Turn a failure to write (the network's are no OSErrors here) into advice."""
+        """Raise a UsageError with advice if something cannot be written.
+
+        Failures of the network are no OSErrors here: `download` raises its own errors for them.
+        """
         try:
             yield
         except OSError as error:
             reason = error.strerror or str(error)
             if error.errno in DISK_FULL:
-                more = self.need - self._bytes_there()
+                more = self.need - self._bytes_in_work()
                 reason += f", about {amount(more)} more are needed" if more > 0 else ""
             raise UsageError(
                 f"{self.data}: {reason}; mend that and the same command goes on, or choose another "

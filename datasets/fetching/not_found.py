@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 class NotFoundError(UsageError):
-    """A benchmark's images are not where they were looked for."""
+    """The images of a benchmark were not found below the data folder."""
 
 
 def not_found(
     benchmark: "ImageSet", data: Path | None, failures: Mapping[str, str] | None = None
 ) -> str:
-    """One screen: what was looked for where, what lies at which address, and where to put it.
+    """The message about missing images: files looked for, addresses of them, where to put them.
 
     Args:
         benchmark: whose images are missing.
-        data: where they were looked for.
-        failures: why an address did not give its file, where fetching was tried.
+        data: the folder they were looked for in; None if none was given.
+        failures: by address, why its file could not be fetched, if that was tried.
     """
     failures = failures or {}
     readers = benchmark.readers()
@@ -58,11 +58,16 @@ def not_found(
 
 
 def looked_for(benchmark: "ImageSet", homes: bool = True) -> list[str]:
-    """The forms of a benchmark, the files that make each, the folders below that may hold them."""
+    """Lines that say which forms of a benchmark are read, and which files each form needs.
+
+    Args:
+        benchmark: which one.
+        homes: whether to name folders that usually hold the files.
+    """
     lines = []
     for reader in benchmark.readers():
-        there = f", there or in {', '.join(reader.homes[:2])}" if homes and reader.homes else ""
-        text = f"{reader.form}{there}: {reader.needs}"
+        folders = f", there or in {', '.join(reader.homes[:2])}" if homes and reader.homes else ""
+        text = f"{reader.form}{folders}: {reader.needs}"
         lines += textwrap.wrap(
             text, 96, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
         )

@@ -1,4 +1,4 @@
-"""Archives from the network: unpacked without trusting what is in them."""
+"""Unpack archives from the network, without trust in what is in them."""
 
 import errno
 import gzip
@@ -17,8 +17,8 @@ from zoo.datasets.fetching.download import amount
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
 
-LARGEST_RATIO = 100  # bytes unpacked for one of the archive: images are packed already
-SMALL = 100_000_000  # bytes that any archive may take
+LARGEST_RATIO = 100  # bytes unpacked for one of the archive: images hardly get smaller
+SMALL = 100_000_000  # bytes that the contents of any archive may take
 BLOCK = 4096  # bytes of disk that the smallest file takes
 # What damaged archives raise; other OSErrors are the disk's.
 _DAMAGE = (
@@ -40,22 +40,22 @@ class BadArchiveError(Exception):
     """An archive is damaged, or holds what no image set needs; the message says which."""
 
 
-def unpack(archive: Path, folder: Path, known: int = 0) -> None:
+def unpack(archive: Path, folder: Path, known_size: int = 0) -> None:
     """Unpack files and folders, and nothing else.
 
     Args:
         archive: a file whose name ends as one of `ARCHIVE_ENDINGS`.
         folder: where to; it must exist.
-        known: bytes of disk that its contents take; 0 if that is not known. The archive may take
-            up to twice as many; if they are not known, `LARGEST_RATIO` times its own size plus
-            `SMALL`.
+        known_size: bytes of disk that its contents should take; 0 if that is not known. They may
+            take twice as many; if it is not known, `LARGEST_RATIO` times the size of the archive
+            plus `SMALL`.
 
     Raises:
-        BadArchiveError: the archive is damaged or holds more than that; or a member is a link or a
-            device, has no name, or lies elsewhere.
-        OSError: `folder` cannot be written, or has no room.
+        BadArchiveError: the archive is damaged or its contents take more; or a member is a link or
+            device, has no name, or would lie outside of `folder`.
+        OSError: `folder` cannot be written to, or its disk is full.
     """
-    most = 2 * known if known else LARGEST_RATIO * archive.stat().st_size + SMALL
+    most = 2 * known_size if known_size else LARGEST_RATIO * archive.stat().st_size + SMALL
     members = _zip_members if archive.suffix == ".zip" else partial(_tar_members, most=most)
     total = 0
     try:
@@ -82,7 +82,7 @@ def unpack(archive: Path, folder: Path, known: int = 0) -> None:
 
 
 def _inside(name: str) -> PurePosixPath:
-    """A member's path, if it stays below the folder that it is unpacked into."""
+    """The path of a member, after a check that it leads nowhere else."""
     path = PurePosixPath(name)
     if not name:
         raise BadArchiveError("the archive holds a member without a name")

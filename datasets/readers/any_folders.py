@@ -35,9 +35,9 @@ from zoo.datasets.readers.own_pixels import as_seen
 from zoo.datasets.splits import Lists
 from zoo.errors import UsageError
 
-SHARES = {"train": 0.64, "val": 0.16, "test": 0.20}  # mini-ImageNet's
-ENOUGH = 5  # classes of a split, where there are as many: tests are 5-way unless asked for
-LEAST = 2  # images of a class: one to learn from and one to ask for
+SHARES = {"train": 0.64, "val": 0.16, "test": 0.20}  # as in mini-ImageNet
+ENOUGH = 5  # classes of a split, if there are as many: tests are 5-way by default
+LEAST = 2  # images of a class: one to learn from and one to classify
 TOO_SMALL = "classes of a single image"
 ALL_UNREADABLE = "classes without an image that can be read"
 NEEDS = "a folder of images for each class, or train/, val/ and test/ with such folders"
@@ -47,48 +47,53 @@ Splits = dict[str, dict[str, list[ImageFile]]]  # the images of each class of ea
 
 
 class Layout:
-    """What lies in a folder: the classes of each split, or of one that is called "all"."""
+    """The classes that a folder holds, by split; those of no split are in a split called "all"."""
 
     def __init__(
         self, folder: Path, splits: Splits, places: Mapping[str, Path], remark: str = ""
     ) -> None:
-        """Keep what was found.
+        """All arguments become attributes.
 
         Args:
-            folder: that holds the class folders, or those of the splits.
-            splits: the images of each class.
+            folder: that holds the class folders, or the folders of the splits.
+            splits: the images of each class of each split.
             places: the folder of each split.
-            remark: what a reader of a report must know.
+            remark: one line about how the folders were understood, if that is not obvious.
         """
         self.folder, self.splits, self.places, self.remark = folder, splits, places, remark
 
 
 def find_layout(folder: Path, left: LeftOut) -> Layout:
-    """The class folders in a folder, or further down.
+    """The class folders in a folder, or in folders below it.
 
-    Where they lie in several folders, such as ``birds/robin`` and ``fish/carp``, all of them are
-    the classes.
+    If they lie in several folders, such as ``birds/robin`` and ``fish/carp``, all of them together
+    are the classes.
+
+    Args:
+        folder: to look in.
+        left: gets the files and folders that are not used.
 
     Raises:
-        NoImagesError: there are none.
-        UsageError: it is not clear what the classes are.
+        NoImagesError: there is no folder of images.
+        UsageError: it is not clear which folders are the classes.
     """
     with readable(folder):
-        found = _look(str(folder), left, DEEPEST)
-    if not found:
+        layouts = _layouts_below(str(folder), left, DEEPEST)
+    if not layouts:
         raise NoImagesError(f"{folder}: expected {NEEDS}; it has no folder of images")
-    return found[0] if len(found) == 1 else _groups(folder, found)
+    return layouts[0] if len(layouts) == 1 else _joined(folder, layouts)
 
 
-def _groups(folder: Path, found: Sequence[Layout]) -> Layout:
-    """Class folders that lie in several folders, all together.
+def _joined(folder: Path, layouts: Sequence[Layout]) -> Layout:
+    """One layout with the classes of several folders.
 
     Raises:
-        UsageError: the folders have splits, or are classes or splits themselves.
+        UsageError: one of the folders has splits or is named as a split, or two hold a class of the
+            same name.
     """
-    names = sorted(shown(layout.folder.name) for layout in found)
+    names = sorted(shown(layout.folder.name) for layout in layouts)
     some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    if any("all" not in layout.splits or split_of(layout.folder.name) for layout in found):
+    if any("all" not in layout.splits or split_of(layout.folder.name) for layout in layouts):
         raise UsageError(
             f"{folder}: its folders ({some}) hold class folders, and some are called as "
             "splits are; name one of them with --data, or have train, val and test beside each "
@@ -96,7 +101,7 @@ def _groups(folder: Path, found: Sequence[Layout]) -> Layout:
         )
     homes: dict[str, list[str]] = {}
     classes: dict[str, list[ImageFile]] = {}
-    for layout in found:
+    for layout in layouts:
         for name, images in layout.splits["all"].items():
             homes.setdefault(name, []).append(shown(os.path.relpath(layout.folder, folder)))
             classes[name] = images
@@ -107,81 +112,98 @@ def _groups(folder: Path, found: Sequence[Layout]) -> Layout:
                 f"{len(groups)}, such as {groups[0]} and {groups[1]}; expected {NEEDS}: put all "
                 "images of a class into one folder"
             )
-    remark = f"class folders lie in {len(found)} folders ({some}): all of them are classes"
+    remark = f"class folders lie in {len(layouts)} folders ({some}): all of them are classes"
     return Layout(folder, {"all": classes}, {"all": folder}, remark)
 
 
-def _look(path: str, left: LeftOut, levels: int) -> list[Layout]:
-    """Where class folders lie, at or below a folder."""
-    passed = LeftOut(left.root)
-    top = list_folder(path, passed)
-    if layout := _split_folders(top, passed) or _class_folders(top, passed):
-        left.take(passed)
+def _layouts_below(path: str, left: LeftOut, levels: int) -> list[Layout]:
+    """The layout of a folder; if it has no class folders, those of the folders in it.
+
+    Args:
+        path: of the folder.
+        left: gets what is not used.
+        levels: how many levels of folders below it are looked into.
+    """
+    left_here = LeftOut(left.root)
+    top = list_folder(path, left_here)
+    if layout := _split_folders(top, left_here) or _class_folders(top, left_here):
+        left.take(left_here)
         return [layout]
     below: list[Layout] = []
-    for folder in top.folders if levels else ():
-        below += _look(folder, left, levels - 1)
+    if levels:
+        for folder in top.folders:
+            below += _layouts_below(folder, left, levels - 1)
     if below:
-        leave_images(top, passed)
-        left.take(passed)
+        leave_images(top, left_here)
+        left.take(left_here)
     return below
 
 
 def _class_folders(top: Listed, left: LeftOut) -> Layout | None:
-    """The class folders in a folder, if it has any."""
-    passed = LeftOut(left.root)
-    classes = classes_of(top.folders, passed)
+    """The layout of a folder that has class folders; None if it has none."""
+    left_here = LeftOut(left.root)
+    classes = classes_of(top.folders, left_here)
     if not classes:
         return None
-    leave_images(top, passed)
-    left.take(passed)
-    return Layout(Path(top.path), {"all": _named(classes)}, {"all": Path(top.path)})
+    leave_images(top, left_here)
+    left.take(left_here)
+    return Layout(Path(top.path), {"all": _images_by_class(classes)}, {"all": Path(top.path)})
 
 
 def _split_folders(top: Listed, left: LeftOut) -> Layout | None:
-    """The class folders in those of the splits, if training and another one are there."""
-    passed = LeftOut(left.root)
+    """The layout of a folder with folders for training and for another split; else None."""
+    left_here = LeftOut(left.root)
     splits: Splits = {}
     places: dict[str, Path] = {}
     for folder in top.folders:
         split = split_of(os.path.basename(folder))
         if split is None:
-            passed.add("folders beside those of the splits", folder)
+            left_here.add("folders beside those of the splits", folder)
             continue
-        inner = list_folder(folder, passed)
-        if classes := classes_of(inner.folders, passed):
-            leave_images(inner, passed)
+        inner = list_folder(folder, left_here)
+        if classes := classes_of(inner.folders, left_here):
+            leave_images(inner, left_here)
             places.setdefault(split, Path(folder))
-            for name, images in _named(classes).items():
+            for name, images in _images_by_class(classes).items():
                 splits.setdefault(split, {}).setdefault(name, []).extend(images)
     if "train" not in splits or len(splits) < 2:
         return None
-    leave_images(top, passed)
-    left.take(passed)
-    return Layout(Path(top.path), {s: splits[s] for s in SHARES if s in splits}, places)
+    leave_images(top, left_here)
+    left.take(left_here)
+    splits = {split: splits[split] for split in SHARES if split in splits}
+    return Layout(Path(top.path), splits, places)
 
 
-def _named(folders: Sequence[Listed]) -> dict[str, list[ImageFile]]:
-    found: dict[str, list[ImageFile]] = {}
+def _images_by_class(folders: Sequence[Listed]) -> dict[str, list[ImageFile]]:
+    images: dict[str, list[ImageFile]] = {}
     for folder in folders:
-        found.setdefault(folder.name, []).extend(folder.images)
-    return found
+        images.setdefault(folder.name, []).extend(folder.images)
+    return images
 
 
 def find_classes(layout: Layout, seed: int, anew: bool, left: LeftOut) -> Splits:
     """The classes of each split: as the folders say, or by a rule that depends on names alone.
 
-    The rule: names in the order of the BLAKE2b hash of "<seed> <name>"; of n, the first
-    round(0.64 n) train and the last round(0.2 n) test, those between validate. Of fewer than 30,
-    validation and test get five each, or a third each where that is less; of four and five half
-    test and none validate; fewer can only be tested on. Where folders give classes to train and to
-    test on but not two to validate on, the last fifth of the training classes in that order are
-    taken for it, or five, or half where that is less; of fewer than four none are.
+    The rule puts the n names into the order of the BLAKE2b hash of "<seed> <name>". The first
+    round(0.64 n) are for training, the last round(0.2 n) for the test, those between for
+    validation. If n < 30, validation and test get five classes each, or a third of n each if that
+    is less. If n is 4 or 5, half are for the test and none for validation. If n < 4, all are for
+    the test.
+
+    If there are folders for training and test with fewer than two classes for validation, then
+    validation gets training classes, the last in that order: a fifth of them, but at least five, or
+    half if that is less; none if there are fewer than four.
 
     A class with a single image is left out.
 
+    Args:
+        layout: what lies in the folder.
+        seed: of the rule.
+        anew: use the rule even if there are folders of splits.
+        left: gets the classes that are left out.
+
     Raises:
-        UsageError: too few classes, no test, or classes that are in two splits.
+        UsageError: there are too few classes, none to test on, or a class is in two splits.
     """
     splits = layout.splits
     if "all" not in splits and not anew:
@@ -202,10 +224,10 @@ def find_classes(layout: Layout, seed: int, anew: bool, left: LeftOut) -> Splits
 
 
 def _with_validation(layout: Layout, splits: Splits, seed: int) -> Splits:
-    """Splits as the folders give them, with classes to validate on where these give none.
+    """The splits of the folders; validation gets classes of training if it has fewer than two.
 
     Raises:
-        UsageError: too few classes to train or to test on.
+        UsageError: there are too few classes to train or to test on.
     """
     for split in ("train", "test"):
         if (count := len(splits[split])) < 2:
@@ -224,7 +246,7 @@ def _with_validation(layout: Layout, splits: Splits, seed: int) -> Splits:
 
 
 def _check_apart(layout: Layout) -> None:
-    """Refuse splits without a test, and such that share classes."""
+    """Check that there is a test split and that no class is in two splits."""
     splits, folder = layout.splits, layout.folder
     if "test" not in splits:
         raise UsageError(
@@ -265,7 +287,7 @@ def in_order_of_hash(names: Sequence[str] | Mapping[str, object], seed: int) -> 
 
 
 def divide(names: Sequence[str], seed: int) -> Lists:
-    """Names divided by the rule of `find_classes`; a split that would be empty is not there."""
+    """Names of classes, divided by the rule of `find_classes`, without splits that are empty."""
     names, count = in_order_of_hash(names, seed), len(names)
     if count < 4:
         return {"test": names}
@@ -278,7 +300,7 @@ def divide(names: Sequence[str], seed: int) -> Lists:
 
 
 class AnyFolders(Reader):
-    """Images of any size and mode, as viewers show them, squashed to one size."""
+    """Images of any size and mode, converted as viewers show them and squashed to one size."""
 
     form = "any folder"
     needs = NEEDS
@@ -286,16 +308,16 @@ class AnyFolders(Reader):
     again = "mend it, or take it out of the folder"
 
     def __init__(self, folder: Path, size: int, seed: int, anew: bool) -> None:
-        """Look at every file's name, size and time of change, and at no pixel.
+        """List the files with their sizes and times of change; no image is opened.
 
         Args:
-            folder: holds the class folders, or those of the splits; or one that does.
-            size: of the images, a side.
-            seed: of the rule that splits classes.
-            anew: whether classes are split by it where folders of splits are there.
+            folder: that has the class folders, or folders of splits with them, in it or below it.
+            size: height and width of the images that are made, in pixels.
+            seed: of the rule that divides classes into splits.
+            anew: use the rule even if there are folders of splits.
 
         Raises:
-            UsageError: it holds no such folders, or splits that cannot be used.
+            UsageError: there are no such folders, or the splits cannot be used.
         """
         left = LeftOut(folder)
         layout = find_layout(folder, left)
@@ -309,7 +331,7 @@ class AnyFolders(Reader):
 
     @classmethod
     def is_in(cls, folder: Path, lists: Lists) -> bool:
-        """Whether there is such a folder: what it holds is looked at when it is read."""
+        """Whether the folder exists; what is in it is checked when it is read."""
         return folder.is_dir()
 
     def files(self) -> list[Path]:
@@ -318,7 +340,7 @@ class AnyFolders(Reader):
         return [*{Path(image.path).parent: 0 for images in classes for image in images}]
 
     def where(self, split: str) -> Path:
-        """The folder of the split; without one, that of all classes."""
+        """The folder of the split; if there is none, the folder of all classes."""
         return self.places.get(split, self.folder)
 
     def scan(self, split: str) -> Mapping[str, Sequence[Path]]:
@@ -329,16 +351,18 @@ class AnyFolders(Reader):
         }
 
     def image_files(self, split: str) -> list[Path]:
-        """All of them."""
-        return [path for paths in self.found(split).values() for path in paths]
+        """All images of the split."""
+        return [path for paths in self.scanned(split).values() for path in paths]
 
     def images(self, split: str) -> Iterator[np.ndarray]:
-        """As `Reader.images`, without the images that cannot be read: a line says which.
+        """As `Reader.images`, but images that cannot be read are left out.
+
+        The line `unreadable` names them when the last class was taken.
 
         Raises:
-            UsageError: no class is left.
+            UsageError: no class has `LEAST` images that can be read.
         """
-        groups = [self.found(split)[name] for name in self.classes(split)]
+        groups = [self.scanned(split)[name] for name in self.classes(split)]
         decoded = in_order(self.decoded_or_none, (path for group in groups for path in group))
         left, usable = LeftOut(self.folder), 0
         for group in groups:
@@ -361,7 +385,7 @@ class AnyFolders(Reader):
             )
 
     def decoded_or_none(self, item: Path) -> np.ndarray | None:
-        """`decode`, and None where that is refused."""
+        """The image of `decode`, or None if it cannot be read."""
         try:
             return self.decode(item)
         except UsageError:
@@ -373,7 +397,7 @@ class AnyFolders(Reader):
         return colour_pixels(as_seen(load_image(item, name, self.again)), self.side, name)
 
     def fingerprint(self) -> str:
-        """A quick fingerprint: names, sizes and times of change of all images."""
+        """A hash of the names, sizes and times of change of all images."""
         return self._fingerprint
 
     @cached_property

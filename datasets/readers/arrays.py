@@ -1,4 +1,4 @@
-"""What the forms made of arrays share: pixels of a whole split in one array, a label a row."""
+"""What the forms made of arrays share: one array has the images of a whole split, one a row."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,23 +12,23 @@ from zoo.errors import UsageError
 
 
 class ArrayReader(Reader):
-    """One file a split, of uint8 (n, side, side, 3) RGB."""
+    """Each split is one file, with images uint8 (n, side, side, 3), RGB, and n labels."""
 
     side: ClassVar[int]
-    # Names that a split's file goes by, the publisher's first.
+    # For each split the names that its file may have, the publisher's name first.
     names: ClassVar[dict[str, tuple[str, ...]]]
 
     @classmethod
     def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
-        """Any of its files."""
+        """Whether any of the files is there."""
         return any((folder / name).is_file() for name in sum(cls.names.values(), ()))
 
     def files(self) -> list[Path]:
-        """One file a split."""
+        """One file for each split."""
         return [self.where(split) for split in self.lists]
 
     def where(self, split: str) -> Path:
-        """The split's file; where there is none, what it should be."""
+        """The split's file; if it is missing, the path where the publisher's name would be."""
         paths = [self.folder / name for name in self.names[split]]
         return next((path for path in paths if path.is_file()), paths[0])
 
@@ -37,7 +37,7 @@ class ArrayReader(Reader):
         return item.transpose(2, 0, 1)
 
     def pixels(self, path: Path, pixels: Any) -> np.ndarray:
-        """What should be uint8 (n, side, side, 3).
+        """The array `pixels` itself, after a check that it is uint8 (n, side, side, 3).
 
         Raises:
             UsageError: it has another shape or type, or is no array.
@@ -55,20 +55,20 @@ class ArrayReader(Reader):
     def rows(
         self, path: Path, pixels: Any, labels: Any, names: Mapping[Any, str]
     ) -> Mapping[str, Sequence[np.ndarray]]:
-        """Pixels by class name.
+        """The images of each class, by the name of the class.
 
         Args:
             path: the file, for messages.
-            pixels: see `pixels`.
-            labels: n of them, list or array.
-            names: of the classes, by label.
+            pixels: what the file has as images; must be uint8 (n, side, side, 3).
+            labels: what it has as their labels; must be a list or array of n.
+            names: the name of the class of each label.
 
         Raises:
-            UsageError: pixels are not what they should be, or a label has no name.
+            UsageError: there are other pixels or labels than these, or a label has no name.
         """
         pixels = self.pixels(path, pixels)
-        listed = isinstance(labels, list) or (isinstance(labels, np.ndarray) and labels.ndim == 1)
-        count = len(labels) if listed else "no"
+        is_list = isinstance(labels, list) or (isinstance(labels, np.ndarray) and labels.ndim == 1)
+        count = len(labels) if is_list else "no"
         if count != len(pixels):
             raise UsageError(
                 f"{path}: expected a label for each of {len(pixels)} images, found {count} labels; "
@@ -78,44 +78,58 @@ class ArrayReader(Reader):
         for label, row in zip(labels, pixels, strict=True):
             name = names.get(label) if isinstance(label, (int, str, np.integer)) else None
             if name is None:
-                raise UsageError(f"{path}: label {brief(label)} belongs to no class; {self.again}")
+                raise UsageError(
+                    f"{path}: label {short_repr(label)} belongs to no class; {self.again}"
+                )
             groups[name].append(row)
         return {name: rows for name, rows in groups.items() if rows}
 
 
 def entries(path: Path, again: str) -> dict[str, Any]:
-    """A pickled dictionary, its keys as text.
+    """The dictionary in a pickle file, with its keys as text.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the file cannot be read (see `unpickle`) or holds no dictionary.
     """
     content = unpickle(path)
     if not isinstance(content, dict):
         raise UsageError(
             f"{path}: expected a pickled dictionary, found {type(content).__name__}; {again}"
         )
-    return {text(key): value for key, value in content.items()}
+    return {as_text(key): value for key, value in content.items()}
 
 
-def entry(path: Path, content: Mapping[str, Any], key: str, kind: type, again: str) -> Any:
-    """An entry of such a dictionary, of the kind it must have.
+def entry(path: Path, content: Mapping[str, Any], key: str, value_type: type, again: str) -> Any:
+    """The value of a key of a pickled dictionary.
+
+    Args:
+        path: the file, for the message.
+        content: what `entries` returned.
+        key: of the entry.
+        value_type: that the value must have.
+        again: what the message advises to do.
 
     Raises:
-        UsageError: it is missing or of another kind.
+        UsageError: the key is missing, or its value has another type.
     """
     value = content.get(key)
-    if not isinstance(value, kind):
-        raise UsageError(f"{path}: expected {key!r}, a {kind.__name__}, in the pickle; {again}")
+    if not isinstance(value, value_type):
+        raise UsageError(
+            f"{path}: expected {key!r}, a {value_type.__name__}, in the pickle; {again}"
+        )
     return value
 
 
-def brief(thing: Any) -> str:
-    """What a file holds in the place of something else, in a few words."""
-    return " ".join(repr(thing)[:60].split())
+def short_repr(value: Any) -> str:
+    """The first 60 characters of a value's repr, on one line, for messages."""
+    return " ".join(repr(value)[:60].split())
 
 
-def text(thing: Any) -> Any:
-    """Decode bytes that Python 3 wrote where Python 2 has strings: a string, or a list of them."""
-    if isinstance(thing, list):
-        return [entry.decode("latin1") if isinstance(entry, bytes) else entry for entry in thing]
-    return thing.decode("latin1") if isinstance(thing, bytes) else thing
+def as_text(value: Any) -> Any:
+    """The value with bytes decoded to text, if it is bytes or a list that has bytes in it.
+
+    Files that Python 3 wrote may have bytes where those that Python 2 wrote have strings.
+    """
+    if isinstance(value, list):
+        return [entry.decode("latin1") if isinstance(entry, bytes) else entry for entry in value]
+    return value.decode("latin1") if isinstance(value, bytes) else value

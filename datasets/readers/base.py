@@ -1,8 +1,9 @@
 """Readers: one file for each published form of an image set.
 
-A reader finds its form below a folder, checks it against the published class lists, and hands out
-the images class by class, as the store keeps them: uint8, channels first. Everything that can be
-wrong with what it finds is a `UsageError` of one line that names the file or the class.
+A reader looks for its form below a folder, compares its classes with the published class lists,
+and returns the images class by class, as the image store keeps them: uint8, channels first.
+Missing or damaged files and wrong classes raise a `UsageError` of one line that names the file or
+the class.
 """
 
 import json
@@ -45,7 +46,7 @@ _DAMAGE = (
 
 
 class ImageSet(Protocol):
-    """What checking and fetching need to know of a benchmark; see `Benchmark`."""
+    """The part of `Benchmark` that checking and fetching use."""
 
     key: ClassVar[str]
     title: ClassVar[str]
@@ -54,11 +55,11 @@ class ImageSet(Protocol):
 
     @property
     def variant(self) -> str:
-        """Its key and the options not at default."""
+        """The key, with those options that differ from their defaults in brackets."""
 
     @property
     def source(self) -> "ImageSet":
-        """Whose images it takes, as they are stored."""
+        """The benchmark whose stored images it uses: itself, unless it is derived from another."""
 
     def lists(self) -> dict[str, list[str]]:
         """The published class list of each split."""
@@ -82,24 +83,24 @@ class Reader(ABC):
     form: ClassVar[str]  # its name in addresses.csv, and in messages
     needs: ClassVar[str]  # the files that make it, for the message that says what was looked for
     homes: ClassVar[tuple[str, ...]]  # folders that usually hold it
-    # What turns the files into pixels. It is part of the source's fingerprint: change it together
-    # with the pixels, and stores that were built the old way are built anew.
+    # How files are turned into pixels; a part of the fingerprint. Change it whenever the pixels are
+    # computed in another way, so that image stores of the old pixels are built anew.
     recipe: str
     again: ClassVar[str] = "fetch it again"  # what to do about damaged files
-    left_out: str = ""  # what lies there and is passed over, in one line
-    remark: str = ""  # what else a person should know of what lies there
-    unreadable: str = ""  # what `images` passed over besides, when a split was read to its end
+    left_out: str = ""  # one line about the files and folders that are not used
+    remark: str = ""  # one line about how the folders were understood, if that is not obvious
+    unreadable: str = ""  # one line about images that `images` could not read, once it has ended
 
     def __init__(self, folder: Path, lists: dict[str, list[str]], per_class: int | None) -> None:
         self.folder = folder
         self.lists = lists
         self.per_class = per_class
-        self._found: tuple[str, Mapping[str, Sequence[Any]]] | None = None
+        self._scanned: tuple[str, Mapping[str, Sequence[Any]]] | None = None
 
     @classmethod
     def find(cls, root: Path, lists: dict[str, list[str]], per_class: int | None) -> Self | None:
-        """The reader of this form at or below `root`, or None where the form is not there."""
-        inside = [  # of cifar100/data, data/ where cifar100/ itself was given
+        """The reader of this form in `root` or one of its usual folders; None if there is none."""
+        inside = [  # if a usual folder is cifar100/data and `root` is cifar100, look in root/data
             root / Path(home).relative_to(root.absolute().name)
             for home in cls.homes
             if Path(home).is_relative_to(root.absolute().name)
@@ -113,11 +114,11 @@ class Reader(ABC):
     @classmethod
     @abstractmethod
     def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
-        """Whether `folder` holds this form, be it damaged or incomplete."""
+        """Whether `folder` holds this form, even if damaged or incomplete."""
 
     @abstractmethod
     def files(self) -> list[Path]:
-        """The files and folders whose size and time of change tell whether the source changed."""
+        """The files and folders whose sizes and times of change are the fingerprint."""
 
     @abstractmethod
     def where(self, split: str) -> Path:
@@ -125,7 +126,10 @@ class Reader(ABC):
 
     @abstractmethod
     def scan(self, split: str) -> Mapping[str, Sequence[Any]]:
-        """What each class of a split is made of, one item an image, not compared with the lists.
+        """The images of each class of a split, not decoded and not compared with the class lists.
+
+        Returns:
+            For each class, one item for each image; `decode` turns an item into pixels.
 
         Raises:
             UsageError: a file is missing or damaged.
@@ -133,33 +137,33 @@ class Reader(ABC):
 
     @abstractmethod
     def decode(self, item: Any) -> np.ndarray:
-        """The image uint8 (C, H, W) of an item of `scan`.
+        """The image uint8 (C, H, W) of an item that `scan` returned.
 
         Raises:
-            UsageError: it is damaged or of another kind.
+            UsageError: the image is damaged, or has another mode or size than the form has.
         """
 
     def image_files(self, split: str) -> Iterable[Path]:
-        """The files of a split's images where these may have any size; else none."""
+        """The image files of a split, if their sizes may differ and are to be checked."""
         return ()
 
-    def found(self, split: str) -> Mapping[str, Sequence[Any]]:
-        """`scan`, kept for one split at a time: it may hold all pixels."""
-        if not self._found or self._found[0] != split:
-            self._found = None
+    def scanned(self, split: str) -> Mapping[str, Sequence[Any]]:
+        """The result of `scan`, kept until another split is asked for: it may hold all pixels."""
+        if not self._scanned or self._scanned[0] != split:
+            self._scanned = None
             with readable(self.folder):
-                self._found = split, self.scan(split)
-        return self._found[1]
+                self._scanned = split, self.scan(split)
+        return self._scanned[1]
 
     def classes(self, split: str) -> list[str]:
-        """Names of the split's classes, in the order of `images`, which is that of the class list.
+        """The names of the split's classes, in the order of the class list, as `images` has them.
 
         Raises:
-            UsageError: the source does not hold exactly these classes, `per_class` images each.
+            UsageError: the files do not hold exactly these classes with `per_class` images each.
         """
-        found = self.found(split)
-        compare_classes(self.where(split), found, self.lists, split, self.again)
-        for name, items in found.items():
+        items_by_class = self.scanned(split)
+        compare_classes(self.where(split), items_by_class, self.lists, split, self.again)
+        for name, items in items_by_class.items():
             if len(items) != (self.per_class or len(items) or 1):
                 raise UsageError(
                     f"{self.where(split)}: class {name!r} has {len(items)} images, expected "
@@ -168,25 +172,26 @@ class Reader(ABC):
         return self.lists[split]
 
     def images(self, split: str) -> Iterator[np.ndarray]:
-        """One array a class, uint8 (n, C, H, W), in the order of `classes`, rows `by_content`.
+        """The images of each class, uint8 (n, C, H, W), in the order of `classes`.
 
-        That of a class is empty where none of its images can be used.
+        Within a class they are in the order of `by_content`. An array is empty if none of the
+        images of its class can be used.
 
         Raises:
-            UsageError: an image is damaged or of another kind.
+            UsageError: an image is damaged, or has another mode or size than the form has.
         """
-        groups = [self.found(split)[name] for name in self.classes(split)]
+        groups = [self.scanned(split)[name] for name in self.classes(split)]
         decoded = in_order(self.decode, (item for group in groups for item in group))
         for group in groups:
             yield by_content(np.stack([next(decoded) for _ in group]))
 
     def check(self) -> None:
-        """Check the classes of every split, before anything is built from one of them."""
+        """Check the classes of all splits, so that a store is not built from one in vain."""
         for split in self.lists:
             self.classes(split)
 
     def fingerprint(self) -> str:
-        """A quick fingerprint of the source: names, sizes and times of change, not contents."""
+        """A hash of the names, sizes and times of change of the files, not of their contents."""
         with readable(self.folder):
             files = self.files()
         state = [(path.relative_to(self.folder).as_posix(), *_stat(path)) for path in files]
@@ -195,22 +200,22 @@ class Reader(ABC):
 
 
 @contextmanager
-def readable(place: Path) -> Iterator[None]:
-    """Turn the system's refusal to list a folder, as a rule for want of permission, into advice."""
+def readable(folder: Path) -> Iterator[None]:
+    """Raise a UsageError if the system refuses to list a folder, mostly for want of permission."""
     try:
         yield
     except OSError as error:
         raise UsageError(
-            f"{error.filename or place}: cannot be read ({error.strerror}); make it readable for "
+            f"{error.filename or folder}: cannot be read ({error.strerror}); make it readable for "
             "you, or name another folder with --data"
         ) from error
 
 
 def by_content(images: np.ndarray) -> np.ndarray:
-    """Images (n, ...) ordered by a hash of their pixels.
+    """Images (n, ...) in the order of a hash of their pixels.
 
-    Forms of the same set hold a class's images in different orders, some without file names.
-    Ordered by content, all of them give the same rows, so the same episodes.
+    The forms in which a set is published have the images of a class in different orders, and some
+    have no file names. In this order all forms give the same rows, and so the same episodes.
     """
     order = sorted(range(len(images)), key=lambda i: blake2b(images[i].tobytes()).digest())
     return images[order]
@@ -225,7 +230,10 @@ def _stat(path: Path) -> tuple[int, int]:
 
 
 def in_order(function: Callable[[Item], _Result], items: Iterable[Item]) -> Iterator[_Result]:
-    """``map(function, items)`` on one thread a core, only a few results ahead of the consumer."""
+    """``map(function, items)`` on as many threads as there are cores.
+
+    At most 16 results for each thread wait to be taken, so that memory stays small.
+    """
     threads = os.cpu_count() or 1
     ahead: deque[Future[_Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
@@ -247,12 +255,12 @@ def load_image(
     """Decode an image in full.
 
     Args:
-        source: its file, or what would be in one.
-        name: what to call it in messages; by default the file.
-        advice: what to do about it, likewise.
+        source: the file, or the bytes of one.
+        name: what messages call the image; by default the path of the file.
+        advice: what messages advise to do if the image is damaged.
 
     Raises:
-        UsageError: it is missing, empty, truncated or no image.
+        UsageError: the file is missing, empty, truncated or no image.
     """
     name = source if name is None else name
     file = source if isinstance(source, Path) else BytesIO(source)
@@ -261,7 +269,7 @@ def load_image(
             if image.format != "PNG":
                 image.load()
                 return image
-            image.verify()  # the checksums: decoding skips them
+            image.verify()  # compares the checksums of a PNG file, which decoding does not
         with Image.open(file) as image:
             image.load()
             return image
@@ -274,7 +282,7 @@ def load_image(
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image, from its file's first bytes; (0, 0) where it is none."""
+    """Width and height of an image, by the header of its file; (0, 0) if it is no image."""
     try:
         with Image.open(path) as image:
             return image.size
@@ -282,15 +290,21 @@ def image_size(path: Path) -> tuple[int, int]:
         return 0, 0
 
 
-# Squashing to the size wanted is what the common caches of mini- and tiered-ImageNet do
-# (renmengye/few-shot-ssl-public); Pillow's bilinear filter averages when it shrinks.
-
-
 def colour_pixels(image: Image.Image, side: int, name: object, convert: bool = False) -> np.ndarray:
-    """A colour image as uint8 (3, side, side), squashed where it has another size.
+    """A colour image as uint8 (3, side, side).
+
+    An image of another size is squashed to this one, as in the common caches of mini- and
+    tiered-ImageNet (renmengye/few-shot-ssl-public). Pillow's bilinear filter averages when it
+    shrinks.
+
+    Args:
+        image: of any size.
+        side: height and width of the result, in pixels.
+        name: what messages call the image.
+        convert: whether an image that is grey or has a palette is converted to colour.
 
     Raises:
-        UsageError: it is grey or has a palette, and `convert` is not set.
+        UsageError: the image is grey or has a palette, and `convert` is not set.
     """
     if image.mode != "RGB":
         if not convert:
@@ -305,24 +319,32 @@ def colour_pixels(image: Image.Image, side: int, name: object, convert: bool = F
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's message in one line, its type where it has none."""
+    """An exception's message in one line, or the name of its type if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def compare_classes(
-    source: Path, found: Iterable[str], lists: dict[str, list[str]], split: str, again: str
+    source: Path, names: Iterable[str], lists: dict[str, list[str]], split: str, again: str
 ) -> None:
-    """Check that `source` holds the classes of `split`, all of them and no other.
+    """Check that a split has exactly the classes of its list.
+
+    Args:
+        source: the file or folder that was read, for the message.
+        names: of the classes in it.
+        lists: the published class list of each split.
+        split: that should have been read.
+        again: what the message advises to do.
 
     Raises:
-        UsageError: names the first class that is too many or missing, and ends with `again`.
+        UsageError: a class is missing or not of this split; names the first such class.
     """
     expected = lists[split]
-    home = {name: other for other, names in lists.items() for name in names}
+    split_of_class = {name: other for other, listed in lists.items() for name in listed}
     advice = f"expected the {len(expected)} {split} classes of datasets/splits; {again}"
-    for name in found:
-        if home.get(name) != split:
-            what = f"a {home[name]} class" if name in home else "in none of the splits"
+    for name in names:
+        home = split_of_class.get(name)
+        if home != split:
+            what = f"a {home} class" if home else "in none of the splits"
             raise UsageError(f"{source}: holds class {name!r}, which is {what}, {advice}")
-    for name in sorted(set(expected).difference(found)):
+    for name in sorted(set(expected).difference(names)):
         raise UsageError(f"{source}: class {name!r} of the {split} split is missing, {advice}")

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from zoo.datasets.readers.arrays import ArrayReader, entries, entry, text
+from zoo.datasets.readers.arrays import ArrayReader, as_text, entries, entry
 
 CATEGORY_FILE = "miniImageNet_category_split_{}.pickle"
 
@@ -35,5 +35,5 @@ class CategorySplit(ArrayReader):
         path = self.where(split)
         content = entries(path, self.again)
         labels = entry(path, content, "catname2label", dict, self.again)
-        names = {label: text(name) for name, label in labels.items() if isinstance(label, int)}
+        names = {label: as_text(name) for name, label in labels.items() if isinstance(label, int)}
         return self.rows(path, content.get("data"), content.get("labels"), names)

@@ -1,7 +1,8 @@
 """CIFAR-100, python version (Krizhevsky 2009), of which CIFAR-FS and FC100 are splits.
 
-``train``, ``test`` and ``meta``: Python 2 pickles; ``data`` is uint8 (n, 3072), the three 32x32
-planes of an image one after the other. A few-shot class is its 500 train and 100 test images.
+``train``, ``test`` and ``meta`` are pickles of Python 2. ``data`` is uint8 (n, 3072), the three
+32x32 planes of an image one after the other. A class of the few-shot benchmarks has both its 500
+train and its 100 test images.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.datasets.readers.arrays import brief, entries, entry, text
+from zoo.datasets.readers.arrays import as_text, entries, entry, short_repr
 from zoo.datasets.readers.base import Reader
 from zoo.errors import UsageError
 
@@ -33,7 +34,7 @@ class Cifar100Python(Reader):
 
     @classmethod
     def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
-        """At least two of the three files, so that the missing one gets named."""
+        """Whether two of the three files are there; a message then names the missing one."""
         return sum((folder / name).is_file() for name in ("train", "test", "meta")) >= 2
 
     def files(self) -> list[Path]:
@@ -41,7 +42,7 @@ class Cifar100Python(Reader):
         return [self.folder / name for name in ("train", "test", "meta")]
 
     def where(self, split: str) -> Path:
-        """All three together say it."""
+        """The folder, because all three files together say which classes there are."""
         return self.folder
 
     def scan(self, split: str) -> Mapping[str, Sequence[np.ndarray]]:
@@ -54,7 +55,7 @@ class Cifar100Python(Reader):
         return item.reshape(3, 32, 32)
 
     def _load(self) -> tuple[np.ndarray, np.ndarray]:
-        """All pixels (60000, 3072) and their labels, checked."""
+        """All pixels, uint8 (60000, 3072), and their labels, int64 (60000,), after checks."""
         if self._loaded is None:
             self._labels = self._read_meta()
             train, test = self._read_part("train"), self._read_part("test")
@@ -65,7 +66,7 @@ class Cifar100Python(Reader):
     def _read_meta(self) -> dict[str, int]:
         """The label of each class, by its name."""
         path = self.folder / "meta"
-        names = text(
+        names = as_text(
             entry(path, entries(path, UNPACK_AGAIN), "fine_label_names", list, UNPACK_AGAIN)
         )
         if not all(isinstance(name, str) for name in names):
@@ -73,7 +74,7 @@ class Cifar100Python(Reader):
         wanted = {name for split in self.lists.values() for name in split}
         for name in names:
             if not isinstance(name, str):
-                raise UsageError(f"{path}: {brief(name)} is no class name; {UNPACK_AGAIN}")
+                raise UsageError(f"{path}: {short_repr(name)} is no class name; {UNPACK_AGAIN}")
             if names.count(name) > 1:
                 raise UsageError(f"{path}: class {name!r} is named twice; {UNPACK_AGAIN}")
         for name in sorted(wanted.difference(names)):

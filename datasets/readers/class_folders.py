@@ -1,9 +1,9 @@
 """A folder of images for each class: mini- and tiered-ImageNet, CIFAR-FS, FC100, CUB.
 
-Either the class folders of a split lie in a folder of the split's name (MAML's, yaoyao-liu's and
-learn2learn's ways), or those of all splits lie side by side (r2d2's ``data/``, ImageNet's own
-``train/``); then the class lists alone say which class is of which split, and classes of no split
-are left alone.
+Either the class folders of a split lie in a folder with the split's name (as MAML, yaoyao-liu and
+learn2learn have them), or those of all splits lie side by side (r2d2's ``data/``, ImageNet's
+``train/``). Then the class lists alone say which class is of which split, and classes of no split
+are ignored.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from zoo.datasets.readers.base import (
 )
 
 SPLIT_FOLDERS = {"train": ("train", "base"), "val": ("val", "valid"), "test": ("test", "novel")}
-SHARE = 0.75  # of a set's classes, that tells it
+SHARE = 0.75  # of a set's classes: if more of them have a folder, the folders are of this set
 IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".tif", ".tiff"}
 
 
@@ -41,7 +41,7 @@ def folders_in(folder: Path) -> list[Path]:
     """The folders in a folder, in the order of their names."""
     if not folder.is_dir():
         return []
-    with os.scandir(folder) as entries:  # it knows folders from files without asking for each
+    with os.scandir(folder) as entries:  # tells folders from files without a call for each
         names = [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
     return [folder / name for name in sorted(names)]
 
@@ -61,43 +61,46 @@ class ClassFolders(Reader):
 
     @classmethod
     def name_of(cls, folder: Path) -> str:
-        """The class whose images a folder holds."""
+        """The name of the class whose images a folder holds."""
         return folder.name
 
     @classmethod
     def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
-        """Folders of most classes: mini- and tiered-ImageNet share many, but fewer than these."""
-        known = {name for names in lists.values() for name in names}
-        places = [folder, *(folder / name for names in SPLIT_FOLDERS.values() for name in names)]
-        found = {cls.name_of(path) for place in places for path in folders_in(place)}
-        return len(known & found) > SHARE * len(known)
+        """Whether more than `SHARE` of the classes have a folder.
+
+        Fewer do not tell the set: mini- and tiered-ImageNet have many classes in common.
+        """
+        listed = {name for names in lists.values() for name in names}
+        parents = [folder, *(folder / name for names in SPLIT_FOLDERS.values() for name in names)]
+        present = {cls.name_of(path) for parent in parents for path in folders_in(parent)}
+        return len(listed & present) > SHARE * len(listed)
 
     def files(self) -> list[Path]:
         """The class folders."""
         return sorted(path for split in self.lists for path in self._folders(split))
 
     def where(self, split: str) -> Path:
-        """The folder of the split; without one, that of all classes."""
-        places = [self.folder / name for name in SPLIT_FOLDERS[split]]
-        # A folder that holds no folders may be that of a class: CIFAR-100 has one called train.
-        return next((place for place in places if folders_in(place)), self.folder)
+        """The folder of the split; if there is none, the folder of all classes."""
+        candidates = [self.folder / name for name in SPLIT_FOLDERS[split]]
+        # One without folders in it may be a class's: CIFAR-100 has a class called train.
+        return next((path for path in candidates if folders_in(path)), self.folder)
 
     def scan(self, split: str) -> Mapping[str, Sequence[Path]]:
         """Image files by class; see `Reader.scan`."""
         return {self.name_of(path): images_in(path) for path in self._folders(split)}
 
     def image_files(self, split: str) -> Iterator[Path]:
-        """All of them."""
-        return itertools.chain(*self.found(split).values())
+        """All images of the split."""
+        return itertools.chain(*self.scanned(split).values())
 
     def decode(self, item: Path) -> np.ndarray:
         """The image (3, side, side) of a file."""
         return colour_pixels(load_image(item), self.side, item, convert=self.grey)
 
     def _folders(self, split: str) -> list[Path]:
-        place = self.where(split)
-        folders = folders_in(place)
-        if place == self.folder:  # where other classes lie too
+        parent = self.where(split)
+        folders = folders_in(parent)
+        if parent == self.folder:  # which has classes of other splits too
             folders = [path for path in folders if self.name_of(path) in self.lists[split]]
         return folders
 

@@ -1,4 +1,4 @@
-"""Arrays in npz files, mapped where they lie uncompressed, so that size does not matter."""
+"""Arrays in npz files; those that are not compressed are mapped, so that size does not matter."""
 
 import mmap
 import struct
@@ -15,14 +15,16 @@ from zoo.errors import UsageError
 
 FETCH_AGAIN = "fetch it again"
 COPY_CHUNK = 1 << 24  # bytes
-LARGE_COPY = 1 << 28  # bytes of memory, from which on to say so beforehand
+LARGE_COPY = 1 << 28  # bytes; an array that is larger and must be copied is announced
 
 
 def member(path: Path, name: str) -> np.ndarray:
-    """The array `name` of an npz file, read-only; nothing in it is unpickled.
+    """The array `name` of an npz file. Nothing in the file is unpickled.
+
+    It is read-only if it is mapped.
 
     Raises:
-        UsageError: the file is damaged, or there is no such plain array in it.
+        UsageError: the file is missing or damaged, or has no such array of plain numbers.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -34,7 +36,7 @@ def member(path: Path, name: str) -> np.ndarray:
                 print(f"{path}: compressed, so held in memory: {size:.1f} GB", file=sys.stderr)
             with archive.open(info) as file:
                 array = npy.read_array(file, allow_pickle=False)
-                if file.read(1):  # nor is the checksum looked at before the end
+                if file.read(1):  # this also makes zipfile compare the checksum
                     raise ValueError("there is more in it than its array")
                 return array
     except KeyError:
@@ -54,7 +56,7 @@ def member(path: Path, name: str) -> np.ndarray:
 
 
 def _mapped(path: Path, info: zipfile.ZipInfo) -> np.ndarray:
-    """An uncompressed array, where it lies in the file."""
+    """The array of an uncompressed member of an npz file, mapped; its checksum is compared."""
     with path.open("rb") as file:
         file.seek(info.header_offset)
         header = file.read(30)  # a local file header, then two strings whose lengths it gives

@@ -23,7 +23,8 @@ ROTATIONS = (0, 90, 180, 270)
 class OmniglotReader(Reader):
     """What all forms of Omniglot share: a character turned by four angles is four classes.
 
-    `scan` finds the drawings of each character, `decode` makes (105, 105), ink 0 on ground 255.
+    In subclasses `scan` finds the drawings of each character, and `decode` returns a drawing as
+    uint8 (105, 105), ink 0 on ground 255.
     """
 
     # Bilinear averages black and white pixels to grey; a 1-bit image would be resized by nearest
@@ -37,11 +38,16 @@ class OmniglotReader(Reader):
     def images(self, split: str) -> Iterator[np.ndarray]:
         """Arrays (20, 1, 28, 28), ink 255 on ground 0; see `Reader.images`."""
         self.classes(split)
-        for turned in in_order(self._turn, (self.found(split)[name] for name in self.lists[split])):
+        for turned in in_order(
+            self._turn, (self.scanned(split)[name] for name in self.lists[split])
+        ):
             yield from turned
 
     def _turn(self, items: Sequence[Any]) -> np.ndarray:
-        """A character's drawings, turned: uint8 (4, 20, 1, 28, 28), upright ones by content."""
+        """A character's drawings at four angles, uint8 (4, 20, 1, 28, 28), ink 255 on ground 0.
+
+        The drawings are ordered by a hash of the upright ones (see `by_content`).
+        """
         drawings = [self.decode(item) for item in items]
         drawings.sort(key=lambda drawing: blake2b(drawing.tobytes()).digest())
         images = [Image.fromarray(drawing) for drawing in drawings]
@@ -69,7 +75,7 @@ class OmniglotFolders(OmniglotReader):
 
     @classmethod
     def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
-        """Either of Lake's two parts, or the first test alphabet among merged ones."""
+        """Whether one of Lake's two folders is there, or the first test alphabet if merged."""
         alphabet, _, _ = lists["test"][0].partition("/")
         parts = ("images_background", "images_evaluation", alphabet)
         return any((folder / part).is_dir() for part in parts)
@@ -79,7 +85,7 @@ class OmniglotFolders(OmniglotReader):
         return sorted(self._find_characters().values())
 
     def where(self, split: str) -> Path:
-        """One folder for all splits."""
+        """The folder of all splits."""
         return self.folder
 
     def scan(self, split: str) -> Mapping[str, Sequence[Path]]:
@@ -102,19 +108,23 @@ class OmniglotFolders(OmniglotReader):
         return np.asarray(image.convert("L"))
 
     def _find_characters(self) -> dict[str, Path]:
-        """The folder of every character, by ``Alphabet/characterNN``."""
+        """The folder of every character, by ``Alphabet/characterNN``.
+
+        Raises:
+            UsageError: a character is in both of Lake's folders.
+        """
         if self._folders:
             return self._folders
         parts = [self.folder / name for name in ("images_background", "images_evaluation")]
-        found: dict[str, Path] = {}
+        folders: dict[str, Path] = {}
         for part in [part for part in parts if part.is_dir()] or [self.folder]:
             for path in part.glob("*/character*"):
                 name = f"{path.parent.name}/{path.name}"
-                if name in found:
+                if name in folders:
                     raise UsageError(
                         f"{path}: class {name!r} is there twice, expected it in one of "
                         "images_background and images_evaluation; unpack the two zips again"
                     )
-                found[name] = path
-        self._folders = found
-        return found
+                folders[name] = path
+        self._folders = folders
+        return folders

@@ -1,4 +1,4 @@
-"""What lies in a folder of somebody's own images: class folders, files, and what is passed over.
+"""What is in a folder of somebody's own images: class folders, images, and what is not used.
 
 Every folder is listed once, with the size and time of change of each image, so that an image that
 was edited in place is noticed.
@@ -17,12 +17,12 @@ from zoo.datasets.readers.class_folders import IMAGE_ENDINGS
 from zoo.errors import UsageError
 
 OWN_ENDINGS = {*IMAGE_ENDINGS, ".jfif", ".jpe", *([".avif"] if features.check("avif") else [])}
-OUR_OWN = "zoo-store"  # where stores lay before
-CLUTTER = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", OUR_OWN}
+STORE_FOLDER = "zoo-store"  # where image stores lay before; not reported as left out
+CLUTTER = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", STORE_FOLDER}
 DEEPEST = 2  # levels between the folder that is named and the class folders
-NAMED = 3  # things named of each kind that is left out
+NAMED = 3  # files or folders that are named of those left out for the same reason
 UNREADABLE = "images that cannot be read"
-NAMED_TO_MEND = 10  # of those
+NAMED_TO_MEND = 10  # the same, of images that cannot be read
 
 # How the folders of splits are called, in small letters and without signs between the words.
 SPLIT_NAMES = {
@@ -58,30 +58,30 @@ class Listed(NamedTuple):
 
 
 class LeftOut:
-    """What is passed over, by kind."""
+    """Files and folders that are not used, by the reason why."""
 
     def __init__(self, root: Path) -> None:
-        """Name things by their path below `root`."""
+        """``root`` is the folder below which they lie; messages give paths from there."""
         self.root = root
-        self.things: dict[str, list[str]] = {}
+        self.paths_by_reason: dict[str, list[str]] = {}
 
-    def add(self, kind: str, path: str) -> None:
-        """One more of a kind."""
-        self.things.setdefault(kind, []).append(path)
+    def add(self, reason: str, path: str) -> None:
+        """Note a file or folder; the reason is a plural, such as "files that are no images"."""
+        self.paths_by_reason.setdefault(reason, []).append(path)
 
     def take(self, other: "LeftOut") -> None:
-        """All of another one."""
-        for kind, paths in other.things.items():
-            self.things.setdefault(kind, []).extend(paths)
+        """Note all that another one has."""
+        for reason, paths in other.paths_by_reason.items():
+            self.paths_by_reason.setdefault(reason, []).extend(paths)
 
     def text(self) -> str:
-        """How many of each kind, and a few of them, in one line; empty where there is none."""
+        """One line: each reason with the number of files and a few of them; empty if none."""
         parts = []
-        for kind, paths in self.things.items():
-            most = NAMED_TO_MEND if kind == UNREADABLE else NAMED
+        for reason, paths in self.paths_by_reason.items():
+            most = NAMED_TO_MEND if reason == UNREADABLE else NAMED
             some = [shown(os.path.relpath(path, self.root)) for path in sorted(paths)[:most]]
             more = f" and {len(paths) - most:,} more" if len(paths) > most else ""
-            parts.append(f"{kind}, {len(paths):,} ({', '.join(some)}{more})")
+            parts.append(f"{reason}, {len(paths):,} ({', '.join(some)}{more})")
         return f"left out: {'; '.join(parts)}" if parts else ""
 
 
@@ -91,14 +91,20 @@ def shown(name: str) -> str:
 
 
 def list_folder(path: str, left: LeftOut) -> Listed:
-    """The images and folders in a folder, in the order of their names; hidden ones are no part."""
+    """The images and folders in a folder, in the order of their names, without hidden ones.
+
+    Args:
+        path: of the folder.
+        left: gets what else is in the folder.
+    """
     images, folders = [], []
-    with os.scandir(path) as found:
-        entries = sorted(found, key=attrgetter("name"))
-    for entry in entries:  # of which there may be 100,000: `DirEntry` knows folders from files
+    with os.scandir(path) as unordered:
+        entries = sorted(unordered, key=attrgetter("name"))
+    # There may be 100,000 entries: only images are asked for more than `DirEntry` knows by itself.
+    for entry in entries:
         name = entry.name
         if name[0] == "." or name.lower() in CLUTTER:
-            if name != OUR_OWN:
+            if name != STORE_FOLDER:
                 left.add("hidden files and those of systems", entry.path)
         elif entry.is_dir():
             folders.append(entry.path)
@@ -115,30 +121,35 @@ def list_folder(path: str, left: LeftOut) -> Listed:
 
 
 def is_image_without_ending(entry: os.DirEntry[str]) -> bool:
-    """Whether a file whose name has no ending is an image by its first bytes."""
+    """Whether the name of a file has no ending and the file begins as an image does."""
     return "." not in entry.name and image_size(Path(entry.path)) != (0, 0)
 
 
 def split_of(name: str) -> str | None:
-    """The split that a folder of this name holds, if any."""
-    plain = "".join(sign for sign in name.lower() if sign.isalnum())
-    return next((split for split, names in SPLIT_NAMES.items() if plain in names), None)
+    """The split that a folder of this name is for, such as "train" of ``Training-Set``, or None."""
+    letters = "".join(sign for sign in name.lower() if sign.isalnum())
+    return next((split for split, names in SPLIT_NAMES.items() if letters in names), None)
 
 
 def classes_of(folders: Iterable[str], left: LeftOut) -> list[Listed]:
-    """Those of these folders that hold the images of a class.
+    """Those of some folders that hold the images of a class.
 
-    Not one that has several folders of images with more images than itself: they are the classes.
+    A folder with images is no class if it has several folders of images in it which together have
+    more images than itself: then these are the classes.
+
+    Args:
+        folders: paths of them.
+        left: gets what is not used of them.
     """
     classes = []
     for path in folders:
-        passed = LeftOut(left.root)
-        listed = list_folder(path, passed)
+        left_inside = LeftOut(left.root)
+        listed = list_folder(path, left_inside)
         inner = [len(list_folder(each, LeftOut(left.root)).images) for each in listed.folders]
         classes_inside = len(inner) - inner.count(0) > 1 and sum(inner) > len(listed.images)
         if listed.images and not classes_inside:
             classes.append(listed)
-            left.take(passed)
+            left.take(left_inside)
             leave_inner_folders(listed, left)
         elif any(inner):
             left.add("folders whose images lie one folder deeper than the others'", path)

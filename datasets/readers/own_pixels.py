@@ -25,9 +25,9 @@ def as_seen(image: Image.Image) -> Image.Image:
 def to_8_bits(values: np.ndarray) -> np.ndarray:
     """Grey values as uint8.
 
-    They are taken to reach up to 1, 255, 4095 or 65535, the least of these that holds the
-    brightest. Where some are negative or larger still, the image's own darkest and brightest
-    become black and white. What is no number is black.
+    White is 1, 255, 4095 or 65535, the smallest of these that no value exceeds; black is 0. If a
+    value is negative or exceeds 65535, the smallest and largest values of the image are black and
+    white instead. Infinite values and those that are no number count as 0.
     """
     values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
     low, high = values.min(), values.max()

@@ -38,7 +38,7 @@ class RaviCsv(Reader):
 
     @classmethod
     def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
-        """At least two of the three csv files and images/, so that the missing one gets named."""
+        """Whether two of the three csv files and images/ are there; messages name what is not."""
         names = ("train.csv", "val.csv", "test.csv", "images")
         return sum((folder / name).exists() for name in names) >= 2
 
@@ -81,10 +81,10 @@ class RaviCsv(Reader):
         return self._present
 
     def classes(self, split: str) -> list[str]:
-        """Wnids; see `Reader.classes`. Every file listed must be there."""
+        """Wnids, after a check that every listed file is there; see `Reader.classes`."""
         names = super().classes(split)
         present = self._images()
-        for file in itertools.chain(*self.found(split).values()):
+        for file in itertools.chain(*self.scanned(split).values()):
             if file not in present:
                 raise UsageError(
                     f"{self.folder / 'images' / file}: listed in {split}.csv but missing; "
@@ -93,8 +93,8 @@ class RaviCsv(Reader):
         return names
 
     def image_files(self, split: str) -> Iterator[Path]:
-        """JPEGs."""
-        for file in itertools.chain(*self.found(split).values()):
+        """The JPEGs of the split."""
+        for file in itertools.chain(*self.scanned(split).values()):
             yield self.folder / "images" / file
 
     def decode(self, item: str) -> np.ndarray:

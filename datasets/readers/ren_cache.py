@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from zoo.datasets.readers.arrays import ArrayReader, brief, entries, entry, text
+from zoo.datasets.readers.arrays import ArrayReader, as_text, entries, entry, short_repr
 from zoo.datasets.readers.base import MINI_HOMES
 from zoo.errors import UsageError
 
@@ -38,12 +38,13 @@ class RenCache(ArrayReader):
         classes = entry(path, content, "class_dict", dict, self.again)
         pixels = self.pixels(path, content.get("image_data"))
         labels: list[str | None] = [None] * len(pixels)
-        for name, rows in ((text(name), rows) for name, rows in classes.items()):
+        for key, rows in classes.items():
+            name = as_text(key)
             for row in rows if isinstance(rows, list) else []:
                 if not isinstance(row, int) or not 0 <= row < len(labels) or labels[row]:
                     raise UsageError(
-                        f"{path}: class_dict gives {name!r} row {brief(row)}, not there or "
-                        f"another class's; {self.again}"
+                        f"{path}: class_dict gives {name!r} row {short_repr(row)}, which does not "
+                        f"exist or is of another class; {self.again}"
                     )
                 labels[row] = name
-        return self.rows(path, pixels, labels, {name: name for name in map(text, classes)})
+        return self.rows(path, pixels, labels, {name: name for name in map(as_text, classes)})

@@ -1,57 +1,67 @@
 """A reader of pickles that hold numpy arrays and plain containers, and can run nothing.
 
-Published image sets are pickles, often written by Python 2. Python's own unpickler may import
-and call anything; this one knows no names but those of safe_pickle_arrays.py. It maps the file,
-and arrays are views of the map: a file larger than the memory loads in an instant.
+Published image sets are pickles, often written by Python 2. Python's own unpickler imports and
+calls whatever a file names. `_ArrayUnpickler` is Python's with three locks:
+
+- a global is a name and nothing more; only the names in `_FUNCTIONS` are known, and a call of one
+  calls a method here that checks its arguments;
+- only the opcodes in `_ALLOWED` are executed;
+- a dictionary's keys are text or numbers, a state is given to arrays and their dtypes alone, and
+  what is made by calls is limited by the size of the file.
+
+It is `pickle._Unpickler`, the one written in Python, because the one written in C cannot be locked
+from outside: 7 bytes that put an object into a far entry of its memo take 4 GB and more, and a
+dictionary's key of a million nested tuples overflows its stack.
 """
 
-import codecs
-import mmap
+import os
+import pickle
 import pickletools
-import struct
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from zoo.datasets.readers.safe_pickle_arrays import (
-    GLOBALS,
-    LARGE_TEXT,
-    DamagedError,
-    Holder,
-    Kind,
-    Name,
-    RefusedError,
-    Span,
-    quoted,
-    settled,
-    store,
-    tuple_of,
-)
 from zoo.errors import UsageError
 
-STOP = ord(".")
-DIGITS = 32  # of a number written out: 24 for a float, 20 for uint64
-BYTES = 9  # of a long: uint64; the hashes of longer ones can be made to collide
-MISSING = object()  # an entry of the memo that was never put there
+LARGE_FILE = 1 << 28  # bytes, from which on to say that a file is held in memory
+INTEGER_BITS = 64  # larger keys of a dictionary could be chosen so that all have the same hash
+ARRAY_KINDS = ("u1", "i1", "i2", "i4", "i8", "u2", "u4", "u8", "f4", "f8", "b1")
+# Hashing a tuple could recurse without end.
+KEY_TYPES = {str, bytes, int, float, bool, NoneType, *(np.dtype(kind).type for kind in ARRAY_KINDS)}
+
+
+class RefusedError(Exception):
+    """The pickle asks for something that no genuine file needs."""
+
+
+class DamagedError(Exception):
+    """The pickle breaks the rules of its format."""
 
 
 def unpickle(path: Path) -> Any:
     """The object in a pickle file, of Python 2 (its strings as latin1) or 3.
 
-    Arrays are read-only views of the mapped file, in its byte order and not always aligned. The
-    map lives while they do; nobody may overwrite the file meanwhile. An OrderedDict comes as a
-    dict, a bytearray as bytes; keys are text or numbers.
+    An OrderedDict comes as a dict, a bytearray as bytes, a string of Python 2 of 256 characters and
+    more as bytes; keys are text or numbers. Memory: at most 2.2 times the file while it is read.
 
     Raises:
-        UsageError: the file cannot be read, is truncated, or asks for a global that no genuine
-            file needs; it is named, and nothing of it has run.
+        UsageError: the file cannot be read, is truncated, or asks for something that no genuine
+            file needs; that is named, and nothing of it has run.
     """
     try:
         with path.open("rb") as file:
-            return _Machine(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)).run()
+            size = os.fstat(file.fileno()).st_size
+            if size > LARGE_FILE:
+                print(f"{path}: held in memory: {size / 1e9:.1f} GB or more", file=sys.stderr)
+            content = _ArrayUnpickler(file, size).load()
+            if file.read(1):
+                raise DamagedError("there is more after its end")
+            return content
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); fetch it again") from error
     except RefusedError as error:
@@ -60,235 +70,241 @@ def unpickle(path: Path) -> Any:
             "nothing was run; fetch it again from its publisher"
         ) from error
     except Exception as error:  # a damaged pickle can fail in any way
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UsageError(
             f"{path}: expected a whole pickle, it is truncated or damaged ({reason}); "
             "fetch it again"
         ) from error
 
 
-class _Machine:
-    """The stack machine whose program a pickle is.
+class _GlobalName(str):
+    """The name of a function or class, which is all that a pickle gets of it."""
 
-    No opcode costs more than the bytes it reads and the entries it takes off the stack, so a
-    small file cannot take long or much memory.
-    """
 
-    def __init__(self, file: mmap.mmap) -> None:
-        self.file, self.size, self.at = file, len(file), 0
-        self.buffer = np.frombuffer(file, np.uint8).data  # an array keeps the map open
-        self.stack: list[Any] = []  # since the last mark
-        self.marked: list[list[Any]] = []  # the stacks before the marks
-        self.memo: list[Any] = []  # no dict, which would weigh more than many small arrays
+class _ArrayUnpickler(pickle._Unpickler):
+    """Python's own unpickler, for arrays and plain containers alone."""
 
-    def run(self) -> Any:
-        """The object whose making the file describes."""
-        file = self.file
-        while self.at < self.size:
-            opcode = file[self.at]
-            self.at += 1
-            if opcode == STOP:
-                return self.result()
-            _HANDLERS[opcode](self)
-        raise DamagedError("it has no end")
+    # What the base class has, of which mypy does not know.
+    stack: list[Any]  # of what is not yet in a container, since the last mark
+    append: Callable[[Any], None]  # to the stack
+    read: Callable[[int], bytes]  # from the file
+    pop_mark: Callable[[], list[Any]]
 
-    def result(self) -> Any:
-        things = self.pop_many(1)
-        if self.stack or self.marked or self.at < self.size:
-            raise DamagedError(f"it ends at byte {self.at} of {self.size}, with more on its stack")
-        return settled(things)[0]
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        super().__init__(file, encoding="latin1")
+        # A call can make much of few bytes, as when it is given the same text again and again.
+        # Genuine files have a piece of data once; some encode it first and then make it an array.
+        self.left_to_make = 2 * size
 
-    # What follows an opcode in the file.
+    def find_class(self, module: str, name: str) -> Any:
+        """The name itself, if it is a known one."""
+        full_name = f"{module}.{name}"
+        is_known = full_name == "numpy.ndarray" or full_name in _FUNCTIONS
+        if not is_known or "." in name:
+            raise RefusedError(_described(full_name))
+        return _GlobalName(full_name)
 
-    def take(self, count: int) -> bytes:
-        start, self.at = self.at, self.at + count
-        if self.at > self.size:
-            raise DamagedError("it ends within an opcode")
-        return self.file[start : self.at]
+    def load_reduce(self) -> None:
+        """Call a known function."""
+        arguments = self.stack.pop()
+        function = self.stack.pop()
+        if type(function) is not _GlobalName or type(arguments) is not tuple:
+            raise RefusedError(f"a call of {_described(function)} with {_described(arguments)}")
+        if function not in _FUNCTIONS:
+            raise RefusedError(f"a call of {_described(function)}")
+        self.append(_FUNCTIONS[function](self, *arguments))
 
-    def number(self, size: int, signed: bool = False) -> int:
-        return int.from_bytes(self.take(size), "little", signed=signed)
-
-    def line(self, longest: int) -> bytes:
-        start, end = self.at, self.file.find(b"\n", self.at, self.at + longest + 1)
-        if end < 0:
-            raise DamagedError(f"no line of at most {longest} bytes at byte {start}")
-        self.at = end + 1
-        return self.file[start:end]
-
-    def integer(self) -> int:
-        return int(self.line(DIGITS).removesuffix(b"L"))
-
-    def load_int(self) -> None:
-        truths = {b"00": False, b"01": True}
-        line = self.line(DIGITS)
-        self.push(truths[line] if line in truths else int(line))
-
-    def load_long(self, size: int) -> None:
-        if not 0 <= size <= BYTES:
-            raise DamagedError(f"an integer of {size} bytes")
-        self.push(self.number(size, signed=True))
-
-    def load_payload(self, length: int, codec: str | None) -> None:
-        start, self.at = self.at, self.at + length
-        if not start <= self.at <= self.size:
-            raise DamagedError(f"{length} bytes of data at byte {start} of {self.size}")
-        self.push_span(Span(self.buffer, start, length, codec))
-
-    def load_string(self) -> None:
-        line = self.line(self.size)  # as Python 2's repr has it
-        if len(line) < 2 or line[:1] not in b"'\"" or line[:1] != line[-1:]:
-            raise DamagedError("a string without quotes")
-        raw = codecs.escape_decode(line[1:-1])[0]
-        self.push_span(Span(memoryview(raw), 0, len(raw), "latin1"))
-
-    def load_unicode(self) -> None:
-        raw = str(self.line(self.size), "raw-unicode-escape").encode()
-        self.push_span(Span(memoryview(raw), 0, len(raw), "utf-8"))
-
-    # The stack and the memo.
-
-    def push(self, thing: Any) -> None:
-        self.stack.append(thing)  # looked up here: the argument may have popped a mark
-
-    def push_span(self, span: Span) -> None:
-        self.push(span if span.length >= LARGE_TEXT else span.value())
-
-    def pop_many(self, count: int) -> list[Any]:
-        if len(self.stack) < count:
-            raise DamagedError("its stack is empty")
-        things = self.stack[-count:]
-        del self.stack[-count:]
-        return things
-
-    def mark(self) -> None:
-        self.marked.append(self.stack)
-        self.stack = []
-
-    def pop_marked(self) -> list[Any]:
-        if not self.marked:
-            raise DamagedError("a mark is missing")
-        things, self.stack = self.stack, self.marked.pop()
-        return things
-
-    def pop(self) -> None:
-        if self.stack:
-            self.stack.pop()
+    def load_build(self) -> None:
+        """Give an array its content, or a dtype its byte order."""
+        state = self.stack.pop()
+        target = self.stack[-1]
+        if isinstance(target, np.dtype):
+            order = state[1]
+            if order not in ("<", ">", "|") or state != (3, order, None, None, None, -1, -1, 0):
+                raise RefusedError("a forged 'numpy.dtype'")
+        elif type(target) is np.ndarray and target.shape == (0,) and target.base is None:
+            version, shape, dtype, fortran, raw = state
+            if version != 1:
+                raise DamagedError(f"version {_described(version)} of an array's state")
+            state = 1, shape, dtype, bool(fortran), self.array_data(raw, dtype, shape)
         else:
-            self.pop_marked()
+            raise RefusedError(f"a state of {_described(target)}")
+        self.stack[-1].__setstate__(state)
 
-    def put(self, index: int) -> None:
-        thing = self.stack[-1]
-        if index == 1 and not self.memo:
-            self.memo.append(MISSING)  # Python 2 in C counts from 1
-        if index == len(self.memo):
-            self.memo.append(thing)
-        elif 0 <= index < len(self.memo):
-            self.memo[index] = thing
-        else:
-            raise DamagedError(f"its memo skips from entry {len(self.memo)} to {index}")
+    # The functions that pickles of arrays call.
 
-    def get(self, index: int) -> None:
-        thing = self.memo[index] if 0 <= index < len(self.memo) else MISSING
-        if thing is MISSING:
-            raise DamagedError(f"its memo has no entry {index}")
-        self.push(thing)
+    def dtype(self, name: Any, align: Any = False, copy: Any = True) -> np.dtype:
+        """``numpy.dtype``, of plain numbers; a copy, because its state is set afterwards."""
+        if type(name) is not str or name not in ARRAY_KINDS:
+            raise RefusedError(f"an array of {_described(name)}")
+        return np.dtype(name, copy=True)
 
-    # Containers, globals and calls.
+    def reconstruct(self, array_class: Any, shape: Any, code: Any) -> np.ndarray:
+        """``_reconstruct``: an empty array, which is given its content afterwards."""
+        is_array = type(array_class) is _GlobalName and array_class == "numpy.ndarray"
+        if not is_array or shape != (0,) or code not in ("b", b"b"):
+            raise RefusedError("another 'numpy.ndarray' than an empty one to fill")
+        return np.empty(0, np.uint8)
 
-    def append(self, things: list[Any]) -> None:
-        if type(self.stack[-1]) is not list:
-            raise DamagedError(f"entries of {quoted(self.stack[-1])}, no list")
-        self.stack[-1].extend(settled(things))
+    def from_buffer(
+        self, raw: Any, dtype: Any, shape: Any, order: Any, axes: Any = None
+    ) -> np.ndarray:
+        """``_frombuffer``, of protocol 5; order "K" has the axes of one in order "C" permuted."""
+        if order not in ("C", "F", "K"):
+            raise DamagedError(f"an array's order is {_described(order)}")
+        raw = self.array_data(raw, dtype, shape)
+        array = np.ndarray(shape, dtype, raw, order="F" if order == "F" else "C")
+        return array.transpose(axes) if order == "K" else array
 
-    def store(self, things: list[Any]) -> None:
-        store(self.stack[-1], things)
+    def scalar(self, dtype: Any, raw: Any) -> np.generic:
+        """``scalar``: a number of numpy's."""
+        return np.frombuffer(self.array_data(raw, dtype, ()), dtype)[0]
 
-    def find(self, module: Any, name: Any) -> None:
-        if type(module) is not str or type(name) is not str:
-            raise DamagedError("the name of a global is no text")
-        if (module, name) not in GLOBALS:
-            raise RefusedError(quoted(f"{module}.{name}"))
-        self.push(GLOBALS[module, name])
+    def encode(self, text: Any, codec: Any) -> bytes:
+        """``_codecs.encode``: bytes, which Python 3 at protocol 2 writes as a text of latin1."""
+        if codec != "latin1":
+            raise RefusedError(f"the codec {_described(codec)}")
+        self.count_as_made(len(text))
+        return text.encode("latin1")
 
-    def reduce(self) -> None:
-        function, arguments = self.pop_many(2)
-        if type(function) is not Name or not isinstance(arguments, tuple):
-            raise RefusedError(f"a call of {quoted(function)} with {quoted(arguments)}")
-        self.push(function(*arguments))
+    def no_bytes(self) -> bytes:
+        """``bytes``, which is called for empty ones alone."""
+        return b""
 
-    def build(self) -> None:
-        target, state = self.pop_many(2)
-        if not isinstance(target, Holder | Kind):
-            raise RefusedError(f"a state of {quoted(target)}")
-        target.build(state)
-        self.push(target)
+    def ordered_dict(self, pairs: Any = ()) -> dict[Any, Any]:
+        """``OrderedDict``: a plain dict, which keeps its order too; ``pairs`` are [key, value]."""
+        self.count_as_made(len(pairs))
+        _check_keys([key for key, _ in pairs])
+        return dict(pairs)
+
+    def array_data(self, raw: Any, dtype: Any, shape: Any) -> bytes:
+        """The bytes of an array, which must be as many as its shape and dtype ask for.
+
+        Raises:
+            RefusedError: it would be an array of objects.
+            DamagedError, ValueError, TypeError: the shape is none, or there are more or fewer
+                bytes.
+        """
+        if type(raw) not in (bytes, str) or not isinstance(dtype, np.dtype):
+            raise RefusedError("an array of objects")
+        self.count_as_made(len(raw))
+        if type(raw) is str:  # of Python 2
+            raw = raw.encode("latin1")
+        array = np.ndarray(shape, dtype, raw)  # refuses shapes that are none, or too large
+        if array.nbytes != len(raw):
+            raise DamagedError(f"{len(raw)} bytes of data for an array of {array.nbytes} bytes")
+        return raw
+
+    def count_as_made(self, count: int) -> None:
+        """Refuse to make more than the file can hold."""
+        self.left_to_make -= count
+        if self.left_to_make < 0:
+            raise RefusedError("more data than it holds")
+
+    # Opcodes that are executed with more care than Python's own unpickler takes.
+
+    def load_binstring(self) -> None:
+        """A string of Python 2 of 256 characters or more: an array's bytes, so they stay bytes."""
+        length = int.from_bytes(self.read(4), "little", signed=True)
+        if length < 0:
+            raise DamagedError(f"a string of {length} bytes")
+        self.append(self.read(length))
+
+    def load_dict(self) -> None:
+        """A dictionary of the entries since the mark."""
+        entries = self.pop_mark()
+        self.append({})
+        self.add_entries(entries)
+
+    def load_setitem(self) -> None:
+        """Another entry of a dictionary."""
+        value = self.stack.pop()
+        key = self.stack.pop()
+        self.add_entries([key, value])
+
+    def load_setitems(self) -> None:
+        """Further entries of a dictionary, those since the mark."""
+        self.add_entries(self.pop_mark())
+
+    def add_entries(self, entries: list[Any]) -> None:
+        """Add entries, which are key, value, key, value, to the dictionary on top of the stack."""
+        target = self.stack[-1]
+        if type(target) is not dict:
+            raise DamagedError(f"entries of {_described(target)}, no dictionary")
+        _check_keys(entries[::2])
+        target.update(zip(entries[::2], entries[1::2], strict=True))
 
 
-def _unknown(machine: _Machine) -> None:
-    raise DamagedError(f"no opcode at byte {machine.at - 1}")
+def _check_keys(keys: list[Any]) -> None:
+    if not KEY_TYPES.issuperset(map(type, keys)):
+        raise DamagedError("a dictionary's key that is neither text nor number")
 
 
-def _refuse(name: str, _: _Machine) -> None:
+def _described(value: Any) -> str:
+    """What messages call a value: a text is quoted, of others the type is said."""
+    return repr(value[:80]) if isinstance(value, str) else f"a {type(value).__name__!r}"
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "numpy.dtype": _ArrayUnpickler.dtype,
+    "_codecs.encode": _ArrayUnpickler.encode,
+    "__builtin__.bytes": _ArrayUnpickler.no_bytes,
+    "builtins.bytes": _ArrayUnpickler.no_bytes,
+    "collections.OrderedDict": _ArrayUnpickler.ordered_dict,
+}
+for _core in ("numpy.core", "numpy._core"):  # of numpy 1 and 2
+    _FUNCTIONS[f"{_core}.multiarray._reconstruct"] = _ArrayUnpickler.reconstruct
+    _FUNCTIONS[f"{_core}.multiarray.scalar"] = _ArrayUnpickler.scalar
+    _FUNCTIONS[f"{_core}.numeric._frombuffer"] = _ArrayUnpickler.from_buffer
+
+
+def _unknown_opcode(unpickler: _ArrayUnpickler) -> None:
+    raise DamagedError("a byte that is no opcode")
+
+
+def _refused_opcode(name: str, unpickler: _ArrayUnpickler) -> None:
     raise RefusedError(f"the opcode {name!r}")
 
 
+def _small_integer(load: Callable[[Any], None], unpickler: _ArrayUnpickler) -> None:
+    load(unpickler)
+    if unpickler.stack[-1].bit_length() > INTEGER_BITS:
+        raise DamagedError(f"an integer of more than {INTEGER_BITS} bits")
+
+
 # By the names of the standard library's `pickletools`, which explains each.
-_KNOWN: dict[str, Callable[[_Machine], object]] = {
-    "PROTO": lambda m: m.take(1),
-    "FRAME": lambda m: m.take(8),
-    "NONE": lambda m: m.push(None),
-    "NEWTRUE": lambda m: m.push(True),
-    "NEWFALSE": lambda m: m.push(False),
-    "INT": _Machine.load_int,
-    "BININT": lambda m: m.push(m.number(4, signed=True)),
-    "BININT1": lambda m: m.push(m.number(1)),
-    "BININT2": lambda m: m.push(m.number(2)),
-    "LONG": lambda m: m.push(m.integer()),
-    "LONG1": lambda m: m.load_long(m.number(1)),
-    "LONG4": lambda m: m.load_long(m.number(4, signed=True)),
-    "FLOAT": lambda m: m.push(float(m.line(DIGITS))),
-    "BINFLOAT": lambda m: m.stack.extend(struct.unpack(">d", m.take(8))),
-    "STRING": _Machine.load_string,
-    "BINSTRING": lambda m: m.load_payload(m.number(4, signed=True), "latin1"),
-    "SHORT_BINSTRING": lambda m: m.load_payload(m.number(1), "latin1"),
-    "UNICODE": _Machine.load_unicode,
-    "BINUNICODE": lambda m: m.load_payload(m.number(4), "utf-8"),
-    "SHORT_BINUNICODE": lambda m: m.load_payload(m.number(1), "utf-8"),
-    "BINUNICODE8": lambda m: m.load_payload(m.number(8), "utf-8"),
-    "BINBYTES": lambda m: m.load_payload(m.number(4), None),
-    "SHORT_BINBYTES": lambda m: m.load_payload(m.number(1), None),
-    "BINBYTES8": lambda m: m.load_payload(m.number(8), None),
-    "BYTEARRAY8": lambda m: m.load_payload(m.number(8), None),
-    "EMPTY_TUPLE": lambda m: m.push(()),
-    "TUPLE1": lambda m: m.push(tuple_of(m.pop_many(1))),
-    "TUPLE2": lambda m: m.push(tuple_of(m.pop_many(2))),
-    "TUPLE3": lambda m: m.push(tuple_of(m.pop_many(3))),
-    "TUPLE": lambda m: m.push(tuple_of(m.pop_marked())),
-    "EMPTY_LIST": lambda m: m.push([]),
-    "LIST": lambda m: m.push(list(settled(m.pop_marked()))),
-    "APPEND": lambda m: m.append(m.pop_many(1)),
-    "APPENDS": lambda m: m.append(m.pop_marked()),
-    "EMPTY_DICT": lambda m: m.push({}),
-    "DICT": lambda m: m.push(store({}, m.pop_marked())),
-    "SETITEM": lambda m: m.store(m.pop_many(2)),
-    "SETITEMS": lambda m: m.store(m.pop_marked()),
-    "MARK": _Machine.mark,
-    "POP": _Machine.pop,
-    "POP_MARK": _Machine.pop_marked,
-    "DUP": lambda m: m.push(m.stack[-1]),
-    "PUT": lambda m: m.put(m.integer()),
-    "BINPUT": lambda m: m.put(m.number(1)),
-    "LONG_BINPUT": lambda m: m.put(m.number(4)),
-    "MEMOIZE": lambda m: m.put(len(m.memo)),
-    "GET": lambda m: m.get(m.integer()),
-    "BINGET": lambda m: m.get(m.number(1)),
-    "LONG_BINGET": lambda m: m.get(m.number(4)),
-    "GLOBAL": lambda m: m.find(str(m.line(LARGE_TEXT), "utf-8"), str(m.line(LARGE_TEXT), "utf-8")),
-    "STACK_GLOBAL": lambda m: m.find(*m.pop_many(2)),
-    "REDUCE": _Machine.reduce,
-    "BUILD": _Machine.build,
-}
-_HANDLERS: list[Callable[[_Machine], object]] = [_unknown] * 256
-for _opcode in pickletools.opcodes:
-    _HANDLERS[ord(_opcode.code)] = _KNOWN.get(_opcode.name, partial(_refuse, _opcode.name))
+_ALLOWED = """
+PROTO FRAME STOP MARK POP POP_MARK DUP NONE NEWTRUE NEWFALSE
+INT BININT BININT1 BININT2 LONG LONG1 FLOAT BINFLOAT
+STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
+BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8
+EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 TUPLE EMPTY_LIST LIST APPEND APPENDS
+EMPTY_DICT DICT SETITEM SETITEMS
+PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET
+GLOBAL STACK_GLOBAL REDUCE BUILD
+""".split()
+
+
+def _handlers() -> dict[int, Callable[[Any], None]]:
+    """What is done for each byte that may stand where an opcode is expected."""
+    handlers: dict[int, Callable[[Any], None]] = dict.fromkeys(range(256), _unknown_opcode)
+    for opcode in pickletools.opcodes:
+        code = ord(opcode.code)
+        if opcode.name in _ALLOWED:
+            handlers[code] = pickle._Unpickler.dispatch[code]
+        else:
+            handlers[code] = partial(_refused_opcode, opcode.name)
+    for code in (pickle.INT[0], pickle.LONG[0], pickle.LONG1[0]):
+        handlers[code] = partial(_small_integer, handlers[code])
+    # Python's own makes a bytearray of the length that the file claims before it reads that much.
+    handlers[pickle.BYTEARRAY8[0]] = handlers[pickle.BINBYTES8[0]]
+    handlers[pickle.BINSTRING[0]] = _ArrayUnpickler.load_binstring
+    handlers[pickle.DICT[0]] = _ArrayUnpickler.load_dict
+    handlers[pickle.SETITEM[0]] = _ArrayUnpickler.load_setitem
+    handlers[pickle.SETITEMS[0]] = _ArrayUnpickler.load_setitems
+    handlers[pickle.REDUCE[0]] = _ArrayUnpickler.load_reduce
+    handlers[pickle.BUILD[0]] = _ArrayUnpickler.load_build
+    return handlers
+
+
+_ArrayUnpickler.dispatch = _handlers()

@@ -22,7 +22,7 @@ class _Npz(ArrayReader):
     names = {split: (f"few-shot-{split}.npz",) for split in ("train", "val", "test")}  # noqa: RUF012
 
     def class_names(self, split: str) -> Mapping[int, str]:
-        """Names by target."""
+        """The name of the class of each target."""
         raise NotImplementedError
 
     def scan(self, split: str) -> Mapping[str, Sequence[np.ndarray]]:

@@ -1,4 +1,4 @@
-"""tiered-ImageNet as its authors publish it (Ren et al. 2018), and decompressed.
+"""tiered-ImageNet as its authors publish it (Ren et al. 2018), encoded or decoded.
 
 ``{train,val,test}_images_png.pkl``, a list of PNG files, or ``{split}_images.npz``, ``images``
 uint8 (n, 84, 84, 3) in the order **blue, green, red**; with ``{split}_labels.pkl``. Form:
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo.datasets.readers.arrays import ArrayReader, brief, entries, text
+from zoo.datasets.readers.arrays import ArrayReader, as_text, entries, short_repr
 from zoo.datasets.readers.base import TIERED_HOMES, Reader, colour_pixels, load_image
 from zoo.datasets.readers.mapped_npz import member
 from zoo.datasets.readers.safe_pickle import unpickle
@@ -30,7 +30,7 @@ def read_labels(folder: Path, split: str, again: str) -> tuple[Any, Mapping[int,
     """
     path = folder / f"{split}_labels.pkl"
     content = entries(path, again)
-    labels, names = content.get("label_specific"), text(content.get("label_specific_str"))
+    labels, names = content.get("label_specific"), as_text(content.get("label_specific_str"))
     if not isinstance(labels, np.ndarray) or labels.ndim != 1 or not isinstance(names, list):
         hint = " (MetaOptNet's labels name no classes)" if "labels" in content else ""
         raise UsageError(
@@ -40,7 +40,7 @@ def read_labels(folder: Path, split: str, again: str) -> tuple[Any, Mapping[int,
     wnids = tiered_names()
     for label, name in enumerate(names):
         if not isinstance(name, str) or name not in wnids:
-            raise UsageError(f"{path}: {brief(name)} is no class of tiered-ImageNet; {again}")
+            raise UsageError(f"{path}: {short_repr(name)} is no class of tiered-ImageNet; {again}")
         if name in names[:label]:
             raise UsageError(f"{path}: class {name!r} is named twice; {again}")
     return labels, {label: wnids[name] for label, name in enumerate(names)}
@@ -63,13 +63,13 @@ class TieredPng(Reader):
 
     @classmethod
     def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
-        """Any of its files of images."""
+        """Whether any of the files of images is there."""
         return any((folder / f"{split}_images_png.pkl").is_file() for split in lists)
 
     def files(self) -> list[Path]:
-        """Two files a split."""
-        kinds = ("images_png", "labels")
-        return [self.folder / f"{split}_{kind}.pkl" for split in self.lists for kind in kinds]
+        """Two files for each split: images and labels."""
+        parts = ("images_png", "labels")
+        return [self.folder / f"{split}_{part}.pkl" for split in self.lists for part in parts]
 
     def where(self, split: str) -> Path:
         """The split's labels."""
@@ -102,7 +102,7 @@ class TieredPng(Reader):
 
 
 class TieredNpz(ArrayReader):
-    """Decompressed: plain arrays, blue first."""
+    """Decoded images in plain arrays, their channels in the order blue, green, red."""
 
     form = "tiered npz (BGR)"
     needs = "{train,val,test}_images.npz and {train,val,test}_labels.pkl"
@@ -112,7 +112,7 @@ class TieredNpz(ArrayReader):
     names = {split: (f"{split}_images.npz",) for split in ("train", "val", "test")}  # noqa: RUF012
 
     def files(self) -> list[Path]:
-        """Two files a split."""
+        """Two files for each split: images and labels."""
         return super().files() + [self.folder / f"{split}_labels.pkl" for split in self.lists]
 
     def scan(self, split: str) -> Mapping[str, Sequence[np.ndarray]]:

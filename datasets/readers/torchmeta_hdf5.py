@@ -26,10 +26,10 @@ class Row(NamedTuple):
 
 
 def h5py_for(what: object) -> Any:
-    """The module h5py, which is an extra.
+    """The module h5py, which is not installed by default.
 
     Raises:
-        UsageError: it is not installed; `what` asked for it.
+        UsageError: it is not installed; the message begins with `what`, which needs it.
     """
     try:
         import h5py
@@ -42,7 +42,7 @@ def h5py_for(what: object) -> Any:
 
 @contextmanager
 def reading(path: object, again: str) -> Iterator[None]:
-    """Turn what h5py raises on missing and damaged files into advice."""
+    """Raise a UsageError in place of what h5py raises if a file is missing or damaged."""
     try:
         yield
     except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
@@ -56,17 +56,17 @@ class _Torchmeta(Reader):
     form = "torchmeta HDF5"
     again = "let torchmeta make it again"
     shape: ClassVar[tuple[int, ...]]  # of an image
-    encoded: ClassVar[bool] = False  # whether there may be image files in their place
+    encoded: ClassVar[bool] = False  # whether datasets may have encoded images instead of pixels
 
     def __init__(self, folder: Path, lists: dict[str, list[str]], per_class: int | None) -> None:
         super().__init__(folder, lists, per_class)
         self._open: dict[Path, Any] = {}
 
     def file(self, path: Path) -> Any:
-        """The HDF5 file, opened once.
+        """The opened HDF5 file; it stays open.
 
         Raises:
-            UsageError: h5py is not installed, or the file is none.
+            UsageError: h5py is not installed, or the file is missing or damaged.
         """
         h5py = h5py_for(path)
         if path not in self._open:
@@ -77,31 +77,35 @@ class _Torchmeta(Reader):
     def rows(self, dataset: Any, name: str) -> list[Row]:
         """The images of a dataset.
 
+        Args:
+            dataset: of HDF5.
+            name: what messages call it.
+
         Raises:
-            UsageError: it holds something else.
+            UsageError: the dataset holds something else than images of this form.
         """
         import h5py
 
-        kind, shape = dataset.dtype, dataset.shape
-        files = self.encoded and len(shape) == 1 and h5py.check_vlen_dtype(kind) == np.uint8
-        if not files and (kind != np.uint8 or shape[1:] != self.shape):
+        dtype, shape = dataset.dtype, dataset.shape
+        is_encoded = self.encoded and len(shape) == 1 and h5py.check_vlen_dtype(dtype) == np.uint8
+        if not is_encoded and (dtype != np.uint8 or shape[1:] != self.shape):
             sizes = ", ".join(map(str, self.shape))
-            raise UsageError(
-                f"{name}: expected uint8 (n, {sizes}){' or files' * self.encoded}, found {kind} "
-                f"{shape}; {self.again}"
-            )
+            expected = f"uint8 (n, {sizes})"
+            if self.encoded:
+                expected += " or files"
+            raise UsageError(f"{name}: expected {expected}, found {dtype} {shape}; {self.again}")
         return [Row(dataset, row, f"{name}, image {row}") for row in range(len(dataset))]
 
     def value(self, item: Row) -> np.ndarray:
-        """What the dataset holds for an image."""
+        """The row of the dataset: pixels, or the bytes of an encoded image."""
         with reading(item.name, self.again):
             return np.asarray(item.dataset[item.row])
 
     def labels(self, path: Path) -> list[Any]:
-        """A list of classes.
+        """The classes that a JSON file lists.
 
         Raises:
-            UsageError: it is none, or one is in it twice.
+            UsageError: the file holds no list, or a class is in it twice.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -118,7 +122,7 @@ class _Torchmeta(Reader):
 
 
 class _Splits(_Torchmeta):
-    """One file a split: pixels (n, 84, 84, 3), or the bytes of image files."""
+    """One file for each split: pixels (n, 84, 84, 3), or the bytes of image files."""
 
     needs = "{train,val,test}_data.hdf5 and {train,val,test}_labels.json"
     recipe = f"RGB, squashed to 84x84 where it is not, {FILTER.name}, 1"
@@ -128,13 +132,13 @@ class _Splits(_Torchmeta):
 
     @classmethod
     def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
-        """Any of its HDF5 files."""
+        """Whether any of the HDF5 files is there."""
         return any((folder / f"{split}_data.hdf5").is_file() for split in lists)
 
     def files(self) -> list[Path]:
-        """Two files a split."""
-        kinds = ("data.hdf5", "labels.json")
-        return [self.folder / f"{split}_{kind}" for split in self.lists for kind in kinds]
+        """Two files for each split: images and the list of classes."""
+        parts = ("data.hdf5", "labels.json")
+        return [self.folder / f"{split}_{part}" for split in self.lists for part in parts]
 
     def where(self, split: str) -> Path:
         """The split's list of classes."""
@@ -147,14 +151,15 @@ class _Splits(_Torchmeta):
     def scan(self, split: str) -> Mapping[str, Sequence[Row]]:
         """Rows of datasets by class; see `Reader.scan`."""
         path = self.folder / f"{split}_data.hdf5"
-        file, found = self.file(path), {}
+        file = self.file(path)
+        images: dict[str, list[Row]] = {}
         for label in self.labels(self.where(split)):
             with reading(path, self.again):
-                found[self.name_of(label)] = self.rows(file["datasets"][label], f"{path}, {label}")
-        return found
+                images[self.name_of(label)] = self.rows(file["datasets"][label], f"{path}, {label}")
+        return images
 
     def decode(self, item: Row) -> np.ndarray:
-        """The image (3, 84, 84), of its pixels or of its file."""
+        """The image (3, 84, 84), from its pixels or from the bytes of its file."""
         value = self.value(item)
         if value.ndim == 3:
             return value.transpose(2, 0, 1)
@@ -198,11 +203,11 @@ class _Cifar(_Torchmeta):
 
     @classmethod
     def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
-        """Any of the benchmark's lists: the large file is another benchmark's too."""
+        """Whether any of the lists is there: CIFAR-FS and FC100 share the file of images."""
         return any((folder / cls.part / f"{split}_labels.json").is_file() for split in lists)
 
     def files(self) -> list[Path]:
-        """The file, and a list a split."""
+        """The file of images, and a list of classes for each split."""
         return [self.folder / "data.hdf5", *map(self.where, self.lists)]
 
     def where(self, split: str) -> Path:
@@ -212,12 +217,13 @@ class _Cifar(_Torchmeta):
     def scan(self, split: str) -> Mapping[str, Sequence[Row]]:
         """Rows of datasets by fine name; see `Reader.scan`."""
         path = self.folder / "data.hdf5"
-        file, found = self.file(path), {}
+        file = self.file(path)
+        images: dict[str, list[Row]] = {}
         for label in self.labels(self.where(split)):
             with reading(path, self.again):
                 coarse, fine = label
-                found[fine] = self.rows(file[coarse][fine], f"{path}, {coarse}/{fine}")
-        return found
+                images[fine] = self.rows(file[coarse][fine], f"{path}, {coarse}/{fine}")
+        return images
 
     def decode(self, item: Row) -> np.ndarray:
         """The image (3, 32, 32)."""
@@ -241,7 +247,7 @@ class TorchmetaFc100(_Cifar):
 class TorchmetaOmniglot(_Torchmeta, OmniglotReader):
     """Omniglot: ``images_*/Alphabet/characterNN``, uint8 (20, 105, 105), ink 255.
 
-    The class lists of ours decide, not its JSON files: they are the same.
+    Our class lists are used, not the JSON files of torchmeta, which are the same.
     """
 
     needs = "data.hdf5"
@@ -264,15 +270,17 @@ class TorchmetaOmniglot(_Torchmeta, OmniglotReader):
     def scan(self, split: str) -> Mapping[str, Sequence[Row]]:
         """Rows of datasets by ``Alphabet/characterNN``; see `Reader.scan`."""
         path = self.where(split)
-        file, wanted, found = self.file(path), set(self.lists[split]), {}
+        file = self.file(path)
+        wanted = set(self.lists[split])
+        drawings: dict[str, list[Row]] = {}
         with reading(path, self.again):
             for part in ("images_background", "images_evaluation"):
                 for alphabet, characters in file[part].items():
                     for character, dataset in characters.items():
                         name = f"{alphabet}/{character}"
                         if name in wanted:
-                            found[name] = self.rows(dataset, f"{path}, {part}/{name}")
-        return found
+                            drawings[name] = self.rows(dataset, f"{path}, {part}/{name}")
+        return drawings
 
     def decode(self, item: Row) -> np.ndarray:
         """A drawing (105, 105), ink 0 on ground 255."""

@@ -87,6 +87,7 @@ def answer(request: BaseHTTPRequestHandler, state: FileServer) -> None:
         for key, value in state.headers.items():
             request.send_header(key, value)
         request.send_header("Content-Length", "0")
+        request.send_header("Connection", "close")
         request.end_headers()
         return
     content = state.files[name]

@@ -197,11 +197,15 @@ def test_a_server_says_how_long_to_wait(server: FileServer, target: Path, slept)
     server.statuses[NAME] = [503]
     with pytest.raises(UnavailableError, match="try again in 120 minutes"):
         probe(f"{server.url}/{NAME}", NAME)
+    server.headers = {"Retry-After": "9" * 400}
+    server.statuses[NAME] = [503]
+    with pytest.raises(UnavailableError, match=r"try again in \d{1,5} minutes"):
+        probe(f"{server.url}/{NAME}", NAME)
     assert len(slept) == 2
 
 
 @pytest.mark.parametrize(
-    "said", ["²", "-1", "1e3", "9" * 400, "Fri, 31 Dec 99999 23:59:59 GMT", "soon", "\x1b[2J"]
+    "said", ["²", "-1", "1e3", "Fri, 31 Dec 99999 23:59:59 GMT", "soon", "\x1b[2J"]
 )
 def test_a_time_to_wait_that_is_none_is_ignored(
     server: FileServer, target: Path, slept, said: str
@@ -227,10 +231,10 @@ def test_only_addresses_of_the_web_are_followed(
 
 def test_a_circle_of_addresses_is_one_line(server: FileServer) -> None:
     server.headers = {"Location": f"{server.url}/{NAME}"}
-    server.statuses[NAME] = [302] * 20
+    server.statuses[NAME] = [302] * 40
     with pytest.raises(UnavailableError) as error:
         probe(f"{server.url}/{NAME}", NAME)
-    assert "infinite loop" in str(error.value) and "\n" not in str(error.value)
+    assert "30 redirects" in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["a.pkl", "a.pickle", "a.zip", "a.tar.gz", "a.tgz", "a.txt"])
@@ -421,9 +425,9 @@ def bomb(name: str, size: int) -> bytes:
 @pytest.mark.parametrize("name", GOOD)
 def test_an_archive_unpacks_to_twice_what_is_known_at_most(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(bomb(name, 50_000))
-    unpack(tmp_path / name, tmp_path, known=30_000)
+    unpack(tmp_path / name, tmp_path, known_size=30_000)
     with pytest.raises(BadArchiveError, match="the archive holds more than 40 kB"):
-        unpack(tmp_path / name, tmp_path, known=20_000)
+        unpack(tmp_path / name, tmp_path, known_size=20_000)
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -446,10 +450,10 @@ def test_headers_of_an_archive_are_bounded(tmp_path: Path) -> None:
         archive.addfile(header)
     (tmp_path / "a.tgz").write_bytes(buffer.getvalue())
     with pytest.raises(BadArchiveError, match="holds more than 40 kB"):
-        unpack(tmp_path / "a.tgz", tmp_path, known=20_000)
+        unpack(tmp_path / "a.tgz", tmp_path, known_size=20_000)
     (tmp_path / "a.zip").write_bytes(zip_of(*(f"{n}/" for n in range(20))))
     with pytest.raises(BadArchiveError, match="holds more than 40 kB"):
-        unpack(tmp_path / "a.zip", tmp_path, known=20_000)
+        unpack(tmp_path / "a.zip", tmp_path, known_size=20_000)
 
 
 def test_an_archive_larger_than_the_disk_is_not_begun(tmp_path: Path, monkeypatch) -> None:

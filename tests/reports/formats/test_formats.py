@@ -134,12 +134,17 @@ HTML_BLOCK = """\
 <tr><th scope="row">New [a_b=1,<wbr>c=2]</th>"""
 
 
+def closed_up(page):
+    """A page without the line breaks between its tags."""
+    return page.replace(">\n<", "><")
+
+
 def test_rows_stand_in_blocks_under_headings():
     found = table(blocks=BLOCKS)
     assert MARKDOWN_IN_BLOCKS in to_markdown(found)
     assert LATEX_IN_BLOCKS in to_latex(found)
     page = to_html([found])
-    assert HTML_BLOCK in page and page.count('class="block"') == 2
+    assert closed_up(HTML_BLOCK) in closed_up(page) and page.count('class="block"') == 2
     assert Page(page).tags.count("tr") == Page(to_html([table()])).tags.count("tr") + 2
 
 
@@ -323,13 +328,14 @@ HTML = """\
 </div>
 <ul class="notes">
 <li id="note-1-a"><sup>a</sup> norm&nbsp;\
-<a class="back" href="#from-1-a" aria-label="back to the table">↩</a></li>
+<a class="back" href="#from-1-a"
+  aria-label="back to the table">↩</a></li>
 """
 
 
 def test_golden_html():
     page = to_html([table()])
-    assert HTML in page
+    assert closed_up(HTML).strip() in closed_up(page)
     assert "<title>Omniglot &amp; more</title>" in page and "accuracy in %." in page
 
 
