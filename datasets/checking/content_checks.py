@@ -302,16 +302,12 @@ def equal_pairs(digests: np.ndarray, images: ImageNames) -> tuple[tuple[int, ...
 
 def odd_sizes(reader: Reader) -> list[str]:
     """Image files of another size than at least 90 % of them; none where sizes differ more."""
-    files = [path for split in reader.lists for path in reader.image_files(split)]
-    sizes = [image_size(path) for path in files]
-    usual, count = Counter(sizes).most_common(1)[0] if files else ((0, 0), 0)
-    if count < MOST * len(files):
+    files = (path for split in reader.lists for path in reader.image_files(split))
+    sizes = {path: size for path in files if all(size := image_size(path))}
+    usual, count = Counter(sizes.values()).most_common(1)[0] if sizes else ((0, 0), 0)
+    if count < MOST * len(sizes):
         return []
-    return [
-        f"{path} ({size[0]}x{size[1]})"
-        for path, size in zip(files, sizes, strict=True)
-        if size != usual
-    ]
+    return [f"{path} ({size[0]}x{size[1]})" for path, size in sizes.items() if size != usual]
 
 
 def wrong_totals(benchmark: str, counts: Mapping[str, int]) -> list[Finding]:

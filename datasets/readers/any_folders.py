@@ -20,7 +20,6 @@ from zoo.datasets.readers.base import (
 )
 from zoo.datasets.readers.own_listing import (
     DEEPEST,
-    UNREADABLE,
     ImageFile,
     LeftOut,
     Listed,
@@ -30,6 +29,7 @@ from zoo.datasets.readers.own_listing import (
     list_folder,
     shown,
     split_of,
+    why_unread,
 )
 from zoo.datasets.readers.own_pixels import as_seen
 from zoo.datasets.splits import Lists
@@ -369,7 +369,7 @@ class AnyFolders(Reader):
             images = {path: next(decoded) for path in group}
             for path, image in images.items():
                 if image is None:
-                    left.add(UNREADABLE, str(path))
+                    left.add(why_unread(path), str(path))
             pixels = [image for image in images.values() if image is not None]
             if len(pixels) >= LEAST:
                 usable += 1
@@ -397,7 +397,7 @@ class AnyFolders(Reader):
         return colour_pixels(as_seen(load_image(item, name, self.again)), self.side, name)
 
     def fingerprint(self) -> str:
-        """A hash of the names, sizes and times of change of all images."""
+        """A hash of the names, sizes, times of change and permissions of all images."""
         return self._fingerprint
 
     @cached_property
@@ -406,7 +406,10 @@ class AnyFolders(Reader):
         start = len(str(self.folder))
         for split, classes in self.splits.items():
             for name, images in classes.items():
-                states = "\n".join(f"{i.path[start:]} {i.size} {i.changed_ns}" for i in images)
+                states = "\n".join(
+                    f"{i.path[start:]} {i.size} {i.changed_ns}{'' if i.readable else ' forbidden'}"
+                    for i in images
+                )
                 text = f"{split}\n{name}\n{states}\n"
                 digest.update(text.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()

@@ -22,7 +22,9 @@ CLUTTER = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", STORE_FOLDER}
 DEEPEST = 2  # levels between the folder that is named and the class folders
 NAMED = 3  # files or folders that are named of those left out for the same reason
 UNREADABLE = "images that cannot be read"
-NAMED_TO_MEND = 10  # the same, of images that cannot be read
+FORBIDDEN = "images without permission to read them"
+NAMED_TO_MEND = 10  # the same, of images that cannot be read or have no permission
+FOR_ALL = 0o444  # the mode of a file that anybody may read
 
 # How the folders of splits are called, in small letters and without signs between the words.
 SPLIT_NAMES = {
@@ -42,6 +44,7 @@ class ImageFile(NamedTuple):
     path: str
     size: int
     changed_ns: int
+    readable: bool  # whether this user may read it: a permission that returns changes no file
 
 
 class Listed(NamedTuple):
@@ -78,7 +81,7 @@ class LeftOut:
         """One line: each reason with the number of files and a few of them; empty if none."""
         parts = []
         for reason, paths in self.paths_by_reason.items():
-            most = NAMED_TO_MEND if reason == UNREADABLE else NAMED
+            most = NAMED_TO_MEND if reason in (UNREADABLE, FORBIDDEN) else NAMED
             some = [shown(os.path.relpath(path, self.root)) for path in sorted(paths)[:most]]
             more = f" and {len(paths) - most:,} more" if len(paths) > most else ""
             parts.append(f"{reason}, {len(paths):,} ({', '.join(some)}{more})")
@@ -111,13 +114,24 @@ def list_folder(path: str, left: LeftOut) -> Listed:
         elif name[name.rfind(".") :].lower() in OWN_ENDINGS or is_image_without_ending(entry):
             try:
                 stat = entry.stat()
-            except OSError:
-                left.add("links to files that are gone", entry.path)
+            except OSError as error:
+                if isinstance(error, PermissionError):  # of the folder, or of where a link leads
+                    if not entry.is_symlink():
+                        raise
+                    left.add(FORBIDDEN, entry.path)
+                else:
+                    left.add("links to files that are gone", entry.path)
             else:
-                images.append(ImageFile(entry.path, stat.st_size, stat.st_mtime_ns))
+                may = stat.st_mode & FOR_ALL == FOR_ALL or os.access(entry.path, os.R_OK)
+                images.append(ImageFile(entry.path, stat.st_size, stat.st_mtime_ns, may))
         else:
             left.add("files that are no images", entry.path)
     return Listed(path, images, folders)
+
+
+def why_unread(path: Path) -> str:
+    """The reason to leave out an image that was listed and could not be decoded."""
+    return UNREADABLE if os.access(path, os.R_OK) else FORBIDDEN
 
 
 def is_image_without_ending(entry: os.DirEntry[str]) -> bool:

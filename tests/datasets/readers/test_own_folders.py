@@ -211,6 +211,86 @@ def test_damaged_images_are_left_out_and_counted(
     assert np.diff(mended.offsets)[place] == 4
 
 
+def test_images_without_permission_are_left_out_until_they_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither size nor time of change tells: one of c07's, and all of c08's.
+
+    Root may read everything, so `os.access` and `Image.open` are told to refuse.
+    """
+    classes(tmp_path)
+    forbidden = {tmp_path / "c07" / "3.png", *(tmp_path / "c08").iterdir()}
+    for path in forbidden:
+        path.chmod(0o600)  # somebody else's
+    may_access, open_image = os.access, Image.open
+
+    def access(path: str | Path, mode: int) -> bool:
+        return Path(path) not in forbidden and may_access(path, mode)
+
+    def opened_image(path: Path, *rest: object) -> Image.Image:
+        if path in forbidden:
+            raise PermissionError(13, "Permission denied", str(path))
+        return open_image(path, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "access", access)
+    monkeypatch.setattr(Image, "open", opened_image)
+    benchmark = find_benchmark("folder[size=28]")
+    for lacking in ({"c07": 3, "c08": 0}, {"c07": 3}, {}):
+        forbidden = {path for path in forbidden if path.parent.name in lacking}
+        assert lacking == {} or forbidden
+        for again in (False, True):
+            stores = benchmark.open(tmp_path)
+            err = capsys.readouterr().err
+            assert ("images without permission to read them, " in err) == bool(lacking)
+            assert ("c07/3.png" in err) == bool(lacking)
+            assert not again or "building" not in err
+            sizes = {
+                name: int(count)
+                for store in stores.values()
+                for name, count in zip(store.names, np.diff(store.offsets), strict=True)
+            }
+            expected = {f"c{n:02}": 4 for n in range(15)} | lacking
+            assert sizes == {name: count for name, count in expected.items() if count}
+            assert main(["doctor", str(tmp_path), "--benchmark", "folder[size=28]"]) == 0
+            said = capsys.readouterr().out
+            assert ("without permission" in said) == bool(lacking) and "another size" not in said
+
+
+def test_a_folder_whose_files_cannot_be_looked_at_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that may be listed but not entered, and a link to what is in such a folder."""
+    classes(tmp_path)
+    scan = os.scandir
+
+    class Entry:
+        def __init__(self, entry: os.DirEntry[str], link: bool) -> None:
+            self.name, self.path, self.is_dir = entry.name, entry.path, entry.is_dir
+            self.stat, self.is_symlink = entry.stat, lambda: link
+            if entry.path.endswith("c03/1.png"):
+                self.stat = self.refuse  # type: ignore[assignment]
+
+        def refuse(self) -> None:
+            raise PermissionError(13, "Permission denied", self.path)
+
+    class Listing:
+        def __init__(self, path: str, link: bool) -> None:
+            with scan(path) as found:
+                self.entries = [Entry(entry, link) for entry in found]
+
+        def __enter__(self) -> list[Entry]:
+            return self.entries
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    monkeypatch.setattr(os, "scandir", lambda path: Listing(path, False))
+    with pytest.raises(UsageError, match=r"c03/1\.png: cannot be read \(Permission denied\); make"):
+        opened(tmp_path)
+    monkeypatch.setattr(os, "scandir", lambda path: Listing(path, True))
+    assert "without permission to read them, 1 (c03/1.png)" in opened(tmp_path).left_out
+
+
 def test_a_split_without_an_image_that_can_be_read_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
