@@ -13,7 +13,14 @@ import numpy as np
 from PIL import Image
 
 from zoo.datasets.readers.base import FILTER, load_image
-from zoo.datasets.readers.own_listing import UNREADABLE, LeftOut, leave_inner_folders, list_folder
+from zoo.datasets.readers.own_listing import (
+    LeftOut,
+    Listed,
+    classes_of,
+    leave_images,
+    list_folder,
+    why_unread,
+)
 from zoo.datasets.readers.own_pixels import as_seen
 from zoo.errors import UsageError
 
@@ -38,17 +45,21 @@ def support_photos(folder: Path, image: Sequence[int]) -> Photos:
         UsageError: there are fewer than two classes, or none of a class's images can be read.
     """
     left = LeftOut(folder)
-    by_class, _ = listed(folder, left, "--support")
+    by_class, flat = listed(folder, left, "--support")
+    leave_images(flat, left)
     if len(by_class) < 2:
+        passed = left.text()
         raise UsageError(
             f"--support {folder}: expected a folder of images for each class, at least two; found "
-            f"{', '.join(by_class) or 'none'}"
+            f"{', '.join(by_class) or 'none'}{passed and '; '}{passed}"
         )
     photos = read_photos(labelled(by_class), image, left)
     missing = [name for name in by_class if name not in (photos.labels or ())]
     if missing:
-        what = "has no image" if not by_class[missing[0]] else "has no image that can be read"
-        raise UsageError(f"--support {folder}: class {missing[0]!r} {what}; remove its folder")
+        raise UsageError(
+            f"--support {folder}: class {missing[0]!r} has no image that can be read; remove its "
+            "folder"
+        )
     return photos
 
 
@@ -65,21 +76,20 @@ def query_photos(folder: Path, image: Sequence[int]) -> Photos:
     left = LeftOut(folder)
     by_class, flat = listed(folder, left, "--query")
     in_folders = labelled(by_class)
-    if flat and in_folders:
-        names = ", ".join(name for name, paths in by_class.items() if paths)
+    if flat.images and in_folders:
         raise UsageError(
-            f"--query {folder}: has images and also folders of images ({names}); expected one or "
-            "the other"
+            f"--query {folder}: has images and also folders of images ({', '.join(by_class)}); "
+            "expected one or the other"
         )
-    unknown: list[tuple[Path, str | None]] = [(path, None) for path in flat]
+    unknown: list[tuple[Path, str | None]] = [(Path(image.path), None) for image in flat.images]
     photos = read_photos(in_folders or unknown, image, left)
     if not photos.files:
         raise UsageError(f"--query {folder}: no image in it; {photos.left_out or 'it is empty'}")
     return photos
 
 
-def listed(folder: Path, left: LeftOut, flag: str) -> tuple[dict[str, list[Path]], list[Path]]:
-    """The image files of each class folder by its name, and those beside the class folders.
+def listed(folder: Path, left: LeftOut, flag: str) -> tuple[dict[str, list[Path]], Listed]:
+    """The image files of each class folder by its name, and the folder itself as it was listed.
 
     Args:
         folder: to list.
@@ -92,12 +102,8 @@ def listed(folder: Path, left: LeftOut, flag: str) -> tuple[dict[str, list[Path]
     if not folder.is_dir():
         raise UsageError(f"{flag} {folder}: there is no such folder")
     root = list_folder(os.fspath(folder), left)
-    by_class = {}
-    for path in root.folders:
-        inside = list_folder(path, left)
-        leave_inner_folders(inside, left)
-        by_class[inside.name] = [Path(image.path) for image in inside.images]
-    return by_class, [Path(image.path) for image in root.images]
+    classes = classes_of(root.folders, left)
+    return {each.name: [Path(image.path) for image in each.images] for each in classes}, root
 
 
 def labelled(by_class: Mapping[str, Sequence[Path]]) -> list[tuple[Path, str | None]]:
@@ -127,7 +133,7 @@ def read_photos(
         photos = pool.map(read, [path for path, _ in files])
         for (path, name), photo in zip(files, photos, strict=True):
             if photo is None:
-                left.add(UNREADABLE, os.fspath(path))
+                left.add(why_unread(path), os.fspath(path))
             else:
                 kept.append((path, name))
                 pixels.append(photo)

@@ -209,6 +209,24 @@ def test_damaged_photos_are_left_out_and_counted(weights, photos, capsys):
     assert "images in a folder inside a class's folder, 1 (ant/more/a.png)" in line
 
 
+def test_clutter_is_passed_over_and_counted(weights, photos, capsys):
+    """A class without photos, a text beside the classes, or a stray photo, of support and query."""
+    for part in ("support", "query"):
+        (photos / part / "empty").mkdir()
+        (photos / part / "notes").mkdir()
+        (photos / part / "notes" / "a.txt").write_text("x")
+        (photos / part / "__MACOSX").mkdir()
+    Image.new("RGB", (28, 28)).save(photos / "support" / "stray.png")
+    assert run_predict(weights["protonet"], photos) == 0
+    out = capsys.readouterr().out
+    for part in ("support", "query"):
+        line = next(line for line in out.splitlines() if line.startswith(f"{part}: left out"))
+        assert "hidden files and those of systems, 1 (__MACOSX)" in line
+        assert "folders without images, 2 (empty, notes)" in line
+        assert ("images beside the class folders, 1 (stray.png)" in line) == (part == "support")
+    assert "4 classes with" in out
+
+
 def test_rejecting(weights, photos, capsys):
     """Photos of which it is not sure, and only those; a stranger rejected is right."""
     stranger = photos / "query" / "stranger"
@@ -238,8 +256,12 @@ def test_the_same_in_python(weights, photos):
     [
         ("", ["--reject", "2"], "--reject 2: expected a probability, from 0 to 1"),
         ("", ["-o", "out.pdf"], "-o out.pdf: expected a name that ends in .csv or .html"),
-        ("empty class", [], "class 'empty' has no image; remove its folder"),
         ("one class", [], "expected a folder of images for each class, at least two; found ant"),
+        (
+            "groups",
+            [],
+            "found none; left out: folders whose images lie one folder deeper than the ",
+        ),
         ("mixed", [], "has images and also folders of images"),
         ("no query", [], "there is no such folder"),
         ("damaged", [], "class 'Ødegård' has no image that can be read; remove its folder"),
@@ -247,11 +269,15 @@ def test_the_same_in_python(weights, photos):
 )
 def test_what_cannot_be_is_said(change, words, said, weights, photos, capsys):
     support, query = photos / "support", photos / "query"
-    if change == "empty class":
-        (support / "empty").mkdir()
-    elif change == "one class":
+    if change == "one class":
         for name in CLASSES[1:]:
             (support / name).rename(photos / name)
+    elif change == "groups":
+        for name in CLASSES:
+            (photos / "groups" / name[0]).mkdir(parents=True)
+            (support / name).rename(photos / "groups" / name[0] / name)
+        support.rmdir()
+        (photos / "groups").rename(support)
     elif change == "mixed":
         (query / "here.png").write_bytes((photos / "flat" / "0 3.png").read_bytes())
     elif change == "no query":
