@@ -242,7 +242,16 @@ def test_rejecting(weights, photos, capsys):
     assert not found[rejected & (found["class"] != "stranger")]["right"].any()
     assert run_predict(weights["protonet"], photos, "--reject", "0.9") == 0
     out = capsys.readouterr().out
-    assert "1 photos are of classes without support" in out and "rejected as none of these" in out
+    assert "1 photos are of classes without support" in out
+    kept = found[~rejected]
+    right = int(kept["right"].sum())
+    share = f"of the other {len(kept)} photos {100 * right / len(kept):.1f} % are right ({right})"
+    assert len(kept) and f"{rejected.sum()} rejected as none of these; {share}\n" in out
+    assert "what rejecting costs was not measured" not in out
+    trained = trained_learner(weights["protonet"])
+    trained.about["calibration"]["rejection"] = None  # as where validation is of the way's classes
+    everything = predict_photos(trained, photos / "support", photos / "query", reject=1)
+    assert "what rejecting costs was not measured" in everything.notes[-1]
 
 
 def test_the_same_in_python(weights, photos):

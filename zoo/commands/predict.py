@@ -95,12 +95,21 @@ def summary(found: Predictions) -> list[str]:
         )
     rejected = int((table["prediction"] == NONE_OF_THESE).sum())
     if rejected:
-        lines.append(f"{rejected} rejected as {NONE_OF_THESE}")
+        lines.append(f"{rejected} rejected as {NONE_OF_THESE}{of_the_others(table)}")
     if "class" in table and (strangers := int((~table["class"].isin(found.classes)).sum())):
         lines.append(
             f"{strangers} photos are of classes without support: right only where rejected"
         )
     return [*lines, *found.notes]
+
+
+def of_the_others(table: pd.DataFrame) -> str:
+    """How many of the photos that were not rejected are right, where classes are known."""
+    kept = table[table["prediction"] != NONE_OF_THESE]
+    if "right" not in kept or kept.empty:
+        return ""
+    right = int(kept["right"].sum())
+    return f"; of the other {len(kept)} photos {100 * right / len(kept):.1f} % are right ({right})"
 
 
 def page(trained: Trained, found: Predictions, options: argparse.Namespace) -> str:
@@ -205,8 +214,8 @@ def query_cards(found: Predictions, folder: Path) -> list[Card]:
         elif row["prediction"] == NONE_OF_THESE:
             kind = "unsure"
         lines = [
-            f"{row['prediction']}, {100 * row['probability']:.0f} %",
-            f"then {row['runner_up']}, {100 * row['runner_up_probability']:.0f} %",
+            f"{row['prediction']}, {100 * row['probability']:.0f}\N{NO-BREAK SPACE}%",
+            f"then {row['runner_up']}, {100 * row['runner_up_probability']:.0f}\N{NO-BREAK SPACE}%",
             row["file"],
         ]
         if kind == "wrong":

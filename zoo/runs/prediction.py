@@ -102,6 +102,10 @@ def predict_photos(
             "probabilities are calibrated on whole episodes: these weights have no temperature for "
             "photos that are classified one at a time"
         )
+    if reject is not None and calibration is not None and not calibration.get("rejection"):
+        notes.append(
+            "what rejecting costs was not measured: validation had no photos of other classes"
+        )
     probabilities = (logits / temperature).softmax(-1).cpu().numpy()
     table = table_of(probabilities, classes, asked, query, reject)
     return Predictions(table, classes, shown, asked, notes, calibration)
