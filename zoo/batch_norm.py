@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
@@ -20,6 +19,27 @@ from zoo.processes import together
 EPS = 1e-5  # of our networks; a converted layer keeps its own
 MOMENTUM = 0.1  # likewise
 BATCH_NORM_MODES = ("batch", "running", "support")
+
+
+def sum_over_processes(x: Tensor) -> Tensor:
+    """The sum of all processes' tensors, differentiable."""
+    total: Tensor = _SumOverProcesses.apply(x)
+    return total
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """Every process has the sum, so the gradient of a share is the sum of all gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gradient,) = gradients
+        return sum_over_processes(gradient)
 
 
 class BatchNorm(nn.Module):
@@ -111,10 +131,10 @@ class BatchNorm(nn.Module):
         dims = [d for d in range(x.dim()) if d != 1]
         shape = [-1 if d == 1 else 1 for d in range(x.dim())]
         sums_and_count = torch.cat([x.sum(dims), x.new_tensor([x.numel() / x.shape[1]])])
-        sums, count = all_reduce(sums_and_count).split([x.shape[1], 1])
+        sums, count = sum_over_processes(sums_and_count).split([x.shape[1], 1])
         mean = sums / count
         centred = x - mean.view(shape)
-        var = all_reduce(centred.square().sum(dims)) / count
+        var = sum_over_processes(centred.square().sum(dims)) / count
         with self.moving() as moved, torch.no_grad():
             assert moved is not None
             running_mean, running_var = moved

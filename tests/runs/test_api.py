@@ -427,12 +427,14 @@ def test_runs_that_cannot_be_compared(stores, tmp_path):
     )  # fmt: skip
     found = zoo.difference(one, other, results=results)
     assert found.estimate == zoo.difference(results / f"{one}.json", other, results=results)[0]
+    assert zoo.difference(one[:-9], other[:-9], results=results).estimate == found.estimate
     assert zoo.difference([one, two], [two, one], "nll", results=results).estimate.value == 0
     for runs, said in [
         ([], "difference: an empty list; expected the record of a run, or of several"),
         ([one, one], r"seeds \[0, 0\] of .*: expected a seed of each"),
         ([one, fast], "differ in learner, protonet and maml: expected the same but for the seed"),
         ([other, fast], r"differ in inner_lr, 0\.4 and 0\.9: expected the same but for the seed"),
+        ("protonet", "protonet: the beginning of 2 names, "),
         ("gone", r"gone\.json: no record that can be read"),
     ]:
         with pytest.raises(UsageError, match=said):

@@ -59,6 +59,7 @@ def test_two_processes_give_the_numbers_of_one(words, tmp_path):
     shared = zoo_run(tmp_path / "two", *words, "--devices", "2")
     assert shared.returncode == 0, shared.stderr
     assert shared.stdout.count("[1/1]") == 1 and "GLOBAL_RANK" not in shared.stderr
+    assert "Warning" not in shared.stderr
     (one, values), (two, others) = (recorded(tmp_path / name) for name in ("one", "two"))
     assert two["run"] == one["run"] and two["episodes"] == one["episodes"]
     assert [u for u, _ in two["validation"]] == [u for u, _ in one["validation"]] == [2, 4, 6]

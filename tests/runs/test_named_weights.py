@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 import zoo
@@ -120,6 +121,23 @@ def test_weights_that_are_not_those_of_the_record_are_refused(finished, tmp_path
     save_file({"weight": torch.zeros(2)}, foreign)
     with pytest.raises(UsageError, match="does not say what it is of"):
         zoo.load(foreign, benchmark="glyphs")
+
+
+def test_a_checkpoint_of_other_images_is_refused(tmp_path):
+    learner, data = zoo.experiment("protonet", "glyphs", train_way=5, updates=1, val_episodes=2)
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", **options)
+    trainer.fit(learner, data)
+    path = tmp_path / "last.ckpt"
+    trainer.save_checkpoint(path)
+    assert zoo.load(path, benchmark="omniglot").way == 5
+    with pytest.raises(UsageError) as error:
+        zoo.load(path, benchmark="cifarfs")
+    assert str(error.value) == "last was trained on images of 1x28x28, cifarfs has 3x32x32"
+    learner.normalise_by((0.2,), (1.0,))
+    trainer.save_checkpoint(path)
+    with pytest.raises(UsageError, match=r"last was trained with mean 0\.2, glyphs has 0"):
+        zoo.load(path, benchmark="glyphs")
 
 
 def test_another_size_channels_or_normalisation_are_refused(finished, tmp_path, monkeypatch):

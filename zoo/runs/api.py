@@ -26,7 +26,7 @@ from zoo.registry import learner_of, learners
 from zoo.reports import records as measured
 from zoo.reports.estimates import Comparison, compare
 from zoo.reports.published import published as published_numbers
-from zoo.runs.named_weights import find_weights
+from zoo.runs.named_weights import file_by_name, find_weights
 from zoo.runs.plan import Plan
 from zoo.runs.prediction import predict_photos
 from zoo.runs.request import RunRequest
@@ -116,7 +116,7 @@ def load(
             "Trainer's checkpoint, .ckpt"
         )
     if path.suffix == ".ckpt":
-        return _of_checkpoint(path, backbone)
+        return _of_checkpoint(path, backbone, benchmark)
     weights = find_weights(name, results)
     if benchmark is not None:
         known = find_benchmark(benchmark)
@@ -125,8 +125,8 @@ def load(
     return weights.learner(backbone)
 
 
-def _of_checkpoint(path: Path, backbone: torch.nn.Module | None) -> Learner:
-    """The learner of a Trainer's checkpoint, in evaluation mode."""
+def _of_checkpoint(path: Path, backbone: torch.nn.Module | None, benchmark: str | None) -> Learner:
+    """The learner of a Trainer's checkpoint, in evaluation mode; see `load`."""
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file")
     content, _ = read_checkpoint(path)
@@ -141,6 +141,12 @@ def _of_checkpoint(path: Path, backbone: torch.nn.Module | None) -> Learner:
             f"{path}: its learner {kept['learner']!r} is not registered here; import its file, or "
             f"{own_class}"
         )
+    if benchmark is not None:
+        known = find_benchmark(benchmark)
+        if "image" in kept:  # of a backbone that was made from its variant
+            check_image(path, kept, known)
+        if "image_mean" in kept:
+            check_normalisation(path, {"mean": kept["image_mean"], "std": kept["image_std"]}, known)
     cls = learners[kept["learner"]].as_asked(kept)
     given = {} if backbone is None else {"backbone": backbone}
     learner: Learner = cls.load_from_checkpoint(path, "cpu", **given)
@@ -309,8 +315,8 @@ def difference(
     seeds, about the two methods.
 
     Args:
-        a: the name of a run whose record lies in `results`, or the path of its record; or a list
-            of runs that differ in their seeds alone.
+        a: the name of a run whose record lies in `results`, or the beginning of its name; the path
+            of its record; or a list of runs that differ in their seeds alone.
         b: likewise, of the other one.
         metric: accuracy, nll or mse; None for accuracy, in regression mse.
         results: folder of the records.
@@ -354,6 +360,7 @@ def _record(name: str | Path, results: str | Path) -> tuple[pd.Series, pd.DataFr
     path = Path(name)
     if path.suffix != ".json":
         path = Path(results) / f"{name}.json"
+        path = file_by_name(str(name), sorted(path.parent.glob("*.json"))) or path
     frame, _ = measured.load(path.parent)
     frame = frame[frame["run"] == path.stem]
     if frame.empty:
