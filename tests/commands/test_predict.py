@@ -174,6 +174,16 @@ def test_older_weights_know_no_temperature_for_one_at_a_time(weights, photos):
     assert any("calibrated on whole episodes" in note for note in found.notes)
 
 
+def test_probabilities_that_say_nothing_are_said_to(weights, photos):
+    """The temperature of weights that know nothing ends at the largest one that is tried."""
+    trained = trained_learner(weights["protonet"])
+    known = trained.about["calibration"]
+    for temperature, says in ((99.9996, True), (2.0, False)):
+        about = {**trained.about, "calibration": {**known, "temperature": temperature}}
+        found = predict_photos(trained._replace(about=about), photos / "support", photos / "flat")
+        assert any("probabilities say little" in note for note in found.notes) == says
+
+
 def test_photos_are_read_as_viewers_show_them(weights, photos):
     """Turned as EXIF says, on white where transparent; what is no image is counted in a note."""
     upright = Image.open(photos / "flat" / "0 3.png").convert("RGB")

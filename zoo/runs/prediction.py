@@ -15,9 +15,11 @@ from zoo.episode import Episode, Examples
 from zoo.errors import UsageError
 from zoo.learner import Learner
 from zoo.methods.host import logits_of_one_support, query_with_support
+from zoo.runs.calibration import TEMPERATURES
 from zoo.runs.trained import Trained
 
 AT_ONCE = 100  # queries of an inductive learner
+NO_HELP = 0.9  # of the largest temperature that is tried: from there on it is said
 NONE_OF_THESE = "none of these"
 
 
@@ -105,6 +107,12 @@ def predict_photos(
     if reject is not None and calibration is not None and not calibration.get("rejection"):
         notes.append(
             "what rejecting costs was not measured: validation had no photos of other classes"
+        )
+    if calibration is not None and temperature > NO_HELP * TEMPERATURES[1]:
+        notes.append(
+            f"the probabilities say little: in validation the temperature ended at "
+            f"{temperature:.0f}, the largest that is tried, because predictions were right no "
+            "more often where they were sure"
         )
     probabilities = (logits / temperature).softmax(-1).cpu().numpy()
     table = table_of(probabilities, classes, asked, query, reject)
