@@ -1,7 +1,10 @@
 """Signals that stop a command: exit status, what it says, what it keeps, what it lets go of."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -9,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import in_full
-from tests.support.processes import STOPPED, start_python, start_zoo, wait_until
+from tests.support.processes import ROOT, STOPPED, start_python, start_zoo, wait_until
 from zoo.commands import main
 from zoo.commands.signals import Stopped, stoppable
 from zoo.files import is_locked
+
+
+CONSOLE_SCRIPT = "import sys\nfrom zoo.__main__ import main\nsys.exit(main())"
 
 
 def folders_of(folder: Path) -> list[str]:
@@ -167,3 +173,28 @@ def test_a_script_that_lightning_stops(tmp_path):
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 143
+
+
+def test_an_error_that_a_signal_led_to_is_no_error():
+    """Stopped among imports, numpy ends in a RecursionError."""
+    with pytest.raises(Stopped) as stopped, stoppable():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Stopped:
+            raise AttributeError("a module that is half imported") from None
+    assert stopped.value.number == signal.SIGTERM
+    with pytest.raises(AttributeError), stoppable():
+        raise AttributeError
+
+
+@pytest.mark.parametrize("words", in_full([["-m", "zoo"], ["-c", CONSOLE_SCRIPT]], ["-m", "zoo"]))
+def test_ctrl_c_while_the_command_line_is_imported_ends_without_a_traceback(words, tmp_path):
+    """Python imports argparse for the parser: here that is when the signal comes."""
+    (tmp_path / "argparse.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(30)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, *words, "list"], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
