@@ -17,7 +17,6 @@ from zoo.commands import main
 from zoo.commands.signals import Stopped, stoppable
 from zoo.files import is_locked
 
-
 CONSOLE_SCRIPT = "import sys\nfrom zoo.__main__ import main\nsys.exit(main())"
 
 

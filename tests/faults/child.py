@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.processes import ROOT
+from zoo.commands import main
 
 SECONDS = 300  # that a command may take before it counts as hanging
 
@@ -93,10 +94,9 @@ def forked(words: Sequence[object], log: Path, prepare: Callable[[], None] | Non
         for number, file in enumerate(files, 1):
             os.dup2(file, number)
         sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # as `zoo.__main__` does
         if prepare is not None:
             prepare()
-        from zoo.commands import main
-
         status = main([str(word) for word in words])
     except BaseException:
         traceback.print_exc()

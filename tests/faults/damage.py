@@ -14,11 +14,10 @@ from tests.faults.fault import EQUAL, LINE, LOST, TRACEBACK, UNEQUAL, Fault, Out
 from tests.faults.file_operations import at_operation
 from tests.support.damage import damaged
 
-COUNT = 80
+COUNT = 60
 KINDS = ("a store", "an image", "a run under way", "results of a table")
 OWN = (
-    "run", "protonet", "folder", "--budget", "smoke", "--updates", 2, "--validations", 1,
-    "--val_episodes", 2, "--test_episodes", 4, "--way", 3, "--train_way", 3,
+    "run", "pixelnn", "folder", "--budget", "smoke", "--test_episodes", 8, "--way", 3,
 )  # fmt: skip
 TABLE = (
     "table", "glyphs", "--learners", "protonet matchingnet pixelnn", "--shots", "1",

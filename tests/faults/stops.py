@@ -13,7 +13,7 @@ from tests.faults.fault import Fault, Outcome, joined, judged_line, judged_stop
 from tests.faults.file_operations import at_operation
 from tests.faults.kills import wait_while_running
 
-COUNT = 60
+COUNT = 50
 SIGNALS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM, "SIGHUP": signal.SIGHUP}
 WHEN = ("in the run", "at a file operation", "among the imports", "SIGSTOP", "twice")
 

@@ -18,9 +18,9 @@ OVER = ("--shots", "5", "--jobs", 2, *SMOKE)
 TABLES = {
     "four learners": (
         "table", "sinusoid", "--learners",
-        "maml[updates=200] metasgd[updates=100] cnp[updates=400] anil[updates=200]", *OVER,
+        "maml[updates=60] metasgd[updates=30] cnp[updates=90] anil[updates=60]", *OVER,
     ),
-    "two seeds": ("table", "sinusoid", "--learners", "maml[updates=200] cnp[updates=400]",
+    "two seeds": ("table", "sinusoid", "--learners", "maml[updates=60] cnp[updates=90]",
                   "--seeds", "0 1", *OVER),
 }  # fmt: skip
 SECONDS_TO_END = 20  # for workers whose parent was killed

@@ -77,8 +77,8 @@ BAD: dict[str, tuple[list[str], str]] = {
     "a table that is not there": (["paper", "x" * 5000], "no table 'xxx"),
     "no weights": (["test", "nothing", "glyphs"], "no run of this name"),
     "weights of a long name": (["test", "x" * 300, "glyphs"], "no run of this name"),
-    "a line break in a flag": ([*RUN, "--outer_lr\nx", "1"], "no setting 'outer_lr\\nx'"),
-    "a line break in a word": (["list", "a\nb"], "a\\nb is not known"),
+    "a line break in a flag": ([*RUN, "--outer_lr\nx", "1"], "no flag --outer_lr\\nx"),
+    "a line break in a word": (["doctor", "glyphs", "a\nb"], "a\\nb is not known"),
     "a line break in a learner": (["table", "glyphs", "--learners", "a\nb"], "no learner"),
     "a command that is none": (["tabel"], "invalid choice: 'tabel'"),
 }  # fmt: skip
