@@ -28,7 +28,7 @@ from zoo.runs.run import Run
 from zoo.runs.settings import constructor_defaults
 from zoo.runs.workspace import Workspace
 from zoo.values import DIGITS, parse_whole, shown
-from zoo.variants import format_variant
+from zoo.variants import format_variant, parse_variant
 
 
 class RunSet:
@@ -43,6 +43,7 @@ class RunSet:
         self.workspace, self.how = workspace, how
         self.runs: dict[str, Run] = {}
         self._stores: dict[str, dict[str, Store] | UsageError] = {}
+        self._screens: set[str] = set()  # reasons of more than a line, which were said
 
     def stores(self, benchmark: str) -> Mapping[str, Store]:
         """The stores of a benchmark, opened once.
@@ -72,6 +73,8 @@ class RunSet:
     def try_to_add(self, plan: Callable[[], Run], label: str) -> tuple[Run | None, str | None]:
         """Plan a run and add it; or say on stderr, and return, why it cannot be run.
 
+        A reason of more than a line, such as images that were not found, is said once.
+
         Args:
             plan: makes the run, or raises a UsageError.
             label: what it is, for the line on stderr.
@@ -83,7 +86,10 @@ class RunSet:
             return self.add(plan()), None
         except UsageError as error:
             note = f"cannot be run: {error}"
-            self.complain(f"  {label} {note}")
+            known = note in self._screens
+            self.complain(f"  {label} {'cannot be run: see above' if known else note}")
+            if "\n" in note:
+                self._screens.add(note)
             return None, note
 
     def add(self, run: Run) -> Run:
@@ -245,7 +251,7 @@ def workspace_of(options: argparse.Namespace) -> Workspace:
         options.threads or default_threads(options),
         getattr(options, "devices", 1),
         getattr(options, "logger", "csv"),
-        tuple(getattr(options, "callback", ())),
+        tuple(format_variant(*parse_variant(text)) for text in getattr(options, "callback", ())),
         fetch=not getattr(options, "dry_run", False),
         yes=options.yes,
     )
