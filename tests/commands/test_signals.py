@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import in_full
-from tests.support.processes import ROOT, STOPPED, start_python, start_zoo, wait_until
+from tests.support.processes import ROOT, start_python, start_zoo, wait_until
 from zoo.commands import main
-from zoo.commands.signals import Stopped, stoppable
+from zoo.commands.signals import STOPPED, Stopped, stoppable
 from zoo.files import is_locked
 
 CONSOLE_SCRIPT = "import sys\nfrom zoo.__main__ import main\nsys.exit(main())"
@@ -184,6 +184,20 @@ def test_an_error_that_a_signal_led_to_is_no_error():
     assert stopped.value.number == signal.SIGTERM
     with pytest.raises(AttributeError), stoppable():
         raise AttributeError
+
+
+def test_a_signal_among_imports_ends_at_once(tmp_path):
+    """An exception in there can make PyTorch abort, or leave half a module behind."""
+    (tmp_path / "interrupted.py").write_text(
+        "import signal\ntry:\n signal.raise_signal(signal.SIGTERM)\n"
+        "except BaseException:\n pass\nprint('imported')\n"
+    )
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from zoo.commands.signals import stoppable\nwith stoppable(): import interrupted\n"
+    )
+    process = start_python(["-c", code])
+    assert process.communicate(timeout=60) == ("", STOPPED) and process.returncode == 143
 
 
 @pytest.mark.parametrize("words", in_full([["-m", "zoo"], ["-c", CONSOLE_SCRIPT]], ["-m", "zoo"]))

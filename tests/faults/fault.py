@@ -4,7 +4,8 @@ import re
 from typing import Any, NamedTuple
 
 from tests.faults.child import Ended
-from tests.support.processes import ROOT, STOPPED
+from tests.support.processes import ROOT
+from zoo.commands.signals import STOPPED
 
 # What can come of a fault. One fault may give several: two kills and an equal result.
 KILL = "kills"

@@ -3,17 +3,19 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 
 from tests.faults.child import started
 from tests.faults.commands import QUICK, RUNS, World, begin, goes_on, with_folders
 from tests.faults.comparing import Progress
-from tests.faults.fault import Fault, Outcome, joined, judged_line, judged_stop
+from tests.faults.fault import LOST, Fault, Outcome, joined, judged_line, judged_stop
 from tests.faults.file_operations import at_operation
 from tests.faults.kills import wait_while_running
 
 COUNT = 50
+SECONDS_TO_STOP = 1.0
 SIGNALS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM, "SIGHUP": signal.SIGHUP}
 WHEN = ("in the run", "at a file operation", "among the imports", "SIGSTOP", "twice")
 
@@ -36,6 +38,7 @@ def attempt(fault: Fault, world: World) -> Outcome:
     words, share = ["run", *RUNS[fault.how["run"]]], fault.how["share"]
     undisturbed = world.undisturbed(words)
     folder, log = world.place("tried/r"), world.folder / "tried" / "log"
+    sent = folder.parent / "sent"
     if when == "SIGSTOP":
         return _held(words, world, share)
     if when == "among the imports":
@@ -46,19 +49,34 @@ def attempt(fault: Fault, world: World) -> Outcome:
         def prepare() -> None:
             if when == "at a file operation":
                 act_at = int(share * undisturbed.operations)
-                at_operation(folder, act_at, lambda: os.kill(os.getpid(), number))
+                at_operation(folder, act_at, lambda: _note_and_send(sent, number))
 
         child = begin(words, folder, log, prepare)
         seconds = share * undisturbed.seconds
     if when != "at a file operation":
         wait_while_running(child, seconds)
+        sent.touch()
         child.send(number)
         if when == "twice":
             time.sleep(0.01)
             child.send(number)
-    stopped = judged_stop(child.wait(), number)
+    stopped = joined(judged_stop(child.wait(), number), _went_on(folder, sent))
     kept = Progress(folder)
     return joined(stopped, world.ends_equal(words, folder), kept.lost_since())
+
+
+def _note_and_send(sent: Path, number: int) -> None:
+    """Send this process a signal, and note when."""
+    sent.touch()
+    os.kill(os.getpid(), number)
+
+
+def _went_on(folder: Path, sent: Path) -> Outcome:
+    """Whether a run still wrote its record, some time after the signal was sent."""
+    for path in folder.glob("results/*.json") if sent.exists() else ():
+        if path.stat().st_mtime > sent.stat().st_mtime + SECONDS_TO_STOP:
+            return Outcome((LOST,), "the signal was not heeded")
+    return Outcome(())
 
 
 def _held(words: list[object], world: World, share: float) -> Outcome:

@@ -32,7 +32,8 @@ from tests.faults.fault import (
 from tests.faults.file_operations import at_operation
 from tests.faults.inputs import judged_input
 from tests.faults.results import Results
-from tests.support.processes import STOPPED, start_python
+from tests.support.processes import start_python
+from zoo.commands.signals import STOPPED
 from zoo.files import write_json
 
 FAULTS = [Fault("kills", str(number), {}) for number in range(4)]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPED = "\nstopped; the same command goes on\n"  # what a command says then, on stderr
 
 
 class Stopped(KeyboardInterrupt):  # so that whatever lets Ctrl-C through lets this through
@@ -27,9 +28,11 @@ class Stopped(KeyboardInterrupt):  # so that whatever lets Ctrl-C through lets t
 def stoppable(worker: bool = False) -> Iterator[None]:
     """Raise `Stopped` where the program is when a signal to stop comes; a second one exits at once.
 
-    Python drops an exception that is raised in a destructor; then the signal is sent once more.
-    Among imports it may come out as another error, of a module that is half there: after a signal
-    every error is `Stopped`. A signal that is ignored, as SIGHUP under ``nohup``, stays ignored.
+    Among imports an exception would come out as another error, of a module that is half there, or
+    as an abort of PyTorch's: there the first signal ends the process at once, which harms no file.
+    Python drops an exception that is raised in a destructor; then the signal is sent once more. An
+    error that comes out of what was interrupted is `Stopped` too. A signal that is ignored, as
+    SIGHUP under ``nohup``, stays ignored.
 
     Args:
         worker: whether a second signal changes nothing: Ctrl-C reaches a worker from the terminal
@@ -39,9 +42,13 @@ def stoppable(worker: bool = False) -> Iterator[None]:
         Stopped: a signal came.
     """
     stopping = 0  # the number of the signal
+    imports = _imports_under_way(sys._getframe())
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
+        if not stopping and _imports_under_way(frame) > imports:
+            os.write(2, b"" if worker else STOPPED.encode())
+            os._exit(128 + number)
         if not stopping:
             stopping = number
             raise Stopped(number)
@@ -72,6 +79,15 @@ def stoppable(worker: bool = False) -> Iterator[None]:
         raise
     finally:
         sys.unraisablehook = hook
+
+
+def _imports_under_way(frame: FrameType | None) -> int:
+    """How many calls of Python's import there are among a frame and those that led to it."""
+    count = 0
+    while frame is not None:
+        count += frame.f_code.co_filename == "<frozen importlib._bootstrap>"
+        frame = frame.f_back
+    return count
 
 
 @contextlib.contextmanager
