@@ -30,7 +30,7 @@ RUNS: dict[str, tuple[Any, ...]] = {
     "pretrained on glyphs": ("pretrained", "glyphs", *SMOKE),
     **{
         f"{key} on sinusoid": (key, "sinusoid", *SMOKE, *SMALL)
-        for key in ("anil", "cnp", "maml", "metasgd", "npbml", "reptile")
+        for key in ("anil", "cnp", "maml", "metasgd", "tnet", "reptile")
     },
     "protonet, pre-trained": ("protonet", "glyphs", *PRETRAINED),
     "maml, pre-trained": ("maml", "glyphs", *PRETRAINED),
