@@ -60,6 +60,7 @@ class Progress:
         self._updates = {
             path.parent.name: torch.load(path, weights_only=False)["global_step"]
             for path in folder.glob("runs/*/last.ckpt")
+            if not (folder / "results" / f"{path.parent.name}.json").exists()
         }
 
     def lost_since(self) -> Outcome:

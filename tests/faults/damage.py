@@ -1,6 +1,7 @@
 """Damaged files of own images, of runs under way and of results; images that were changed."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -167,9 +168,10 @@ def _results(fault: Fault, rng: np.random.Generator, folder: Path, world: World)
     return Outcome((UNEQUAL,), f"{path.name}: {other} became {found}; {ended.err[-500:]}")
 
 
-def _rows(text: str) -> list[str]:
-    """The rows of a printed table, without what depends on the machine's speed."""
-    return [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| ")]
+def _rows(text: str) -> list[list[str]]:
+    """Learner and accuracy of each row of a printed table, without the letters of footnotes."""
+    rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| ")]
+    return [[re.sub(r"[^\x00-\x7f±–]", "", cell).strip() for cell in row] for row in rows]
 
 
 def draw_images(folder: Path) -> Path:

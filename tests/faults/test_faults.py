@@ -162,12 +162,13 @@ def test_work_that_is_done_again_is_noticed(tmp_path):
     (tmp_path / "runs" / "run").mkdir(parents=True)
     torch.save({"global_step": 4}, tmp_path / "runs" / "run" / "last.ckpt")
     kept = Progress(tmp_path)
+    assert kept.lost_since().results == (), "the run did not go on yet"
     finished(tmp_path / "results", executed=2)
     assert kept.lost_since().results == ()
     finished(tmp_path / "results", executed=3)
     assert kept.lost_since().results == (LOST,)
-    (tmp_path / "runs" / "run" / "last.ckpt").unlink()
-    kept = Progress(tmp_path)
+    kept = Progress(tmp_path)  # killed between record and the checkpoint's end
+    assert kept.lost_since().results == ()
     os.utime(tmp_path / "results" / "run.json", (1, 1))
     assert kept.lost_since().results == (LOST,)
 
