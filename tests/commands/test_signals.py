@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import in_full
 from tests.support.processes import ROOT, start_python, start_zoo, wait_until
 from zoo.commands import main
-from zoo.commands.signals import STOPPED, Stopped, stoppable
+from zoo.commands.signals import STOP_LINE, Stopped, stoppable
 from zoo.files import is_locked
 
 CONSOLE_SCRIPT = "import sys\nfrom zoo.__main__ import main\nsys.exit(main())"
@@ -50,7 +50,7 @@ def test_a_run_stopped_in_training_goes_on(number, tmp_path):
     wait_until(lambda: list(tmp_path.glob("stopped/runs/maml*/last.ckpt")), process)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (128 + number, STOPPED)
+    assert (process.returncode, said) == (128 + number, STOP_LINE)
     assert not held(tmp_path) and not list(tmp_path.glob("stopped/results/*.json"))
     for folder in ("stopped", "whole"):
         assert main([*run_words(), *folders_of(tmp_path / folder)]) == 0
@@ -78,7 +78,7 @@ def test_a_run_stopped_elsewhere(moment, tmp_path):
     time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (143, STOPPED) and not held(tmp_path)
+    assert (process.returncode, said) == (143, STOP_LINE) and not held(tmp_path)
 
 
 @pytest.mark.slow
@@ -96,7 +96,7 @@ def test_a_table_of_two_workers_stopped(number, tmp_path):
         process.communicate(timeout=5)  # waits for all who have its output, workers too
     assert not held(tmp_path)
     if number == signal.SIGTERM:
-        assert (process.returncode, process.communicate()[1]) == (143, STOPPED)
+        assert (process.returncode, process.communicate()[1]) == (143, STOP_LINE)
 
 
 def test_a_second_signal_ends_at_once():
@@ -197,7 +197,7 @@ def test_a_signal_among_imports_ends_at_once(tmp_path):
         "from zoo.commands.signals import stoppable\nwith stoppable(): import interrupted\n"
     )
     process = start_python(["-c", code])
-    assert process.communicate(timeout=60) == ("", STOPPED) and process.returncode == 143
+    assert process.communicate(timeout=60) == ("", STOP_LINE) and process.returncode == 143
 
 
 @pytest.mark.parametrize("words", in_full([["-m", "zoo"], ["-c", CONSOLE_SCRIPT]], ["-m", "zoo"]))

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from tests.faults.child import Ended
 from tests.support.processes import ROOT
-from zoo.commands.signals import STOPPED
+from zoo.commands.signals import STOP_LINE
 
 # What can come of a fault. One fault may give several: two kills and an equal result.
 KILL = "kills"
@@ -66,7 +66,7 @@ def judged_stop(ended: Ended, number: int) -> Outcome:
     if ended.broke:
         return Outcome((TRACEBACK,), ended.err[-2000:])
     if ended.status in (128 + number, -number):
-        return Outcome((LINE,) if ended.err.endswith(STOPPED) else ())
+        return Outcome((LINE,) if ended.err.endswith(STOP_LINE) else ())
     if ended.status == 0:
         return Outcome((), "it had ended before")
     return Outcome((LOST,), f"status {ended.status} after signal {number}: {ended.err[-1000:]}")

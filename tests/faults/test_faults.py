@@ -33,7 +33,7 @@ from tests.faults.file_operations import at_operation
 from tests.faults.inputs import judged_input
 from tests.faults.results import Results
 from tests.support.processes import start_python
-from zoo.commands.signals import STOPPED
+from zoo.commands.signals import STOP_LINE
 from zoo.files import write_json
 
 FAULTS = [Fault("kills", str(number), {}) for number in range(4)]
@@ -115,7 +115,7 @@ def test_what_a_command_says_is_judged(tmp_path):
     assert ended.status == 0 and "maml" in ended.out
     assert judged_line(ended).results == (LOST,) and judged_input(ended).results == (ACCEPTED,)
     assert judged_line(ended._replace(status=2, err="zoo: one\ntwo\n")).results == (LOST,)
-    stopped = ended._replace(status=143, err=STOPPED)
+    stopped = ended._replace(status=143, err=STOP_LINE)
     assert judged_stop(stopped, signal.SIGTERM).results == (LINE,)
     assert judged_stop(stopped, signal.SIGINT).results == (LOST,)
 

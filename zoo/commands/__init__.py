@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.commands.parser import build_parser
-from zoo.commands.signals import STOPPED, Stopped, stoppable
+from zoo.commands.signals import STOP_LINE, Stopped, stoppable
 from zoo.errors import DISK_FULL, UsageError
 from zoo.runs.tune_cpu import tune_cpu
 from zoo.runs.workers import end_with_parent
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt as stop:
         if not worker:  # its parent says it
-            print(STOPPED, end="", file=sys.stderr)
+            print(STOP_LINE, end="", file=sys.stderr)
         return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
 
 

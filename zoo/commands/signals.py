@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-STOPPED = "\nstopped; the same command goes on\n"  # what a command says then, on stderr
+STOP_LINE = "\nstopped; the same command goes on\n"  # what a command says then, on stderr
 
 
 class Stopped(KeyboardInterrupt):  # so that whatever lets Ctrl-C through lets this through
@@ -47,7 +47,7 @@ def stoppable(worker: bool = False) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
         if not stopping and _imports_under_way(frame) > imports:
-            os.write(2, b"" if worker else STOPPED.encode())
+            os.write(2, b"" if worker else STOP_LINE.encode())
             os._exit(128 + number)
         if not stopping:
             stopping = number
