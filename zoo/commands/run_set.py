@@ -15,6 +15,7 @@ from zoo.commands.write_table import Drawing, Output, write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
+from zoo.files import check_folder_of
 from zoo.learner import Learner
 from zoo.registry import learner_of
 from zoo.reports import records
@@ -265,7 +266,13 @@ def default_threads(options: argparse.Namespace) -> int:
 
 
 def how_to_run(options: argparse.Namespace) -> HowToRun:
-    """How the command line says to make its runs."""
+    """How the command line says to make its runs.
+
+    Raises:
+        UsageError: there is no folder for the file of commands.
+    """
+    if options.write_jobs is not None:
+        check_folder_of(options.write_jobs, "--write-jobs")
     return HowToRun(
         options.dry_run,
         options.jobs,
