@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.faults.commands import SMOKE, World, begin
 from tests.faults.comparing import Progress
-from tests.faults.fault import KILL, LOST, Fault, Outcome, joined
+from tests.faults.fault import KILL, LOST, TRACEBACK, Fault, Outcome, joined
 from tests.faults.kills import wait_while_running
 from zoo.files import is_locked
 
@@ -50,7 +50,9 @@ def attempt(fault: Fault, world: World) -> Outcome:
         steps.append(Outcome((KILL,)))
     if fault.how["who"] == "parent" and child.send(signal.SIGKILL):
         steps.append(Outcome((KILL,)))
-    child.wait()
+    ended = child.wait()
+    if ended.broke:
+        steps.append(Outcome((TRACEBACK,), ended.err[-2000:]))
     if not _all_left(folder):
         steps.append(Outcome((LOST,), "workers go on without their parent"))
     kept = Progress(folder)
