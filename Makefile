@@ -22,7 +22,7 @@ GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(
 $(if $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)),$(error \
   no variable $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)); there are $(KNOWN)))
 
-.PHONY: help setup test test-all lint check format campaign campaign-status new-learner readme outputs docs simulation bench bench-quick clean
+.PHONY: help setup test test-all lint check format campaign campaign-status new-learner readme outputs docs simulation faults bench bench-quick clean
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -99,6 +99,9 @@ docs: .venv/docs-ready ## the pages of docs/ as a site: build/docs/index.html (a
 
 simulation: setup ## whether the intervals and tests of the tables keep what they promise, by simulation (6 minutes)
 	@$(BIN)/python -m tests.simulation
+
+faults: setup ## kills, stops, full disks, wrong clocks, damage and bad input: is anything lost or believed? taken up where it was (an hour at most)
+	@$(BIN)/python -m tests.faults $(if $(OUT),--out "$(OUT)")
 
 bench: setup ## our MAML step against other libraries', each installed below .bench, and all of bench-quick (hours)
 	@$(BIN)/python -m tests.bench $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)") $(if $(OUT),--out "$(OUT)")

@@ -195,6 +195,23 @@ def test_from_a_file_to_a_status(tmp_path, capsys, monkeypatch):
     assert not list((tmp_path / "results" / UNDER_WAY).glob("*/last.ckpt"))
 
 
+def test_images_that_are_not_there_are_said_once(tmp_path, capsys):
+    """In a screen, which was repeated for each run."""
+    runs = {
+        "title": "omniglot",
+        "benchmark": "omniglot",
+        "shots": [1],
+        "learners": ["protonet", "maml"],
+    }
+    path = tmp_path / "list.yaml"
+    path.write_text(yaml.safe_dump({"title": "a list", "stages": {"A": runs}}))
+    words = ["campaign", str(path), "--status", "--data", str(tmp_path)]
+    assert main([*words, "--results", str(tmp_path / "results")]) == 0
+    said = capsys.readouterr().err
+    assert said.count("Omniglot was not found") == 1
+    assert said.endswith("maml 1-shot on omniglot cannot be run: see above\n")
+
+
 @pytest.mark.parametrize(
     ("flag", "value", "words"),
     [

@@ -1,7 +1,10 @@
 """Signals that stop a command: exit status, what it says, what it keeps, what it lets go of."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -9,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import in_full
-from tests.support.processes import STOPPED, start_python, start_zoo, wait_until
+from tests.support.processes import ROOT, start_python, start_zoo, wait_until
 from zoo.commands import main
-from zoo.commands.signals import Stopped, stoppable
+from zoo.commands.signals import STOP_LINE, Stopped, stoppable
 from zoo.files import is_locked
+
+CONSOLE_SCRIPT = "import sys\nfrom zoo.__main__ import main\nsys.exit(main())"
 
 
 def folders_of(folder: Path) -> list[str]:
@@ -45,7 +50,7 @@ def test_a_run_stopped_in_training_goes_on(number, tmp_path):
     wait_until(lambda: list(tmp_path.glob("stopped/runs/maml*/last.ckpt")), process)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (128 + number, STOPPED)
+    assert (process.returncode, said) == (128 + number, STOP_LINE)
     assert not held(tmp_path) and not list(tmp_path.glob("stopped/results/*.json"))
     for folder in ("stopped", "whole"):
         assert main([*run_words(), *folders_of(tmp_path / folder)]) == 0
@@ -73,7 +78,7 @@ def test_a_run_stopped_elsewhere(moment, tmp_path):
     time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (143, STOPPED) and not held(tmp_path)
+    assert (process.returncode, said) == (143, STOP_LINE) and not held(tmp_path)
 
 
 @pytest.mark.slow
@@ -91,7 +96,7 @@ def test_a_table_of_two_workers_stopped(number, tmp_path):
         process.communicate(timeout=5)  # waits for all who have its output, workers too
     assert not held(tmp_path)
     if number == signal.SIGTERM:
-        assert (process.returncode, process.communicate()[1]) == (143, STOPPED)
+        assert (process.returncode, process.communicate()[1]) == (143, STOP_LINE)
 
 
 def test_a_second_signal_ends_at_once():
@@ -167,3 +172,42 @@ def test_a_script_that_lightning_stops(tmp_path):
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 143
+
+
+def test_an_error_that_a_signal_led_to_is_no_error():
+    """Stopped among imports, numpy ends in a RecursionError."""
+    with pytest.raises(Stopped) as stopped, stoppable():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Stopped:
+            raise AttributeError("a module that is half imported") from None
+    assert stopped.value.number == signal.SIGTERM
+    with pytest.raises(AttributeError), stoppable():
+        raise AttributeError
+
+
+def test_a_signal_among_imports_ends_at_once(tmp_path):
+    """An exception in there can make PyTorch abort, or leave half a module behind."""
+    (tmp_path / "interrupted.py").write_text(
+        "import signal\ntry:\n signal.raise_signal(signal.SIGTERM)\n"
+        "except BaseException:\n pass\nprint('imported')\n"
+    )
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from zoo.commands.signals import stoppable\nwith stoppable(): import interrupted\n"
+    )
+    process = start_python(["-c", code])
+    assert process.communicate(timeout=60) == ("", STOP_LINE) and process.returncode == 143
+
+
+@pytest.mark.parametrize("words", in_full([["-m", "zoo"], ["-c", CONSOLE_SCRIPT]], ["-m", "zoo"]))
+def test_ctrl_c_while_the_command_line_is_imported_ends_without_a_traceback(words, tmp_path):
+    """Python imports argparse for the parser: here that is when the signal comes."""
+    (tmp_path / "argparse.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(30)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, *words, "list"], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")

@@ -5,6 +5,8 @@ import csv
 import pytest
 
 from tests.runs.test_run import SMALL, KilledError, kill_at, plan
+from zoo.commands.parser import build_parser
+from zoo.commands.run_set import workspace_of
 from zoo.errors import UsageError
 from zoo.runs.loggers_and_callbacks import callback_of, check_logger, logged_rows, logger_of
 from zoo.runs.request import RunRequest
@@ -112,3 +114,13 @@ def test_a_damaged_log_goes_on_as_far_as_it_is_whole(end, tmp_path, capsys):
     rows = [*logged_rows(path, 9)]
     assert rows[:2] == [(1, {"val/accuracy": 0.25}), (2, {"val/accuracy": 0.5})]
     assert "metrics.csv: damaged; the log goes on without its end" in capsys.readouterr().err
+
+
+def test_a_callback_has_one_form(tmp_path):
+    """Its text is a part of what the run is."""
+    text = " pytorch_lightning.callbacks.EarlyStopping[ patience=1, monitor = val/accuracy ]"
+    words = ["run", "maml", "glyphs", "--results", str(tmp_path), "--callback", text]
+    options = build_parser().parse_known_args(words)[0]
+    assert workspace_of(options).callbacks == (
+        "pytorch_lightning.callbacks.EarlyStopping[monitor=val/accuracy,patience=1]",
+    )

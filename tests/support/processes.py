@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-STOPPED = "\nstopped; the same command goes on\n"  # what a stopped command prints
 
 
 def start_python(words: Sequence[object]) -> subprocess.Popen[str]:

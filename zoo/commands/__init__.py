@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.commands.parser import build_parser
-from zoo.commands.signals import Stopped, stoppable
+from zoo.commands.signals import STOP_LINE, Stopped, stoppable
 from zoo.errors import DISK_FULL, UsageError
 from zoo.runs.tune_cpu import tune_cpu
 from zoo.runs.workers import end_with_parent
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except UsageError as error:
-        print(f"zoo: {error}", file=sys.stderr)
+        print(f"zoo: {_shown(error, words)}", file=sys.stderr)
         return 2
     except OSError as error:
         if error.filename is None and error.errno not in (*DISK_FULL, errno.EIO):
@@ -51,8 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt as stop:
         if not worker:  # its parent says it
-            print("\nstopped; the same command goes on", file=sys.stderr)
+            print(STOP_LINE, end="", file=sys.stderr)
         return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+
+
+def _shown(error: UsageError, words: Sequence[str]) -> str:
+    """What an error says: in one line where a word of the command has line breaks or the like."""
+    if all(word.isprintable() for word in words):
+        return str(error)
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(error))
 
 
 def call_command(words: Sequence[str]) -> int:

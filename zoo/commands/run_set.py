@@ -15,6 +15,7 @@ from zoo.commands.write_table import Drawing, Output, write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
+from zoo.files import check_folder_of
 from zoo.learner import Learner
 from zoo.registry import learner_of
 from zoo.reports import records
@@ -28,7 +29,7 @@ from zoo.runs.run import Run
 from zoo.runs.settings import constructor_defaults
 from zoo.runs.workspace import Workspace
 from zoo.values import DIGITS, parse_whole, shown
-from zoo.variants import format_variant
+from zoo.variants import format_variant, parse_variant
 
 
 class RunSet:
@@ -43,6 +44,7 @@ class RunSet:
         self.workspace, self.how = workspace, how
         self.runs: dict[str, Run] = {}
         self._stores: dict[str, dict[str, Store] | UsageError] = {}
+        self._screens: set[str] = set()  # reasons of more than a line, which were said
 
     def stores(self, benchmark: str) -> Mapping[str, Store]:
         """The stores of a benchmark, opened once.
@@ -72,6 +74,8 @@ class RunSet:
     def try_to_add(self, plan: Callable[[], Run], label: str) -> tuple[Run | None, str | None]:
         """Plan a run and add it; or say on stderr, and return, why it cannot be run.
 
+        A reason of more than a line, such as images that were not found, is said once.
+
         Args:
             plan: makes the run, or raises a UsageError.
             label: what it is, for the line on stderr.
@@ -83,7 +87,10 @@ class RunSet:
             return self.add(plan()), None
         except UsageError as error:
             note = f"cannot be run: {error}"
-            self.complain(f"  {label} {note}")
+            known = note in self._screens
+            self.complain(f"  {label} {'cannot be run: see above' if known else note}")
+            if "\n" in note:
+                self._screens.add(note)
             return None, note
 
     def add(self, run: Run) -> Run:
@@ -245,7 +252,7 @@ def workspace_of(options: argparse.Namespace) -> Workspace:
         options.threads or default_threads(options),
         getattr(options, "devices", 1),
         getattr(options, "logger", "csv"),
-        tuple(getattr(options, "callback", ())),
+        tuple(format_variant(*parse_variant(text)) for text in getattr(options, "callback", ())),
         fetch=not getattr(options, "dry_run", False),
         yes=options.yes,
     )
@@ -259,7 +266,13 @@ def default_threads(options: argparse.Namespace) -> int:
 
 
 def how_to_run(options: argparse.Namespace) -> HowToRun:
-    """How the command line says to make its runs."""
+    """How the command line says to make its runs.
+
+    Raises:
+        UsageError: there is no folder for the file of commands.
+    """
+    if options.write_jobs is not None:
+        check_folder_of(options.write_jobs, "--write-jobs")
     return HowToRun(
         options.dry_run,
         options.jobs,

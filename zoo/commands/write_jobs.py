@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from zoo.errors import UsageError
-from zoo.files import check_folder_of, write_text
+from zoo.files import write_text
 from zoo.runs.run import Run
 
 
@@ -24,7 +24,6 @@ def write_jobs(path: Path, runs: Iterable[Run], plugins: Sequence[Path]) -> int:
         UsageError: the file cannot be written, or a run is a test of another run's weights, which
             no command makes alone.
     """
-    check_folder_of(path, "--write-jobs")
     left = [run for run in runs if not run.record_path.exists()]
     if any(run.weights_of for run in left):
         raise UsageError("--write-jobs: these are tests of weights, not trainings; leave it out")
