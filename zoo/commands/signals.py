@@ -1,4 +1,4 @@
-"""Signals that stop a command: Ctrl-C, SIGTERM as of a cluster's scheduler, a closed terminal."""
+"""Signals that stop a command: Ctrl-C, a cluster scheduler's SIGTERM, a closed terminal."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from types import FrameType
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Stopped(KeyboardInterrupt):  # so that whatever lets Ctrl-C through lets this through
+class Stopped(KeyboardInterrupt):  # code that lets Ctrl-C through lets this through too
     """A signal told this process to stop.
 
     Args:
@@ -27,12 +27,13 @@ class Stopped(KeyboardInterrupt):  # so that whatever lets Ctrl-C through lets t
 def stoppable(worker: bool = False) -> Iterator[None]:
     """Raise `Stopped` where the program is when a signal to stop comes; a second one exits at once.
 
-    Python drops an exception that is raised in a destructor; then the signal is sent once more. A
-    signal that is ignored, as SIGHUP under ``nohup``, stays ignored.
+    Python drops an exception that is raised in a destructor; if that happens, the signal is sent
+    again. A signal that is ignored, such as SIGHUP under ``nohup``, stays ignored.
 
     Args:
-        worker: whether a second signal changes nothing: Ctrl-C reaches a worker from the terminal
-            and from its parent, which kills it if it takes too long.
+        worker: whether this is a worker, in which a second signal does nothing. Ctrl-C reaches a
+            worker both from the terminal and from its parent, and the parent kills it if it takes
+            too long.
 
     Raises:
         Stopped: a signal came.
@@ -47,23 +48,23 @@ def stoppable(worker: bool = False) -> Iterator[None]:
         if not worker:
             os._exit(128 + number)
 
-    def dropped(lost: "sys.UnraisableHookArgs") -> None:
+    def send_again(dropped: "sys.UnraisableHookArgs") -> None:
         nonlocal stopping
-        if not isinstance(lost.exc_value, Stopped):
-            hook(lost)
+        if not isinstance(dropped.exc_value, Stopped):
+            hook(dropped)
             return
         stopping = False
-        # A moment later, else it would be raised in here.
-        again = (threading.main_thread().ident, lost.exc_value.number)
-        threading.Timer(0.01, signal.pthread_kill, again).start()
+        # A moment later, as now it would be raised in this function.
+        thread_and_signal = (threading.main_thread().ident, dropped.exc_value.number)
+        threading.Timer(0.01, signal.pthread_kill, thread_and_signal).start()
 
-    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
+    if threading.current_thread() is not threading.main_thread():  # only that may set handlers
         yield
         return
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     hook = sys.unraisablehook
     try:
-        sys.unraisablehook = dropped
+        sys.unraisablehook = send_again
         for number, handler in before.items():
             if handler != signal.SIG_IGN:
                 signal.signal(number, stop)
