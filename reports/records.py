@@ -1,4 +1,4 @@
-"""Finished runs: ``<results>/<run>.json``, and ``<run>.npz`` with what each episode gave."""
+"""Reads finished runs: ``<run>.json``, and ``<run>.npz`` with the results of each episode."""
 
 import hashlib
 import json
@@ -13,9 +13,9 @@ import pandas as pd
 from zoo.reports.metrics import is_error
 
 SCHEMA = 1
-MACHINE_SETTINGS = ("micro_batch",)  # how a run is computed, not what it is
+MACHINE_SETTINGS = ("micro_batch",)  # settings that say how a run is computed, not what it is
 
-# Column of the frame -> where the record holds it, and what may stand there.
+# For each column of the frame, where the record holds its value, and the type of that.
 FIELDS: dict[str, tuple[str, Any]] = {
     "run": ("run", str),
     "status": ("status", str),
@@ -31,7 +31,7 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "seed": ("seed", int),
     "version": ("version", int | None),
     "weights_of": ("weights_of", str | None),  # a test of another run's weights
-    "trained_on": ("trained_on.benchmark", str | None),  # of such weights, by `zoo test`
+    "trained_on": ("trained_on.benchmark", str | None),  # in a test by `zoo test`
     "settings": ("settings", dict),
     "backbone_family": ("backbone_family", str | None),
     "transductive": ("traits.transductive", bool),
@@ -63,16 +63,16 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "dirty": ("environment.dirty", bool | None),
     "other_commits": ("environment.other_commits", list | None),
     "other_machines": ("environment.other_machines", list | None),
-    "other_files": ("environment.other_files", list | None),  # of the learner, changed on the way
-    "unchecked": ("environment.unchecked", list | None),  # resumed from, without a checksum
+    "other_files": ("environment.other_files", list | None),  # source files changed on the way
+    "unchecked": ("environment.unchecked", list | None),  # files without a checksum that were used
     "device": ("environment.device", str | None),
     "device_name": ("environment.device_name", str | None),
     "threads": ("environment.threads", int | None),
     "test_passes_begun": ("test_passes_begun", int | None),
     "weights": ("weights", dict | None),
-    "results_hash": ("arrays.results", str | None),  # of what each episode gave; None: not known
+    "results_hash": ("arrays.results", str | None),  # of the results of each episode
     "episodes_hash": ("arrays.episodes", str | None),  # of the test episodes' classes and images
-    "checksum": ("checksum", str | None),  # in the frame: holds, or what is wrong with it
+    "checksum": ("checksum", str | None),  # in the frame its state: HOLDS, BROKEN or NO_CHECKSUM
 }
 
 
@@ -81,7 +81,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_point(value: Any) -> bool:
-    """Updates, and what validation gave; None for what is no finite number."""
+    """Whether a value is a pair of updates and a validation result, which may be None."""
     pair = isinstance(value, list) and len(value) == 2
     return pair and _is_number(value[0]) and _is_number_or_none(value[1])
 
@@ -97,7 +97,7 @@ def _is_number_or_none(value: Any) -> bool:
     return value is None or _is_number(value)
 
 
-# Columns of lists: what stands in them, in words, and whether a value does.
+# For each column of lists, what the lists contain, in words, and a check of a single element.
 LISTS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "validation": ("pairs of updates and a number", _is_point),
     "validation_median": ("numbers", _is_number_or_none),
@@ -108,15 +108,16 @@ HOLDS, BROKEN, NO_CHECKSUM = "holds", "broken", "none"
 
 
 def load(folder: str | Path) -> tuple[pd.DataFrame, list[str]]:
-    """Every record of a folder, one row a run, sorted by file name; only the JSON is read.
+    """Load every record in a folder, without the results of single episodes.
 
     Args:
         folder: where the records lie.
 
     Returns:
-        The frame and the problems, one line each. Columns: the keys of `FIELDS` (`settings`: name
-        to resolved value), then each metric's mean under its name and its interval under
-        ``<name>_ci95``. What cannot be read becomes a problem, and the rest is loaded.
+        A frame and a list of problems, one line each. The frame has one row a run, sorted by file
+        name. Its columns are the keys of `FIELDS`, with `settings` as resolved values by name, and
+        then each metric's mean under its name and the half-width of its interval under
+        ``<name>_ci95``. A file that cannot be read becomes a problem.
     """
     folder = Path(folder)
     rows: list[dict[str, Any]] = []
@@ -134,44 +135,46 @@ def load(folder: str | Path) -> tuple[pd.DataFrame, list[str]]:
             problems.append(f"{folder}: no records")
     metrics = sorted({name for row in rows for name in row} - set(FIELDS))
     frame = pd.DataFrame(rows, columns=[*FIELDS, *metrics])
-    counts = [name for name, (_, kind) in FIELDS.items() if kind in (int, int | None)]
-    return frame.astype(dict.fromkeys(counts, "Int64")), problems
+    integers = [name for name, (_, expected) in FIELDS.items() if expected in (int, int | None)]
+    return frame.astype(dict.fromkeys(integers, "Int64")), problems
 
 
 def parse_record(content: bytes) -> dict[str, Any]:
-    """The record that a file holds.
+    """Parse the content of a record's file.
 
     Raises:
-        ValueError: it is no record, or has what cannot be written again: a number of more than 64
-            bits, or half of a surrogate pair.
+        ValueError: it is not a record, or holds something that could not be written again: a number
+            of more than 64 bits, or half of a surrogate pair.
     """
     try:
-        found = json.loads(content.decode("utf-8"), parse_int=_whole, parse_float=_finite)
+        record = json.loads(content.decode("utf-8"), parse_int=_whole, parse_float=_finite)
     except RecursionError:
         raise ValueError("not a record of a run: nested too deeply") from None
-    if not isinstance(found, dict) or "schema" not in found:
+    if not isinstance(record, dict) or "schema" not in record:
         raise ValueError("not a record of a run")
-    json.dumps(found, ensure_ascii=False).encode()
-    return found
+    json.dumps(record, ensure_ascii=False).encode()  # raises for half of a surrogate pair
+    return record
 
 
 def _whole(digits: str) -> int:
+    """Parse a whole number of at most 64 bits."""
     if len(digits) > len(str(-(2**63))) or not -(2**63) <= int(digits) < 2**63:
         raise ValueError(f"{digits[:20]}... is too large a number")
     return int(digits)
 
 
 def _finite(digits: str) -> float:
+    """Parse a number that a float can hold."""
     if not math.isfinite(value := float(digits)):
         raise ValueError(f"{digits[:20]} is too large a number")
     return value
 
 
 def arrays_hash(arrays: Mapping[str, np.ndarray]) -> str:
-    """A hash of names, shapes and values, whatever the types that they are kept in.
+    """A hash of names, shapes and values; it does not depend on the number of bytes a value takes.
 
     Raises:
-        ValueError: an array is not of numbers.
+        ValueError: an array does not hold numbers.
     """
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(arrays):
@@ -179,8 +182,8 @@ def arrays_hash(arrays: Mapping[str, np.ndarray]) -> str:
         if array.dtype.kind not in "biuf":
             raise ValueError(f"{name} is {array.dtype}, expected numbers")
         digest.update(f"{name} {array.shape}\n".encode())
-        kind = "<f8" if array.dtype.kind == "f" else "<i8"
-        digest.update(np.ascontiguousarray(array, kind).tobytes())
+        dtype = "<f8" if array.dtype.kind == "f" else "<i8"
+        digest.update(np.ascontiguousarray(array, dtype).tobytes())
     return digest.hexdigest()
 
 
@@ -193,82 +196,84 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
+            content = {name: arrays[name] for name in arrays.files}
     except FileNotFoundError:
         raise
-    except Exception as error:  # of a damaged zip file there may be any
+    except Exception as error:  # a damaged zip file may raise any error
         raise ValueError(f"cannot be read: {str(error) or type(error).__name__}") from None
-    if others := [name for name, array in found.items() if not isinstance(array, np.ndarray)]:
-        raise ValueError(f"cannot be read: {others[0]} is no array")
-    return found
+    for name, array in content.items():
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"cannot be read: {name} is no array")
+    return content
 
 
-def recorded_arrays(path: Path, known: str | None) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file that a record knows.
+def recorded_arrays(path: Path, recorded_hash: str | None) -> dict[str, np.ndarray]:
+    """Read an .npz file, and check it against the hash in a record.
 
     Args:
         path: of the file.
-        known: their hash in the record; None or nan in one of earlier code.
+        recorded_hash: of the arrays; None or nan if the record is of earlier code.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it cannot be read, or is not what was recorded.
     """
     arrays = read_arrays(path)
-    if pd.notna(known) and arrays_hash(arrays) != known:
+    if pd.notna(recorded_hash) and arrays_hash(arrays) != recorded_hash:
         raise ValueError("not what was recorded: the record has another hash of it")
     return arrays
 
 
 def checksum(record: dict[str, Any]) -> str:
-    """Of all that a record holds but its checksum: it tells a record that was edited by hand."""
+    """The checksum of a record without its own entry; it shows whether the record was edited."""
     rest = {key: value for key, value in record.items() if key != "checksum"}
     text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def checksum_state(record: dict[str, Any]) -> str:
-    """Whether a record's checksum holds, is broken, or is not there."""
-    known = record.get("checksum")
-    if known is None:
+    """Whether a record's checksum holds, is broken, or is missing."""
+    recorded = record.get("checksum")
+    if recorded is None:
         return NO_CHECKSUM
-    return HOLDS if known == checksum(record) else BROKEN
+    return HOLDS if recorded == checksum(record) else BROKEN
 
 
 def values(folder: str | Path, measured: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """What each test episode gave of every finished run, and the problems, one line each.
+    """Read the metrics of each test episode of every finished run.
 
     Args:
         folder: where the records lie.
         measured: as `load` returns it.
 
     Returns:
-        By run a frame indexed by episode, one column a metric. A run whose episodes are missing,
-        damaged, not finite, or not those of its record is left out and becomes a problem. A file of
-        test episodes that is not what a record knows is a problem too.
+        Frames and problems, one line each. For each run's name there is a frame with a column for
+        each metric, indexed by episode. A run whose episodes are missing, damaged, not finite, or
+        not those of its record is left out and becomes a problem. A file of test episodes that is
+        not what was recorded is a problem too.
     """
-    found: dict[str, pd.DataFrame] = {}
+    frames: dict[str, pd.DataFrame] = {}
     problems: list[str] = []
     for run in measured[measured["status"] == "done"].to_dict("records"):
         name = run["run"]
         try:
             arrays = recorded_arrays(Path(folder) / f"{name}.npz", run["results_hash"])
             arrays.pop("prediction", None)
-            found[name] = _checked(by_episode(arrays), run)
+            frames[name] = _checked(by_episode(arrays), run)
         except (OSError, ValueError) as error:
             why = "is missing" if isinstance(error, FileNotFoundError) else f"{error}"
             problems.append(f"{name}.npz: left out, {' '.join(why.split())}")
-    return found, [*problems, *_damaged_episodes(Path(folder), measured)]
+    return frames, [*problems, *_damaged_episodes(Path(folder), measured)]
 
 
 def _damaged_episodes(folder: Path, measured: pd.DataFrame) -> list[str]:
-    """A line for each file of test episodes that is not what the records know."""
+    """A line for each file of test episodes that is not what was recorded."""
     problems = []
-    known = measured[["episodes_fingerprint", "episodes_hash"]].dropna().drop_duplicates()
-    for fingerprint, expected in known.itertuples(index=False):
+    recorded = measured[["episodes_fingerprint", "episodes_hash"]].dropna().drop_duplicates()
+    for fingerprint, recorded_hash in recorded.itertuples(index=False):
         name = f"episodes-{fingerprint}.npz"
         try:
-            recorded_arrays(folder / name, expected)
+            recorded_arrays(folder / name, recorded_hash)
         except FileNotFoundError:
             continue
         except ValueError:
@@ -280,18 +285,18 @@ def _damaged_episodes(folder: Path, measured: pd.DataFrame) -> list[str]:
 
 
 def _checked(frame: pd.DataFrame, run: dict[Any, Any]) -> pd.DataFrame:
-    """The same frame.
+    """Check the frame of a run's episodes against its record, and return it.
 
     Raises:
-        ValueError: it does not fit its record.
+        ValueError: it does not fit the record.
     """
     if pd.notna(run["episodes"]) and len(frame) != run["episodes"]:
         raise ValueError(f"{len(frame)} episodes, the record has {run['episodes']}")
-    named = {name.removesuffix("_ci95") for name in run if str(name).endswith("_ci95")}
-    if missing := [name for name in named if pd.notna(run[name]) and name not in frame]:
+    metrics = {name.removesuffix("_ci95") for name in run if str(name).endswith("_ci95")}
+    if missing := [name for name in metrics if pd.notna(run[name]) and name not in frame]:
         raise ValueError(f"without {missing[0]}, which the record has")
     for name in map(str, frame):
-        if name not in named:
+        if name not in metrics:
             raise ValueError(f"with {name}, which the record does not have")
         if frame[name].dtype.kind not in "biuf":
             raise ValueError(f"{name} is not one number an episode")
@@ -306,10 +311,16 @@ def _checked(frame: pd.DataFrame, run: dict[Any, Any]) -> pd.DataFrame:
 
 
 def episodes(folder: str | Path, run: str, predictions: bool = True) -> pd.DataFrame:
-    """What each test episode of a run gave, indexed by episode.
+    """Read the results of each test episode of a run.
+
+    Args:
+        folder: where the record lies.
+        run: the name of the run.
+        predictions: whether the predictions are returned too.
 
     Returns:
-        One column a metric, and `prediction`, unless not asked for: an episode's N*Q predictions.
+        A frame indexed by episode, with a column for each metric and, if asked for, `prediction`,
+        the N*Q predictions of an episode.
     """
     arrays = read_arrays(Path(folder) / f"{run}.npz")
     if not predictions:
@@ -318,10 +329,10 @@ def episodes(folder: str | Path, run: str, predictions: bool = True) -> pd.DataF
 
 
 def by_episode(arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """The arrays of a results file as the columns of a frame, a row an episode.
+    """Make the arrays of a results file the columns of a frame with a row for each episode.
 
     Raises:
-        ValueError: they are not of as many episodes.
+        ValueError: the arrays do not all have the same number of episodes.
     """
     if scalars := [name for name, array in arrays.items() if array.ndim == 0]:
         raise ValueError(f"{scalars[0]} is not one number an episode")
@@ -330,18 +341,18 @@ def by_episode(arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:
 
 
 def row_of(record: dict[str, Any], stem: str) -> dict[str, Any]:
-    """The flat row of one record.
+    """Make a row of the frame from a record.
 
     Args:
         record: as `parse_record` returns it.
-        stem: of its file.
+        stem: the name of its file, without the ending.
 
     Raises:
-        ValueError: it is no record of ours, or a broken one.
+        ValueError: it is not a record of ours, or a broken one.
     """
     if record["schema"] != SCHEMA:
         raise ValueError(f"schema {record['schema']!r}, this code reads {SCHEMA}")
-    row = {name: _value(record, path, kind) for name, (path, kind) in FIELDS.items()}
+    row = {name: _value(record, path, expected) for name, (path, expected) in FIELDS.items()}
     row["checksum"] = checksum_state(record)
     if row["run"] != stem:
         raise ValueError(f"a duplicate or renamed: it holds run {row['run']!r}")
@@ -355,17 +366,18 @@ def row_of(record: dict[str, Any], stem: str) -> dict[str, Any]:
     metrics = _value(record, "metrics", dict | None) or {}
     if row["status"] == "done" and not metrics:
         raise ValueError("done, but without metrics")
-    for name in metrics if row["status"] == "done" else ():
-        row[name] = _number(record, name, "mean")
-        row[f"{name}_ci95"] = _number(record, name, "ci95")
+    if row["status"] == "done":
+        for name in metrics:
+            row[name] = _number(record, name, "mean")
+            row[f"{name}_ci95"] = _number(record, name, "ci95")
     return row
 
 
 def _check_inside(row: dict[str, Any]) -> None:
-    """Refuse values of settings, and of lists, that are not what they should be.
+    """Check the values of settings and the elements of lists.
 
     Raises:
-        ValueError: says where.
+        ValueError: one has the wrong type; the message says in which column.
     """
     for name in ("settings", "variant"):
         if any(isinstance(value, list | dict) for value in row[name].values()):
@@ -375,12 +387,17 @@ def _check_inside(row: dict[str, Any]) -> None:
             raise ValueError(f"{name}: expected {words}")
 
 
-def _value(record: dict[str, Any], path: str, kind: Any) -> Any:
-    """What the record holds at a dotted path; None where it holds nothing and may."""
+def _value(record: dict[str, Any], path: str, expected: Any) -> Any:
+    """The value at a dotted path in a record; None if there is none and `expected` allows that.
+
+    Raises:
+        ValueError: it is missing, or has another type than `expected`.
+    """
     value: Any = record
     for key in path.split("."):
         value = value.get(key) if isinstance(value, dict) else None
-    if isinstance(value, kind) and not (isinstance(value, bool) and kind in (int, int | None)):
+    is_bool_for_int = isinstance(value, bool) and expected in (int, int | None)
+    if isinstance(value, expected) and not is_bool_for_int:
         return value
     if value is None:
         raise ValueError(f"{path} is missing")
@@ -388,10 +405,10 @@ def _value(record: dict[str, Any], path: str, kind: Any) -> Any:
 
 
 def _number(record: dict[str, Any], metric: str, part: str) -> float:
-    """A metric's mean or interval.
+    """A metric's mean, or the half-width of its interval.
 
-    The interval may be null, of a single episode. The mean of a squared error may be: tasks
-    diverged, and it is infinite.
+    The half-width may be null, for a single episode, and becomes nan. The mean of a squared error
+    may be null, if tasks diverged, and becomes infinite.
     """
     value = _value(record["metrics"], f"{metric}.{part}", int | float | None)
     if value is None and part == "ci95":

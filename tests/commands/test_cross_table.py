@@ -107,7 +107,7 @@ def test_a_dry_run_writes_nothing(table, tmp_path):
 def test_what_is_refused(table, tmp_path):
     for options, expected in (
         ({"other": "cifarfs"}, "its images are 3x32x32, those of omniglot 1x28x28"),
-        ({"other": "sinusoid"}, "of omniglot and sinusoid one is regression"),
+        ({"other": "sinusoid"}, "sinusoid is regression, and omniglot is classification"),
         ({"other": "glyph"}, "no benchmark 'glyph': did you mean 'glyphs'"),
         ({"benchmark": "glyphs", "other": "omniglot"}, "no run on it with budget smoke in"),
     ):

@@ -132,7 +132,7 @@ def test_a_page(made, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words", "says"),
     [
-        ("", ["--way", "3"], "--way: an episode of a run is as it was tested; leave it out"),
+        ("", ["--way", "3"], "--way: a run's episodes are those it was tested on; leave it out"),
         ("", ["--episode", "40"], "tested 0 to 39"),
         ("", ["-o", "nowhere/a.html"], "-o nowhere/a.html: there is no folder nowhere; make it"),
         ("", ["-o", "nowhere/a.png"], "-o nowhere/a.png: there is no folder nowhere; make it"),
@@ -169,4 +169,4 @@ def test_mistakes_are_one_line(change, words, says, made, tmp_path, monkeypatch,
 
 def test_a_benchmark_has_no_worst_episode(tmp_path, capsys):
     assert main(["show", "glyphs", "--worst", "2", "-o", str(tmp_path / "a.png")]) == 2
-    assert "nothing was predicted of a benchmark's episodes" in capsys.readouterr().err
+    assert "a benchmark's episodes have no predictions" in capsys.readouterr().err

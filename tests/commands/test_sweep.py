@@ -71,7 +71,9 @@ def test_what_cannot_be_tested_is_refused(stores, tmp_path):
     with pytest.raises(UsageError, match=r"shot 18 \+ query 3: the smallest class has only 20"):
         RunAtShape(proto, 5, 18)
     assert RunAtShape(maml, 5, 17)
-    with pytest.raises(UsageError, match="one output a way, so tested at 5 ways alone"):
+    with pytest.raises(
+        UsageError, match="it has one output for each way: it can only be tested 5-way"
+    ):
         RunAtShape(maml, 2, 1)
     snail = plan(tmp_path, stores, "snail", {"query": 3, "test_episodes": 4, "max_shot": 5})
     with pytest.raises(UsageError, match="room for 5 shots"):
@@ -124,7 +126,7 @@ def test_a_sweep_from_end_to_end(command, tmp_path):
     assert [cell.strip()[0] == "–" for cell in maml[1:]] == [False, False, True, True, True]
     assert "shot 20 + query 5: the smallest class has only 20 images\n" in text
     assert "way 1000: test has only" in text
-    assert "one output a way, so tested at 5 ways alone" in text
+    assert "it has one output for each way: it can only be tested 5-way" in text
     numbers = pd.read_csv(stem.with_suffix(".csv"))
     assert len(numbers) == 10 and numbers["value"].notna().sum() == 5
     assert numbers["note"][numbers["value"].isna()].notna().all()
@@ -177,7 +179,7 @@ def test_a_killed_sweep_tests_nothing_again(command, monkeypatch):
         (["glyphs", "--learners", "mamml"], "no learner 'mamml': did you mean 'maml'?"),
         (["glyphs", "--learners", "maml[lr=1]"], "no setting 'lr'"),
         (["glyph"], "did you mean 'glyphs'?"),
-        (["sinusoid"], "sinusoid is regression, without ways: nothing to sweep over"),
+        (["sinusoid"], "sinusoid is regression: it has no ways to sweep over"),
     ],
 )
 def test_what_cannot_be_swept_is_said_in_one_line(words, says, command):
@@ -231,7 +233,9 @@ def whole(measure):
     shapes = list(VALUES)
     planned = lines("ProtoNet", "p", *shapes)
     planned += lines("MAML", "m", *shapes[:2])
-    planned += lines("MAML", "m", (20, 1), note="one output a way, so tested at 5 ways alone")
+    planned += lines(
+        "MAML", "m", (20, 1), note="it has one output for each way: it can only be tested 5-way"
+    )
     planned += lines("MANN", "f", *shapes)
     planned += lines("SNAIL", "s", *shapes)
     runs = [
@@ -261,7 +265,7 @@ GOLDEN = """\
 - ᵃ trained on 20-way 1-shot episodes
 - ᵇ failed at update 7: the loss is nan
 - ᶜ not run
-- ᵈ one output a way, so tested at 5 ways alone
+- ᵈ it has one output for each way: it can only be tested 5-way
 """  # noqa: E501
 
 

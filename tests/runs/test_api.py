@@ -147,7 +147,7 @@ def test_images_are_normalised_as_in_training(tmp_path):
 def test_a_learner_made_by_hand_asks_how(tmp_path):
     learner = zoo.learners["protonet"](zoo.build_backbone("conv4[channels=4]", (1, 28, 28)), 3)
     assert learner.image_mean is None and "image_mean" not in learner.hparams
-    with pytest.raises(UsageError, match=r"say it by learner\.normalise_by\(mean, std\)"):
+    with pytest.raises(UsageError, match=r"call learner\.normalise_by\(mean, std\)"):
         learner.normalised(torch.rand(2, 1, 28, 28))
     learner.normalise_by([0.5], [0.25])
     assert learner.normalised(torch.ones(2, 1, 28, 28)).unique().tolist() == [2.0]
@@ -431,9 +431,9 @@ def test_runs_that_cannot_be_compared(stores, tmp_path):
     assert zoo.difference([one, two], [two, one], "nll", results=results).estimate.value == 0
     for runs, said in [
         ([], "difference: an empty list; expected the record of a run, or of several"),
-        ([one, one], r"seeds \[0, 0\] of .*: expected a seed of each"),
-        ([one, fast], "differ in learner, protonet and maml: expected the same but for the seed"),
-        ([other, fast], r"differ in inner_lr, 0\.4 and 0\.9: expected the same but for the seed"),
+        ([one, one], r"seeds \[0, 0\] of .*: expected another seed for each run"),
+        ([one, fast], "differ in learner, protonet and maml: expected the same except for"),
+        ([other, fast], r"differ in inner_lr, 0\.4 and 0\.9: expected the same except for"),
         ("protonet", "protonet: the beginning of 2 names, "),
         ("gone", r"gone\.json: no record that can be read"),
     ]:

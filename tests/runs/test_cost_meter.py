@@ -119,8 +119,8 @@ def test_a_resumed_run_counts_each_update_once(old, stores, tmp_path, monkeypatc
 
     class Ticking(CostMeter):
         def stop(self):
-            if self._begun is not None:
-                self._begun, self.seconds = None, self.seconds + 1
+            if self._start is not None:
+                self._start, self.seconds = None, self.seconds + 1
                 self.peak = 7
 
     monkeypatch.setattr(zoo.runs.checkpoints, "CostMeter", Ticking)

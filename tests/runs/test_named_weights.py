@@ -119,7 +119,7 @@ def test_weights_that_are_not_those_of_the_record_are_refused(finished, tmp_path
     from safetensors.torch import save_file
 
     save_file({"weight": torch.zeros(2)}, foreign)
-    with pytest.raises(UsageError, match="does not say what it is of"):
+    with pytest.raises(UsageError, match="does not say what its weights belong to"):
         zoo.load(foreign, benchmark="glyphs")
 
 

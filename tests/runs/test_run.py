@@ -282,7 +282,9 @@ def test_words_that_there_are_not(stores, tmp_path):
         plan(tmp_path, stores, flags={**SMALL, "augment": "turn"})
     with pytest.raises(UsageError, match="--outer_decay linear: choose from paper, cosine"):
         plan(tmp_path, stores, flags={**SMALL, "outer_decay": "linear"})
-    with pytest.raises(UsageError, match="--augment 'flip': of images, and sinusoid is regression"):
+    with pytest.raises(
+        UsageError, match="--augment 'flip': changes images, and sinusoid is regression"
+    ):
         Run(RunRequest("maml", "sinusoid", flags={"augment": "flip"}))
 
 

@@ -254,7 +254,7 @@ def test_one_that_was_changed_is_refused(stores, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ({"pretrained_from": None}, "--pretrain_updates is of a pre-training that is not"),
+        ({"pretrained_from": None}, "--pretrain_updates belongs to a pre-training that is not"),
         ({"pretrain_head": "mlp"}, "--pretrain_head mlp: choose from linear, cosine"),
         ({"pretrain_drops": "0.5 2"}, "--pretrain_drops '0.5 2': expected shares"),
         ({"pretrain_drops": "half"}, "--pretrain_drops 'half': expected shares"),

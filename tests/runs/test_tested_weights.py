@@ -118,7 +118,7 @@ def test_the_normalisation_is_that_of_the_weights(tested, monkeypatch):
         ({"benchmark": "glyph"}, "no benchmark 'glyph': did you mean 'glyphs'"),
         (
             {"learner": "maml", "way": 3},
-            "maml has one output a way: .* was trained at 5 ways and is tested at 5 alone, not at",
+            "maml has one output for each way: .* at 5 ways and is tested at 5 only, not at 3",
         ),
     ],
 )

@@ -29,13 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     worker = end_with_parent()
     tune_cpu()
-    for stream in (sys.stdout, sys.stderr):  # a path need not be UTF-8
+    for stream in (sys.stdout, sys.stderr):  # a path that is not UTF-8 is printed with escapes
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         with stoppable(worker):
             return call_command(words)
-    except BrokenPipeError:  # who read our output has gone, as in `zoo list | head -1`
+    except BrokenPipeError:  # nobody reads our output any more, as in `zoo list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except UsageError as error:
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"zoo: out of memory: {error}; take fewer tasks at once", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        if not worker:  # its parent says it
+        if not worker:  # the parent of a worker prints this
             print(STOP_LINE, end="", file=sys.stderr)
         return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
 

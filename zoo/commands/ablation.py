@@ -1,9 +1,10 @@
-"""The command ``zoo ablation``: a learner with parts of it left out, made and shown as a table.
+"""The command ``zoo ablation``: measures what each part of a learner adds, by leaving it out.
 
-What the rows are is declared in reports/ablations/.
+The rows of each ablation are declared in reports/ablations/.
 """
 
 import argparse
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -48,15 +49,16 @@ class Ablation(NamedTuple):
     source: str
     way: int
     shot: int
-    settings: dict[str, Any]  # of every row
-    rows: dict[str, list[str]]  # variants by label: the best on validation is shown
+    settings: dict[str, Any]  # shared by all rows
+    rows: dict[str, list[str]]  # each row's variants by its label; the best on validation is shown
 
 
 def ablation_command(options: argparse.Namespace) -> int:
-    """Make what is missing, then print and write the table."""
-    definition, benchmark = load_ablation(options.ablation), find_benchmark(options.benchmark)
+    """Make the runs that are missing, then print and write the table."""
+    definition = load_ablation(options.ablation)
+    benchmark = find_benchmark(options.benchmark)
     if benchmark.regression:
-        raise UsageError(f"{benchmark.variant} is regression: ablations are of classification")
+        raise UsageError(f"{benchmark.variant} is regression: an ablation needs classification")
     if options.budget == "none":
         raise UsageError("--budget none: an ablation trains; choose from smoke, quick, paper")
     way = check_way(benchmark, definition.way if options.way is None else options.way)
@@ -68,7 +70,9 @@ def ablation_command(options: argparse.Namespace) -> int:
     planned = ablation_runs(definition, given, common, seeds, run_set)
     title = f"{definition.title}: {benchmark.title}"
     run_set.say(f"{title}, terms {options.terms}, budget {options.budget}")
-    status = run_set.make() | int(planned["note"].notna().any())
+    status = run_set.make()
+    if planned["note"].notna().any():
+        status = 1
     if options.dry_run or run_set.makes_no_table:
         return status
     broke = {
@@ -79,12 +83,13 @@ def ablation_command(options: argparse.Namespace) -> int:
     planned["note"] = planned["note"].fillna(planned["run"].map(broke)).fillna("not measured")
     measured, values = run_set.read()
     accuracies = {name: frame["accuracy"] for name, frame in values.items()}
-    found = ablation_numbers(planned, measured, accuracies, published.published())
+    numbers = ablation_numbers(planned, measured, accuracies, published.published())
     title = f"{definition.title}, {benchmark.title}, {common.shape}"
-    name = ["ablation", Path(options.ablation).stem, benchmark.variant, f"{way}w", f"{shot}s"]
-    name += [options.terms, options.budget]
-    name += [f"{setting}={value}" for setting, value in next(iter(given.values())).items()]
-    run_set.report(name, ablation_table(found, title, definition.source), ablation_csv_frame(found))
+    words = ["ablation", Path(options.ablation).stem, benchmark.variant, f"{way}w", f"{shot}s"]
+    words += [options.terms, options.budget]
+    words += [f"{setting}={value}" for setting, value in next(iter(given.values())).items()]
+    table = ablation_table(numbers, title, definition.source)
+    run_set.report(words, table, ablation_csv_frame(numbers))
     return status
 
 
@@ -95,18 +100,18 @@ def ablation_runs(
     seeds: Sequence[int],
     run_set: RunSet,
 ) -> pd.DataFrame:
-    """Plan every run of every row, of one network and one pre-training: those of the first row.
+    """Plan every run of every row; all have the network and the pre-training of the first row.
 
     Args:
-        definition: the rows.
-        given: settings from the command line by variant.
+        definition: the ablation.
+        given: settings from the command line, by variant.
         common: what all runs share; its learner, seed and settings do not count.
-        seeds: of each row.
-        run_set: takes the runs.
+        seeds: of the runs of each row.
+        run_set: where the runs are added.
 
     Returns:
-        One line a row, variant and seed, as `ablation_numbers` takes them; `note` says why a run
-        cannot be made.
+        One line for each row, variant and seed, as `ablation_numbers` takes them; `note` says why
+        a run cannot be made.
 
     Raises:
         UsageError: the first row cannot be run.
@@ -116,9 +121,9 @@ def ablation_runs(
         first: Run | None = None
         for label, variants in definition.rows.items():
             for variant in variants:
-                own = parse_variant(variant)[1]
+                overrides = parse_variant(variant)[1]
                 settings = {**definition.settings, **given[variant]}
-                flags = {name: value for name, value in settings.items() if name not in own}
+                flags = {name: value for name, value in settings.items() if name not in overrides}
                 request = replace(common, learner=variant, seed=seed, flags=flags)
                 run: Run | None
                 if first is None:
@@ -127,24 +132,32 @@ def ablation_runs(
                 else:
                     plan = partial(run_like_first, run_set, request, first)
                     run, note = run_set.try_to_add(plan, f"{label}, {variant}")
-                line = {"row": label, "learner": variant, "overrides": own, "seed": seed}
-                lines.append({**line, "run": run and run.name, "note": note})
+                lines.append(
+                    {
+                        "row": label,
+                        "learner": variant,
+                        "overrides": overrides,
+                        "seed": seed,
+                        "run": None if run is None else run.name,
+                        "note": note,
+                    }
+                )
     return pd.DataFrame(lines)
 
 
 def run_like_first(run_set: RunSet, request: RunRequest, first: Run) -> Run:
-    """A run from the network and the pre-training of the first row's.
+    """Plan a run with the network and the pre-training of the first row's run.
 
     Raises:
         UsageError: it cannot be run.
     """
     run = run_set.plan(request)
-    own = parse_variant(request.learner)[1]
+    overrides = parse_variant(request.learner)[1]
     shared = {
         name: setting.value
         for name, setting in first.settings.items()
         if name.startswith(("backbone", PRETRAIN))
-        and name not in own
+        and name not in overrides
         and (name not in run.settings or run[name] != setting.value)
     }
     if not shared:
@@ -153,11 +166,11 @@ def run_like_first(run_set: RunSet, request: RunRequest, first: Run) -> Run:
 
 
 def load_ablation(name: str) -> Ablation:
-    """The ablation of that name, or of a file of one's own.
+    """Read the ablation of that name, or one from the user's own file.
 
     Raises:
-        UsageError: there is none; or the file is not as it should be, or names a learner or an
-            option that there is not.
+        UsageError: there is no such ablation, its file is malformed, or it names a learner or an
+            option that does not exist.
     """
     path, content = read_definition("ablations", name, "ablation", ABLATION_KEYS)
     rows: dict[str, list[str]] = {}
@@ -170,40 +183,50 @@ def load_ablation(name: str) -> Ablation:
             case _:
                 raise UsageError(f"{path}: {row!r}: expected label, and learner or any_of")
     if not rows or len(rows) < len(content["rows"]):
-        raise UsageError(f"{path}: rows: expected some, each with a label of its own")
+        raise UsageError(f"{path}: rows: expected at least one, each with a label of its own")
     try:
         rows = {label: [*map(learner_variant, variants)] for label, variants in rows.items()}
-        for variant in [variant for variants in rows.values() for variant in variants]:
-            _, cls, own = learner_of(variant)
-            parse_values(cls, {**content["settings"], **own}, variant)
+        for variant in itertools.chain.from_iterable(rows.values()):
+            _, cls, overrides = learner_of(variant)
+            parse_values(cls, {**content["settings"], **overrides}, variant)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
     return Ablation(**{**content, "rows": rows})
 
 
 def flags_by_variant(definition: Ablation, flags: list[str]) -> dict[str, dict[str, Any]]:
-    """Flags such as ``--outer_lr 0.001``, typed: for each variant those that it has.
+    """Parse flags such as ``--outer_lr 0.001``: each variant gets those that it has.
 
-    Updates are for those that learn: a reference does not.
+    Reference rows do not learn, so they do not get ``--updates``.
 
     Raises:
-        UsageError: a flag that none has, or a value of the wrong type.
+        UsageError: no variant has a flag, or a value has the wrong type.
     """
-    groups: list[list[str]] = []
+    groups: list[list[str]] = []  # a flag and its values each
     for word in flags:
         if word.startswith("--") or not groups:
             groups.append([])
         groups[-1].append(word)
-    variants = [variant for variants in definition.rows.values() for variant in variants]
-    classes = {variant: learner_of(variant)[1] for variant in variants}
-    known = {v: {f"--{name}" for name in constructor_defaults(c)} for v, c in classes.items()}
+    classes = {
+        variant: learner_of(variant)[1]
+        for variant in itertools.chain.from_iterable(definition.rows.values())
+    }
+    flags_of = {
+        variant: {f"--{name}" for name in constructor_defaults(cls)}
+        for variant, cls in classes.items()
+    }
     for group in groups:
-        if not any(group[0].partition("=")[0] in names for names in known.values()):
-            parse_flags(next(iter(classes.values())), group)  # says what is meant perhaps
-    found = {}
+        flag = group[0].partition("=")[0]
+        if not any(flag in names for names in flags_of.values()):
+            # This raises an error that also says which flag may have been meant.
+            parse_flags(next(iter(classes.values())), group)
+    settings = {}
     for variant, cls in classes.items():
-        words = [w for g in groups if g[0].partition("=")[0] in known[variant] for w in g]
-        found[variant] = parse_flags(cls, words)
+        words: list[str] = []
+        for group in groups:
+            if group[0].partition("=")[0] in flags_of[variant]:
+                words += group
+        settings[variant] = parse_flags(cls, words)
         if cls.family == "reference":
-            found[variant].pop("updates", None)
-    return found
+            settings[variant].pop("updates", None)
+    return settings

@@ -1,8 +1,8 @@
 """The command ``zoo campaign``: a list of long runs, carried out in the background of other work.
 
-The list is declared in reports/campaigns/. Runs are made in its order by processes of one thread
-each, at the lowest priority unless told otherwise. What is under way lies below the results, where
-it can be committed, so that another machine takes it up.
+The list is declared in reports/campaigns/. Processes of one thread each make its runs in order, at
+the lowest priority unless told otherwise. Runs under way lie below the results, where they can be
+committed, so that another machine can go on with them.
 """
 
 import argparse
@@ -39,20 +39,26 @@ from zoo.variants import hint
 LOWEST_PRIORITY = 19  # as nice counts
 CAMPAIGN_KEYS: dict[str, type] = {"title": str, "stages": dict}
 STAGE_KEYS: dict[str, type] = {
-    "title": str, "benchmark": str, "ways": list, "shots": list, "budget": str, "terms": str,
-    "seeds": list, "learners": list,
-}  # fmt: skip
+    "title": str,
+    "benchmark": str,
+    "ways": list,
+    "shots": list,
+    "budget": str,
+    "terms": str,
+    "seeds": list,
+    "learners": list,
+}
 STAGE_DEFAULTS = {"ways": [None], "budget": "hour", "terms": "paper", "seeds": [0]}
 
 
 @dataclass(frozen=True)
 class CampaignStage:
-    """Some runs of a campaign that are a result together, such as the rows of a table.
+    """Some runs of a campaign that together make a result, such as a table.
 
     Args:
-        name: short, such as A.
-        title: for a reader.
-        requests: its runs, in their order.
+        name: a short name, such as A.
+        title: what a reader sees.
+        requests: its runs, in the order in which they are made.
     """
 
     name: str
@@ -61,13 +67,13 @@ class CampaignStage:
 
 
 def campaign_command(options: argparse.Namespace) -> int:
-    """Make the runs of a list that have no record; or say how far they are."""
+    """Make the runs of a list that have no record; with ``--status``, say how far they are."""
     path, content = read_definition("campaigns", options.campaign, "campaign", CAMPAIGN_KEYS)
     stages = [
         campaign_stage(path, name, stage, options.budget)
         for name, stage in content["stages"].items()
     ]
-    options.dry_run = options.status  # which fetches no images
+    options.dry_run = options.status  # a dry run fetches no images
     run_set = campaign_runs(options)
     if options.status:
         print_status(content["title"], stages, run_set, jobs_of(options))
@@ -85,9 +91,9 @@ def campaign_command(options: argparse.Namespace) -> int:
 
     def make(run: Run) -> bool:
         print(f"{run_label(run)}: process {os.getpid()}", flush=True)
-        done = make_run(run)
+        succeeded = make_run(run)
         remove_if_finished(run)
-        return done
+        return succeeded
 
     for run in planned:
         remove_if_finished(run)
@@ -95,13 +101,13 @@ def campaign_command(options: argparse.Namespace) -> int:
 
 
 def campaign_stage(path: Path, name: str, content: Any, budget: str | None) -> CampaignStage:
-    """One stage of a campaign's file.
+    """Read one stage of a campaign's file.
 
     Args:
-        path: of the file, for messages.
-        name: of the stage.
-        content: what stands there.
-        budget: in place of the stage's own; None to keep that.
+        path: the file, for messages.
+        name: the stage's name.
+        content: what the file holds under that name.
+        budget: takes the place of the stage's own budget unless it is None.
 
     Raises:
         UsageError: a key is missing, unknown or of another type.
@@ -112,33 +118,40 @@ def campaign_stage(path: Path, name: str, content: Any, budget: str | None) -> C
     for key in content:
         if key not in STAGE_KEYS:
             raise UsageError(f"{where}: no key {key!r}: {hint(str(key), STAGE_KEYS)}")
-    for key in STAGE_KEYS:
-        if key not in {**STAGE_DEFAULTS, **content}:
-            raise UsageError(f"{where}: {key} is missing")
     values = {**STAGE_DEFAULTS, **content}
-    for key, kind in STAGE_KEYS.items():
-        if not isinstance(values.get(key), kind):
-            expected = "a text" if kind is str else f"a list, such as {key}: [1]"
+    for key in STAGE_KEYS:
+        if key not in values:
+            raise UsageError(f"{where}: {key} is missing")
+    for key, expected_type in STAGE_KEYS.items():
+        if not isinstance(values[key], expected_type):
+            expected = "a text" if expected_type is str else f"a list, such as {key}: [1]"
             raise UsageError(f"{where}: {key}: expected {expected}, not {values[key]!r}")
-    for key, known in (("budget", BUDGETS), ("terms", TERMS)):
-        if values[key] not in known:
-            raise UsageError(f"{where}: {key} {values[key]}: choose from {', '.join(known)}")
+    for key, choices in (("budget", BUDGETS), ("terms", TERMS)):
+        if values[key] not in choices:
+            raise UsageError(f"{where}: {key} {values[key]}: choose from {', '.join(choices)}")
     cells = itertools.product(values["shots"], values["seeds"], values["learners"], values["ways"])
     requests = [
         RunRequest(
-            learner, values["benchmark"], way, shot, values["terms"], budget or values["budget"],
+            learner,
+            values["benchmark"],
+            way,
+            shot,
+            values["terms"],
+            budget or values["budget"],
             seed,
         )
         for shot, seed, learner, way in cells
-    ]  # fmt: skip
+    ]
     return CampaignStage(name, values["title"], requests)
 
 
 def campaign_runs(options: argparse.Namespace) -> RunSet:
-    """An empty set of runs, in the folders of a campaign: by default under way below the results.
+    """An empty set of runs that works in the campaign's folders.
+
+    By default the folder of runs under way lies below the results.
 
     Raises:
-        UsageError: a folder or number that cannot be used.
+        UsageError: a folder or a number cannot be used.
     """
     if options.jobs is not None and options.jobs < 1:
         raise UsageError(f"--jobs {options.jobs}: expected a number of at least 1")
@@ -150,12 +163,12 @@ def campaign_runs(options: argparse.Namespace) -> RunSet:
 
 
 def jobs_of(options: argparse.Namespace) -> int:
-    """How many runs are made at a time."""
+    """How many runs are made at the same time."""
     return options.jobs or os.cpu_count() or 1
 
 
 def warn_if_uncommitted() -> None:
-    """Say that records of uncommitted code are marked in every table."""
+    """Warn that tables mark the records of uncommitted code."""
     if commit()[1]:
         print(
             "the files of this checkout are not those of its commit, and every table will mark "
@@ -165,7 +178,7 @@ def warn_if_uncommitted() -> None:
 
 
 def runs_of_stage(stage: CampaignStage, run_set: RunSet) -> Iterator[Run | None]:
-    """The runs of a stage, in order; None for one that cannot be run, after its reason was said."""
+    """The runs of a stage, in order; None for one that cannot be made, whose reason is printed."""
     for request in stage.requests:
         label = f"stage {stage.name}: {request.words} on {request.benchmark}"
         run, _ = run_set.try_to_add(partial(run_set.plan, request), label)
@@ -179,11 +192,12 @@ def print_status(title: str, stages: Sequence[CampaignStage], run_set: RunSet, j
         title: of the campaign.
         stages: in their order.
         run_set: where the runs are planned.
-        jobs: runs at a time.
+        jobs: how many runs are made at the same time.
     """
     print(title, flush=True)
     estimator = Estimator.beside(run_set.workspace.results)
-    total, seen = 0.0, set[str]()
+    total = 0.0
+    seen: set[str] = set()
     for stage in stages:
         runs = list(runs_of_stage(stage, run_set))
         new = [run for run in runs if run and not done(run) and run.name not in seen]
@@ -193,13 +207,14 @@ def print_status(title: str, stages: Sequence[CampaignStage], run_set: RunSet, j
         for request, run in zip(stage.requests, runs, strict=True):
             text, left = state_of(run, estimator)
             lines.append(f"    {text:<38} {request.words}")
-            seconds += left if run in new else 0.0  # one that stands in two stages counts once
+            if run in new:  # a run that stands in two stages counts once
+                seconds += left
         number = sum(run is not None and done(run) for run in runs)
-        said = [f"{number} of {len(runs)} done"]
+        summary = [f"{number} of {len(runs)} done"]
         if refused := runs.count(None):
-            said.append(f"{refused} cannot be run")
-        said.append(f"about {seconds / 3600:.1f} CPU hours left" if seconds else "nothing left")
-        print(f"  {stage.name}  {stage.title}: {', '.join(said)}", *lines, sep="\n", flush=True)
+            summary.append(f"{refused} cannot be run")
+        summary.append(f"about {seconds / 3600:.1f} CPU hours left" if seconds else "nothing left")
+        print(f"  {stage.name}  {stage.title}: {', '.join(summary)}", *lines, sep="\n", flush=True)
         total += seconds
     hours, many = total / 3600, counted(jobs, "job", "jobs")
     print(f"about {hours:.1f} CPU hours left, {hours / jobs:.1f} h with {many}")
@@ -211,7 +226,7 @@ def done(run: Run) -> bool:
 
 
 def state_of(run: Run | None, estimator: Estimator) -> tuple[str, float]:
-    """How far a run is, in words; and about how many seconds are left."""
+    """How far a run is, in words, and about how many seconds it still needs."""
     if run is None:
         return "cannot be run", 0.0
     try:
@@ -226,12 +241,12 @@ def state_of(run: Run | None, estimator: Estimator) -> tuple[str, float]:
     hours = f"about {left / 3600:.1f} h"
     if is_locked(run.folder / "lock"):
         return f"running, update {updates} of {run['updates']}, {hours}", left
-    begun = f"begun, update {updates} of {run['updates']}" if updates else "to do"
-    return f"{begun}, {hours}", left
+    progress = f"begun, update {updates} of {run['updates']}" if updates else "to do"
+    return f"{progress}, {hours}", left
 
 
 def record_in_words(record: dict[str, Any], judged_by: str) -> str:
-    """What came out of a run."""
+    """The result of a run, and whether its record was damaged."""
     if record["status"] == "failed":
         return f"failed at update {record['failure']['update']}"
     mean = record["metrics"][judged_by]["mean"]
@@ -239,5 +254,6 @@ def record_in_words(record: dict[str, Any], judged_by: str) -> str:
         value = "∞" if mean is None else f"{mean:.3f}"
     else:
         value = f"{100 * mean:.2f} %"
-    doubtful = records.checksum_state(record) != records.HOLDS
-    return f"done, {value}" + (", its checksum does not hold" if doubtful else "")
+    if records.checksum_state(record) != records.HOLDS:
+        return f"done, {value}, its checksum does not hold"
+    return f"done, {value}"

@@ -21,21 +21,23 @@ from zoo.variants import format_variant
 
 
 class Gap(NamedTuple):
-    """Why there is no test of the weights that a run would have left, and what would help."""
+    """Why the weights of a training run could not be tested, and what would help."""
 
     why: str
-    remedy: str = ""  # a command, where one helps
+    remedy: str = ""  # a command, if one helps
 
 
 def check_same_images(target: Benchmark, other: Benchmark) -> None:
-    """Refuse benchmarks whose tasks or images differ in kind or size.
+    """Refuse two benchmarks whose tasks differ in kind or whose images differ in size.
 
     Raises:
-        UsageError: says both.
+        UsageError: they differ; the message says how.
     """
     if target.regression != other.regression:
+        regression, images = (target, other) if target.regression else (other, target)
         raise UsageError(
-            f"--from {other.variant}: of {target.variant} and {other.variant} one is regression"
+            f"--from {other.variant}: {regression.variant} is regression, and {images.variant} "
+            "is classification"
         )
     if list(target.image) != list(other.image):
         raise UsageError(
@@ -45,12 +47,15 @@ def check_same_images(target: Benchmark, other: Benchmark) -> None:
 
 
 def runs_on(other: Benchmark, budget: str, run_set: RunSet) -> list[dict[Any, Any]]:
-    """The finished runs on a benchmark that trained their own weights, as `records.load` has them.
+    """The records of finished runs that trained their own weights on a benchmark.
 
     Args:
         other: the benchmark.
         budget: of the runs.
-        run_set: of the results that are looked through.
+        run_set: its results folder is searched.
+
+    Returns:
+        Rows as `records.load` has them.
     """
     measured = load_records(run_set.workspace.results)
     fits = (
@@ -63,7 +68,7 @@ def runs_on(other: Benchmark, budget: str, run_set: RunSet) -> list[dict[Any, An
 
 
 def learners_of(rows: Iterable[Mapping[Any, Any]]) -> list[str]:
-    """The learners of records as variants, each once."""
+    """The learners of some records, as variants, each once."""
     return list(dict.fromkeys(format_variant(row["learner"], row["variant"]) for row in rows))
 
 
@@ -77,12 +82,13 @@ def plan_tests(
 
     Args:
         requests: the training runs.
-        rows: the records that there are, of `runs_on`.
-        target: the benchmark that they are tested on.
-        run_set: takes the tests.
+        rows: the records of runs that `runs_on` found.
+        target: the benchmark on which the weights are tested.
+        run_set: where the tests are added.
 
     Returns:
-        The request by the name of each test, and of each request without one why there is none.
+        The training run by the name of its test, and for each training run without a test why
+        there is none.
     """
     tests: dict[str, RunRequest] = {}
     gaps: dict[RunRequest, Gap] = {}
@@ -91,10 +97,10 @@ def plan_tests(
     for request in requests:
         images = ["--data", str(data)] if find_benchmark(request.benchmark).forms else []
         command = shlex.join([*request.command, *images, *results_flag(results)])
-        own = [row for row in rows if is_of(row, request)]
-        if not own:
+        fitting_rows = [row for row in rows if is_of(row, request)]
+        if not fitting_rows:
             gaps[request] = Gap("no weights", command)
-        for row in own:
+        for row in fitting_rows:
             path = results / f"{row['run']}{SUFFIX}"
             if path.exists():
                 try:
@@ -109,7 +115,7 @@ def plan_tests(
             else:
                 moved = f"with {path.with_suffix('.json')} moved away: {command}"
                 gaps[request] = Gap("no weights beside its record", moved)
-    tested = set(tests.values())  # of two records of a run, one without weights is no gap
+    tested = set(tests.values())  # a second record without weights is no gap
     return tests, {request: gap for request, gap in gaps.items() if request not in tested}
 
 
@@ -120,7 +126,7 @@ def is_of(row: Mapping[Any, Any], request: RunRequest) -> bool:
         return False
     asked = parse_values(cls, overrides, request.learner)
     way = None if pd.isna(row["way"]) else row["way"]
-    there = (way, row["shot"], row["seed"], row["terms"])
-    return row["variant"] in (asked, dict(resolve_request(request).changed)) and there == (
-        request.way, request.shot, request.seed, request.terms,
-    )  # fmt: skip
+    recorded = (way, row["shot"], row["seed"], row["terms"])
+    if recorded != (request.way, request.shot, request.seed, request.terms):
+        return False
+    return row["variant"] in (asked, dict(resolve_request(request).changed))

@@ -1,4 +1,4 @@
-"""The commands of data: fetch, doctor, show and convert."""
+"""The commands that work on image sets: fetch, doctor, show and convert."""
 
 import argparse
 import json
@@ -16,13 +16,13 @@ from zoo.errors import UsageError
 from zoo.registry import benchmarks
 from zoo.variants import parse_variant
 
-if TYPE_CHECKING:  # slow to import, and the doctor needs none of it
+if TYPE_CHECKING:  # slow to import, and the doctor does not need it
     from matplotlib.figure import Figure
 
     from zoo.datasets.benchmarks.base import Benchmark
 
 
-DOCTOR_COLUMNS = ("classes", "images")  # of the doctor's table
+DOCTOR_COLUMNS = ("classes", "images")  # counted in the doctor's table
 
 
 def fetch_command(options: argparse.Namespace) -> int:
@@ -50,7 +50,7 @@ def convert_command(options: argparse.Namespace) -> int:
 
 
 def doctor_command(options: argparse.Namespace) -> int:
-    """``zoo doctor``: print what was found; returns 0 if a benchmark can be run, else 1."""
+    """``zoo doctor``: print what lies in a folder; returns 0 if a benchmark can be run, else 1."""
     return print_report(options.data.expanduser(), options.benchmark, options.json)
 
 
@@ -62,7 +62,7 @@ def print_report(data: Path, benchmark: str | None, as_json: bool = False) -> in
 
 
 def report_text(report: dict[str, Any]) -> str:
-    """The doctor's report in words: a section for each form found, with a table and a verdict."""
+    """The doctor's report in words: for each form that was found, a section with a table."""
     if report["refused"]:
         return f"not usable: own images, {report['refused']}"
     if not report["found"]:
@@ -72,7 +72,7 @@ def report_text(report: dict[str, Any]) -> str:
 
 
 def section_text(section: dict[str, Any]) -> str:
-    """A section: the form and where it lies, a table of its splits, the findings, a verdict."""
+    """A section of the report: the form and its folder, a table of splits, findings, a verdict."""
     rows = [
         [
             split,
@@ -91,25 +91,25 @@ def section_text(section: dict[str, Any]) -> str:
 
 
 def found_of_expected(count: int | None, expected: int | None) -> str:
-    """``19/20``: what was found of what is published; a question mark for what is not known."""
+    """``19/20`` for 19 found of 20 published; a question mark for a count that is not known."""
     found = "?" if count is None else f"{count:,}"
     return found if expected is None else f"{found}/{expected:,}"
 
 
 def show_command(options: argparse.Namespace) -> int:
-    """``zoo show``: draw an episode of a benchmark into a file; or of a finished run its worst."""
+    """``zoo show``: draw an episode of a benchmark, or the worst episodes of a finished run."""
     if parse_variant(options.name)[0] not in benchmarks.names():
         from zoo.commands.show_run import show_run
 
         return show_run(options)
     benchmark = find_benchmark(options.name)
     path: Path = options.output.expanduser()
-    kind = path.suffix[1:].lower()
-    check_picture_path(path, kind)
+    ending = path.suffix[1:].lower()
+    check_picture_path(path, ending)
     if benchmark.regression:
         raise UsageError(f"{benchmark.variant} is regression, and has no images to show")
     if options.worst is not None:
-        raise UsageError("--worst: nothing was predicted of a benchmark's episodes; name a run")
+        raise UsageError("--worst: a benchmark's episodes have no predictions; name a run")
     fetch(benchmark, options.data, options.yes)
     figure = draw_benchmark_episode(
         benchmark,
@@ -120,7 +120,7 @@ def show_command(options: argparse.Namespace) -> int:
         options.query or benchmark.query,
         options.episode or 0,
     )
-    save_figure(figure, path, kind)
+    save_figure(figure, path, ending)
     return 0
 
 
@@ -133,11 +133,11 @@ def draw_benchmark_episode(
     query: int,
     number: int,
 ) -> "Figure":
-    """An episode as the data module serves it, drawn.
+    """Draw an episode as the data module serves it.
 
     Args:
-        benchmark: of images.
-        folder: that holds them.
+        benchmark: one of images.
+        folder: where the image sets lie.
         split: train, val or test.
         way: N.
         shot: K.
@@ -153,22 +153,28 @@ def draw_benchmark_episode(
     stores = benchmark.open(folder)
     form = f"{benchmark.find(folder).form}, " if benchmark.forms else ""
     if split not in stores:
-        known = ", ".join(stores)
-        raise UsageError(f"--split {split}: {benchmark.variant} has {known}")
+        raise UsageError(f"--split {split}: {benchmark.variant} has {', '.join(stores)}")
     shape = {"train_way": way, "train_shot": shot, "train_query": query, "query": query}
     counts = {"updates": 1, "meta_batch": 1, "val_episodes": 1, "test_episodes": 1}
     data = EpisodicDataModule(
-        {split: stores[split]}, benchmark.mean, benchmark.std, shape | counts,
-        way=way, shot=shot, seed=0, eval_batch=1, size=benchmark.image[1:],
-    )  # fmt: skip
+        {split: stores[split]},
+        benchmark.mean,
+        benchmark.std,
+        shape | counts,
+        way=way,
+        shot=shot,
+        seed=0,
+        eval_batch=1,
+        size=benchmark.image[1:],
+    )
     store = data.stores[split]
     batches = MetaBatches(store, data.samplers[split], number + 1, 1, first=number)
-    served = next(iter(batches))
-    assert isinstance(served, PixelBatch)
-    order = served.y[0, : served.support].argsort(stable=True)  # the support comes shuffled
-    x = data.sized(served.x[0])
+    batch = next(iter(batches))
+    assert isinstance(batch, PixelBatch)
+    order = batch.y[0, : batch.support].argsort(stable=True)  # the support comes shuffled
+    x = data.sized(batch.x[0])
     support = x[order].unflatten(0, (way, shot))
-    queries = x[served.support :].unflatten(0, (way, query))
+    queries = x[batch.support :].unflatten(0, (way, query))
     classes = data.samplers[split].indices(number, 1).classes[0]
     names = [readable_class_name(store.names[place]) for place in classes]
     seed = ", seed 0" if split == "train" else ""
@@ -179,9 +185,12 @@ def draw_benchmark_episode(
 
 
 def readable_class_name(name: str) -> str:
-    """A class's name as people write it, in lines."""
+    """A class's name as people write it, on several lines if it has several parts."""
     if name.startswith("U+"):
         code, words = name.split(" ", 1)
         return f"{chr(int(code[2:], 16))}\n{code}\n{words}"
-    known = tiered_full_names().get(name, "").partition(",")[0]  # 58 of mini-ImageNet's are there
-    return f"{known}\n{name}" if known else name.replace("_", " ").replace("/", "\n")
+    # tieredImageNet's list also has 58 of mini-ImageNet's classes.
+    words = tiered_full_names().get(name, "").partition(",")[0]
+    if words:
+        return f"{words}\n{name}"
+    return name.replace("_", " ").replace("/", "\n")

@@ -1,4 +1,4 @@
-"""The command ``zoo include``: tables of the results folder, put into README and docs."""
+"""The command ``zoo include``: puts tables of the results folder into README and docs."""
 
 import argparse
 import re
@@ -12,7 +12,7 @@ BLOCK = re.compile(rf"{BLOCK_START}(?P<file>\S+) -->\n.*?{BLOCK_END}", re.DOTALL
 
 
 def include_command(options: argparse.Namespace) -> int:
-    """Put every table that the pages name into them, as its file has it."""
+    """Put into each page the tables that it names, as their files have them."""
     for page in options.pages:
         try:
             before = page.read_text(encoding="utf-8")
@@ -28,11 +28,11 @@ def include_command(options: argparse.Namespace) -> int:
 def with_tables(text: str, page: Path) -> str:
     """A page's text with each block replaced by the file that it names.
 
-    A block begins with ``<!-- table: results/NAME.md -->``, the file's place being relative to the
-    page, and ends with ``<!-- end of table -->``.
+    A block begins with ``<!-- table: results/NAME.md -->``, where the path is relative to the page,
+    and ends with ``<!-- end of table -->``.
 
     Raises:
-        UsageError: a block has no end, or there is no such file.
+        UsageError: a block has no end, or its file does not exist.
     """
     if len(BLOCK.findall(text)) != text.count(BLOCK_START):
         raise UsageError(

@@ -29,69 +29,71 @@ VERDICTS = {"holds": "holds", "fails": "FAILS", "n/a": "n/a  "}
 
 
 def check_command(options: argparse.Namespace) -> int:
-    """``zoo check``: hold learners to the battery; returns 1 if one breaks it, else 0."""
+    """``zoo check``: run the battery of checks on learners; returns 1 if one fails, else 0."""
     names = learners.names() if options.learners == [ALL] else options.learners
     broken = [name for name in names if not conforms(name)]
     if len(names) > 1:
-        print(
-            f"{len(names)} learners, " + (f"broken: {', '.join(broken)}" if broken else "all hold")
-        )
+        result = f"broken: {', '.join(broken)}" if broken else "all hold"
+        print(f"{len(names)} learners, {result}")
     return int(bool(broken))
 
 
 def conforms(name: str) -> bool:
-    """Whether a learner keeps the contract; prints every check.
+    """Whether a learner keeps the contract; prints the result of every check.
 
     Raises:
         UsageError: there is no such learner, or it cannot be built like this.
     """
     key, cls, overrides = learner_of(name)
-    own = parse_values(cls, overrides, name)
-    if given := own.keys() & SHARED_SETTING_NAMES:
-        raise UsageError(f"{name}: {', '.join(sorted(given))} is of runs; a check sets its own")
-    Maker(key, own).usable()
-    configurations = list(makers(key, own))
+    settings = parse_values(cls, overrides, name)
+    if shared := settings.keys() & SHARED_SETTING_NAMES:
+        raise UsageError(
+            f"{name}: {', '.join(sorted(shared))} is a setting of runs; a check sets its own"
+        )
+    Maker(key, settings).usable()
+    configurations = list(makers(key, settings))
     print(f"{name}, as {', '.join(map(str, configurations))}:", flush=True)
     counts: Counter[str] = Counter()
-    told: list[str] = []
+    printed_errors: list[str] = []
     advice: list[str] = []
-    for part in BATTERY:
-        found = {str(make): part.verdict(make) for make in configurations}
-        verdicts = [verdict for verdict, _ in found.values()]
+    for check in BATTERY:
+        results = {str(make): check.verdict(make) for make in configurations}
+        verdicts = [verdict for verdict, _ in results.values()]
         overall = next(word for word in ("fails", "holds", "n/a") if word in verdicts)
         counts[overall] += 1
-        reason = f" ({next(iter(found.values()))[1]})" if overall == "n/a" else ""
-        print(in_lines(f"  {VERDICTS[overall]} {part.title}{reason}"), flush=True)
-        broken = {make: why for make, (verdict, why) in found.items() if verdict == "fails"}
-        advice += print_failures(broken, told)
+        reason = f" ({next(iter(results.values()))[1]})" if overall == "n/a" else ""
+        print(in_lines(f"  {VERDICTS[overall]} {check.title}{reason}"), flush=True)
+        broken = {make: why for make, (verdict, why) in results.items() if verdict == "fails"}
+        advice += print_failures(broken, printed_errors)
     if any(f"`{trait} = " in change for change in advice for trait in TRAITS):
         print(WHERE_TRAITS_ARE)
-    said = f"{counts['holds']} hold, {counts['fails']} fail, {counts['n/a']} do not apply"
-    print(f"{name}: {said}")
+    total = f"{counts['holds']} hold, {counts['fails']} fail, {counts['n/a']} do not apply"
+    print(f"{name}: {total}")
     return not counts["fails"]
 
 
-def print_failures(broken: dict[str, str], told: list[str]) -> list[str]:
-    """Print why a check fails, and below what to change.
+def print_failures(broken: dict[str, str], printed_errors: list[str]) -> list[str]:
+    """Print why a check fails, and below it what to change.
 
     Args:
-        broken: why, in each configuration where it fails.
-        told: errors that were printed before, whose circumstances are not printed again; those
-            printed now are put into it.
+        broken: by each configuration that fails, why.
+        printed_errors: errors that were printed before; how they came about is not printed again.
+            The errors printed now are added to it.
 
     Returns:
-        What to change, each advice once: several configurations often have the same.
+        What to change, each piece of advice once, as several configurations often share it.
     """
-    margin, advice = " " * 8, list[str]()
+    margin = " " * 8
+    advice: list[str] = []
     for configuration, why in broken.items():
-        came_out, _, change = why.partition(CHANGE)
-        error, circumstances, _ = came_out.partition(DONE)
-        if circumstances and error in told:
+        finding, _, change = why.partition(CHANGE)
+        error, circumstances, _ = finding.partition(DONE)
+        if circumstances and error in printed_errors:
             print(in_lines(f"{margin}{configuration}: as above, {error}"), flush=True)
             continue
-        print(in_lines(f"{margin}{configuration}: {came_out}"), flush=True)
+        print(in_lines(f"{margin}{configuration}: {finding}"), flush=True)
         if circumstances:
-            told.append(error)
+            printed_errors.append(error)
         if change and change not in advice:
             advice.append(change)
     for change in advice:
@@ -100,20 +102,20 @@ def print_failures(broken: dict[str, str], told: list[str]) -> list[str]:
 
 
 def in_lines(text: str) -> str:
-    """A long message in lines of 100 characters; no word is divided."""
+    """A long message wrapped to lines of 100 characters; no word is divided."""
     return textwrap.fill(
         text, 100, subsequent_indent=" " * 10, break_long_words=False, break_on_hyphens=False
     )
 
 
 def write_learner_table(kind: str, page: Path | None) -> int:
-    """``zoo list --table``: print the learners as Markdown, or put them into a page.
+    """``zoo list --table``: print the table of learners as Markdown, or put it into a page.
 
     Raises:
-        UsageError: `kind` is not learners, or the page lacks the marks between which they go.
+        UsageError: `kind` is not learners, or the page has no marks for the table.
     """
     if kind != "learners":
-        raise UsageError(f"list {kind}: only learners come as a table")
+        raise UsageError(f"list {kind}: only learners can be listed as a table")
     text = learner_table(page)
     if page is None:
         print(text)
@@ -131,11 +133,11 @@ def write_learner_table(kind: str, page: Path | None) -> int:
 
 
 def learner_table(page: Path | None = None) -> str:
-    """Every learner of the register: what it is, promises and weighs, and where it is from.
+    """A table of every learner: its family, traits, number of parameters, paper and lines of code.
 
     Args:
-        page: that the table goes into; its links to our files are relative to it. None: relative
-            to the checkout.
+        page: the page that the table goes into. Links to our files are relative to it, or to the
+            checkout if it is None.
     """
     heads = ["learner", "family", "traits", "parameters", "source", "lines"]
     rows = [learner_row(key, page) for key in learners.names()]
@@ -144,19 +146,19 @@ def learner_table(page: Path | None = None) -> str:
 
 
 def learner_row(key: str, page: Path | None = None) -> list[str]:
-    """A learner's row; traits and parameters are of its mini-ImageNet configuration."""
+    """A learner's row; traits and parameters are those of its mini-ImageNet configuration."""
     cls = learners.get(key)
     path = Path(inspect.getfile(cls))
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    ours = path.resolve().parent == learners.folder.resolve()
-    place = f"baselines/{path.name}" if ours else path.as_posix()
-    if ours and page is not None:
+    is_ours = path.resolve().parent == learners.folder.resolve()
+    place = f"baselines/{path.name}" if is_ours else path.as_posix()
+    if is_ours and page is not None:
         root = learners.folder.resolve().parent
         place = Path(os.path.relpath(root / place, page.resolve().parent)).as_posix()
     traits, parameters = "–", "–"
     if (learner := for_miniimagenet(key)) is not None:
-        said = [name.replace("_", " ") for name, holds in learner.traits().items() if holds]
-        traits = ", ".join(said) or "–"
+        words = [name.replace("_", " ") for name, holds in learner.traits().items() if holds]
+        traits = ", ".join(words) or "–"
         parameters = f"{learner.size():,}"
     source = learners.entries[key].source
     if cited := re.fullmatch(r".*\((.+)\)\. (https://\S+)", source):
@@ -166,7 +168,7 @@ def learner_row(key: str, page: Path | None = None) -> list[str]:
 
 
 def for_miniimagenet(key: str) -> Learner | None:
-    """The learner as it runs on mini-ImageNet, 5-way 1-shot; None if it does not."""
+    """The learner as it runs on mini-ImageNet, 5-way 1-shot; None if it cannot."""
     request = RunRequest(key, "miniimagenet", way=5, shot=1, budget="paper")
     try:
         return resolve_request(request).build()[1]

@@ -1,4 +1,4 @@
-"""The command ``zoo list``: the keys of the registers; imports nothing that a key names."""
+"""The command ``zoo list``: the keys of the registers. What the keys name is not imported."""
 
 import argparse
 
@@ -12,7 +12,7 @@ REGISTERS: dict[str, Registry] = {
 
 
 def list_command(options: argparse.Namespace) -> int:
-    """Print keys, one a line, each with what it is; or learners as a table."""
+    """Print each key with its summary, one a line; or the learners as a table."""
     if options.table or options.into:
         from zoo.commands.learners import write_learner_table
 

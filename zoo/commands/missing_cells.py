@@ -1,4 +1,4 @@
-"""What keeps a cell of a table from being filled: a row for it, why, and what would fill it."""
+"""Cells of a table that have no run: a row for each, the reason, and the command that fills it."""
 
 import shlex
 from collections.abc import Iterable, Mapping
@@ -16,36 +16,49 @@ from zoo.runs.request import RunRequest
 from zoo.runs.resolved import resolve_request
 from zoo.runs.run import Run
 
-DEFAULT_RESULTS = Path("results")  # where `zoo run` puts them if it is not told
-LONG_RUN_SECONDS = 10 * 3600  # of a CPU, from where a run is one for a GPU
+DEFAULT_RESULTS = Path("results")  # of `zoo run`
+LONG_RUN_SECONDS = 10 * 3600  # on a CPU; longer runs are said to need a GPU
 
 
 def missing_row(request: RunRequest, why: str) -> dict[str, Any]:
-    """A row as `zoo.reports.records.load` has it, of a run that has no record.
+    """A row, as `zoo.reports.records.load` makes one from a record, for a run that has no record.
 
-    It says as much as can be known without data, so that the published number is found.
+    It holds what can be known without the data, which suffices to find the published number.
     """
     key, cls, overrides = learner_of(request.learner)
-    found: dict[str, Any] = dict.fromkeys(FIELDS)
-    found |= {"run": "", "status": MISSING, "learner": key, "variant": overrides, "failure": why}
-    found |= {"title": cls.title or key, "benchmark": find_benchmark(request.benchmark).variant}
-    found |= {"way": request.way, "shot": request.shot, "seed": request.seed}
-    found |= {"terms": request.terms, "budget": request.budget}
-    found |= {"settings": {}, "transductive": False, "backbone_family": None}
+    row: dict[str, Any] = dict.fromkeys(FIELDS)
+    row.update(
+        run="",
+        status=MISSING,
+        failure=why,
+        learner=key,
+        variant=overrides,
+        title=cls.title or key,
+        benchmark=find_benchmark(request.benchmark).variant,
+        way=request.way,
+        shot=request.shot,
+        seed=request.seed,
+        terms=request.terms,
+        budget=request.budget,
+        settings={},
+        transductive=False,
+        backbone_family=None,
+    )
     try:
         resolved = resolve_request(request)
         backbone, learner = resolved.build()
     except UsageError:
-        return found
-    return found | {
-        "settings": resolved.values,
-        "variant": resolved.changed,
-        "remark": learner.remark or None,
-        "backbone_family": resolved.family_of(backbone),
-        "transductive": learner.traits()["transductive"],
-        "batch_norm": learner.batch_norm,
-        "episodes": resolved.values["test_episodes"],
-    }
+        return row
+    row.update(
+        settings=resolved.values,
+        variant=resolved.changed,
+        remark=learner.remark or None,
+        backbone_family=resolved.family_of(backbone),
+        transductive=learner.traits()["transductive"],
+        batch_norm=learner.batch_norm,
+        episodes=resolved.values["test_episodes"],
+    )
+    return row
 
 
 def reason_missing(run: Run, estimator: Estimator) -> str:
@@ -59,18 +72,20 @@ def reason_missing(run: Run, estimator: Estimator) -> str:
 
 
 def results_flag(results: Path) -> list[str]:
-    """The flag that names the folder of the results, where it is not the usual one."""
+    """The flag that names the folder of the results; empty for the default folder."""
     return [] if results == DEFAULT_RESULTS else ["--results", str(results)]
 
 
 def commands_for_missing(
     gaps: Mapping[RunRequest, str], runs: Mapping[RunRequest, Run], estimator: Estimator
 ) -> Iterable[str]:
-    """What fills each gap, a line each; those that have one reason and no command share a line.
+    """Lines that say why runs are missing, and the commands that make them.
+
+    Runs that no command can make share a line with those of the same reason.
 
     Args:
         gaps: why each run has no record.
-        runs: those of them that could be planned.
+        runs: the runs that could be planned.
         estimator: says how long they take.
     """
     by_reason: dict[str, list[str]] = {}

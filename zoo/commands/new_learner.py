@@ -1,4 +1,4 @@
-"""The command ``zoo new-learner``: a file that runs, and says what to fill in."""
+"""The command ``zoo new-learner``: writes a learner's file that runs and says what to fill in."""
 
 import argparse
 import keyword
@@ -73,20 +73,20 @@ def class_means(z: Tensor, y: Tensor, way: int) -> Tensor:
     return members @ z / members.sum(-1, keepdim=True)
 '''
 )
-IMPORTED = ("Episode", "F", "Learner", "Tensor")  # names that the class may not take
+IMPORTED = ("Episode", "F", "Learner", "Tensor")  # names that the class may not have
 
 
 def write_skeleton(key: str, path: Path) -> None:
-    """Write the file of a learner that is not there yet.
+    """Write the file of a new learner.
 
     Raises:
-        UsageError: the key is bad or taken, or the file cannot be written or exists.
+        UsageError: the key is malformed or taken, or the file exists or cannot be written.
     """
     name = "".join(word.capitalize() for word in key.split("_"))
     if not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", key) or keyword.iskeyword(key):
         raise UsageError(
-            f"the name {key!r}: expected small letters, digits and _, beginning with a letter, and "
-            "no word of Python's own, such as my_learner"
+            f"the name {key!r}: expected small letters, digits and _, beginning with a letter, "
+            "such as my_learner, and not a keyword of Python"
         )
     if key in learners.entries:
         raise UsageError(f"{key!r} is taken already, by {learners.entries[key].module}")
@@ -106,8 +106,8 @@ def write_skeleton(key: str, path: Path) -> None:
 def new_learner_command(options: argparse.Namespace) -> int:
     """``zoo new-learner``: write a file that runs, and say what comes next.
 
-    In a checkout it goes into baselines/ and is registered there. An installed copy writes into
-    the working folder, and the file is a plug-in.
+    In a checkout the file goes into baselines/, where it is registered. If the zoo is installed,
+    it goes into the working folder and is a plug-in.
     """
     path: Path = options.to or Path(f"{options.name}.py")
     plugin = f" --plugin {shlex.quote(str(path))}"

@@ -1,6 +1,6 @@
-"""The command ``zoo paper``: the table of a paper, its published cells and ours beside them.
+"""The command ``zoo paper``: the table of a paper, with our numbers beside the published ones.
 
-What the tables are is declared in reports/papers/.
+The tables are declared in reports/papers/.
 """
 
 import argparse
@@ -39,46 +39,51 @@ from zoo.runs.estimate import Estimator
 from zoo.runs.request import RunRequest
 from zoo.runs.workspace import Workspace
 
-COMMANDS_SHOWN = 6  # commands, of cells that were not run
+COMMANDS_SHOWN = 6  # of cells that were not run
 
 
 def paper_command(options: argparse.Namespace) -> int:
-    """Print and write the table; with ``--run`` make first what is missing."""
+    """Print and write the table; with ``--run``, make the missing runs before."""
     if options.budget == "none":
         raise UsageError("--budget none: these are trained; choose from smoke, quick, paper")
-    definition, status = load_paper(options.paper), 0
+    definition = load_paper(options.paper)
     seeds = parse_numbers(options.seeds or "0", "--seeds")
     run_set = run_set_of(options)
+    status = 0
     if options.run or options.dry_run:
         status = make_missing_runs(definition, options.budget, seeds, run_set)
     if run_set.makes_no_table:
         return status
     measured = load_records(options.results)
     runs = fitting_runs(definition.cells, measured)
-    several = [run for chosen, _ in map(best_runs, runs) if len(chosen) > 1 for run in chosen]
-    names = [run["run"] for run in several]
+    names: list[str] = []  # the runs of cells that are a mean of several
+    for fitting in runs:
+        chosen, _ = best_runs(fitting)
+        if len(chosen) > 1:
+            names += [run["run"] for run in chosen]
     values = measured_values(options.results, measured[measured["run"].isin(names)])
-    found = paper_numbers(definition.cells, runs, values, published.published())
+    numbers = paper_numbers(definition.cells, runs, values, published.published())
     run_set.report(
         ["paper", Path(options.paper).stem],
-        paper_table(found, definition.title, definition.caption, definition.notes),
-        paper_csv_frame(found),
+        paper_table(numbers, definition.title, definition.caption, definition.notes),
+        paper_csv_frame(numbers),
     )
-    for line in missing_cells_text(definition, found, options.budget, run_set.workspace):
+    for line in missing_cells_text(definition, numbers, options.budget, run_set.workspace):
         print(line)
     return status
 
 
 def make_missing_runs(definition: Paper, budget: str, seeds: Sequence[int], run_set: RunSet) -> int:
-    """Make the runs of this budget that are missing; returns 1 if one could not be, else 0."""
+    """Make the missing runs with this budget; returns 1 if one cannot be made or fails, else 0."""
     measured = load_records(run_set.workspace.results, announce=False)
     enough = TRAINED_BUDGETS[: TRAINED_BUDGETS.index(budget) + 1]
-    refused: dict[str, None] = {}  # in order, each once
-    fits = fitting_runs(definition.cells, measured)
-    cells = zip(definition.cells.to_dict("records"), fits, strict=True)
-    for (cell, fit), seed in itertools.product(cells, seeds):
-        there = [run for run in fit if run["budget"] in enough and run["seed"] == seed]
-        if there or cell["variant"] is None or cell["benchmark"] is None:
+    refusals: list[str] = []
+    runs_by_cell = fitting_runs(definition.cells, measured)
+    cells = zip(definition.cells.to_dict("records"), runs_by_cell, strict=True)
+    for (cell, runs), seed in itertools.product(cells, seeds):
+        if cell["variant"] is None or cell["benchmark"] is None:
+            continue
+        if any(run["budget"] in enough and run["seed"] == seed for run in runs):
             continue
         request = RunRequest(
             cell["variant"], cell["benchmark"], cell["way"], cell["shot"], "paper", budget, seed
@@ -87,43 +92,44 @@ def make_missing_runs(definition: Paper, budget: str, seeds: Sequence[int], run_
             run_set.add(run_set.plan(request))
         except UsageError as error:
             reason = str(error).splitlines()[0]
-            refused[f"{request.learner} on {request.benchmark}: {reason}"] = None
-    for text in refused:
+            refusals.append(f"{request.learner} on {request.benchmark}: {reason}")
+    for text in dict.fromkeys(refusals):
         run_set.complain(f"  cannot be run: {text}")
+    status = int(bool(refusals))
     if not run_set.runs:
         run_set.say("Nothing is missing that can be run.")
-        return int(bool(refused))
-    return run_set.make() | int(bool(refused))
+        return status
+    return run_set.make() | status
 
 
 def missing_cells_text(
-    definition: Paper, found: pd.DataFrame, budget: str, workspace: Workspace
+    definition: Paper, numbers: pd.DataFrame, budget: str, workspace: Workspace
 ) -> list[str]:
     """Why cells of ours are empty, by reason, and the commands that fill them.
 
     Args:
         definition: the table.
-        found: its `paper_numbers`.
-        budget: that the commands have.
-        workspace: whose data and results the commands name.
+        numbers: what `paper_numbers` returned for it.
+        budget: the budget that the commands name.
+        workspace: the commands name its folders of data and results.
     """
-    why: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
     seconds: dict[str, float] = {}  # by command
     estimator = Estimator.beside(workspace.results)
-    aside = ""
+    pretraining_note = ""
 
     @cache  # a folder of many files takes long to look through
-    def lies_there(benchmark: str) -> bool:
-        known = find_benchmark(benchmark)
-        return not known.forms or next(known.found(workspace.data), None) is not None
+    def has_images(name: str) -> bool:
+        benchmark = find_benchmark(name)
+        return not benchmark.forms or next(benchmark.found(workspace.data), None) is not None
 
-    for cell in empty_cells(definition, found):
+    for cell in empty_cells(definition, numbers):
         if cell["variant"] is None:
-            why["published only"] += 1
+            reasons["published only"] += 1
         elif cell["why"]:
-            why[cell["why"].partition(";")[0]] += 1
-        elif not lies_there(cell["benchmark"]):
-            why[
+            reasons[cell["why"].partition(";")[0]] += 1
+        elif not has_images(cell["benchmark"]):
+            reasons[
                 f"no images of {find_benchmark(cell['benchmark']).title} below {workspace.data}; "
                 f"name their folder with --data, or fetch them: "
                 f"python -m zoo fetch {cell['benchmark']}"
@@ -131,37 +137,37 @@ def missing_cells_text(
         else:
             resolved = cell["resolved"][budget]
             if "pretrained_from" in resolved.settings:
-                aside = ", and what is pre-trained before"
+                pretraining_note = ", and what is pre-trained before"
             command = command_of_cell(cell, budget, workspace)
             seconds[command] = estimator.request(resolved).seconds / workspace.threads
-    lines = [f"  {counted(number, 'cell', 'cells')}: {reason}" for reason, number in why.items()]
+    lines = [f"  {counted(count, 'cell', 'cells')}: {reason}" for reason, count in reasons.items()]
     if seconds:
-        many, minutes = counted(len(seconds), "cell", "cells"), sum(seconds.values()) / 60
-        time = (
-            f"about {minutes:.0f} min on {counted(workspace.threads, 'thread', 'threads')}{aside}"
-        )
-        lines.append(f"  {many}: not run; --run makes them in {time}")
-    for command, each in [*seconds.items()][:COMMANDS_SHOWN]:
-        lines.append(f"    python -m zoo run {command}  # {max(each / 60, 1):.0f} min")
+        cells, minutes = counted(len(seconds), "cell", "cells"), sum(seconds.values()) / 60
+        threads = counted(workspace.threads, "thread", "threads")
+        time = f"about {minutes:.0f} min on {threads}{pretraining_note}"
+        lines.append(f"  {cells}: not run; --run makes them in {time}")
+    for command, needed in [*seconds.items()][:COMMANDS_SHOWN]:
+        lines.append(f"    python -m zoo run {command}  # {max(needed / 60, 1):.0f} min")
     if len(seconds) > COMMANDS_SHOWN:
         lines.append(f"    and {len(seconds) - COMMANDS_SHOWN} more; --run --dry-run lists them")
     return ["What keeps cells of ours from being filled:", *lines] if lines else []
 
 
-def empty_cells(definition: Paper, found: pd.DataFrame) -> Iterator[Mapping[Any, Any]]:
+def empty_cells(definition: Paper, numbers: pd.DataFrame) -> Iterator[Mapping[Any, Any]]:
     """The cells of a table that could have a number of ours, and have none."""
-    cells = zip(found.to_dict("records"), definition.cells.to_dict("records"), strict=True)
+    cells = zip(numbers.to_dict("records"), definition.cells.to_dict("records"), strict=True)
     for number, cell in cells:
-        there = pd.notna(number["ours"]) or number["marks"]
-        nobody = cell["variant"] is None and cell["published"] is None
-        if not there and not nobody and cell["benchmark"] is not None:
+        filled = pd.notna(number["ours"]) or number["marks"]
+        blank = cell["variant"] is None and cell["published"] is None
+        if not filled and not blank and cell["benchmark"] is not None:
             yield cell
 
 
 def command_of_cell(cell: Mapping[Any, Any], budget: str, workspace: Workspace) -> str:
-    """What makes a cell's run, behind ``python -m zoo run``."""
+    """The words after ``python -m zoo run`` that make a cell's run."""
     words = [cell["variant"], cell["benchmark"], "--shot", str(cell["shot"])]
-    words += ["--way", str(cell["way"])] if cell["way"] else []
+    if cell["way"]:
+        words += ["--way", str(cell["way"])]
     words += ["--budget", budget]
     if find_benchmark(cell["benchmark"]).forms:
         words += ["--data", str(workspace.data)]

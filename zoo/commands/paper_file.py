@@ -1,4 +1,4 @@
-"""Papers' tables as they are declared in reports/papers/: read, checked, and cell by cell."""
+"""Reads and checks papers' tables, which are declared in reports/papers/, cell by cell."""
 
 import itertools
 from collections.abc import Mapping
@@ -28,22 +28,24 @@ ROW_KEYS = {"label", "learner", "published", "note"}
 
 
 class Paper(NamedTuple):
-    """What the file of a paper's table holds."""
+    """What the file of a paper's table holds.
+
+    `cells` has a row for each cell, with the columns that `zoo.reports.tables.paper.fitting_runs`
+    needs and those that `our_cell` returns.
+    """
 
     title: str
     caption: str
     notes: dict[str, str]  # by the label of a row
-    cells: (
-        pd.DataFrame
-    )  # as `zoo.reports.tables.paper.fitting_runs` takes them, and what `our_cell` says of each
+    cells: pd.DataFrame
 
 
 def load_paper(name: str) -> Paper:
-    """The table of that name, or of a file of one's own.
+    """Read the table of that name, or one from the user's own file.
 
     Raises:
-        UsageError: there is none; or the file is not as it should be, names a learner or a
-            benchmark that there is not, or a cell of it is not one row of published.csv.
+        UsageError: there is no such table, its file is malformed, it names a learner or a benchmark
+            that does not exist, or one of its cells does not fit exactly one row of published.csv.
     """
     path, content = read_definition("papers", name, "table", PAPER_KEYS)
     try:
@@ -54,10 +56,10 @@ def load_paper(name: str) -> Paper:
 
 
 def check_paper(content: Mapping[str, Any]) -> None:
-    """Whether a file has the form of a table.
+    """Check that a file has the form of a table.
 
     Raises:
-        UsageError: says where it has not.
+        UsageError: it has not; the message says where.
     """
     for key in ("source", "columns", "rows"):
         if not content[key]:
@@ -80,60 +82,61 @@ def _check_column(column: Any) -> None:
 
 def _check_row(row: Any) -> None:
     if not isinstance(row, dict) or not {"label"} < row.keys() <= ROW_KEYS:
-        raise UsageError(f"rows: {row!r}: expected label, and of learner, published, note")
+        raise UsageError(f"rows: {row!r}: expected label with learner, published or note")
     if not row.keys() & {"learner", "published"}:
         raise UsageError(f"rows: {row['label']}: expected learner, published or both")
     _check_published(row)
 
 
-def _check_published(where: Mapping[str, Any]) -> None:
-    if not isinstance(where.get("published") or {}, dict):
-        raise UsageError(f"{where!r}: published: expected column: value of published.csv")
+def _check_published(entry: Mapping[str, Any]) -> None:
+    if not isinstance(entry.get("published") or {}, dict):
+        raise UsageError(f"{entry!r}: published: expected column: value of published.csv")
 
 
 def paper_of(content: dict[str, Any]) -> Paper:
-    """The cells of a table.
+    """Find every cell of a table.
 
     Raises:
         UsageError, ValueError: as `load_paper`, without the name of the file.
     """
-    frame, lines = published.published(), []
+    published_numbers = published.published()
     heads = [column_head(column) for column in content["columns"]]
     labels = [str(row["label"]) for row in content["rows"]]
     for what, names in (("columns", heads), ("rows", labels)):
         if twice := [name for name in names if names.count(name) > 1]:
             raise UsageError(f"{what}: {twice[0]!r} stands there twice")
-    if commas := [head for head in heads if ", " in head]:
-        raise UsageError(f"columns: {commas[0]!r}: a head has no comma")
+    if with_comma := [head for head in heads if ", " in head]:
+        raise UsageError(f"columns: {with_comma[0]!r}: a head has no comma")
+    lines = []
     for (label, row), (head, column) in itertools.product(
         zip(labels, content["rows"], strict=True), zip(heads, content["columns"], strict=True)
     ):
-        wanted, at = None, None
-        there = bool(row.get("published")) and column.get("published") is not False
-        if there:
+        place = None  # the cell's row in `published_numbers`
+        void = False  # whether the paper's table has no such cell
+        if row.get("published") and column.get("published") is not False:
             wanted = selectors(published_selectors(column, content["source"]), row["published"])
-        if wanted is not None:
-            places = pick_published(frame, wanted)
-            if len(places) != 1:
-                raise UsageError(
-                    f"row {label!r}, column {head!r}: expected one row of published.csv, "
-                    f"found {len(places) or 'none'} with {wanted}"
-                )
-            at = places[0]
-        void = there and wanted is None  # the paper has no such cell
+            void = wanted is None
+            if wanted is not None:
+                places = pick_published(published_numbers, wanted)
+                if len(places) != 1:
+                    raise UsageError(
+                        f"row {label!r}, column {head!r}: expected one row of published.csv, "
+                        f"found {len(places) or 'none'} with {wanted}"
+                    )
+                place = places[0]
         cell = our_cell(None if void else row.get("learner"), column)
-        lines.append({"row": label, "column": head, **cell, "published": at, "void": void})
-    words = f"Published: {'; '.join(content['source'])}."
+        lines.append({"row": label, "column": head, **cell, "published": place, "void": void})
+    sources = f"Published: {'; '.join(content['source'])}."
     notes = {str(row["label"]): str(row["note"]) for row in content["rows"] if "note" in row}
     cells = pd.DataFrame(lines, dtype=object)
-    for name, whole in cells.groupby("row", sort=False):
-        if whole["void"].all():
+    for name, cells_of_row in cells.groupby("row", sort=False):
+        if cells_of_row["void"].all():
             raise UsageError(f"row {name!r}: its published selectors leave it no column")
-    return Paper(content["title"], " ".join([content["caption"], words]).strip(), notes, cells)
+    return Paper(content["title"], f"{content['caption']} {sources}".strip(), notes, cells)
 
 
 def column_head(column: Mapping[str, Any]) -> str:
-    """What stands above a column."""
+    """The text above a column."""
     if "head" in column:
         return str(column["head"])
     benchmark = find_benchmark(column["benchmark"])
@@ -144,24 +147,43 @@ def column_head(column: Mapping[str, Any]) -> str:
 
 
 def published_selectors(column: Mapping[str, Any], sources: list[str]) -> dict[str, Any]:
-    """Which rows of published.csv are of a column."""
-    wanted = {"source": sources, **{n: column[n] for n in ("way", "shot", "metric") if n in column}}
+    """What the rows of published.csv that belong to a column have in common."""
+    wanted: dict[str, Any] = {"source": sources}
+    for name in ("way", "shot", "metric"):
+        if name in column:
+            wanted[name] = column[name]
     if "benchmark" in column:
         wanted["benchmark_key"] = find_benchmark(column["benchmark"]).key
     if instance := str(column.get("metric", "")).partition("@instance")[2]:
-        wanted["shot"] = int(instance) - 1  # labelled views seen before
+        wanted["shot"] = int(instance) - 1  # labelled images of the class that were seen before
     return wanted | (column.get("published") or {})
 
 
 def our_cell(variant: str | None, column: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run of a learner must be to stand in a column, and how it is made.
+    """Which runs of a learner fit a column, and how one is made.
+
+    Args:
+        variant: the learner; None if the row has only published numbers.
+        column: as the file declares it.
+
+    Returns:
+        The learner, benchmark, shape and metric; for each budget the request `resolved` and its
+        `settings`; and `why` the learner cannot be run there, "" if it can.
 
     Raises:
         UsageError: there is no such learner, option or benchmark.
     """
-    cell: dict[str, Any] = {"variant": variant, "learner": None, "benchmark": None, "settings": {}}
-    cell |= {"way": column.get("way"), "shot": column.get("shot"), "resolved": {}, "why": ""}
-    cell["metric"] = column.get("metric", "accuracy")
+    cell: dict[str, Any] = {
+        "variant": variant,
+        "learner": None,
+        "benchmark": None,
+        "settings": {},
+        "way": column.get("way"),
+        "shot": column.get("shot"),
+        "resolved": {},
+        "why": "",
+        "metric": column.get("metric", "accuracy"),
+    }
     if variant is not None:
         cell["variant"] = variant = learner_variant(variant)
         cell["learner"], cls, _ = learner_of(variant)

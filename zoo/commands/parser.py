@@ -1,4 +1,4 @@
-"""What the command line understands: every command, and its flags but for a learner's settings."""
+"""Every command and its flags, except a learner's settings, which `zoo.runs.settings` parses."""
 
 import argparse
 import os
@@ -15,20 +15,20 @@ from zoo.values import LARGEST, MOST_PARALLEL, parse_number, parse_whole, shown
 Command = Callable[[argparse.Namespace], int]
 
 
-# Flags of ``zoo run`` that are no settings and stand in its short help.
+# Flags of ``zoo run`` that its short help shows besides the learner's settings.
 MAIN_FLAGS = ("way", "shot", "seed", "terms", "budget", "data", "plugin")
-MOST_DRAWN = 100  # tasks of one figure
+MOST_DRAWN = 100  # tasks in one figure
 WEIGHTS_NAME = "of a run with weights in --results, a path, or ADDRESS#HASH"
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """A parser that says what is wrong in one line."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        """Leave the words to `main`.
+        """Leave it to `main` to print the message.
 
         Raises:
             UsageError: always.
@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> Parser:
-    """The parser of everything but a learner's own settings."""
+    """The parser of all commands and flags, except a learner's settings."""
     parser = Parser(prog="python -m zoo", description="The meta-learning zoo.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -69,7 +69,7 @@ def build_parser() -> Parser:
     command.set_defaults(call=imported_command("list_keys", "list_command"))
 
     command = commands.add_parser(
-        "check", parents=[plugged], help="does a learner keep what every learner promises?"
+        "check", parents=[plugged], help="check that a learner keeps what every learner promises"
     )
     command.add_argument("learners", nargs="+", metavar="LEARNER", help="keys or variants, or all")
     command.set_defaults(call=imported_command("learners", "check_command"))
@@ -108,8 +108,8 @@ def build_parser() -> Parser:
         "--runs",
         type=Path,
         metavar="DIR",
-        help="checkpoints and logs of runs under way (default: runs; of a campaign, "
-        "under_way below the results)",
+        help="checkpoints and logs of runs under way (default: runs; for a campaign "
+        "under_way in the results folder)",
     )
     group.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     group.add_argument(
@@ -129,7 +129,7 @@ def build_parser() -> Parser:
         "--seed",
         type=whole(),
         default=0,
-        help="of the weights and the training episodes (default: 0)",
+        help="seed of the weights and the training episodes (default: 0)",
     )
     add_terms_flag(group)
     group.add_argument("--config", type=Path, metavar="FILE", help="settings from a YAML file")
@@ -169,28 +169,41 @@ def build_parser() -> Parser:
     command = commands.add_parser(
         "predict",
         parents=[plugged],
-        help="the class of each photo, by trained weights and a few photos of each class",
+        help="predict the class of each photo, from trained weights and a few photos of each class",
     )
     command.add_argument("weights", help=WEIGHTS_NAME)
     command.add_argument(
-        "--support", type=Path, required=True, metavar="DIR", help="a folder of photos a class"
+        "--support",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="a folder with a folder of photos for each class",
     )
     command.add_argument(
-        "--query", type=Path, required=True, metavar="DIR",
-        help="photos to predict; in a folder a class where the classes are known",
-    )  # fmt: skip
+        "--query",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="a folder of photos to predict; if their classes are known, a folder for each class",
+    )
     command.add_argument(
-        "-o", "--output", type=Path, metavar="FILE",
-        help="a page, .html, with a .csv beside it; or the .csv alone",
-    )  # fmt: skip
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write a page, .html, with a .csv beside it; or the .csv alone",
+    )
     command.add_argument(
-        "--reject", type=number, metavar="P",
+        "--reject",
+        type=number,
+        metavar="P",
         help='say "none of these" where the largest probability is below P',
-    )  # fmt: skip
+    )
     command.add_argument(
-        "--transductive", action="store_true",
+        "--transductive",
+        action="store_true",
         help="let a transductive learner see all photos together (default: one at a time)",
-    )  # fmt: skip
+    )
     add_results_flag(command, "where the run's record lies")
     command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     command.set_defaults(call=imported_command("predict", "predict_command"))
@@ -207,13 +220,15 @@ def build_parser() -> Parser:
     command.add_argument(
         "--query",
         type=whole(),
-        help="queries a class (default: the benchmark's; on its own the run's)",
+        help="queries a class (default: the benchmark's; on the run's own benchmark, the run's)",
     )
     command.add_argument("--test_episodes", type=whole(), help="(default: as many as the run had)")
     command.set_defaults(call=imported_command("weights", "test_command"))
 
     command = commands.add_parser(
-        "weights", parents=[plugged], help="the trained weights of a folder; of one NAME its card"
+        "weights",
+        parents=[plugged],
+        help="list the trained weights in a folder, or say what is known of one NAME",
     )
     command.add_argument("name", nargs="?", help=WEIGHTS_NAME)
     add_results_flag(command, "folder of records and weights")
@@ -223,12 +238,15 @@ def build_parser() -> Parser:
     command = commands.add_parser(
         "plot",
         parents=[one],
-        help="draw what a run predicts of functions or of images' pixels, trained first if need be",
+        help="draw a run's predictions of functions or of images' pixels; train it if needed",
     )
-    command.add_argument("learner", help="a key or variant; its settings are flags, as of zoo run")
-    command.add_argument("benchmark", help="a key or variant, of regression")
+    command.add_argument("learner", help="a key or variant; its settings are flags, as in zoo run")
+    command.add_argument("benchmark", help="the key or variant of a regression benchmark")
     command.add_argument(
-        "--tasks", type=whole(1, MOST_DRAWN), default=4, help="how many are drawn (default: 4)"
+        "--tasks",
+        type=whole(1, MOST_DRAWN),
+        default=4,
+        help="how many test tasks are drawn (default: 4)",
     )
     command.add_argument(
         "-o", "--output", type=Path, metavar="FILE", required=True, help="such as cnp.png"
@@ -240,34 +258,36 @@ def build_parser() -> Parser:
         parents=[one],
         help="search settings that validate best; the test split stays closed",
     )
-    command.add_argument("learner", help="a key or variant; its settings are flags, as of zoo run")
+    command.add_argument("learner", help="a key or variant; its settings are flags, as in zoo run")
     command.add_argument("benchmark", help="a key or variant")
     command.add_argument(
         "--space",
         required=True,
-        help='such as "outer_lr=1e-4..1e-2:log inner_steps=1,3,5": lists and ranges of settings',
+        help='lists and ranges of settings, such as "outer_lr=1e-4..1e-2:log inner_steps=1,3,5"',
     )
     command.add_argument(
-        "--trials", type=whole(1), default=30, metavar="N", help="in all (default: 30)"
+        "--trials", type=whole(1), default=30, metavar="N", help="how many in all (default: 30)"
     )
     command.add_argument(
         "--jobs",
         type=parse_jobs,
         metavar="N",
-        help="processes that share the trials (default: auto, what finishes them soonest here)",
+        help="how many processes share the trials (default: auto, which finishes them soonest)",
     )
     command.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     command.set_defaults(call=imported_command("tune", "tune_command"))
 
     several = Parser(add_help=False, parents=[where])
     add_budget_flag(several)
-    several.add_argument("--seeds", default="", help="(default: 0, or the study's)")
+    several.add_argument(
+        "--seeds", default="", help='such as "0 1 2" (default: 0, or the study\'s)'
+    )
     several.add_argument("--dry-run", action="store_true", help="say what would be done")
     several.add_argument(
         "--jobs",
         type=parse_jobs,
         metavar="N",
-        help="processes that share the runs (default: auto, what finishes them soonest here)",
+        help="how many processes share the runs (default: auto, which finishes them soonest)",
     )
     several.add_argument(
         "--on", choices=["ray"], help="let the machines of a Ray cluster make the runs"
@@ -276,7 +296,7 @@ def build_parser() -> Parser:
         "--write-jobs",
         type=parse_folder,
         metavar="FILE",
-        help="write the command of each missing run, a line each, for other machines",
+        help="write the commands of the missing runs, one a line, for other machines",
     )
     several.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
 
@@ -295,14 +315,22 @@ def build_parser() -> Parser:
     command.add_argument("--ways", default="", help="(default: 5; regression has none)")
     command.add_argument("--shots", default="", help="(default: the benchmark's, 1 5 for most)")
     command.add_argument(
-        "--untrained", action="store_true", help="test every row untrained too: what training gave"
+        "--untrained",
+        action="store_true",
+        help="test every row untrained too, and show what training gained",
     )
     command.add_argument(
-        "--differences", nargs="?", const="best", default="", choices=["best", "all"],
-        help="print the pairs of each block's best row, tested; with the word all every pair",
-    )  # fmt: skip
+        "--differences",
+        nargs="?",
+        const="best",
+        default="",
+        choices=["best", "all"],
+        help="compare each row with the best of its block; all: every row with every other",
+    )
     command.add_argument(
-        "--power", action="store_true", help="and how many episodes half a point needs"
+        "--power",
+        action="store_true",
+        help="print the differences, and how many test episodes it takes to find half a point",
     )
     command.add_argument(
         "--figures", action="store_true", help="draw accuracies, differences, curves, seconds"
@@ -311,28 +339,34 @@ def build_parser() -> Parser:
     command.set_defaults(call=imported_command("table", "table_command"))
 
     command = commands.add_parser(
-        "ablation", parents=[several], help="a learner with parts left out: what each one adds"
+        "ablation",
+        parents=[several],
+        help="measure what each part of a learner adds, by leaving it out",
     )
     command.add_argument("ablation", help="one of reports/ablations, or a file like those")
-    command.add_argument("benchmark", help="a key or variant; more flags are settings of the rows")
+    command.add_argument(
+        "benchmark", help="a key or variant; further flags are settings of all rows"
+    )
     for name in ("--way", "--shot"):
         command.add_argument(name, f"{name}s", type=whole(), help="(default: the paper's)")
     add_terms_flag(command)
     command.set_defaults(call=imported_command("ablation", "ablation_command"))
 
     command = commands.add_parser(
-        "study", parents=[several], help="learners beside others, pair by pair: who gains, where"
+        "study", parents=[several], help="compare pairs of learners on several kinds of tasks"
     )
     command.add_argument("study", help="one of reports/studies, or a file like those")
-    command.add_argument("--pairs", default="", help="their labels (default: all)")
+    command.add_argument("--pairs", default="", help="labels of the pairs to run (default: all)")
     add_terms_flag(command)
     command.set_defaults(call=imported_command("study", "study_command"))
 
     command = commands.add_parser(
-        "paper", parents=[several], help="the table of a paper, and our numbers beside its own"
+        "paper",
+        parents=[several],
+        help="print the table of a paper with our numbers beside its own",
     )
     command.add_argument("paper", help="one of reports/papers, or a file like those")
-    command.add_argument("--run", action="store_true", help="make first what is missing")
+    command.add_argument("--run", action="store_true", help="make the missing runs before")
     command.set_defaults(call=imported_command("paper", "paper_command"))
 
     command = commands.add_parser(
@@ -341,16 +375,20 @@ def build_parser() -> Parser:
     command.add_argument("benchmark", help="a key or variant, of classification")
     add_terms_flag(command)
     command.add_argument("--learners", default="", help="keys or variants (default: all)")
-    command.add_argument("--shots", default="1 2 5 10 20", help="at --way (default: %(default)s)")
-    command.add_argument("--ways", default="2 5 10 20", help="at --shot (default: %(default)s)")
+    command.add_argument(
+        "--shots", default="1 2 5 10 20", help="tested at --way (default: %(default)s)"
+    )
+    command.add_argument(
+        "--ways", default="2 5 10 20", help="tested at --shot (default: %(default)s)"
+    )
     command.add_argument("--way", type=whole(), default=5, help="of the training run (default: 5)")
-    command.add_argument("--shot", type=whole(), default=1, help="likewise (default: 1)")
+    command.add_argument("--shot", type=whole(), default=1, help="of the training run (default: 1)")
     command.set_defaults(call=imported_command("sweep", "sweep_command"))
 
     command = commands.add_parser(
         "campaign",
         parents=[where],
-        help="a list of long runs, one after the other in the background of other work",
+        help="make the long runs of a list, in the background of other work",
     )
     command.add_argument(
         "campaign",
@@ -359,12 +397,15 @@ def build_parser() -> Parser:
         help="one of reports/campaigns, or a file like those (default: %(default)s)",
     )
     command.add_argument(
-        "--status", action="store_true", help="what is done and under way, and the hours left"
+        "--status",
+        action="store_true",
+        help="say what is done and what is under way, and how many hours are left",
     )
     command.add_argument(
         "--jobs",
         type=whole(1, MOST_PARALLEL),
-        help="runs at a time, each on --threads, here 1 (default: one a core)",
+        help="how many runs are made at the same time, on one thread each unless --threads says "
+        "otherwise (default: one a core)",
     )
     command.add_argument(
         "--budget", choices=BUDGETS, help="in place of each stage's own, to try the list out"
@@ -373,23 +414,23 @@ def build_parser() -> Parser:
         "--nice",
         type=whole(),
         default=19,
-        help="priority, from 0, as other work, to 19, what nobody else wants (default: 19)",
+        help="priority, from 0, that of other work, to 19, the lowest (default: 19)",
     )
     command.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     command.set_defaults(call=imported_command("campaign", "campaign_command"))
 
     command = commands.add_parser(
-        "doctor", parents=[plugged], help="what image sets lie in a folder, and their state"
+        "doctor", parents=[plugged], help="say which image sets lie in a folder, and their state"
     )
     command.add_argument("data", type=Path, metavar="DIR", help="folder that holds the images")
-    command.add_argument("--benchmark", metavar="B", help="look for this one alone")
+    command.add_argument("--benchmark", metavar="B", help="look for this one only")
     command.add_argument("--json", action="store_true", help="the same facts as JSON")
     command.set_defaults(call=imported_command("data", "doctor_command"))
 
     command = commands.add_parser(
         "rename-records",
         parents=[plugged],
-        help="give records that were made by an earlier version of the zoo today's names",
+        help="give records of an earlier version of the zoo the names they have today",
     )
     command.add_argument("results", type=parse_folder, metavar="DIR", help="folder of the records")
     command.set_defaults(call=imported_command("rename_records", "rename_command"))
@@ -397,16 +438,20 @@ def build_parser() -> Parser:
     command = commands.add_parser(
         "show",
         parents=[images],
-        help="draw an episode of a benchmark; of a finished run its worst episodes, what it "
-        "predicted, and which classes it confused",
+        help="draw an episode of a benchmark; or a finished run's worst episodes, with what it "
+        "predicted and which classes it confused",
     )
     command.add_argument("name", help="a benchmark, or a run's name or the beginning of it")
     command.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", required=True,
-        help="such as episode.png; of a run also a page, .html",
-    )  # fmt: skip
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        required=True,
+        help="such as episode.png; for a run also a page, .html",
+    )
     command.add_argument(
-        "--episode", type=whole(0), help="its number (default: 0; of a run the worst)"
+        "--episode", type=whole(0), help="the episode's number (default: 0; for a run the worst)"
     )
     group = command.add_argument_group("of a benchmark")
     group.add_argument("--split", help="train, val or test (default: test)")
@@ -426,14 +471,14 @@ def build_parser() -> Parser:
     command.add_argument("benchmark", help="a key or variant")
     command.add_argument("--to", required=True, help="folders, csv, torchmeta or pkl")
     command.add_argument(
-        "--out", type=parse_folder, required=True, metavar="DIR", help="where to: a new folder"
+        "--out", type=parse_folder, required=True, metavar="DIR", help="a new folder to write to"
     )
     command.set_defaults(call=imported_command("data", "convert_command"))
     return parser
 
 
 def run_or_help(options: argparse.Namespace) -> int:
-    """``zoo run``; without a learner and a benchmark its help, for which nothing is imported."""
+    """``zoo run``, or its general help where the learner or the benchmark is not given."""
     if options.learner is None or options.benchmark is None:
         if not options.help_all:
             leave_out_of_help(options.parser)
@@ -444,7 +489,7 @@ def run_or_help(options: argparse.Namespace) -> int:
 
 
 def leave_out_of_help(parser: Parser) -> None:
-    """Leave all flags but the most important ones out of the help of ``zoo run``."""
+    """Leave all flags out of the help of ``zoo run``, except the most important ones."""
     for action in parser._actions:
         if action.dest not in ("learner", "benchmark", "help", "help_all", *MAIN_FLAGS):
             action.help = argparse.SUPPRESS
@@ -453,7 +498,7 @@ def leave_out_of_help(parser: Parser) -> None:
 def add_results_flag(
     parser: "argparse.ArgumentParser | argparse._ArgumentGroup", what: str
 ) -> None:
-    """Add ``--results``; `what` is in that folder."""
+    """Add ``--results``, whose help says `what` lies in that folder."""
     parser.add_argument(
         "--results",
         type=parse_folder,
@@ -464,7 +509,7 @@ def add_results_flag(
 
 
 def add_budget_flag(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
-    """The flag of how long runs are trained."""
+    """Add ``--budget``, which says how long runs are trained."""
     parser.add_argument(
         "--budget",
         choices=BUDGETS,
@@ -476,7 +521,12 @@ def add_budget_flag(parser: "argparse.ArgumentParser | argparse._ArgumentGroup")
 
 
 def add_terms_flag(parser: "argparse.ArgumentParser | argparse._ArgumentGroup", *more: str) -> None:
-    """The flag of the terms that learners are compared on."""
+    """Add ``--terms``, which says on which terms learners are compared.
+
+    Args:
+        parser: where the flag is added.
+        *more: terms that this command takes besides `TERMS`.
+    """
     parser.add_argument(
         "--terms",
         choices=(*TERMS, *more),
@@ -486,14 +536,14 @@ def add_terms_flag(parser: "argparse.ArgumentParser | argparse._ArgumentGroup", 
 
 
 def parse_folder(text: str) -> Path:
-    """A folder as the command line names it: make does not expand ``DATA=~/data`` in quotes."""
+    """A path from the command line, with ``~`` expanded, as the shell may not have done so."""
     return Path(text).expanduser()
 
 
 def whole(least: int = -LARGEST, most: int = LARGEST) -> Callable[[str], int]:
-    """The type of a flag that takes a whole number.
+    """The type of a flag that takes a whole number from `least` to `most`.
 
-    Without bounds the command says which numbers will do.
+    A flag without bounds leaves it to its command to refuse a number.
     """
 
     def parse(text: str) -> int:
@@ -509,7 +559,7 @@ def number(text: str) -> float:
     """The type of a flag that takes a number.
 
     Raises:
-        ArgumentTypeError: something else.
+        ArgumentTypeError: the text is not a number.
     """
     try:
         return parse_number(text)
@@ -518,10 +568,10 @@ def number(text: str) -> float:
 
 
 def parse_jobs(text: str) -> int | None:
-    """How many processes share runs; None for ``auto``.
+    """How many processes share the runs; None for ``auto``.
 
     Raises:
-        ArgumentTypeError: something else.
+        ArgumentTypeError: the text is neither a number of at least 1 nor ``auto``.
     """
     if text == "auto":
         return None
@@ -532,5 +582,5 @@ def parse_jobs(text: str) -> int | None:
 
 
 def imported_command(module: str, name: str) -> Command:
-    """A command of this folder, imported when it is called."""
+    """A function of a module in this folder; the module is imported when the function is called."""
     return lambda options: getattr(import_module(f"zoo.commands.{module}"), name)(options)

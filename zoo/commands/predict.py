@@ -1,4 +1,4 @@
-"""The command ``zoo predict``: the class of each photo, as a table, CSV and a page of HTML."""
+"""The command ``zoo predict``: predicts the class of each photo; as a table, CSV or HTML page."""
 
 import argparse
 import io
@@ -26,7 +26,7 @@ from zoo.runs.prediction import NONE_OF_THESE, Predictions, predict_photos
 from zoo.runs.trained import Trained, trained_learner
 from zoo.runs.workspace import Workspace
 
-SHOWN = 40  # rows that the terminal gets
+SHOWN = 40  # rows that are printed
 THUMBNAIL = 160  # pixels of the longer side
 
 
@@ -38,7 +38,7 @@ def predict_command(options: argparse.Namespace) -> int:
     if output is not None:
         check_folder_of(output, "-o")
     trained = trained_learner(options.weights, options.results)
-    found = predict_photos(
+    predictions = predict_photos(
         trained,
         options.support,
         options.query,
@@ -46,29 +46,29 @@ def predict_command(options: argparse.Namespace) -> int:
         reject=options.reject,
         device=Workspace(device=options.device).device_kind,
     )
-    print(as_text(found))
-    for line in summary(found):
+    print(as_text(predictions))
+    for line in summary(predictions):
         print(line)
     if output is not None:
-        table = found.table.to_csv(index=False)
+        table = predictions.table.to_csv(index=False)
         write_text(output.with_suffix(".csv"), table)
         print(f"wrote {output.with_suffix('.csv')}")
         if output.suffix == ".html":
-            write_text(output, page(trained, found, options))
+            write_text(output, page(trained, predictions, options))
             print(f"wrote {output}")
     return 0
 
 
-def as_text(found: Predictions) -> str:
-    """The first rows of the table."""
-    shown = readable(found.table.head(SHOWN))
+def as_text(predictions: Predictions) -> str:
+    """The first rows of the table, as text."""
+    shown = readable(predictions.table.head(SHOWN))
     text = tabulate(shown, headers="keys", showindex=False)  # type: ignore[arg-type]
-    more = len(found.table) - SHOWN
-    return text + (f"\n… and {more} more" if more > 0 else "")
+    more = len(predictions.table) - SHOWN
+    return f"{text}\n… and {more} more" if more > 0 else text
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with per cent and words for a reader."""
+    """The table with percentages, and with words in place of true and false."""
     shown = table.copy()
     for name in ("probability", "runner_up_probability"):
         shown[name] = [f"{100 * value:.1f} %" for value in table[name]]
@@ -77,15 +77,17 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     return shown.rename(columns=lambda name: name.replace("_", " "))
 
 
-def summary(found: Predictions) -> list[str]:
-    """What was found, in lines: accuracy where classes are known, and what must be known."""
-    table, lines = found.table, []
-    shots = sorted({*Counter(found.support.labels).values()})
-    photos = f"{shots[0]}" if len(shots) == 1 else f"{shots[0]} to {shots[-1]}"
-    lines.append(
-        f"{len(table)} photos, {len(found.classes)} classes with {photos} support "
-        f"photo{'s' * (shots[-1] > 1)} each"
-    )
+def summary(predictions: Predictions) -> list[str]:
+    """The result in lines: counts, the accuracy where classes are known, and the notes."""
+    table = predictions.table
+    shots = sorted({*Counter(predictions.support.labels).values()})
+    if shots[-1] == 1:
+        photos = "1 support photo"
+    elif len(shots) == 1:
+        photos = f"{shots[0]} support photos"
+    else:
+        photos = f"{shots[0]} to {shots[-1]} support photos"
+    lines = [f"{len(table)} photos, {len(predictions.classes)} classes with {photos} each"]
     if "right" in table:
         right, count = int(table["right"].sum()), len(table)
         low, high = (100 * end for end in binomtest(right, count).proportion_ci(method="wilson"))
@@ -96,15 +98,17 @@ def summary(found: Predictions) -> list[str]:
     rejected = int((table["prediction"] == NONE_OF_THESE).sum())
     if rejected:
         lines.append(f"{rejected} rejected as {NONE_OF_THESE}{of_the_others(table)}")
-    if "class" in table and (strangers := int((~table["class"].isin(found.classes)).sum())):
-        lines.append(
-            f"{strangers} photos are of classes without support: right only where rejected"
-        )
-    return [*lines, *found.notes]
+    if "class" in table:
+        strangers = int((~table["class"].isin(predictions.classes)).sum())
+        if strangers:
+            lines.append(
+                f"{strangers} photos are of classes without support: right only where rejected"
+            )
+    return [*lines, *predictions.notes]
 
 
 def of_the_others(table: pd.DataFrame) -> str:
-    """How many of the photos that were not rejected are right, where classes are known."""
+    """How many of the photos that were not rejected are right; "" if classes are unknown."""
     kept = table[table["prediction"] != NONE_OF_THESE]
     if "right" not in kept or kept.empty:
         return ""
@@ -112,22 +116,22 @@ def of_the_others(table: pd.DataFrame) -> str:
     return f"; of the other {len(kept)} photos {100 * right / len(kept):.1f} % are right ({right})"
 
 
-def page(trained: Trained, found: Predictions, options: argparse.Namespace) -> str:
-    """The page: what was found, the confusion matrix, rejecting, and every photo."""
+def page(trained: Trained, predictions: Predictions, options: argparse.Namespace) -> str:
+    """The page: a summary, the confusion matrix, what `--reject` costs, and every photo."""
     about, learner = trained.about, trained.learner
     channels, height, width = trained.image
-    said = [
+    sentences = [
         f"By {about['title']}, trained on {about['benchmark']} (weights {options.weights}), on "
         f"images of {width}x{height} pixels, {'grey' if channels == 1 else 'in colour'}.",
-        *(f"{line[0].upper()}{line[1:]}." for line in summary(found)),
+        *(f"{line[0].upper()}{line[1:]}." for line in summary(predictions)),
     ]
-    if found.calibration is not None:
-        alone = found.calibration is about["calibration"].get("alone")
-        said.append(calibration_in_words(found.calibration, alone, about["benchmark"]))
-    facts = Table(f"Predictions of {learner.title}", " ".join(said), [], [])
+    if predictions.calibration is not None:
+        alone = predictions.calibration is about["calibration"].get("alone")
+        sentences.append(calibration_in_words(predictions.calibration, alone, about["benchmark"]))
+    facts = Table(f"Predictions of {learner.title}", " ".join(sentences), [], [])
     tables, figures = [facts], []
-    if "right" in found.table:
-        counts = confusion(found)
+    if "right" in predictions.table:
+        counts = confusion(predictions)
         tables.append(confusion_table(counts))
         figures.append(
             (
@@ -135,7 +139,7 @@ def page(trained: Trained, found: Predictions, options: argparse.Namespace) -> s
                 figure_bytes(figure_of_counts(counts), "svg"),
             )
         )
-    curve = (found.calibration or {}).get("rejection")
+    curve = (predictions.calibration or {}).get("rejection")
     if curve:
         figures.append(
             (
@@ -145,17 +149,20 @@ def page(trained: Trained, found: Predictions, options: argparse.Namespace) -> s
                 figure_bytes(rejection_figure(curve, options.reject), "svg"),
             )
         )
-    galleries = [Gallery("Photos", query_cards(found, options.query)), *support_galleries(found)]
+    galleries = [
+        Gallery("Photos", query_cards(predictions, options.query)),
+        *support_galleries(predictions),
+    ]
     return to_html(tables, figures, galleries)
 
 
 def calibration_in_words(calibration: Mapping[str, Any], alone: bool, benchmark: str) -> str:
-    """On what probabilities are calibrated, and how far they can be trusted there.
+    """Say on which episodes probabilities are calibrated, and how far they can be trusted there.
 
     Args:
-        calibration: see `zoo.runs.calibration`; older weights say less.
+        calibration: see `zoo.runs.calibration`; that of older weights holds less.
         alone: whether queries were classified one at a time.
-        benchmark: of the episodes.
+        benchmark: the key or variant that the episodes are from.
     """
     queries = "queries, one at a time," if alone else "the queries"
     shape = ""
@@ -173,11 +180,11 @@ def calibration_in_words(calibration: Mapping[str, Any], alone: bool, benchmark:
     )
 
 
-def confusion(found: Predictions) -> pd.DataFrame:
-    """How often each class (rows) was taken for each (columns)."""
-    table = found.table
-    rows = [*found.classes, *sorted({*table["class"]} - {*found.classes})]
-    columns = [*found.classes]
+def confusion(predictions: Predictions) -> pd.DataFrame:
+    """How many photos of each class (rows) were taken for each class (columns)."""
+    table = predictions.table
+    rows = [*predictions.classes, *sorted({*table["class"]} - {*predictions.classes})]
+    columns = [*predictions.classes]
     if (table["prediction"] == NONE_OF_THESE).any():
         columns.append(NONE_OF_THESE)
     counts = Counter(zip(table["class"], table["prediction"], strict=True))
@@ -193,7 +200,7 @@ def figure_of_counts(counts: pd.DataFrame) -> Figure:
 
 
 def confusion_table(counts: pd.DataFrame) -> Table:
-    """The confusion matrix, with the share of each class that is right."""
+    """The confusion matrix as a table, with the share of each class that is right."""
     rows = []
     for name, row in counts.iterrows():
         right = row.get(name, row.get(NONE_OF_THESE, 0))
@@ -203,30 +210,31 @@ def confusion_table(counts: pd.DataFrame) -> Table:
     return Table("Confusion matrix", "Photos of each class, and what was predicted.", columns, rows)
 
 
-def query_cards(found: Predictions, folder: Path) -> list[Card]:
-    """Every photo with its prediction, the least sure first."""
+def query_cards(predictions: Predictions, folder: Path) -> list[Card]:
+    """Every photo with its prediction; those with the lowest probability come first."""
     cards = []
-    for place in np.argsort(found.table["probability"].to_numpy(), kind="stable"):
-        row: Any = found.table.iloc[int(place)]
-        kind = ""
+    for place in np.argsort(predictions.table["probability"].to_numpy(), kind="stable"):
+        row: Any = predictions.table.iloc[int(place)]
+        state = ""
         if "right" in row:
-            kind = "right" if row["right"] else "wrong"
+            state = "right" if row["right"] else "wrong"
         elif row["prediction"] == NONE_OF_THESE:
-            kind = "unsure"
+            state = "unsure"
         lines = [
             f"{row['prediction']}, {100 * row['probability']:.0f}\N{NO-BREAK SPACE}%",
             f"then {row['runner_up']}, {100 * row['runner_up_probability']:.0f}\N{NO-BREAK SPACE}%",
             row["file"],
         ]
-        if kind == "wrong":
+        if state == "wrong":
             lines.insert(1, f"is {row['class']}")
-        cards.append(Card(thumbnail(folder / row["file"]), lines, kind))
+        cards.append(Card(thumbnail(folder / row["file"]), lines, state))
     return cards
 
 
-def support_galleries(found: Predictions) -> list[Gallery]:
-    """The support photos."""
-    pairs = zip(found.support.files, found.support.labels or [], strict=True)
+def support_galleries(predictions: Predictions) -> list[Gallery]:
+    """The support photos with their classes."""
+    support = predictions.support
+    pairs = zip(support.files, support.labels or [], strict=True)
     return [Gallery("Support photos", [Card(thumbnail(path), [name]) for path, name in pairs])]
 
 

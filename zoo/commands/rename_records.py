@@ -1,4 +1,4 @@
-"""The command ``zoo rename-records``: gives records that earlier code made today's names."""
+"""The command ``zoo rename-records``: gives records of earlier code the names they have today."""
 
 import argparse
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from zoo.variants import format_variant
 
 
 def rename_command(options: argparse.Namespace) -> int:
-    """Rename the records of a folder; returns 1 if one had to stay as it is, else 0."""
+    """Rename the records in a folder; returns 1 if one could not be renamed, else 0."""
     folder: Path = options.results
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder of records")
@@ -35,13 +35,13 @@ def rename_command(options: argparse.Namespace) -> int:
 
 
 def rename_records(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Give every record of a folder of results the name that its run has today.
+    """Give every record in a folder of results the name that its run has today.
 
-    A record keeps all that it holds but its name and its checksum. A kill in the middle loses
-    nothing: the same again goes on.
+    Only the name and the checksum in a record change. If the process is killed, nothing is lost:
+    the next call goes on where it stopped.
 
     Returns:
-        New names by old; and by the name of a record that stays why it does.
+        The new names by the old ones; and by the file names of records that keep theirs, why.
     """
     renamed: dict[str, str] = {}
     kept: dict[str, str] = {}
@@ -62,20 +62,22 @@ def rename_records(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def record_paths(folder: Path) -> list[Path]:
-    """The files of a folder of results that may be records."""
-    folders = (folder, folder / SWEEP_FOLDER, folder / TESTED_FOLDER)
-    return [path for each in folders for path in sorted(each.glob("*.json"))]
+    """The files in a folder of results that may be records."""
+    paths: list[Path] = []
+    for searched in (folder, folder / SWEEP_FOLDER, folder / TESTED_FOLDER):
+        paths += sorted(searched.glob("*.json"))
+    return paths
 
 
 def name_today(record: Mapping[str, Any], renamed: Mapping[str, str]) -> str:
-    """The name of the run that a record is of.
+    """The name that the run of a record has today.
 
     Args:
         record: as it was read.
-        renamed: new names by old, of the records that may be named as its `weights_of`.
+        renamed: new names by old ones; the run in the record's `weights_of` may be among them.
 
     Raises:
-        UsageError: its learner is not known here.
+        UsageError: its learner is unknown.
     """
     trained = str(record.get("weights_of", ""))
     trained = renamed.get(trained, trained)
@@ -90,10 +92,10 @@ def name_today(record: Mapping[str, Any], renamed: Mapping[str, str]) -> str:
 def rename_record(
     path: Path, record: Mapping[str, Any], new: str, renamed: Mapping[str, str]
 ) -> None:
-    """Write a record, what it measured and its weights under another name; remove the old files.
+    """Move a record, its measured values and its weights to another name.
 
     Raises:
-        UsageError: another record has that name; the first of two stays.
+        UsageError: another record has that name already, and holds something else.
     """
     content = {key: value for key, value in record.items() if key != "checksum"}
     content["run"] = new
@@ -104,15 +106,15 @@ def rename_record(
         content["weights"] = {**content["weights"], "file": f"{new}.safetensors"}
     target = path.with_name(f"{new}.json")
     if target.exists():
-        there = parse_record(target.read_bytes())
-        if {**there, "checksum": None} != {**content, "checksum": None}:
+        existing = parse_record(target.read_bytes())
+        if {**existing, "checksum": None} != {**content, "checksum": None}:
             raise UsageError(f"{target.name} is of the same run, and was there first")
         print(f"  {path.name} holds the same as {target.name} and is removed")
-    beside = [path.with_suffix(".npz"), weights]
-    for old in beside:
-        if old.exists():
-            write_bytes(path.with_name(f"{new}{old.suffix}"), old.read_bytes())
+    other_files = [path.with_suffix(".npz"), weights]
+    for file in other_files:
+        if file.exists():
+            write_bytes(path.with_name(f"{new}{file.suffix}"), file.read_bytes())
     write_record(target, content)
     path.unlink()
-    for old in beside:
-        old.unlink(missing_ok=True)
+    for file in other_files:
+        file.unlink(missing_ok=True)

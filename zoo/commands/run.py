@@ -1,4 +1,4 @@
-"""The command ``zoo run``: one run, or the settings that it would have."""
+"""The command ``zoo run``: makes one run, or shows the settings that it would have."""
 
 import argparse
 import contextlib
@@ -21,15 +21,15 @@ from zoo.runs.settings import learner_variant, parse_flags, parse_values
 
 
 def plan_run(options: argparse.Namespace) -> Run:
-    """The run that ``zoo run`` asks for."""
+    """Plan the run that the command line asks for."""
     return Run(run_request(options), workspace_of(options))
 
 
 def run_request(options: argparse.Namespace) -> RunRequest:
-    """What the command line asks for, its settings typed.
+    """Parse the command line into a request.
 
     Raises:
-        UsageError: an unknown setting, or a value of the wrong type.
+        UsageError: a setting is unknown, or its value has the wrong type.
     """
     _, learner, _ = learner_of(options.learner)
     return RunRequest(
@@ -46,10 +46,10 @@ def run_request(options: argparse.Namespace) -> RunRequest:
 
 
 def read_config(path: Path | None) -> Mapping[str, Any]:
-    """Settings from a YAML file of ``name: value`` lines.
+    """Read settings from a YAML file of ``name: value`` lines; none if there is no file.
 
     Raises:
-        UsageError: it cannot be read, or holds something else.
+        UsageError: the file cannot be read, or holds something else.
     """
     if path is None:
         return {}
@@ -60,12 +60,12 @@ def read_config(path: Path | None) -> Mapping[str, Any]:
 
 
 def run_command(options: argparse.Namespace) -> int:
-    """Train, test and record one run; print what came out."""
+    """Train, test and record one run, and print its result."""
     if options.help or options.help_all:
         text = full_help if options.help_all else short_help
         print(text(options.parser, resolve_request(run_request(options))))
         return 0
-    if started_to_help():  # the first process says all there is to say
+    if started_to_help():  # only the first process of several devices prints
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             return execute([plan_run(options)])
     return execute([plan_run(options)])

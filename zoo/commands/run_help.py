@@ -1,4 +1,4 @@
-"""The help of ``zoo run``: the main flags by ``--help``, every flag by ``--help-all``."""
+"""The help of ``zoo run``: ``--help`` shows the main flags, ``--help-all`` shows every flag."""
 
 import re
 import shlex
@@ -16,36 +16,38 @@ WIDTH = 80
 
 def short_help(parser: Parser, resolved: ResolvedRequest) -> str:
     """A learner's own settings and the most important flags of every run, one line each."""
-    settings, texts = resolved.every_setting, documentation(resolved.cls)
-    own, of_runs = [], []
-    for name, setting in settings.items():
+    texts = documentation(resolved.cls)
+    rows_of_learner: list[tuple[str, str]] = []
+    rows_of_runs: list[tuple[str, str]] = []
+    for name, setting in resolved.every_setting.items():
         row = (f"--{name} {value_text(setting)}", texts.get(name, ""))
         if name not in SHARED_SETTING_NAMES:
-            own.append(row)
+            rows_of_learner.append(row)
         elif name in MAIN_SETTINGS:
-            of_runs.append(row)
+            rows_of_runs.append(row)
     actions = {action.dest: action for action in parser._actions}
     for name in MAIN_FLAGS:
         value = getattr(resolved.request, name, None)
         if name == "way" and value is None:
             continue  # regression has none
-        shown = actions[name].metavar or name.upper() if value is None else value
+        if value is None:
+            value = actions[name].metavar or name.upper()
         text = re.sub(r" \(default: [^)]*\)", "", actions[name].help or "")
-        of_runs.append((f"--{name} {shown}", text))
+        rows_of_runs.append((f"--{name} {value}", text))
     return "\n".join(
         [
             f"usage: {parser.prog} LEARNER BENCHMARK [options]",
             f"settings of {title(resolved)}:",
-            *(one_line_each(own) or ["  (none of its own)"]),
+            *(one_line_each(rows_of_learner) or ["  (none of its own)"]),
             "of every run:",
-            *one_line_each(of_runs),
+            *one_line_each(rows_of_runs),
             "--help-all shows every flag and setting, and where each value comes from",
         ]
     )
 
 
 def title(resolved: ResolvedRequest) -> str:
-    """What is asked for: ``maml on omniglot, 5-way 1-shot, terms paper, budget quick``."""
+    """The request in words: ``maml on omniglot, 5-way 1-shot, terms paper, budget quick``."""
     request = resolved.request
     return (
         f"{request.learner} on {request.benchmark}, {request.shape}, "
@@ -64,7 +66,7 @@ def without_markup(text: str) -> str:
 
 
 def one_line_each(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """Flags and the first thing that is said of each, in two columns."""
+    """Flags in one column, and the first clause of their documentation in another."""
     width = max((len(flag) for flag, _ in rows), default=0)
     lines = []
     for flag, text in rows:
@@ -74,28 +76,38 @@ def one_line_each(rows: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def cut_to_width(line: str) -> str:
-    """A line that ends, after a whole word, with dots, at most `WIDTH` characters long."""
+    """Cut a line after a whole word and end it with dots, within `WIDTH` characters."""
     return line[: WIDTH - 3].rpartition(" ")[0].rstrip(" ,:") + " ..."
 
 
 def full_help(parser: Parser, resolved: ResolvedRequest) -> str:
     """Every flag, and every setting: its value, what it means and where the value comes from."""
-    settings, texts = resolved.every_setting, documentation(resolved.cls)
-    parts = {
-        f"settings of {title(resolved)}:": [n for n in settings if n not in SHARED_SETTING_NAMES],
-        "settings of every run:": [
-            n for n in settings if n in SHARED_SETTING_NAMES and not n.startswith(PRETRAIN)
-        ],
-        "settings of a pre-training:": [n for n in settings if n.startswith(PRETRAIN)],
-    }
-    lines = [parser.format_help()]
-    for heading, names in parts.items():
-        lines += [heading, *explained({name: settings[name] for name in names}, texts)]
-    return "\n".join(lines)
+    of_learner: dict[str, Setting] = {}
+    of_runs: dict[str, Setting] = {}
+    of_pretraining: dict[str, Setting] = {}
+    for name, setting in resolved.every_setting.items():
+        if name.startswith(PRETRAIN):
+            of_pretraining[name] = setting
+        elif name in SHARED_SETTING_NAMES:
+            of_runs[name] = setting
+        else:
+            of_learner[name] = setting
+    texts = documentation(resolved.cls)
+    return "\n".join(
+        [
+            parser.format_help(),
+            f"settings of {title(resolved)}:",
+            *explained(of_learner, texts),
+            "settings of every run:",
+            *explained(of_runs, texts),
+            "settings of a pre-training:",
+            *explained(of_pretraining, texts),
+        ]
+    )
 
 
 def explained(settings: Mapping[str, Setting], texts: Mapping[str, str]) -> list[str]:
-    """Settings in lines: flag and value, what it means, where the value comes from."""
+    """For each setting the flag with its value, what it means, and where the value comes from."""
     lines = []
     for name, setting in settings.items():
         origin = f"from {setting.origin}"
@@ -104,7 +116,11 @@ def explained(settings: Mapping[str, Setting], texts: Mapping[str, str]) -> list
         lines.append(f"  --{name} {value_text(setting)}")
         for text in (without_markup(texts.get(name, "")), origin):
             lines += textwrap.wrap(
-                text, WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8,
-                break_long_words=False, break_on_hyphens=False,
-            )  # fmt: skip
+                text,
+                WIDTH,
+                initial_indent=" " * 8,
+                subsequent_indent=" " * 8,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
     return lines

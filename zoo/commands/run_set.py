@@ -1,4 +1,4 @@
-"""What the commands that make many runs share: planning them, making them, reading them back."""
+"""Shared by the commands that make many runs: planning them, making them, reading them back."""
 
 import argparse
 import sys
@@ -35,8 +35,8 @@ from zoo.variants import format_variant, parse_variant
 class RunSet:
     """The runs of one command.
 
-    `runs` holds those that were planned, by name. The images of a benchmark are looked for once,
-    however many runs need them.
+    `runs` holds the planned ones by name. The images of a benchmark are opened once, however many
+    runs need them.
     """
 
     def __init__(self, workspace: Workspace, how: HowToRun) -> None:
@@ -52,19 +52,20 @@ class RunSet:
         Raises:
             UsageError: its images are not there, or something is wrong with them.
         """
-        known = find_benchmark(benchmark)
-        if known.variant not in self._stores:
+        asked = find_benchmark(benchmark)
+        variant = asked.variant
+        if variant not in self._stores:
             try:
-                self._stores[known.variant] = self.workspace.open(known)
+                self._stores[variant] = self.workspace.open(asked)
             except UsageError as error:
-                self._stores[known.variant] = error
-        found = self._stores[known.variant]
-        if isinstance(found, UsageError):
-            raise found
-        return found
+                self._stores[variant] = error
+        stores = self._stores[variant]
+        if isinstance(stores, UsageError):
+            raise stores
+        return stores
 
     def plan(self, request: RunRequest) -> Run:
-        """A run of this request, which is not yet one of `runs`.
+        """Plan a run without adding it to `runs`.
 
         Raises:
             UsageError: it cannot be run.
@@ -72,13 +73,13 @@ class RunSet:
         return Run(request, self.workspace, self.stores(request.benchmark))
 
     def try_to_add(self, plan: Callable[[], Run], label: str) -> tuple[Run | None, str | None]:
-        """Plan a run and add it; or say on stderr, and return, why it cannot be run.
+        """Plan a run and add it; if it cannot be run, say why on stderr.
 
         A reason of more than a line, such as images that were not found, is said once.
 
         Args:
             plan: makes the run, or raises a UsageError.
-            label: what it is, for the line on stderr.
+            label: names the run in the line on stderr.
 
         Returns:
             The run and None, or None and the reason.
@@ -94,27 +95,27 @@ class RunSet:
             return None, note
 
     def add(self, run: Run) -> Run:
-        """Make it one of the set's runs; of two of one name the first stays."""
+        """Add a run, unless one of that name is there already; returns the run that is there."""
         return self.runs.setdefault(run.name, run)
 
     def say(self, line: str) -> None:
-        """Print a line, but in a process that only shares the runs of another one."""
+        """Print a line, except in a worker: its parent prints the same."""
         if not self.how.worker:
             print(line, flush=True)
 
     def complain(self, line: str) -> None:
-        """The same on stderr."""
+        """Print a line on stderr, except in a worker."""
         if not self.how.worker:
             print(line, file=sys.stderr, flush=True)
 
     def make(self, runs: Iterable[Run] | None = None) -> int:
-        """Make the runs that have no record, or write down the commands that do.
+        """Make the runs that have no record; with ``--write-jobs``, write down their commands.
 
         Args:
-            runs: some of the set's; None for all.
+            runs: some runs of the set; None for all.
 
         Returns:
-            1 if one failed, else 0.
+            1 if a run failed, else 0.
         """
         chosen = list(self.runs.values() if runs is None else runs)
         if self.how.write_jobs:
@@ -123,19 +124,19 @@ class RunSet:
 
     @property
     def makes_no_table(self) -> bool:
-        """Whether the table is made by another process, or by a later command."""
+        """Whether another process or a later command makes the table."""
         return self.how.worker or self.how.write_jobs is not None
 
     def report(
         self, name: Sequence[str], table: Table, data: pd.DataFrame, figure: Figure | None = None
     ) -> None:
-        """Print the one table of a command, and write it with its numbers and its figure.
+        """Print the table of a command that has one, and write it with its numbers and its figure.
 
         Args:
-            name: words that the files are named by.
-            table: of text.
+            name: words that make up the names of the files.
+            table: the table as text.
             data: its numbers, one a row.
-            figure: of it.
+            figure: its figure, if it has one.
         """
         output = Output(self.workspace.results, name, self.how.command, self.how.dry_run)
         drawn = {}
@@ -144,19 +145,19 @@ class RunSet:
         write_table(output, [table], {"": data}, drawn)
 
     def read(self) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-        """The records of the runs, and what each measured, as `read_records` has them.
+        """The records of the runs and their measured values, as `read_records` returns them.
 
-        A record that is damaged, or of another run, is left out; making the runs has said so.
+        Records that are damaged or belong to another run are left out; `make` has said so.
         """
         return read_records(self.workspace.results, self.recorded())
 
     def recorded(self) -> list[str]:
-        """The names of the runs that have a record which can be believed to be their own."""
+        """The names of the runs that have a valid record of their own."""
         return [name for name, run in self.runs.items() if has_record(run)]
 
 
 def has_record(run: Run) -> bool:
-    """Whether a run has a record that can be believed to be its own."""
+    """Whether a run has a record that is undamaged and its own."""
     try:
         return run.record() is not None
     except UsageError:
@@ -164,17 +165,18 @@ def has_record(run: Run) -> bool:
 
 
 def load_records(folder: Path, announce: bool = True) -> pd.DataFrame:
-    """All records of a folder, as `records.load` has them; prints which could not be used.
+    """All records in a folder, as `records.load` returns them.
 
-    Settings that are newer than a record stand in it at the value that it was made with.
+    Settings that are newer than a record are added to it, with the value that it was made with.
 
     Args:
         folder: of the results.
-        announce: whether to print.
+        announce: whether to say on stderr which records cannot be used.
     """
     measured, problems = records.load(folder)
-    for problem in problems if announce else ():
-        print(f"  {problem}", file=sys.stderr)
+    if announce:
+        for problem in problems:
+            print(f"  {problem}", file=sys.stderr)
     rows = [with_later_settings(row) for row in measured.to_dict("records")]
     columns = {
         name: pd.Series([row[name] for row in rows], dtype=object)
@@ -184,42 +186,43 @@ def load_records(folder: Path, announce: bool = True) -> pd.DataFrame:
 
 
 def with_later_settings(row: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """A record as it would say its settings today.
+    """A record with the settings that were introduced after it was made.
 
-    Settings that came later have the value that the record was made with; they are part of its
-    variant where that is no longer the default.
+    They have the value that the record was made with. Where that is no longer the default, they
+    are part of its variant too.
     """
     try:
         _, cls, _ = learner_of(format_variant(row["learner"], row["variant"]))
-    except UsageError:  # of a plug-in that is not loaded
+    except UsageError:  # it belongs to a plug-in that is not loaded
         cls = Learner
     missing = {
         name: value for name, value in later_settings(cls).items() if name not in row["settings"]
     }
-    today = {} if cls is Learner else constructor_defaults(cls)
-    other = {
+    defaults = {} if cls is Learner else constructor_defaults(cls)
+    changed = {
         name: value
         for name, value in missing.items()
-        if name in today and value != today[name].value
+        if name in defaults and value != defaults[name].value
     }
     return {
         **row,
         "settings": {**missing, **row["settings"]},
-        "variant": {**other, **row["variant"]},
+        "variant": {**changed, **row["variant"]},
     }
 
 
 def read_records(
     folder: Path, names: Collection[str]
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """The records of runs, and what each measured; prints which files could not be used.
+    """The records of some runs and their measured values; prints which files cannot be used.
 
     Args:
         folder: of the results.
         names: of the runs.
 
     Returns:
-        A frame as `records.load` has it; and by run a column a metric, a row a test episode.
+        A frame as `records.load` returns it; and for each run's name a frame with a column for each
+        metric and a row for each test episode.
     """
     measured = load_records(folder)
     measured = measured[measured["run"].isin(names)]
@@ -227,22 +230,30 @@ def read_records(
 
 
 def measured_values(folder: Path, measured: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """By run a column a metric, a row a test episode; prints which files could not be used."""
-    values, left_out = records.values(folder, measured)
+    """What each run measured; prints which files cannot be used.
+
+    Args:
+        folder: of the results.
+        measured: the records, as `load_records` returns them.
+
+    Returns:
+        For each run's name a frame with a column for each metric and a row for each test episode.
+    """
+    values, problems = records.values(folder, measured)
     older = sum(not covers_episodes(run) for run in runs_of(measured))
     if older:
-        records_of = counted(older, "record is", "records are")
-        left_out.append(f"{records_of} of earlier code: no checksum covers what each episode gave")
-    for problem in left_out:
+        records_are = counted(older, "record is", "records are")
+        problems.append(f"{records_are} of earlier code: no checksum covers what each episode gave")
+    for problem in problems:
         print(f"  {problem}", file=sys.stderr)
     return values
 
 
 def workspace_of(options: argparse.Namespace) -> Workspace:
-    """Where the command line says to work.
+    """The workspace that the command line asks for.
 
     Raises:
-        UsageError: a folder, device, logger or callback that cannot be used.
+        UsageError: a folder, device, logger or callback cannot be used.
     """
     workspace = Workspace(
         options.data,
@@ -261,12 +272,12 @@ def workspace_of(options: argparse.Namespace) -> Workspace:
 
 
 def default_threads(options: argparse.Namespace) -> int:
-    """The CPU threads of a process where none are asked for: all cores, shared by the processes."""
+    """CPU threads of each process by default: all cores, divided among the devices' processes."""
     return max(1, torch.get_num_threads() // max(1, getattr(options, "devices", 1)))
 
 
 def how_to_run(options: argparse.Namespace) -> HowToRun:
-    """How the command line says to make its runs.
+    """How the command line asks to make its runs.
 
     Raises:
         UsageError: there is no folder for the file of commands.
@@ -286,15 +297,20 @@ def how_to_run(options: argparse.Namespace) -> HowToRun:
 
 
 def run_set_of(options: argparse.Namespace) -> RunSet:
-    """An empty run_set, as the command line has it."""
+    """An empty set of runs with the workspace and flags of the command line."""
     return RunSet(workspace_of(options), how_to_run(options))
 
 
 def parse_numbers(text: str, flag: str, least: int = 0) -> list[int]:
-    """``"1 5"`` or ``"1,5"`` -> [1, 5]; each once.
+    """Parse ``"1 5"`` or ``"1,5"`` into [1, 5], each number once.
+
+    Args:
+        text: whole numbers.
+        flag: where they are from, for the message.
+        least: the smallest number allowed.
 
     Raises:
-        UsageError: something else.
+        UsageError: the text holds something else, or nothing.
     """
     try:
         numbers = [parse_whole(word, least) for word in text.replace(",", " ").split()]

@@ -1,7 +1,7 @@
 """``zoo show RUN``: the worst test episodes of a finished run, and which classes it confused.
 
-Nothing is computed again: the record has every query's prediction, the images are those of its
-benchmark.
+Nothing is computed again: every query's prediction lies beside the record, and the images are those
+of the benchmark.
 """
 
 import argparse
@@ -35,20 +35,21 @@ from zoo.reports.formats.html import Card, Gallery, to_html
 from zoo.reports.formats.table import Cell, Column, Table
 from zoo.runs.named_weights import file_by_name, read_record
 
-WORST = 3  # episodes on a page, unless told
-LARGEST_MATRIX = 40  # classes of a matrix that can be read
-CLASSES, PAIRS = 40, 20  # classes and pairs of them that a page names
-SMALLEST = 84  # pixels a side; smaller images are enlarged on a page
+WORST = 3  # episodes on a page, by default
+LARGEST_MATRIX = 40  # classes; a larger confusion matrix cannot be read
+CLASSES = 40  # rows of a page's table of classes
+PAIRS = 20  # rows of a page's table of mistakes
+SMALLEST = 84  # pixels of an image's width; smaller images are enlarged on a page
 PAGE = "html"
 
 
 class FinishedRun(NamedTuple):
-    """A run that was tested, and its test episodes."""
+    """A run that was tested, and its E test episodes."""
 
     record: Mapping[str, Any]
-    values: pd.DataFrame  # by episode each metric, and `prediction` (N*Q,)
-    classes: np.ndarray  # (E, N), of the store
-    images: np.ndarray  # (E, N, Q+K), of their class; queries first
+    values: pd.DataFrame  # a row for each episode: its metrics, and `prediction` (N*Q,)
+    classes: np.ndarray  # (E, N) numbers of classes in the store
+    images: np.ndarray  # (E, N, Q+K) numbers of images in their class; queries first
     store: Store
     benchmark: Benchmark
 
@@ -59,12 +60,12 @@ class FinishedRun(NamedTuple):
 
     @property
     def pooled(self) -> pd.DataFrame:
-        """Its predictions, see `pooled_predictions`."""
+        """The predictions of all episodes, as `pooled_predictions` returns them."""
         prediction = np.stack(self.values["prediction"].tolist())
         return pooled_predictions(prediction, self.classes, class_names(self.store.names))
 
     def worst(self, count: int) -> list[int]:
-        """The numbers of the episodes with the lowest accuracy; of equals, the highest loss."""
+        """Numbers of the `count` episodes with the lowest accuracy; a higher loss breaks ties."""
         order = np.lexsort([-self.values["nll"], self.values["accuracy"]])
         return [int(number) for number in order[:count]]
 
@@ -77,20 +78,20 @@ class ShownEpisode(NamedTuple):
     names: list[str]  # of its N classes
     support: np.ndarray  # (N, K, C, H, W) uint8
     query: np.ndarray  # (N, Q, C, H, W) uint8
-    predicted: np.ndarray  # (N, Q), labels
+    predicted: np.ndarray  # (N, Q) labels
 
 
 def show_run(options: argparse.Namespace) -> int:
     """Write the picture or the page that ``-o`` asks for."""
     path: Path = options.output.expanduser()
-    kind = path.suffix[1:].lower()
-    if kind == PAGE:
+    ending = path.suffix[1:].lower()
+    if ending == PAGE:
         check_folder_of(path, "-o")
     else:
-        check_picture_path(path, kind)
+        check_picture_path(path, ending)
     for flag in ("split", "way", "shot", "query"):
         if getattr(options, flag) is not None:
-            raise UsageError(f"--{flag}: an episode of a run is as it was tested; leave it out")
+            raise UsageError(f"--{flag}: a run's episodes are those it was tested on; leave it out")
     run = finished_run(options.name, options.results, options.data, options.yes)
     numbers = run.worst(options.worst or WORST)
     if (number := options.episode) is not None:
@@ -98,8 +99,8 @@ def show_run(options: argparse.Namespace) -> int:
             last = len(run.values) - 1
             raise UsageError(f"--episode {number}: {run.record['run']} tested 0 to {last}")
         numbers = [number]
-    if kind != PAGE:
-        save_figure(episode_figure(run, shown_episode(run, numbers[0])), path, kind)
+    if ending != PAGE:
+        save_figure(episode_figure(run, shown_episode(run, numbers[0])), path, ending)
         return 0
     try:
         write_text(path, page_of_run(run, [shown_episode(run, number) for number in numbers]))
@@ -110,23 +111,24 @@ def show_run(options: argparse.Namespace) -> int:
 
 
 def finished_run(name: str, results: Path, data: Path, yes: bool) -> FinishedRun:
-    """The run that a name means, its test episodes and their images.
+    """Find a finished run by its name, and read its test episodes and their images.
 
     Args:
-        name: of the run, or the beginning of it.
-        results: folder of its record.
-        data: folder of its images.
+        name: the run's name or the beginning of it.
+        results: the folder where its record lies.
+        data: the folder where the image sets lie.
         yes: fetch a large set without asking.
 
     Raises:
-        UsageError: there is none, it has no episodes of images, or the images are others now.
+        UsageError: there is no such run, it has no predicted classes, or the images are not those
+            it was tested on.
     """
     path = file_by_name(name, sorted(results.glob("*.json")))
     record = read_record(path) if path else None
     if path is None or not record:
-        known = ", ".join(benchmarks.names())
+        keys = ", ".join(benchmarks.names())
         raise UsageError(
-            f"{name}: expected a benchmark ({known}), or the name of a run in {results} or the "
+            f"{name}: expected a benchmark ({keys}), or the name of a run in {results} or the "
             "beginning of one"
         )
     run = record["run"]
@@ -135,15 +137,15 @@ def finished_run(name: str, results: Path, data: Path, yes: bool) -> FinishedRun
     except ValueError as error:
         raise UsageError(f"{path} is not a whole record: {error}") from None
     if record["status"] != "done" or record["way"] is None:
-        what = "failed" if record["status"] != "done" else "is a regression"
-        raise UsageError(f"{run} {what}: it has no predicted classes to show")
+        reason = "failed" if record["status"] != "done" else "is a regression"
+        raise UsageError(f"{run} {reason}: it has no predicted classes to show")
     benchmark = find_benchmark(record["benchmark"])
     fetch(benchmark, data, yes)
     store = benchmark.open(data)["test"]
     if store.fingerprint != record["data"]["splits"]["test"]:
         raise UsageError(
             f"{run}: tested on other images of {benchmark.variant} than lie in {data} now; name "
-            "the folder of those with --data"
+            "the folder of the tested ones with --data"
         )
     episodes_path = results / f"episodes-{record['episodes']['fingerprint']}.npz"
     hashes = record.get("arrays") or {}
@@ -164,7 +166,7 @@ def finished_run(name: str, results: Path, data: Path, yes: bool) -> FinishedRun
 
 
 def shown_episode(run: FinishedRun, number: int) -> ShownEpisode:
-    """A test episode with its images."""
+    """A test episode of a run with its images and predictions."""
     classes = run.classes[number]
     rows = run.store.offsets[classes][:, None] + run.images[number].astype(np.int64)
     stored = run.store.gather(torch.from_numpy(rows.ravel()))
@@ -182,52 +184,58 @@ def shown_episode(run: FinishedRun, number: int) -> ShownEpisode:
 
 
 def class_names(names: Sequence[str]) -> list[str]:
-    """Each in one line, as people write it."""
+    """Names of classes as people write them, each on one line."""
     return [" ".join(readable_class_name(name).split()) for name in names]
 
 
 def episode_figure(run: FinishedRun, episode: ShownEpisode) -> Figure:
-    """An episode as a picture, what was mistaken framed."""
+    """Draw an episode; queries that were mistaken have a frame."""
     names = [readable_class_name(name) for name in episode.names]
     heads = [name.partition("\n")[0] for name in names]
-    if len({*heads}) < len(heads):  # such as two characters of an alphabet
+    if len({*heads}) < len(heads):  # two characters of one alphabet begin alike, for example
         heads = class_names(episode.names)
     mistaken_for = [
-        ["" if label == row else heads[label] for label in line]
-        for row, line in enumerate(episode.predicted)
+        ["" if label == row else heads[label] for label in labels]
+        for row, labels in enumerate(episode.predicted)
     ]
     record = run.record
-    title = f"{record['title']} on {record['benchmark']}: test episode {episode.number}, "
-    title += f"{100 * episode.accuracy:.1f} % right"
+    title = (
+        f"{record['title']} on {record['benchmark']}: test episode {episode.number}, "
+        f"{100 * episode.accuracy:.1f} % right"
+    )
     note = f"{run.shape}, run {record['run']}"
     return draw_episode(episode.support, episode.query, names, title, note, mistaken_for)
 
 
 def page_of_run(run: FinishedRun, episodes: Sequence[ShownEpisode]) -> str:
-    """The page: how each class did, which were confused, and the episodes."""
+    """The page: how often each class was right, which were confused, and the episodes."""
     record, pooled = run.record, run.pooled
-    mean, ci95 = (record["metrics"]["accuracy"][name] for name in ("mean", "ci95"))
+    metrics = record["metrics"]["accuracy"]
+    mean = metrics["mean"]
+    ci95 = math.nan if metrics["ci95"] is None else metrics["ci95"]
     count = len(run.values)
-    accuracy = estimate_from_record(mean, math.nan if ci95 is None else ci95, "accuracy", count)
-    said = (
+    accuracy = estimate_from_record(mean, ci95, "accuracy", count)
+    caption = (
         f"Run {record['run']}, {run.shape}: {accuracy.times(100).text()} % right over {count:,} "
-        f"test episodes of {record['benchmark']}. A class's share is of all its queries; a pair's "
-        "is of those in episodes that had both classes."
+        f"test episodes of {record['benchmark']}. The share of a class is taken over all its "
+        "queries, that of a pair over the queries in episodes that had both classes."
     )
-    facts = Table(f"What {record['title']} got wrong", said, [], [])
+    facts = Table(f"What {record['title']} got wrong", caption, [], [])
     figures = []
     shares = confusion_shares(pooled)
     if len(shares) <= LARGEST_MATRIX:
         texts = shares.map(lambda share: f"{100 * share:.0f}" if share >= 0.005 else "")
-        caption = "Classes (rows) and what their queries were taken for (columns), in per cent of "
-        caption += "the queries in episodes that had both."
+        caption = (
+            "Classes (rows) and what their queries were taken for (columns), in per cent of the "
+            "queries in episodes that had both."
+        )
         figures.append((caption, figure_bytes(confusion_figure(shares, texts), "svg")))
     galleries = [part for episode in episodes for part in episode_galleries(episode)]
     return to_html([facts, class_table(pooled), pair_table(pooled)], figures, galleries)
 
 
 def class_table(pooled: pd.DataFrame) -> Table:
-    """How often each class was right, the worst first, and what it was mostly taken for."""
+    """How often each class was right, and what it was most often taken for; the worst first."""
     right = pooled[pooled["class"] == pooled["predicted"]].sort_values("share", kind="stable")
     worst = most_confused(pooled, len(pooled)).drop_duplicates("class").set_index("class")
     rows = []
@@ -242,7 +250,7 @@ def class_table(pooled: pd.DataFrame) -> Table:
 
 
 def pair_table(pooled: pd.DataFrame) -> Table:
-    """The pairs of classes that were confused most."""
+    """The pairs of classes that were confused most often."""
     rows = [
         [Cell(name), Cell(other), Cell(f"{times:,} of {queries:,}"), Cell(f"{100 * share:.0f} %")]
         for name, other, queries, times, share in most_confused(pooled, PAIRS).itertuples(
@@ -254,7 +262,7 @@ def pair_table(pooled: pd.DataFrame) -> Table:
 
 
 def episode_galleries(episode: ShownEpisode) -> list[Gallery]:
-    """The support of an episode, and its queries, the wrong ones first."""
+    """An episode's support, and its queries with the wrong ones first."""
     names = class_names(episode.names)
     support = [
         Card(picture(pixels), [name])
@@ -277,7 +285,7 @@ def episode_galleries(episode: ShownEpisode) -> list[Gallery]:
 
 
 def picture(pixels: np.ndarray) -> bytes:
-    """An image uint8 (C, H, W) as JPEG, a small one enlarged by a whole number."""
+    """An image (C, H, W) uint8 as JPEG; a small one is enlarged by a whole factor."""
     shown = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
     scale = math.ceil(SMALLEST / shown.width)
     content = io.BytesIO()

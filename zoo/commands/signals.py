@@ -12,7 +12,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_LINE = "\nstopped; the same command goes on\n"  # what a command says then, on stderr
 
 
-class Stopped(KeyboardInterrupt):  # so that whatever lets Ctrl-C through lets this through
+class Stopped(KeyboardInterrupt):  # code that lets Ctrl-C through lets this through too
     """A signal told this process to stop.
 
     Args:
@@ -35,8 +35,9 @@ def stoppable(worker: bool = False) -> Iterator[None]:
     SIGHUP under ``nohup``, stays ignored.
 
     Args:
-        worker: whether a second signal changes nothing: Ctrl-C reaches a worker from the terminal
-            and from its parent, which kills it if it takes too long.
+        worker: whether this is a worker, in which a second signal does nothing. Ctrl-C reaches a
+            worker both from the terminal and from its parent, and the parent kills it if it takes
+            too long.
 
     Raises:
         Stopped: a signal came.

@@ -1,6 +1,6 @@
-"""The command ``zoo study``: learners beside others, pair by pair, as a table and a figure.
+"""The command ``zoo study``: compares pairs of learners on several tasks; a table and a figure.
 
-What the pairs and the tasks are is declared in reports/studies/.
+The pairs and the tasks of each study are declared in reports/studies/.
 """
 
 import argparse
@@ -27,9 +27,14 @@ from zoo.values import MOST_PARALLEL
 from zoo.variants import split_variants
 
 STUDY_KEYS: dict[str, type] = {
-    "title": str, "heads": list, "seeds": object, "quick": dict, "pairs": dict, "tasks": dict,
+    "title": str,
+    "heads": list,
+    "seeds": object,
+    "quick": dict,
+    "pairs": dict,
+    "tasks": dict,
     "threads": int,
-}  # fmt: skip
+}
 TASK_KEYS = {"benchmark", "way", "shot", "settings"}
 
 
@@ -39,19 +44,19 @@ class Study(NamedTuple):
     title: str
     heads: tuple[str, str]
     seeds: str
-    threads: int  # of a run; 0 for all cores
-    quick: dict[str, Any]  # settings of all under that budget
+    threads: int  # of each run; 0 for all cores
+    quick: dict[str, Any]  # settings of all runs with budget quick
     pairs: dict[str, tuple[str, str]]  # variants by label
     tasks: dict[str, dict[str, Any]]  # benchmark, way, shot and settings by label
 
 
 def study_command(options: argparse.Namespace) -> int:
-    """Make what is missing, then print the table, and write it, its numbers and its figure."""
+    """Make the missing runs, then print the table and write it, its numbers and its figure."""
     definition = load_study(options.study)
     wanted = split_variants(options.pairs) or list(definition.pairs)
     if unknown := [label for label in wanted if label not in definition.pairs]:
-        known = ", ".join(definition.pairs)
-        raise UsageError(f"--pairs: {unknown[0]!r} is not of this study; choose from {known}")
+        labels = ", ".join(definition.pairs)
+        raise UsageError(f"--pairs: {unknown[0]!r} is not in this study; choose from {labels}")
     run_set = run_set_of(options)
     if definition.threads and options.threads is None:
         jobs = options.jobs or max(1, cores() // definition.threads)
@@ -65,20 +70,23 @@ def study_command(options: argparse.Namespace) -> int:
     if not run_set.runs:
         raise UsageError("nothing of this study can be run")
     run_set.say(f"{definition.title}: terms {options.terms}, budget {options.budget}")
-    status = run_set.make() | int(any(line["note"] for line in lines))
+    status = run_set.make()
+    if any(line["note"] for line in lines):
+        status = 1
     if options.dry_run or run_set.makes_no_table:
         return status
-    measured, every = run_set.read()
-    values = {name: frame[run_set.runs[name].judged_by] for name, frame in every.items()}
-    found = study_numbers(pd.DataFrame(lines), measured, values)
-    name = ["study", Path(options.study).stem, *split_variants(options.pairs)]
-    name += [options.terms, options.budget]
-    name += [f"seeds {options.seeds}"] if options.seeds else []
+    measured, frames = run_set.read()
+    values = {name: frame[run_set.runs[name].judged_by] for name, frame in frames.items()}
+    numbers = study_numbers(pd.DataFrame(lines), measured, values)
+    words = ["study", Path(options.study).stem, *split_variants(options.pairs)]
+    words += [options.terms, options.budget]
+    if options.seeds:
+        words.append(f"seeds {options.seeds}")
     run_set.report(
-        name,
-        study_table(found, definition.title, definition.heads),
-        study_csv_frame(found),
-        study_figure(found, definition.title),
+        words,
+        study_table(numbers, definition.title, definition.heads),
+        study_csv_frame(numbers),
+        study_figure(numbers, definition.title),
     )
     return status
 
@@ -94,13 +102,13 @@ def study_runs(
 
     Args:
         definition: the study.
-        pairs: labels of those that are asked for.
+        pairs: the labels of the pairs that are asked for.
         seeds: of each pair.
         common: terms and budget of all runs.
-        run_set: takes the runs.
+        run_set: where the runs are added.
 
     Returns:
-        One line a run, as `study_numbers` takes them; `note` says why one cannot be made.
+        One line a run, as `study_numbers` takes them; `note` says why a run cannot be made.
     """
     lines: list[dict[str, Any]] = []
     for (label, task), pair, seed in itertools.product(definition.tasks.items(), pairs, seeds):
@@ -116,7 +124,7 @@ def study_runs(
             runs, note = (None, None), f"cannot be run: {error}"
             run_set.complain(f"  {label}, {pair} {note}")
         for side, run in zip(SIDES, runs, strict=True):
-            name = run and run_set.add(run).name
+            name = None if run is None else run_set.add(run).name
             lines.append({**line, "side": side, "run": name, "note": note})
     return lines
 
@@ -124,47 +132,52 @@ def study_runs(
 def request_on(
     task: Mapping[str, Any], variant: str, definition: Study, common: RunRequest
 ) -> RunRequest:
-    """A learner on the tasks of a study, with the settings that are definition for both."""
+    """A request for a learner on a study's tasks, with the settings that the study declares."""
     settings = {**(task.get("settings") or {})}
     if common.budget == "quick":
         settings = {**definition.quick, **settings}
     flags = settings_of_variant(variant, settings)
     return replace(
-        common, learner=variant, benchmark=task["benchmark"], way=task.get("way"),
-        shot=task["shot"], flags=flags,
-    )  # fmt: skip
+        common,
+        learner=variant,
+        benchmark=task["benchmark"],
+        way=task.get("way"),
+        shot=task["shot"],
+        flags=flags,
+    )
 
 
 def pair_of_runs(run_set: RunSet, first: RunRequest, second: RunRequest) -> tuple[Run, Run]:
-    """Both runs, the first on the training episodes of the second.
+    """Plan both runs of a pair; the first gets the training episodes of the second.
 
     Raises:
         UsageError: one of them cannot be run.
     """
-    one, two = run_set.plan(first), run_set.plan(second)
-    shared = {
+    first_run, second_run = run_set.plan(first), run_set.plan(second)
+    shared_names = SHARED_SETTING_NAMES & first_run.settings.keys()
+    different = {
         name: setting.value
-        for name, setting in two.settings.items()
-        if name in SHARED_SETTING_NAMES & one.settings.keys() and one[name] != setting.value
+        for name, setting in second_run.settings.items()
+        if name in shared_names and first_run[name] != setting.value
     }
-    if shared:
-        one = run_set.plan(replace(first, flags={**first.flags, **shared}))
-    return one, two
+    if different:
+        first_run = run_set.plan(replace(first, flags={**first.flags, **different}))
+    return first_run, second_run
 
 
 def settings_of_variant(variant: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that a variant does not name itself."""
-    _, cls, named = learner_of(variant)
-    given = {name: value for name, value in settings.items() if name not in named}
-    return parse_values(cls, given, variant)
+    """The settings that a variant does not give itself, with their values parsed."""
+    _, cls, overrides = learner_of(variant)
+    others = {name: value for name, value in settings.items() if name not in overrides}
+    return parse_values(cls, others, variant)
 
 
 def load_study(name: str) -> Study:
-    """The study of that name, or of a file of one's own.
+    """Read the study of that name, or one from the user's own file.
 
     Raises:
-        UsageError: there is none; or the file is not as it should be, or names a learner or a
-            benchmark that there is not.
+        UsageError: there is no such study, its file is malformed, or it names a learner or a
+            benchmark that does not exist.
     """
     path, content = read_definition("studies", name, "study", STUDY_KEYS, threads=0)
     if not is_pair(content["heads"]):
@@ -192,5 +205,5 @@ def load_study(name: str) -> Study:
 
 
 def is_pair(value: Any) -> bool:
-    """Whether this is a list of two texts."""
+    """Whether a value is a list of two strings."""
     return isinstance(value, list) and len(value) == 2 and all(isinstance(v, str) for v in value)

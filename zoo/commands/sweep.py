@@ -25,20 +25,20 @@ from zoo.runs.settings import learner_variant
 from zoo.runs.tested_weights import as_trained
 from zoo.variants import variants_in
 
-SWEEP_FOLDER = "sweep"  # below the results: tests of other runs' weights, apart from the runs
+SWEEP_FOLDER = "sweep"  # below the results; holds the tests of other runs' weights
 
 
 class RunAtShape(Run):
-    """The weights of a run, tested on episodes of another shape; nothing is trained for it.
+    """Tests the weights of another run on episodes of another shape.
 
-    Its record lies in a folder of its own, and names the run as `weights_of`.
+    Its record lies in a folder of its own, and names the other run as `weights_of`.
     """
 
     def __init__(self, run: Run, way: int, shot: int) -> None:
-        """Everything but the test episodes is the run's.
+        """Take everything from the run, except the shape of the test episodes.
 
         Raises:
-            UsageError: the learner or the data cannot do it; says why.
+            UsageError: the learner or the data allows no such episodes; the message says why.
         """
         vars(self).update(vars(run))
         self.run, self.weights_of = run, run.name
@@ -50,15 +50,15 @@ class RunAtShape(Run):
         results = run.workspace.results / SWEEP_FOLDER
         self.workspace = replace(run.workspace, results=results)
         if run.learner.fixed_way and way != run.way:
-            raise UsageError(f"one output a way, so tested at {run.way} ways alone")
+            raise UsageError(f"it has one output for each way: it can only be tested {run.way}-way")
         run.learner.check_episodes(way, shot, run["query"])
         self.data = run.data.of_shape(way, shot)
 
     def train(self, folder: Path, keeper: CheckpointKeeper, progress: bool) -> None:
-        """Take the weights of the run, which is made if it is not there.
+        """Take the weights of the other run, which is made first if it has no record.
 
         Raises:
-            UsageError: the run failed.
+            UsageError: that run failed.
         """
         record = self.run.execute(progress)
         if record["status"] == "failed":
@@ -70,10 +70,10 @@ class RunAtShape(Run):
 
 
 def sweep_command(options: argparse.Namespace) -> int:
-    """Make what is missing, then print the table, and write it, its numbers and its figure."""
+    """Make the missing runs, then print the table and write it, its numbers and its figure."""
     benchmark = find_benchmark(options.benchmark)
     if benchmark.regression:
-        raise UsageError(f"{benchmark.variant} is regression, without ways: nothing to sweep over")
+        raise UsageError(f"{benchmark.variant} is regression: it has no ways to sweep over")
     variants = list(dict.fromkeys(map(learner_variant, variants_in(options.learners))))
     titles = titles_of(variants or learners.names())
     way = check_way(benchmark, options.way)
@@ -89,24 +89,26 @@ def sweep_command(options: argparse.Namespace) -> int:
     if not run_set.runs:
         raise UsageError("nothing of this sweep can be run")
     run_set.say(f"{benchmark.title}, terms {options.terms}, budget {options.budget}")
-    refused = any(line["trained"] is None for line in lines)
-    trained = [run for run in run_set.runs.values() if not run.weights_of]
-    status = run_set.make(trained) | int(refused)
+    trainings = [run for run in run_set.runs.values() if not run.weights_of]
+    status = run_set.make(trainings)
+    if any(line["trained"] is None for line in lines):
+        status = 1
     if run_set.makes_no_table:
         return status
-    points = [run for run in run_set.runs.values() if run.weights_of]
-    status |= execute(points, replace(run_set.how, jobs=1))  # points of a run share its weights
+    tests = [run for run in run_set.runs.values() if run.weights_of]
+    status |= execute(tests, replace(run_set.how, jobs=1))  # the tests of a run share its weights
     if options.dry_run:
         return status
     measured, accuracies = read_points(options.results, run_set.runs)
-    found = sweep_numbers(pd.DataFrame(lines), measured, accuracies)
-    name = ["sweep", benchmark.variant, *variants, f"{way}w{shot}s", options.terms, options.budget]
-    name += [f"seeds {options.seeds}"] if options.seeds else []
+    numbers = sweep_numbers(pd.DataFrame(lines), measured, accuracies)
+    words = ["sweep", benchmark.variant, *variants, f"{way}w{shot}s", options.terms, options.budget]
+    if options.seeds:
+        words.append(f"seeds {options.seeds}")
     run_set.report(
-        name,
-        sweep_table(found, benchmark.title, way, shot),
-        sweep_csv_frame(found),
-        sweep_figure(found, benchmark.title, way, shot),
+        words,
+        sweep_table(numbers, benchmark.title, way, shot),
+        sweep_csv_frame(numbers),
+        sweep_figure(numbers, benchmark.title, way, shot),
     )
     return status
 
@@ -124,12 +126,13 @@ def sweep_runs(
         titles: of the learners, by key or variant.
         seeds: of each learner.
         shapes: way and shot of each test.
-        common: way and shot of the training runs, and what else all share.
-        run_set: takes the runs.
+        common: way and shot of the training runs, and all else that they share.
+        run_set: where the runs are added.
 
     Returns:
-        One line a learner, seed and shape, as `sweep_numbers` takes them. `trained` is None where
-        the learner cannot be run, `run` where it cannot be tested at that shape; `note` says why.
+        One line for each learner, seed and shape, as `sweep_numbers` takes them. `trained` is None
+        if the learner cannot be run, `run` is None if it cannot be tested at that shape; `note`
+        says why.
     """
     lines: list[dict[str, Any]] = []
     for (learner, title), seed in itertools.product(titles.items(), seeds):
@@ -142,48 +145,61 @@ def sweep_runs(
                 run, note = trained, None
             else:
                 run, note = run_at_shape(run_set, trained, way, shot)
-            line = {"learner": title, "seed": seed, "way": way, "shot": shot, "note": note}
-            lines.append({**line, "trained": trained and trained.name, "run": run and run.name})
+            lines.append(
+                {
+                    "learner": title,
+                    "seed": seed,
+                    "way": way,
+                    "shot": shot,
+                    "note": note,
+                    "trained": None if trained is None else trained.name,
+                    "run": None if run is None else run.name,
+                }
+            )
     return lines
 
 
 def run_at_shape(
     run_set: RunSet, trained: Run, way: int, shot: int
 ) -> tuple[Run | None, str | None]:
-    """The test of a run's weights at another shape, added; or None, and why it cannot be."""
+    """Add the test of a run's weights at another shape; or return None and why it is impossible."""
     try:
         return run_set.add(RunAtShape(trained, way, shot)), None
     except UsageError as error:
-        return None, str(error).partition("; ")[0]  # the rest is advice for runs
+        return None, str(error).partition("; ")[0]  # the rest is advice for a single run
 
 
 def read_points(
     results: Path, runs: Mapping[str, Run]
 ) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
-    """The records of these runs, and the accuracies of each test episode, by run."""
+    """The records of these runs, and by each run's name its accuracy on every test episode."""
     frames: list[pd.DataFrame] = []
     accuracies: dict[str, pd.Series] = {}
     for folder in (results, results / SWEEP_FOLDER):
         if folder.is_dir():
             frame, values = read_records(folder, runs)
             frames.append(frame)
-            accuracies |= {name: v["accuracy"] for name, v in values.items() if "accuracy" in v}
-    return pd.concat([f for f in frames if len(f)] or frames, ignore_index=True), accuracies
+            for name, frame_of_run in values.items():
+                if "accuracy" in frame_of_run:
+                    accuracies[name] = frame_of_run["accuracy"]
+    filled = [frame for frame in frames if len(frame)]
+    return pd.concat(filled or frames, ignore_index=True), accuracies
 
 
 def titles_of(names: Sequence[str]) -> dict[str, str]:
-    """How the table calls each learner or variant; two of one title go by their keys."""
+    """The title of each learner or variant in the table; where two are the same, all are keys."""
     titles = {name: learner_title(name) for name in names}
-    if len(set(titles.values())) < len(titles):  # a plug-in may be called like one of ours
+    if len(set(titles.values())) < len(titles):  # a plug-in may have the title of one of ours
         titles = {name: name for name in names}
     return titles
 
 
 def learner_title(name: str) -> str:
-    """How the table calls a learner or variant.
+    """The title of a learner or variant in the table.
 
     Raises:
         UsageError: there is no such learner.
     """
     key, cls, overrides = learner_of(name)
-    return f"{cls.title or key}{' ' + name[len(key) :] if overrides else ''}"
+    title = cls.title or key
+    return f"{title} {name[len(key) :]}" if overrides else title

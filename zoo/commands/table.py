@@ -1,4 +1,4 @@
-"""The command ``zoo table``: the runs of a comparison, made and shown as a table."""
+"""The command ``zoo table``: makes the runs of a comparison and shows them as a table."""
 
 import argparse
 import contextlib
@@ -53,19 +53,20 @@ class TableRequest:
 
     Args:
         benchmark: a key or variant.
-        learners: keys or variants, in the order of the rows; none for all that can do its tasks.
-        ways: N of the test episodes; none in regression.
+        learners: keys or variants, in the order of the rows; empty for all learners that can be
+            run on the benchmark.
+        ways: N of the test episodes; empty in regression.
         shots: K of the test episodes.
         seeds: of each row.
         terms: paper, equal or both.
         budget: how long to train.
         untrained: whether every row is tested untrained too.
-        differences: which pairs of rows are printed: none, ``best``, those with the best row of
-            each block, or ``all``.
-        power: and how many episodes half a point needs.
+        differences: which pairs of rows are printed: "" for none, ``best`` for each row with the
+            best one of its block, ``all`` for every row with every other.
+        power: whether differences are printed with the number of episodes that half a point needs.
         figures: whether figures are drawn.
-        trained_on: the benchmark whose weights are tested, a key or variant; "" for runs that are
-            trained on `benchmark` itself.
+        trained_on: the key or variant of the benchmark that the weights were trained on; "" if the
+            runs train on `benchmark` itself.
     """
 
     benchmark: str
@@ -83,7 +84,7 @@ class TableRequest:
 
     @property
     def title(self) -> str:
-        """How captions call the benchmark, and that which the weights are from."""
+        """The benchmark in captions, and where the weights are from if they are not its own."""
         title = find_benchmark(self.benchmark).title
         if not self.trained_on:
             return title
@@ -95,61 +96,69 @@ class TableRequest:
         return [parse_variant(name)[0] for name in self.learners]
 
     def runs(self) -> Iterator[RunRequest]:
-        """Every run that the table asks for, whether it can be had or not."""
-        regression = find_benchmark(self.benchmark).regression
-        able = [key for key in learners.names() if not regression or learners.get(key).regression]
-        terms = TERMS if self.terms == "both" else (self.terms,)
+        """Every run that the table asks for, even if it cannot be made."""
+        names = self.learners
+        if not names:
+            names = learners.names()
+            if find_benchmark(self.benchmark).regression:
+                names = [key for key in names if learners.get(key).regression]
+        both_terms = TERMS if self.terms == "both" else (self.terms,)
         ways: Sequence[int | None] = self.ways or [None]
-        cells = itertools.product(terms, self.learners or able, ways, self.shots, self.seeds)
-        for each, learner, way, shot, seed in cells:
-            yield RunRequest(learner, self.benchmark, way, shot, each, self.budget, seed)
+        cells = itertools.product(both_terms, names, ways, self.shots, self.seeds)
+        for terms, learner, way, shot, seed in cells:
+            yield RunRequest(learner, self.benchmark, way, shot, terms, self.budget, seed)
 
     def name(self) -> list[str]:
-        """Words that the table's files are named by."""
+        """Words that make up the names of the table's files."""
         variant = find_benchmark(self.benchmark).variant
         words = ["table", variant, *self.learners, *(f"{way}w" for way in self.ways)]
         words += [f"{' '.join(map(str, self.shots))}s", self.terms, self.budget]
         if list(self.seeds) != [0]:
             words.append(f"seeds {' '.join(map(str, self.seeds))}")
-        words += ["from", find_benchmark(self.trained_on).variant] if self.trained_on else []
-        return words + ["untrained"] * self.untrained
+        if self.trained_on:
+            words += ["from", find_benchmark(self.trained_on).variant]
+        if self.untrained:
+            words.append("untrained")
+        return words
 
 
 def table_command(options: argparse.Namespace) -> int:
-    """Make what is missing, then print and write the comparison."""
-    asked = table_request(options)
+    """Make the missing runs, then print and write the comparison."""
+    request = table_request(options)
     run_set = run_set_of(options)
-    if find_benchmark(asked.benchmark).own and not options.ways:
-        asked = with_way_that_fits(asked, run_set)
-    output = Output(options.results, asked.name(), options.words, options.dry_run)
-    make = make_cross_table if asked.trained_on else make_table
-    return make(asked, run_set, output)
+    if find_benchmark(request.benchmark).own and not options.ways:
+        request = with_way_that_fits(request, run_set)
+    output = Output(options.results, request.name(), options.words, options.dry_run)
+    make = make_cross_table if request.trained_on else make_table
+    return make(request, run_set, output)
 
 
-def with_way_that_fits(asked: TableRequest, run_set: RunSet) -> TableRequest:
-    """The table of own images with as many ways as each split has classes, at most 5."""
+def with_way_that_fits(request: TableRequest, run_set: RunSet) -> TableRequest:
+    """A table of the user's images with as many ways as every split has classes, at most 5."""
     try:
-        way, why = way_that_fits(run_set.stores(asked.benchmark))
-    except UsageError:  # making the table says so
-        return asked
+        way, why = way_that_fits(run_set.stores(request.benchmark))
+    except UsageError:  # `make_table` reports it
+        return request
     if why:
         run_set.say(f"fitted to the images: {why}")
-    return replace(asked, ways=[way])
+    return replace(request, ways=[way])
 
 
 def table_request(options: argparse.Namespace) -> TableRequest:
-    """What the command line asks for.
+    """Parse the command line into a request for a table.
 
     Raises:
-        UsageError: an unknown learner, or shots, ways or seeds that are none.
+        UsageError: a learner is unknown, or shots, ways or seeds are not whole numbers.
     """
     benchmark = find_benchmark(options.benchmark)
     names = dict.fromkeys(map(learner_variant, variants_in(options.learners)))
-    ways = [] if benchmark.regression and not options.ways else [options.ways or "5"]
+    ways: list[int] = []
+    if options.ways or not benchmark.regression:
+        ways = parse_numbers(options.ways or "5", "--ways")
     return TableRequest(
         benchmark.variant,
         [*names],
-        [way for text in ways for way in parse_numbers(text, "--ways")],
+        ways,
         parse_numbers(options.shots or benchmark.shots, "--shots"),
         parse_numbers(options.seeds or "0", "--seeds"),
         options.terms,
@@ -162,102 +171,129 @@ def table_request(options: argparse.Namespace) -> TableRequest:
     )
 
 
-def make_table(asked: TableRequest, run_set: RunSet, output: Output) -> int:
+def make_table(request: TableRequest, run_set: RunSet, output: Output) -> int:
     """Make the runs that are missing, print and write the table; returns the exit status."""
-    benchmark = find_benchmark(asked.benchmark)
-    requests = list(asked.runs())
-    gaps: dict[RunRequest, str] = {}
+    benchmark = find_benchmark(request.benchmark)
     runs: dict[RunRequest, Run] = {}
-    untrained: dict[str, Run] = {}  # the same without an update, by the name of the trained run
+    untrained: dict[str, Run] = {}  # the run without updates, by the name of the trained run
+    gaps: dict[RunRequest, str] = {}
     try:
-        run_set.stores(asked.benchmark)
+        run_set.stores(request.benchmark)
     except UsageError as error:
         run_set.complain(f"  {error}")
-        where = run_set.workspace.data
-        gaps = dict.fromkeys(requests, f"no data: {benchmark.title} is not in {where}")
-        # The published numbers alone are nothing to keep.
+        reason = f"no data: {benchmark.title} is not in {run_set.workspace.data}"
+        gaps = dict.fromkeys(request.runs(), reason)
+        # A table that has only the published numbers is not written to files.
         output = replace(output, dry_run=True)
-    for request in requests if not gaps else ():
-        try:
-            run = run_set.plan(request)
-            if asked.untrained and (run["updates"] or run.stages):
-                without = replace(request, flags=untrained_settings(run))
-                untrained[run.name] = run_set.plan(without)
-            runs[request] = run
-        except UsageError as error:
-            gaps[request] = f"cannot be run: {error}"
-            run_set.complain(f"  {request.words} {gaps[request]}")
+    else:
+        runs, untrained, gaps = plan_runs(request, run_set)
     if not runs and not output.dry_run:
         raise UsageError("nothing of this table can be run")
-    run_set.say(f"{benchmark.title}, terms {asked.terms}, budget {asked.budget}")
-    status = 0 if not gaps else 2 if not runs else 1
+    run_set.say(f"{benchmark.title}, terms {request.terms}, budget {request.budget}")
     for run in [*runs.values(), *untrained.values()]:
         run_set.add(run)
+    status = 2
     if runs:
-        status |= run_set.make()
+        status = run_set.make() | int(bool(gaps))
     if run_set.makes_no_table:
         return status
     measured, values = run_set.read()
     measured = measured[measured["run"].isin([run.name for run in runs.values()])]
-    there = set(measured["run"])
+    measured_names = set(measured["run"])
     estimator = Estimator.beside(output.folder)
-    not_made = {request: run for request, run in runs.items() if run.name not in there}
-    gaps |= {request: reason_missing(run, estimator) for request, run in not_made.items()}
-    write_comparison(asked, output, with_missing_rows(measured, gaps), values, untrained)
+    for run_request, run in runs.items():
+        if run.name not in measured_names:
+            gaps[run_request] = reason_missing(run, estimator)
+    write_comparison(request, output, with_missing_rows(measured, gaps), values, untrained)
     if gaps:
         print("\n".join(["", *commands_for_missing(gaps, runs, estimator)]))
     return status
 
 
-def make_cross_table(asked: TableRequest, run_set: RunSet, output: Output) -> int:
-    """The same of weights that another benchmark trained: they are tested, nothing is trained.
+def plan_runs(
+    request: TableRequest, run_set: RunSet
+) -> tuple[dict[RunRequest, Run], dict[str, Run], dict[RunRequest, str]]:
+    """Plan every run of a table, without adding it to the run set.
+
+    Returns:
+        The runs; their untrained counterparts, if asked for, by the name of the trained run; and
+        why the other runs cannot be made.
+    """
+    runs: dict[RunRequest, Run] = {}
+    untrained: dict[str, Run] = {}
+    gaps: dict[RunRequest, str] = {}
+    for run_request in request.runs():
+        try:
+            run = run_set.plan(run_request)
+            if request.untrained and (run["updates"] or run.stages):
+                without_training = replace(run_request, flags=untrained_settings(run))
+                untrained[run.name] = run_set.plan(without_training)
+            runs[run_request] = run
+        except UsageError as error:
+            gaps[run_request] = f"cannot be run: {error}"
+            run_set.complain(f"  {run_request.words} {gaps[run_request]}")
+    return runs, untrained, gaps
+
+
+def make_cross_table(request: TableRequest, run_set: RunSet, output: Output) -> int:
+    """Test weights that were trained on another benchmark, and print and write the table.
+
+    Returns:
+        The exit status.
 
     Raises:
         UsageError: the benchmarks do not fit each other, or there are no weights.
     """
-    target, other = find_benchmark(asked.benchmark), find_benchmark(asked.trained_on)
-    if asked.untrained:
+    target, other = find_benchmark(request.benchmark), find_benchmark(request.trained_on)
+    if request.untrained:
         raise UsageError("--untrained: a table of weights from elsewhere has no untrained rows")
     check_same_images(target, other)
-    rows = runs_on(other, asked.budget, run_set)
-    training = replace(asked, benchmark=other.variant, learners=asked.learners or learners_of(rows))
-    if not training.learners:
+    rows = runs_on(other, request.budget, run_set)
+    names = request.learners or learners_of(rows)
+    if not names:
         raise UsageError(
-            f"--from {other.variant}: no run on it with budget {asked.budget} in "
+            f"--from {other.variant}: no run on it with budget {request.budget} in "
             f"{run_set.workspace.results}; `python -m zoo run LEARNER {other.variant} --budget "
-            f"{asked.budget}` leaves weights there"
+            f"{request.budget}` leaves weights there"
         )
+    training = replace(request, benchmark=other.variant, learners=names)
     tests, gaps = plan_tests(training.runs(), rows, target, run_set)
-    run_set.say(f"{asked.title}, terms {asked.terms}, budget {asked.budget}")
-    status = int(bool(gaps)) | (run_set.make() if run_set.runs else 0)
+    run_set.say(f"{request.title}, terms {request.terms}, budget {request.budget}")
+    status = 1 if gaps else 0
+    if run_set.runs:
+        status |= run_set.make()
     if run_set.makes_no_table:
         return status
     folder = run_set.workspace.results / TESTED_FOLDER
     measured = load_records(folder, announce=folder.is_dir())
     measured = measured[measured["run"].isin(run_set.recorded())]
     values = measured_values(folder, measured)
-    there = set(measured["run"])
-    gaps |= {request: Gap("not tested") for name, request in tests.items() if name not in there}
-    measured = with_missing_rows(measured, {request: gap.why for request, gap in gaps.items()})
+    measured_names = set(measured["run"])
+    for name, run_request in tests.items():
+        if name not in measured_names:
+            gaps[run_request] = Gap("not tested")
+    reasons = {run_request: gap.why for run_request, gap in gaps.items()}
+    measured = with_missing_rows(measured, reasons)
     measured = measured.assign(benchmark=target.variant, trained_on=other.variant)
-    write_comparison(asked, output, measured, values, {})
-    for request, gap in gaps.items():
-        print(f"– {request.words}: {gap.why}{f'; {gap.remedy}' if gap.remedy else ''}")
+    write_comparison(request, output, measured, values, {})
+    for run_request, gap in gaps.items():
+        text = f"{gap.why}; {gap.remedy}" if gap.remedy else gap.why
+        print(f"– {run_request.words}: {text}")
     return status
 
 
 def with_missing_rows(measured: pd.DataFrame, gaps: Mapping[RunRequest, str]) -> pd.DataFrame:
-    """The records, and a row for each run that has none."""
+    """Add a row for each run without a record to the records."""
     if not gaps:
         return measured
-    missing = pd.DataFrame([missing_row(request, why) for request, why in gaps.items()]).astype(
-        {name: kind for name, kind in measured.dtypes.items() if kind == "Int64"}
-    )
+    integers = {name: dtype for name, dtype in measured.dtypes.items() if dtype == "Int64"}
+    missing = pd.DataFrame([missing_row(request, why) for request, why in gaps.items()])
+    missing = missing.astype(integers)
     return pd.concat([measured, missing], ignore_index=True) if len(measured) else missing
 
 
 def write_comparison(
-    asked: TableRequest,
+    request: TableRequest,
     output: Output,
     measured: pd.DataFrame,
     values: Mapping[str, pd.DataFrame],
@@ -266,149 +302,170 @@ def write_comparison(
     """Print the table, and write it in every form.
 
     Args:
-        asked: the table.
+        request: which cells the table has.
         output: where it goes.
-        measured: a row a run, as `records.load` has them; also of runs without a record.
-        values: by run a column a metric, a row a test episode.
-        untrained: by the name of the trained run.
+        measured: a row for each run, as `records.load` has them; also for runs without a record.
+        values: for each run's name a frame with a column for each metric and a row for each test
+            episode.
+        untrained: the runs without updates, by the name of the trained run.
     """
-    benchmark = find_benchmark(asked.benchmark)
-    title = asked.title
+    benchmark = find_benchmark(request.benchmark)
+    title = request.title
     printed_numbers = published.published()
-    order = asked.order
-    parts = {name: measured[measured["terms"] == name] for name in TERMS}
-    parts = {name: part for name, part in parts.items() if len(part)}
-    found: dict[str, pd.DataFrame] = {}
-    pairs: list[Table] = []
-    texts: list[Table] = []
+    order = request.order
+    parts = {terms: measured[measured["terms"] == terms] for terms in TERMS}
+    parts = {terms: part for terms, part in parts.items() if len(part)}
+    differences: dict[str, pd.DataFrame] = {}  # by terms
+    tables: list[Table] = []
+    difference_tables: list[Table] = []
     cells: list[pd.DataFrame] = []
-    drawn: dict[str, Drawing] = {}
-    compared = {name: compared_rows(part, benchmark.variant, order) for name, part in parts.items()}
+    drawings: dict[str, Drawing] = {}
+    compared = {
+        terms: compared_rows(part, benchmark.variant, order) for terms, part in parts.items()
+    }
     labels = list(dict.fromkeys(label for rows in compared.values() for label in rows["label"]))
-    for name, part in parts.items():
-        contenders = compared[name]
-        shown = comparison_numbers(part, printed_numbers, benchmark.variant, order, values)
-        found[name] = row_differences(contenders, part, values)
-        bold = best_rows(found[name], shown)
-        cells.append(cells_csv_frame(shown, values, bold).assign(terms=name))
-        texts.append(
+    for terms, part in parts.items():
+        numbers = comparison_numbers(part, printed_numbers, benchmark.variant, order, values)
+        differences[terms] = row_differences(compared[terms], part, values)
+        bold = best_rows(differences[terms], numbers)
+        cells.append(cells_csv_frame(numbers, values, bold).assign(terms=terms))
+        tables.append(
             comparison_table(
                 part,
                 printed_numbers,
                 benchmark.variant,
                 title=title,
                 order=order,
-                gains=training_gains(values, untrained) if asked.untrained else None,
+                gains=training_gains(values, untrained) if request.untrained else None,
                 values=values,
                 bold=bold,
             )
         )
-        if len(found[name]):
-            whole = asked.differences == "all"
-            chosen = found[name] if whole else pairs_with_best(found[name], shown)
-            which = "differences" if whole else "differences to the best row"
-            heading = f"{title}, {name} terms, {which}"
-            pairs.append(differences_table(chosen, heading, asked.power))
-        if asked.figures:
-            end = f"-{name}" if len(parts) > 1 else ""
-            said = f"{title}, {name} terms"
-            figures = table_figures(part, contenders, shown, found[name], said, labels)
-            drawn |= {f"{kind}{end}": drawing for kind, drawing in figures.items()}
+        if len(differences[terms]):
+            if request.differences == "all":
+                pairs, which = differences[terms], "differences"
+            else:
+                pairs = pairs_with_best(differences[terms], numbers)
+                which = "differences to the best row"
+            heading = f"{title}, {terms} terms, {which}"
+            difference_tables.append(differences_table(pairs, heading, request.power))
+        if request.figures:
+            ending = f"-{terms}" if len(parts) > 1 else ""
+            figures = table_figures(
+                part,
+                compared[terms],
+                numbers,
+                differences[terms],
+                f"{title}, {terms} terms",
+                labels,
+            )
+            for name, drawing in figures.items():
+                drawings[f"{name}{ending}"] = drawing
     if len(parts) > 1:
-        texts.append(ranks(parts, benchmark.variant, title, order, values))
-    data = {"": comparison_csv_frame(measured, printed_numbers, values)}
-    data["-cells"] = pd.concat(cells)
-    every = pd.concat([part.assign(terms=name) for name, part in found.items()])
-    if len(every):
-        data["-differences"] = every.assign(seeds=every["seeds"].map(seeds_text))
-    printed = len(texts) + (len(pairs) if asked.differences or asked.power else 0)
-    write_table(output, [*texts, *pairs], data, drawn, printed)
+        tables.append(ranks(parts, benchmark.variant, title, order, values))
+    data = {
+        "": comparison_csv_frame(measured, printed_numbers, values),
+        "-cells": pd.concat(cells),
+    }
+    all_differences = pd.concat([part.assign(terms=name) for name, part in differences.items()])
+    if len(all_differences):
+        seeds = all_differences["seeds"].map(seeds_text)
+        data["-differences"] = all_differences.assign(seeds=seeds)
+    printed = len(tables)
+    if request.differences or request.power:
+        printed += len(difference_tables)
+    write_table(output, [*tables, *difference_tables], data, drawings, printed)
 
 
 def table_figures(
     measured: pd.DataFrame,
     contenders: pd.DataFrame,
-    shown: pd.DataFrame,
-    found: pd.DataFrame,
+    numbers: pd.DataFrame,
+    differences: pd.DataFrame,
     title: str,
     labels: Sequence[str],
 ) -> dict[str, Drawing]:
-    """The figures of a comparison by the end of their files' names.
+    """The figures of a comparison, by the ends of their files' names.
 
     Args:
         measured: as `records.load` returns it.
         contenders: as `compared_rows` returns it.
-        shown: as `comparison_numbers` returns it.
-        found: as `row_differences` returns it.
+        numbers: as `comparison_numbers` returns it.
+        differences: as `row_differences` returns it.
         title: what captions begin with.
-        labels: all rows of the page, which look alike in all its figures.
+        labels: of all rows on the page; a row has the same colour and marker in all its figures.
     """
-    if not len(shown):
+    if not len(numbers):
         return {}
-    metric = "mse" if is_error(shown["metric"].iloc[0]) else "accuracy"
+    metric = "mse" if is_error(numbers["metric"].iloc[0]) else "accuracy"
     what = "median squared error" if is_error(metric) else "accuracy"
-    drawn = {
+    drawings = {
         f"-{metric}": Drawing(
-            accuracy_figure(shown, metric=metric),
+            accuracy_figure(numbers, metric=metric),
             f"{title}: {what} of each row with its 95 % interval, and the published number, hollow",
         )
     }
-    for column in dict.fromkeys(found["column"]):
-        drawn[f"-differences-{slug(column)}"] = Drawing(
-            difference_matrix(found, column, metric),
+    for column in dict.fromkeys(differences["column"]):
+        drawings[f"-differences-{slug(column)}"] = Drawing(
+            difference_matrix(differences, column, metric),
             f"{title}, {column}: every row of a block compared with every other",
         )
-    curves: dict[tuple[str, ...], list[str]] = {}  # columns by the runs that they are of
+    columns_of_runs: dict[tuple[str, ...], list[str]] = {}  # a figure of curves for each key
     for column in dict.fromkeys(map(str, contenders["column"])):
-        own = contenders[contenders["column"] == column]
-        runs = labelled(measured, own)
-        curves.setdefault(tuple(runs["run"]), []).append(column)
-        drawn[f"-seconds-{slug(column)}"] = Drawing(
-            cost_figure(runs, metric=own["metric"].iloc[0], title=column, labels=labels),
+        contenders_of_column = contenders[contenders["column"] == column]
+        runs = labelled(measured, contenders_of_column)
+        columns_of_runs.setdefault(tuple(runs["run"]), []).append(column)
+        metric_of_column = contenders_of_column["metric"].iloc[0]
+        drawings[f"-seconds-{slug(column)}"] = Drawing(
+            cost_figure(runs, metric=metric_of_column, title=column, labels=labels),
             f"{title}, {column}: the test's result against the seconds of training",
         )
-    for names, columns in curves.items():
+    for names, columns in columns_of_runs.items():
         runs = labelled(measured[measured["run"].isin(names)], contenders)
         heading = " to ".join(dict.fromkeys([columns[0], columns[-1]]))
-        drawn[f"-curves-{slug(heading)}"] = Drawing(
+        drawings[f"-curves-{slug(heading)}"] = Drawing(
             curves_figure(runs, metric=metric, title=heading, labels=labels),
-            f"{title}, {heading}: what validation gave while each row trained",
+            f"{title}, {heading}: validation results while each row trained",
         )
-    return drawn
+    return drawings
 
 
 def labelled(measured: pd.DataFrame, contenders: pd.DataFrame) -> pd.DataFrame:
-    """The records of these contenders, each with the label of its row."""
+    """The records of some contenders, each with the label of its row."""
     labels = dict(zip(contenders["run"], contenders["label"], strict=True))
     runs = measured[measured["run"].isin(list(labels))]
     return runs.assign(label=runs["run"].map(labels))
 
 
 def seeds_text(seeds: list[int]) -> str:
-    """``0 1 2``, as every file writes seeds."""
+    """Seeds as every file writes them: ``0 1 2``."""
     return " ".join(map(str, seeds))
 
 
 def untrained_settings(run: Run) -> dict[str, Any]:
-    """The settings of a run without an update, neither in episodes nor in a stage before."""
-    own = [name for name in run.settings if name.endswith("updates")]
-    without: dict[str, Any] = {name: 0 for name in own if not name.startswith(PRETRAIN)}
-    return without | ({"pretrained_from": None} if "pretrained_from" in run.settings else {})
+    """The settings that make a run without updates, neither in episodes nor in a stage before."""
+    settings: dict[str, Any] = {}
+    for name in run.settings:
+        if name.endswith("updates") and not name.startswith(PRETRAIN):
+            settings[name] = 0
+    if "pretrained_from" in run.settings:
+        settings["pretrained_from"] = None
+    return settings
 
 
 def training_gains(
     values: Mapping[str, pd.DataFrame], untrained: Mapping[str, Run]
 ) -> dict[tuple[str, str], Estimate]:
-    """What training gave each run over its own untrained network, paired over the test episodes.
+    """How much better each run is than its untrained network, paired over the test episodes.
 
     Args:
-        values: as `records.values` returns them, of the untrained runs too.
-        untrained: by the name of the trained run.
+        values: as `records.values` returns them, with the untrained runs among them.
+        untrained: the runs without updates, by the name of the trained run.
 
     Returns:
-        By the name of the run and the metric the difference of accuracies, or the ratio of squared
-        errors, on the episodes that both have. A run that failed, or whose untrained one did, is
-        left out, and so is an infinite error.
+        By a run's name and a metric, the difference of accuracies or the ratio of squared errors,
+        over the episodes that both runs have. Runs that failed, or whose untrained run failed, are
+        left out, and so are infinite errors.
     """
     gains = {}
     for name, run in untrained.items():
@@ -416,7 +473,7 @@ def training_gains(
             continue
         for metric in map(str, values[name]):
             if metric.startswith(("accuracy", "mse")):
-                both = shared_episodes([values[each][metric] for each in (name, run.name)])
+                pair = shared_episodes([values[name][metric], values[run.name][metric]])
                 with contextlib.suppress(ValueError):
-                    gains[name, metric] = compare(both[:1], both[1:], metric).estimate
+                    gains[name, metric] = compare(pair[:1], pair[1:], metric).estimate
     return gains

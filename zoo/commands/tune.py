@@ -1,7 +1,7 @@
-"""The command ``zoo tune``: which settings validate best, out of a space of them.
+"""The command ``zoo tune``: searches a space of settings for those that validate best.
 
-Trials are trained and validated, and none is tested: the test split is closed to them. A search
-goes on where it was stopped, and one with more trials goes on where it ended.
+Trials are trained and validated, but never tested: the test split is closed to them. A search that
+was stopped goes on, and one that has ended goes on if more trials are asked for.
 """
 
 import argparse
@@ -30,24 +30,22 @@ from zoo.runs.workspace import Workspace
 
 
 def tune_command(options: argparse.Namespace) -> int:
-    """Make the trials that are missing, print the best settings and the table, write all of it."""
+    """Make the missing trials, then print and write the best settings and the table."""
     _, learner, _ = learner_of(options.learner)
     space = parse_space(learner, options.space)
     request, benchmark = run_request(options), find_benchmark(options.benchmark)
-    if twice := [name for name in space if name in {**request.config, **request.flags}]:
-        raise UsageError(f"--space: {twice[0]} is given as a setting too; leave one out")
+    given = {**request.config, **request.flags}
+    if both := [name for name in space if name in given]:
+        raise UsageError(f"--space: {both[0]} is given as a setting too; leave one out")
     workspace = workspace_of(options)
     for folder, flag in ((workspace.results, "--results"), (workspace.runs, "--runs")):
         make_folder(folder, flag)
     first = TrialRun(request, workspace, workspace.open(benchmark), None)
-    given = {**request.config, **request.flags}
-    name = [
-        *("tune", request.learner, benchmark.variant, first.request.shape),
-        *(request.terms, request.budget, f"seed {request.seed}"),
-        *(f"{setting}={value}" for setting, value in sorted(given.items())),
-        options.space,
-    ]
-    stem = shortened_stem(slug("-".join(name)))
+    words = ["tune", request.learner, benchmark.variant, first.request.shape]
+    words += [request.terms, request.budget, f"seed {request.seed}"]
+    words += [f"{setting}={value}" for setting, value in sorted(given.items())]
+    words.append(options.space)
+    stem = shortened_stem(slug("-".join(words)))
     search = Search(workspace.results / f"{stem}.db", space, first)
     if options.worker:
         search.work(options.trials, say)
@@ -55,11 +53,11 @@ def tune_command(options: argparse.Namespace) -> int:
     with alone_in(search.folder):
         search.take_up()
         make_trials(search, options, workspace)
-    return report(search, Output(workspace.results, name, options.words))
+    return report(search, Output(workspace.results, words, options.words))
 
 
 def say(line: str) -> None:
-    """Print a line at once."""
+    """Print a line without delay."""
     print(line, flush=True)
 
 
@@ -87,7 +85,7 @@ def report(search: Search, output: Output) -> int:
     """Print and write the table, the figure and the best settings.
 
     Returns:
-        0, or 1 where no trial was trained to its end.
+        The exit status: 1 if no trial was trained to its end, or if the test split was opened.
     """
     trials, first = search.frame(), search.first
     title = f"{first.cls.title or first.title} on {first.benchmark.title}"
@@ -102,12 +100,12 @@ def report(search: Search, output: Output) -> int:
         print("no trial was trained to its end", file=sys.stderr)
         return 1
     settings = best.user_attrs[SETTINGS]
-    said = f"{search.in_words(best.value or 0.0)} on validation tasks, {len(trials)} trials"
+    result = f"{search.in_words(best.value or 0.0)} on validation tasks, {len(trials)} trials"
     path = output.folder / f"{search.path.stem}.yaml"
     command = command_line(output.command)
-    write_text(path, f"# {said}: {command}\n{yaml.safe_dump(settings, sort_keys=False)}")
-    print(f"The best, {said}: --config {path}, or a row of settings:\n")
-    print(settings_row(first.request, settings, f"ours: {said}, {command}"))
+    write_text(path, f"# {result}: {command}\n{yaml.safe_dump(settings, sort_keys=False)}")
+    print(f"The best, {result}: --config {path}, or a row of settings:\n")
+    print(settings_row(first.request, settings, f"our choice: {result}, {command}"))
     for name in best_is_at_an_end(search.space, settings):
         print(f"{name}: the best lies at an end of what was searched; search further")
     return int(opened > 0)

@@ -1,4 +1,4 @@
-"""The commands of trained weights: ``zoo weights`` lists them, ``zoo test`` tests them."""
+"""The commands for trained weights: ``zoo weights`` lists them, ``zoo test`` tests them."""
 
 import argparse
 import json
@@ -26,7 +26,7 @@ NOT_KNOWN = "not known"
 
 
 def weights_command(options: argparse.Namespace) -> int:
-    """Print the weights of a folder as a table, or the card of one."""
+    """Print the weights in a folder as a table, or all that is known of one file."""
     if options.name:
         card = card_of(find_weights(options.name, options.results))
         print(json.dumps(card, indent=1) if options.json else card_text(card))
@@ -42,7 +42,7 @@ def weights_command(options: argparse.Namespace) -> int:
 
 
 def test_command(options: argparse.Namespace) -> int:
-    """Test weights that are there; print what came out."""
+    """Test existing weights, and print the result."""
     run = WeightsTest(
         find_weights(options.name, options.results),
         options.benchmark,
@@ -52,27 +52,28 @@ def test_command(options: argparse.Namespace) -> int:
         query=options.query,
         test_episodes=options.test_episodes,
     )
-    theirs, ours = (run.trained_on or {}), run.benchmark
-    same = [theirs["mean"], theirs["std"]] == [list(ours.mean), list(ours.std)]
-    if not same:
+    trained_on, benchmark = (run.trained_on or {}), run.benchmark
+    mean, std = trained_on["mean"], trained_on["std"]
+    if [mean, std] != [list(benchmark.mean), list(benchmark.std)]:
         print(
-            f"images are normalised as the weights had it, mean {numbers_text(theirs['mean'])}, "
-            f"std {numbers_text(theirs['std'])}; {ours.variant} has mean "
-            f"{numbers_text(ours.mean)}, std {numbers_text(ours.std)}"
+            f"images are normalised as in the training of the weights, mean {numbers_text(mean)}, "
+            f"std {numbers_text(std)}; {benchmark.variant} has mean "
+            f"{numbers_text(benchmark.mean)}, std {numbers_text(benchmark.std)}"
         )
     return execute([run])
 
 
 def card_of(weights: NamedWeights) -> dict[str, Any]:
-    """All that is known of some weights, by name; None for what is not.
+    """All that is known of some weights, by name; None for what is not known.
 
     Raises:
         UsageError: the file cannot be read.
     """
     about, record = weights.about, weights.record or {}
-    changed = record.get("variant")
+    changed = record.get("variant")  # settings that are not the defaults
     tasks = record.get("training_tasks") or {}
     seen, paper = tasks.get("seen"), tasks.get("paper")
+    share = seen / paper if paper else paper  # None if it is not known, 0 if the paper trains none
     size = weights.path.stat().st_size
     return {
         "name": weights.name,
@@ -88,7 +89,7 @@ def card_of(weights: NamedWeights) -> dict[str, Any]:
         "std": about["std"],
         "backbone": about["settings"].get("backbone"),
         "parameters": record.get("parameters"),
-        "training_tasks": {"seen": seen, "paper": paper, "share": paper and seen / paper},
+        "training_tasks": {"seen": seen, "paper": paper, "share": share},
         "updates": (record.get("updates") or {}).get("total"),
         "tested": tested_of(record),
         "remark": record.get("remark"),
@@ -100,24 +101,24 @@ def card_of(weights: NamedWeights) -> dict[str, Any]:
 
 
 def command_of(record: Mapping[str, Any]) -> str:
-    """What trains the weights of a record again; older records do not say it themselves."""
-    known = (record.get("weights") or {}).get("command")
+    """The command that trains the weights of a record; older records do not hold it."""
     names = ("benchmark", "way", "shot", "terms", "budget", "seed")
     learner = format_variant(record["learner"], record["variant"])
     request = RunRequest(learner, **{name: record[name] for name in names})
-    return known or shlex.join(request.command)
+    recorded = (record.get("weights") or {}).get("command")
+    return recorded or shlex.join(request.command)
 
 
 def licence_of(about: Mapping[str, Any]) -> str | None:
-    """The licence of the data that weights were trained on, where we know of one."""
+    """The licence of the data that weights were trained on, if we know of one."""
     try:
         return find_benchmark(about["benchmark"]).licence or None
-    except (KeyError, UsageError):  # of a plug-in that is not loaded, or of own images
+    except (KeyError, UsageError):  # a plug-in's that is not loaded, or the user's own images
         return None
 
 
 def tested_of(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the run measured with these weights: metric, mean, half-width, interval as text."""
+    """What the run measured with these weights: metric, mean, half-width, and all as text."""
     metrics = record.get("metrics") or {}
     metric = next((name for name in METRICS if name in metrics), None)
     if metric is None:
@@ -150,14 +151,14 @@ def list_text(cards: list[dict[str, Any]]) -> str:
 
 
 def shape_text(card: Mapping[str, Any]) -> str:
-    """``5-way 1-shot``, as far as it is known."""
+    """``5-way 1-shot``, as far as the card knows it."""
     if card["shot"] is None:
         return NOT_KNOWN
     return f"{card['way']}-way {card['shot']}-shot" if card["way"] else f"{card['shot']}-shot"
 
 
 def card_text(card: Mapping[str, Any]) -> str:
-    """The card in words, a fact a line."""
+    """All that is known of some weights in words, one fact a line."""
     tasks, tested, data = card["training_tasks"], card["tested"], card["data"]
     changed = [f"{name}={format_value(value)}" for name, value in (card["changed"] or {}).items()]
     seen = NOT_KNOWN if tasks["seen"] is None else f"{tasks['seen']:,}"

@@ -1,4 +1,4 @@
-"""``--write-jobs FILE``: the runs of a command as commands of their own, for other machines."""
+"""``--write-jobs FILE``: writes a command for each missing run, to be called on other machines."""
 
 import shlex
 from collections.abc import Iterable, Sequence
@@ -10,30 +10,30 @@ from zoo.runs.run import Run
 
 
 def write_jobs(path: Path, runs: Iterable[Run], plugins: Sequence[Path]) -> int:
-    """Write a line for each run that has no record: the command that makes it, or goes on with it.
+    """Write a line for each run that has no record: the command that makes it or goes on with it.
 
     Args:
-        path: of the file.
-        runs: all that the command would make.
-        plugins: files that register what they need.
+        path: the file to write.
+        runs: all runs that the command would make.
+        plugins: files that register what the runs need.
 
     Returns:
         0, the exit status.
 
     Raises:
-        UsageError: the file cannot be written, or a run is a test of another run's weights, which
-            no command makes alone.
+        UsageError: the file cannot be written, or a run tests another run's weights, for which
+            there is no command.
     """
-    left = [run for run in runs if not run.record_path.exists()]
-    if any(run.weights_of for run in left):
+    missing = [run for run in runs if not run.record_path.exists()]
+    if any(run.weights_of for run in missing):
         raise UsageError("--write-jobs: these are tests of weights, not trainings; leave it out")
     try:
-        write_text(path, "".join(f"{job_command(run, plugins)}\n" for run in left))
+        write_text(path, "".join(f"{job_command(run, plugins)}\n" for run in missing))
     except OSError as error:
         raise UsageError(
             f"--write-jobs {path}: {error.strerror}; choose a file you may write"
         ) from None
-    print(f"{path}: {len(left)} commands; when they have ended, this command makes the table")
+    print(f"{path}: {len(missing)} commands; when they have ended, this command makes the table")
     return 0
 
 

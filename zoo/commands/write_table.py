@@ -1,4 +1,4 @@
-"""Where a table goes: to the terminal, and into files of every form."""
+"""Prints a table, and writes it into files of every form."""
 
 import hashlib
 import itertools
@@ -21,7 +21,7 @@ from zoo.reports.formats.table import Table
 
 FOLDER_FLAGS = ("--data", "--results", "--runs")
 LONGEST_STEM = 100  # characters of a file name
-# What the Markdown file links to, by the end of the file's name.
+# The files that the Markdown file links to: the end of their names, and the words of the link.
 LINKS = {
     ".html": "page",
     ".csv": "numbers",
@@ -36,9 +36,9 @@ class Output:
 
     Args:
         folder: of the results.
-        name: words that the files are named by.
-        command: the words after ``python -m zoo``, which the pages name.
-        dry_run: print it, and write nothing.
+        name: words that make up the names of the files.
+        command: the words after ``python -m zoo``; the pages say that it made them.
+        dry_run: whether it is only printed.
     """
 
     folder: Path
@@ -48,7 +48,7 @@ class Output:
 
 
 class Drawing(NamedTuple):
-    """A figure, and what it shows in words: its caption, and its text where it is not seen."""
+    """A figure, and what it shows in words, for those who cannot see it too."""
 
     figure: Figure
     caption: str
@@ -64,11 +64,12 @@ def write_table(
     """Print a table, and write it as Markdown, LaTeX, HTML, CSV and Parquet, and its figures.
 
     Args:
-        output: where to.
-        tables: the table, and what goes below it.
-        data: numbers, one a row, by the end of their files' names.
-        figures: by the end of their files' names; the HTML page shows them too.
-        printed: how many of the tables are printed, and stand in the Markdown file.
+        output: where it goes.
+        tables: the table, and further ones below it.
+        data: the numbers, one a row, by the ends of their files' names.
+        figures: the figures by the ends of their files' names; the HTML page shows them too.
+        printed: how many of the tables are printed and put into the Markdown file; the HTML page
+            has all.
     """
     texts = [to_markdown(table) for table in tables[:printed]]
     print("\n" + "\n".join(texts))
@@ -78,19 +79,20 @@ def write_table(
     command = command_line(output.command)
     tables = [replace(table, command=command) for table in tables]
     stem = shortened_stem(slug("-".join(output.name)))
-    ends = [".md", ".html"]
+    ends = [".md", ".html"]  # of the names of all files, the stem being the same
     for number, table in enumerate(tables[:printed], 1):
-        ends.append(f"-{number}.tex" if printed > 1 else ".tex")
-        write_text(folder / f"{stem}{ends[-1]}", to_latex(table))
-    drawn = []
+        end = f"-{number}.tex" if printed > 1 else ".tex"
+        write_text(folder / f"{stem}{end}", to_latex(table))
+        ends.append(end)
+    pictures = []
     for end, (figure, caption) in figures.items():
         figure.set_dpi(200)
-        contents = {kind: figure_bytes(figure, kind) for kind in ("png", "pdf")}
-        for kind, content in contents.items():
-            write_bytes(folder / f"{stem}{end}.{kind}", content)
-        ends += [f"{end}.{kind}" for kind in contents]
-        drawn.append((caption, contents["png"]))
-    write_text(folder / f"{stem}.html", to_html(tables, drawn))
+        contents = {form: figure_bytes(figure, form) for form in ("png", "pdf")}
+        for form, content in contents.items():
+            write_bytes(folder / f"{stem}{end}.{form}", content)
+            ends.append(f"{end}.{form}")
+        pictures.append((caption, contents["png"]))
+    write_text(folder / f"{stem}.html", to_html(tables, pictures))
     for end, frame in data.items():
         write_text(folder / f"{stem}{end}.csv", frame.to_csv(index=False))
         ends.append(f"{end}.csv")
@@ -106,7 +108,7 @@ def write_table(
 
 
 def command_line(words: Sequence[str]) -> str:
-    """The command in words, without where it reads and writes on some machine."""
+    """The command without the flags that name this machine's folders."""
     kept: list[str] = []
     for before, word in itertools.pairwise(["", *words]):
         flag = word.partition("=")[0]
@@ -116,7 +118,7 @@ def command_line(words: Sequence[str]) -> str:
 
 
 def shortened_stem(stem: str) -> str:
-    """A file name of at most 100 characters: of a longer one the beginning, and its hash."""
+    """Shorten a file name of more than 100 characters to its beginning and a hash of the whole."""
     if len(stem) <= LONGEST_STEM:
         return stem
     end = hashlib.blake2b(stem.encode(), digest_size=8).hexdigest()

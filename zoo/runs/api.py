@@ -1,7 +1,8 @@
 """The zoo as a library: learners and their data for any Trainer, weights, records, statistics.
 
-These names, as `zoo` has them, are the public interface. One that must change is kept for a minor
-version more, with a DeprecationWarning that says what to use instead; CHANGELOG says so.
+The names that `zoo` has of these are the public interface. If one must change, the old name stays
+for one more minor version with a DeprecationWarning that says what to use instead, and CHANGELOG
+says so.
 """
 
 import os
@@ -58,32 +59,34 @@ def experiment(
 ) -> Experiment:
     """A learner with fresh weights and its episodes, as ``zoo run`` would train and test them.
 
-    ``learner, data = zoo.experiment("maml", "omniglot", way=5, shot=1)``, and then any Lightning
-    Trainer: ``trainer.fit(learner, data)``, ``trainer.test(learner, data)``.
+    After ``learner, data = zoo.experiment("maml", "omniglot", way=5, shot=1)`` any Lightning
+    Trainer can take them: ``trainer.fit(learner, data)``, ``trainer.test(learner, data)``.
 
     Args:
         learner: a key or variant, such as ``maml[first_order=true]``.
-        benchmark: likewise; or datasets of own images by split, see `ImagesInMemory`.
-        way: N of the test episodes; None for 5, and in regression, which has none.
+        benchmark: a key or variant; or datasets of your own images by split, see `ImagesInMemory`.
+        way: N of the test episodes; None for 5. It must be None in regression.
         shot: K of the test episodes.
         terms: ``paper``, the settings of the learner's paper, or ``equal``, the same for all.
         budget: ``none``, ``smoke``, ``quick``, ``hour`` or ``paper``: how long to train.
         seed: of the weights and of the training episodes.
-        data: folder of the image sets; None for $ZOO_DATA, else ``data``.
-        runs: folder where stages, such as a pre-training, are kept.
+        data: the folder of the image sets; None for $ZOO_DATA or, if that is not set, ``data``.
+        runs: the folder where stages, such as a pre-training, are kept.
         **settings: any setting of ``zoo run``, such as ``inner_lr=0.1`` or ``updates=500``.
 
     Raises:
-        UsageError: something that cannot be; says what to change.
+        UsageError: there is no such run; the message says what to change.
     """
     _, cls, _ = learner_of(learner)
     flags = parse_values(cls, settings, "experiment")
-    own = None if isinstance(benchmark, str) else ImagesInMemory(benchmark)
-    key = benchmark if isinstance(benchmark, str) else ImagesInMemory.key
+    if isinstance(benchmark, str):
+        key, images = benchmark, None
+    else:
+        key, images = ImagesInMemory.key, ImagesInMemory(benchmark)
     folder = Path(data or os.environ.get("ZOO_DATA", "data"))
     request = RunRequest(learner, key, way, shot, terms, budget, seed, flags=flags)
-    with isolate_rng():  # the weights follow from the seed; the caller's random numbers stay
-        plan = Plan(request, Workspace(folder, runs=Path(runs)), benchmark=own)
+    with isolate_rng():  # the weights follow from the seed; the caller's random state stays
+        plan = Plan(request, Workspace(folder, runs=Path(runs)), benchmark=images)
     return Experiment(plan.learner, plan.data)
 
 
@@ -97,17 +100,17 @@ def load(
     """A trained learner, in evaluation mode.
 
     Args:
-        name: of a run whose record lies in `results`, or the beginning of its name; the path of
-            the weights beside a record (``.safetensors``), or of a checkpoint of a Trainer
+        name: the name of a run whose record lies in `results`, or the beginning of it; the path of
+            the weights beside a record (``.safetensors``), or of a Trainer's checkpoint
             (``.ckpt``); or ``https://...#HASH``, weights that are fetched once.
-        backbone: of the learner, where it was made with a network of your own.
-        results: folder of the records.
-        benchmark: that it is to be used on: weights are refused that were trained on images of
-            another size, number of channels or normalisation.
+        backbone: of the learner, if it was made with a network of your own.
+        results: the folder of the records.
+        benchmark: what it is to be used on. Weights that were trained on images of another size,
+            number of channels or normalisation are refused.
 
     Raises:
-        UsageError: there is no such file, it is damaged, does not say which learner it is of, or
-            does not fit the benchmark.
+        UsageError: there is no such file, it is damaged, does not name its learner, or does not fit
+            the benchmark.
     """
     path = Path(name)
     if path.suffix in (".json", ".npz") and path.is_file():
@@ -116,40 +119,43 @@ def load(
             "Trainer's checkpoint, .ckpt"
         )
     if path.suffix == ".ckpt":
-        return _of_checkpoint(path, backbone, benchmark)
+        return _load_checkpoint(path, backbone, benchmark)
     weights = find_weights(name, results)
     if benchmark is not None:
-        known = find_benchmark(benchmark)
-        check_image(weights.path, weights.about, known)
-        check_normalisation(weights.path, weights.about, known)
+        target = find_benchmark(benchmark)
+        check_image(weights.path, weights.about, target)
+        check_normalisation(weights.path, weights.about, target)
     return weights.learner(backbone)
 
 
-def _of_checkpoint(path: Path, backbone: torch.nn.Module | None, benchmark: str | None) -> Learner:
+def _load_checkpoint(
+    path: Path, backbone: torch.nn.Module | None, benchmark: str | None
+) -> Learner:
     """The learner of a Trainer's checkpoint, in evaluation mode; see `load`."""
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file")
     content, _ = read_checkpoint(path)
-    kept = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
-    if "way" not in kept:
+    settings = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
+    if "way" not in settings:
         raise UsageError(f"{path}: not a checkpoint of a learner of ours: it keeps no settings")
     own_class = "load it by its own class: Mine.load_from_checkpoint(path)"
-    if "learner" not in kept:
+    if "learner" not in settings:
         raise UsageError(f"{path}: its learner is not registered; {own_class}")
-    if kept["learner"] not in learners:
+    if settings["learner"] not in learners:
         raise UsageError(
-            f"{path}: its learner {kept['learner']!r} is not registered here; import its file, or "
-            f"{own_class}"
+            f"{path}: its learner {settings['learner']!r} is not registered here; import its file, "
+            f"or {own_class}"
         )
     if benchmark is not None:
-        known = find_benchmark(benchmark)
-        if "image" in kept:  # of a backbone that was made from its variant
-            check_image(path, kept, known)
-        if "image_mean" in kept:
-            check_normalisation(path, {"mean": kept["image_mean"], "std": kept["image_std"]}, known)
-    cls = learners[kept["learner"]].as_asked(kept)
-    given = {} if backbone is None else {"backbone": backbone}
-    learner: Learner = cls.load_from_checkpoint(path, "cpu", **given)
+        target = find_benchmark(benchmark)
+        if "image" in settings:  # its backbone was made from a variant
+            check_image(path, settings, target)
+        if "image_mean" in settings:
+            trained_with = {"mean": settings["image_mean"], "std": settings["image_std"]}
+            check_normalisation(path, trained_with, target)
+    cls = learners[settings["learner"]].as_asked(settings)
+    overrides = {} if backbone is None else {"backbone": backbone}
+    learner: Learner = cls.load_from_checkpoint(path, "cpu", **overrides)
     return learner.eval()
 
 
@@ -162,44 +168,48 @@ def predict(
     reject: float | None = None,
     results: str | Path = "results",
 ) -> pd.DataFrame:
-    """The class of each photo, by a trained learner and a few photos of each class.
+    """Predict the class of each photo, from a trained learner and a few photos of each class.
 
     Args:
         weights: the name of a run whose record lies in `results`, or the path of its weights.
-        support: folder with a folder of photos for each class.
-        query: folder of photos; or with a folder for each class, where the classes are known.
-        jointly: let a transductive learner see all queries together.
-        reject: predict "none of these" where the largest probability is below this.
-        results: folder of the records.
+        support: a folder with a folder of photos for each class.
+        query: a folder of photos; or, if their classes are known, with a folder for each class.
+        jointly: whether a transductive learner sees all queries together.
+        reject: predict "none of these" if the largest probability is below this number.
+        results: the folder of the records.
 
     Returns:
-        A row a photo: ``file``, ``prediction``, ``probability``, ``runner_up``,
-        ``runner_up_probability``; where the classes are known ``class`` and ``right`` too.
+        A row for each photo: ``file``, ``prediction``, ``probability``, ``runner_up``,
+        ``runner_up_probability``; if the classes are known ``class`` and ``right`` too.
 
     Raises:
-        UsageError: something cannot be read, or the learner cannot take these classes.
+        UsageError: the photos or the weights cannot be read, or the learner cannot take these
+            classes.
     """
     trained = trained_learner(weights, results)
-    found = predict_photos(trained, Path(support), Path(query), jointly=jointly, reject=reject)
-    return found.table
+    predictions = predict_photos(
+        trained, Path(support), Path(query), jointly=jointly, reject=reject
+    )
+    return predictions.table
 
 
 def make_episode(
     support: tuple[Any, Any], query: Any | tuple[Any, Any], way: int | None = None
 ) -> Episode:
-    """One task of your own as an Episode of a single task.
+    """Make an Episode of a single task from your own data.
 
     ``learner.probabilities(zoo.make_episode((x, y), queries))`` says how likely each class is. The
-    images must be normalised as those that it was trained on: ``x = learner.normalised(images)``.
+    images must be normalised like those of the training: ``x = learner.normalised(images)``.
 
     Args:
-        support: normalised images (n, *image), and labels (n,) in [0, N), as many of each class; in
-            regression inputs and outputs (n, D), (n, outputs). Tensors, or arrays of NumPy.
+        support: normalised images (n, *image) and labels (n,) in [0, N), with the same number of
+            each class; in regression, inputs (n, D) and outputs (n, outputs). Tensors, or NumPy
+            arrays.
         query: inputs, or inputs and labels.
-        way: N; None for the number of classes of the support, in regression of its outputs.
+        way: N; None for the number of classes in the support or, in regression, of its outputs.
 
     Raises:
-        UsageError: a shape or a label that an episode cannot have.
+        UsageError: a shape or a label is one that an episode cannot have.
     """
     if not isinstance(support, tuple) or len(support) != 2:
         raise UsageError(f"support: a {type(support).__name__}; expected a pair, inputs and labels")
@@ -209,10 +219,10 @@ def make_episode(
             f"query: a {type(query).__name__}; expected inputs, or a pair of inputs and labels"
         )
     x, y = _inputs(support[0], "support"), _labels(support[0], support[1], "support")
-    asked = _inputs(query[0] if labelled else query, "query")
-    if x.shape[1:] != asked.shape[1:]:
+    x_query = _inputs(query[0] if labelled else query, "query")
+    if x.shape[1:] != x_query.shape[1:]:
         raise UsageError(
-            f"support inputs have shape {tuple(x.shape[1:])}, queries {tuple(asked.shape[1:])}"
+            f"support inputs have shape {tuple(x.shape[1:])}, queries {tuple(x_query.shape[1:])}"
         )
     regression = y.is_floating_point()
     if regression:
@@ -227,21 +237,21 @@ def make_episode(
                 "of each"
             )
     if not labelled:
-        labels = y.new_zeros((len(asked), *y.shape[1:]))
+        labels = y.new_zeros((len(x_query), *y.shape[1:]))
     else:
         labels = _labels(query[0], query[1], "query")
         if labels.is_floating_point() != regression or labels.shape[1:] != y.shape[1:]:
             raise UsageError(
-                f"query: outputs of shape {tuple(labels.shape)} and type {labels.dtype}, of the "
-                f"support {tuple(y.shape)} and {y.dtype}"
+                f"query: outputs of shape {tuple(labels.shape)} and type {labels.dtype}, those of "
+                f"the support {tuple(y.shape)} and {y.dtype}"
             )
         if not regression:
             _check_range(labels, ways, "query")
-    return Episode(Examples(x[None], y[None]), Examples(asked[None], labels[None]), ways)
+    return Episode(Examples(x[None], y[None]), Examples(x_query[None], labels[None]), ways)
 
 
 def _inputs(x: Any, where: str) -> Tensor:
-    """Inputs of an episode as a tensor."""
+    """Check inputs and return them as a tensor; `where` names them in messages."""
     if not isinstance(x, Tensor | np.ndarray):
         raise UsageError(f"{where}: inputs are a {type(x).__name__}; expected a tensor or an array")
     if not len(x):
@@ -256,14 +266,14 @@ def _inputs(x: Any, where: str) -> Tensor:
 
 
 def _tensor(x: Any) -> Tensor:
-    """As a tensor; NumPy's floating-point numbers in PyTorch's default type."""
+    """Convert to a tensor; NumPy's floating-point numbers get PyTorch's default type."""
     if isinstance(x, np.ndarray) and np.issubdtype(x.dtype, np.floating):
         return torch.as_tensor(x, dtype=torch.get_default_dtype())
     return torch.as_tensor(x)
 
 
 def _labels(x: Any, y: Any, where: str) -> Tensor:
-    """Labels of these inputs as int64 (n,), or outputs of a regression, (n, outputs)."""
+    """Check the labels of inputs x; returns int64 (n,), or regression outputs (n, outputs)."""
     if len(x) != len(y):
         raise UsageError(f"{where}: {len(x)} inputs and {len(y)} labels")
     labels = _tensor(y).to(_inputs(x, where).device)
@@ -280,16 +290,17 @@ def _labels(x: Any, y: Any, where: str) -> Tensor:
 
 
 def _check_range(labels: Tensor, way: int, where: str) -> None:
+    """Refuse labels that are not in [0, way)."""
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= way:
         raise UsageError(f"{where}: labels from {low} to {high}; expected labels 0 to {way - 1}")
 
 
 def records(folder: str | Path = "results") -> pd.DataFrame:
-    """Every finished run of a folder, a row each; the columns are described in docs/tables.md.
+    """Every finished run in a folder, one a row; docs/tables.md describes the columns.
 
     Raises:
-        UsageError: the folder is not there, or a record in it cannot be read.
+        UsageError: there is no such folder, or a record in it cannot be read.
     """
     frame, problems = measured.load(folder)
     if problems:
@@ -298,7 +309,7 @@ def records(folder: str | Path = "results") -> pd.DataFrame:
 
 
 def published() -> pd.DataFrame:
-    """The numbers that papers print, a row each; reports/published.md describes the columns."""
+    """The numbers that papers print, one a row; reports/published.md describes the columns."""
     return published_numbers()
 
 
@@ -311,52 +322,57 @@ def difference(
 ) -> Comparison:
     """How two learners differ on the test episodes that their runs share.
 
-    With one run of each it is a claim about these two trained models; with several, of the same
-    seeds, about the two methods.
+    With one run of each, the result is about these two trained models; with several runs of each,
+    which must have the same seeds, it is about the two methods.
 
     Args:
         a: the name of a run whose record lies in `results`, or the beginning of its name; the path
-            of its record; or a list of runs that differ in their seeds alone.
-        b: likewise, of the other one.
-        metric: accuracy, nll or mse; None for accuracy, in regression mse.
-        results: folder of the records.
+            of its record; or a list of runs that differ only in their seeds.
+        b: the run or runs of the other learner.
+        metric: accuracy, nll or mse; None for accuracy or, in regression, mse.
+        results: the folder of the records.
 
     Returns:
-        The mean of a - b with its 95 % interval, and the p of no difference; of squared errors the
-        ratio of their geometric means. See `zoo.reports.estimates.compare`.
+        The mean of a - b with its 95 % interval, and the p-value of no difference; for squared
+        errors the ratio of their geometric means. See `zoo.reports.estimates.compare`.
 
     Raises:
-        UsageError: one cannot be read, the runs of a list differ in more than their seeds, or the
-            two do not share episodes and seeds.
+        UsageError: a record cannot be read, the runs of a list differ in more than their seeds, or
+            the two learners do not share episodes and seeds.
     """
-    (first, one), (second, other) = (_measured(runs, results) for runs in (a, b))
-    for what in ("episodes_fingerprint", "seed"):
-        left, right = first[what].tolist(), second[what].tolist()
-        if left != right:
-            raise UsageError(f"{what} of {a} is {left}, of {b} {right}: expected the same")
-    metric = metric or ("accuracy" if "accuracy" in one[0] else "mse")
-    return compare(_of_metric(one, metric, a), _of_metric(other, metric, b), metric)
+    records_a, episodes_a = _measured(a, results)
+    records_b, episodes_b = _measured(b, results)
+    for name in ("episodes_fingerprint", "seed"):
+        value_a, value_b = records_a[name].tolist(), records_b[name].tolist()
+        if value_a != value_b:
+            raise UsageError(f"{name} of {a} is {value_a}, of {b} {value_b}: expected the same")
+    metric = metric or ("accuracy" if "accuracy" in episodes_a[0] else "mse")
+    return compare(_of_metric(episodes_a, metric, a), _of_metric(episodes_b, metric, b), metric)
 
 
 def _measured(
     runs: str | Path | Sequence[str | Path], results: str | Path
 ) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
-    """The records of runs that differ in their seeds alone, by seed, and their test episodes."""
+    """The records of runs that differ only in their seeds, and their test episodes.
+
+    Both are sorted by seed: a row for each run, and a frame for each with a row for each episode.
+    """
     names = [runs] if isinstance(runs, str | Path) else runs
     if not names:
         raise UsageError("difference: an empty list; expected the record of a run, or of several")
-    found = sorted((_record(name, results) for name in names), key=lambda each: each[0]["seed"])
-    rows, episodes = [row for row, _ in found], [each for _, each in found]
+    pairs = sorted((_record(name, results) for name in names), key=lambda pair: pair[0]["seed"])
+    rows = [row for row, _ in pairs]
+    episodes = [frame for _, frame in pairs]
     seeds = [int(row["seed"]) for row in rows]
     if len({*seeds}) < len(seeds):
-        raise UsageError(f"seeds {seeds} of {runs}: expected a seed of each")
+        raise UsageError(f"seeds {seeds} of {runs}: expected another seed for each run")
     for row in rows[1:]:
         _check_same(rows[0], row, runs)
     return pd.DataFrame(rows), episodes
 
 
 def _record(name: str | Path, results: str | Path) -> tuple[pd.Series, pd.DataFrame]:
-    """The record of a run, by its name or path, and what each of its test episodes gave."""
+    """The record of a run, by its name or path, and the metrics of each of its test episodes."""
     path = Path(name)
     if path.suffix != ".json":
         path = Path(results) / f"{name}.json"
@@ -381,17 +397,17 @@ def _check_same(a: pd.Series, b: pd.Series, runs: Any) -> None:
         for row in (a, b)
     )
     for name in {**left, **right}:
-        one, other = left.get(name), right.get(name)
-        if one != other and name not in measured.MACHINE_SETTINGS:
+        if left.get(name) != right.get(name) and name not in measured.MACHINE_SETTINGS:
             raise UsageError(
-                f"{runs} differ in {name}, {one} and {other}: expected the same but for the seed"
+                f"{runs} differ in {name}, {left.get(name)} and {right.get(name)}: expected the "
+                "same except for the seed"
             )
 
 
 def _of_metric(episodes: list[pd.DataFrame], metric: str, runs: Any) -> np.ndarray:
-    """A metric of every seed and test episode, (seeds, episodes)."""
+    """The values of a metric, (S, E), from a frame for each seed with a row for each episode."""
     for frame in episodes:
         if metric not in frame:
-            known = ", ".join(map(str, frame))
-            raise UsageError(f"{runs}: no metric {metric!r}; it has {known}")
+            metrics = ", ".join(map(str, frame))
+            raise UsageError(f"{runs}: no metric {metric!r}; it has {metrics}")
     return np.stack([frame[metric].to_numpy() for frame in episodes])

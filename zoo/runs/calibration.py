@@ -1,9 +1,9 @@
 """How far a learner's probabilities can be trusted, measured on validation episodes.
 
-A temperature is fitted to the logits (Guo et al. 2017, arXiv 1706.04599): dividing them by it makes
-the probability of a prediction the share of such predictions that are right. It changes no
-prediction. What "none of these" costs is measured too: queries of classes outside the support are
-put to the learner, and rejected where the largest probability is below a threshold.
+A temperature is fitted to the logits (Guo et al. 2017, arXiv 1706.04599): after dividing them by
+it, of the predictions with a probability of 0.8 about 80 % are right. It changes no prediction.
+What "none of these" costs is measured too: the learner is given queries of classes outside the
+support, and queries are rejected if their largest probability is below a threshold.
 """
 
 import math
@@ -23,9 +23,9 @@ from zoo.learner import Learner
 from zoo.methods.host import adapts_to_support_alone, logits_of_one_support, query_with_support
 from zoo.runs.record import finite_or_none
 
-EPISODES = 50  # of validation, that it is measured on
-BINS = 15  # of the expected calibration error, of equal width
-THRESHOLDS = (*(round(0.05 * n, 2) for n in range(20)), 0.98, 0.99, 0.999)  # of the largest one
+EPISODES = 50  # validation episodes that are used
+BINS = 15  # of equal width, for the expected calibration error
+THRESHOLDS = (*(round(0.05 * n, 2) for n in range(20)), 0.98, 0.99, 0.999)  # of probabilities
 TEMPERATURES = (0.01, 100.0)  # the range that is searched
 
 
@@ -34,38 +34,40 @@ class Calibration(NamedTuple):
 
     temperature: float  # what logits are divided by
     ece: float  # expected calibration error with a temperature fitted on the other episodes
-    ece_before: float  # without temperature
+    ece_before: float  # expected calibration error without a temperature
     accuracy: float  # share of the queries that are right
-    queries: int
-    episodes: int  # that they are of
-    way: int  # of those
+    queries: int  # in all episodes
+    episodes: int
+    way: int
     shot: int
     rejection: list[tuple[float, ...]] | None  # see `rejection_curve`
-    alone: "Calibration | None" = None  # of a transductive learner, each query by itself
+    alone: "Calibration | None" = None  # of a transductive learner given one query at a time
 
     def as_json(self) -> dict[str, Any]:
-        """As records and weights keep it."""
-        found = self._asdict()
+        """The form in which records and weights keep it."""
+        content = self._asdict()
         if self.rejection is not None:
-            found["rejection"] = [
+            content["rejection"] = [
                 [finite_or_none(value) for value in row] for row in self.rejection
             ]
-        found["alone"] = None if self.alone is None else self.alone.as_json()
-        return found
+        content["alone"] = None if self.alone is None else self.alone.as_json()
+        return content
 
 
 def calibrate(learner: Learner, data: EpisodicDataModule) -> Calibration | None:
-    """Measure a trained learner.
+    """Measure a trained learner's probabilities.
 
-    None where there are too few validation episodes, or a logit is not a finite number.
-
-    The temperature is fitted on all episodes; the error that is reported is of each half of them
-    with the temperature of the other. A transductive learner is measured on whole episodes, and
-    also on their queries one by one, as it predicts photos unless told otherwise.
+    The temperature is fitted on all episodes. The reported error is that of each half of the
+    episodes with the temperature fitted on the other half. A transductive learner is measured on
+    whole episodes, and also on their queries one by one, which is how it predicts photos by
+    default.
 
     Args:
         learner: of classification, on the device where it is to compute.
         data: with validation episodes.
+
+    Returns:
+        None if there are too few validation episodes, or a logit is not a finite number.
     """
     count = min(EPISODES, data.evaluation["val"])
     if "val" not in data.stores or count < 2:
@@ -85,15 +87,17 @@ def calibrate(learner: Learner, data: EpisodicDataModule) -> Calibration | None:
 def measured(
     learner: Learner, data: EpisodicDataModule, count: int, logits_of: "LogitsOf"
 ) -> Calibration | None:
-    """See `calibrate`.
+    """Measure a learner's probabilities in one way of giving it queries; see `calibrate`.
 
     Args:
-        learner: in evaluation.
+        learner: in evaluation mode.
         data: with validation episodes.
-        count: of them.
-        logits_of: how queries are put to the learner.
+        count: how many of them are used.
+        logits_of: `whole_episode` or `one_by_one`.
     """
-    known, labels, unknown = [], [], []
+    known: list[Tensor] = []  # logits of queries whose class is in the support
+    labels: list[Tensor] = []
+    unknown: list[Tensor] = []  # logits of queries of other classes
     pairs = episodes_and_strangers(data, count, learner.device)
     for number, (episode, outside) in enumerate(pairs):
         logits, y, others = logits_of(learner, episode, outside, number)
@@ -124,73 +128,78 @@ def measured(
     )
 
 
-# Of a learner, an episode, the same with queries of other classes, and the episode's number: logits
-# (n, N) of queries, their labels (n,), and logits of queries of other classes, one tensor or none.
+# Takes a learner, an episode, the same episode with queries of other classes (None if there are
+# none), and the episode's number. Returns logits (n, N) of queries, their labels (n,), and a list
+# of at most one tensor, the logits of queries of other classes.
 LogitsOf = Callable[[Learner, Episode, Episode | None, int], tuple[Tensor, Tensor, list[Tensor]]]
 
 
 def whole_episode(
     learner: Learner, episode: Episode, outside: Episode | None, number: int
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """All queries at once, those of other classes likewise."""
-    asked = [episode] if outside is None else [episode, outside]
-    own, *others = logits_of_one_support(learner, asked)
-    return own, episode.query.y[0], others
+    """The logits of all queries at once, and of all queries of other classes at once."""
+    episodes = [episode] if outside is None else [episode, outside]
+    logits, *others = logits_of_one_support(learner, episodes)
+    return logits, episode.query.y[0], others
 
 
 def one_by_one(
     learner: Learner, episode: Episode, outside: Episode | None, number: int
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """The first query of each class and of each other class, see `query_with_support`.
+    """The logits of the first query of each class and of each other class, one query at a time.
 
-    Of a learner that adapts anew for each query, which takes its time, one query alone, of another
-    class in each episode.
+    A learner that adapts anew for each query takes long. It is given one query of each episode, in
+    turn of each class, and none of other classes. See `query_with_support`.
     """
-    shared = adapts_to_support_alone(learner)
+    adapts_once = adapts_to_support_alone(learner)
     queries = len(episode.query.y[0]) // episode.way
-    known = [queries * label for label in range(episode.way)]
-    if not shared:
-        known = [known[number % episode.way]]
-    asked = [episode.query.x[:, place : place + 1] for place in known]
-    if outside is not None and shared:
-        asked += [*outside.query.x[:, ::queries].split(1, 1)]
-    singles = (query_with_support(episode.support, x, episode.way) for x in asked)
-    logits = torch.cat([part[:1] for part in logits_of_one_support(learner, singles)])
-    others = logits[len(known) :]
-    return logits[: len(known)], episode.query.y[0, known], [others] if len(others) else []
+    places = [queries * label for label in range(episode.way)]
+    if not adapts_once:
+        places = [places[number % episode.way]]
+    images = [episode.query.x[:, place : place + 1] for place in places]
+    if outside is not None and adapts_once:
+        images += [*outside.query.x[:, ::queries].split(1, 1)]
+    episodes = (query_with_support(episode.support, x, episode.way) for x in images)
+    logits = torch.cat([part[:1] for part in logits_of_one_support(learner, episodes)])
+    others = logits[len(places) :]
+    return logits[: len(places)], episode.query.y[0, places], [others] if len(others) else []
 
 
 def episodes_and_strangers(
     data: EpisodicDataModule, count: int, device: torch.device
 ) -> Iterator[tuple[Episode, Episode | None]]:
-    """The first validation episodes, one by one, each with queries of classes that it has not.
+    """The first validation episodes, each also with queries of classes that it does not have.
 
-    Those are the queries of the episode before, without those of classes that are in both; None
-    where there are none. Their labels are all 0.
+    Those are the queries of the previous episode, except of classes that are in both; their labels
+    are all 0.
+
+    Yields:
+        An episode, and the same with those queries, or None if there are none.
     """
     classes = data.samplers["val"].indices(0, count).classes
     query = data.samplers["val"].query
-    before: Tensor | None = None
+    previous: Tensor | None = None  # queries of the previous episode
     number = 0
     for batch in MetaBatches(data.stores["val"], data.samplers["val"], count, data.eval_batch):
         assert isinstance(batch, PixelBatch)
         for episode in single_episodes(data, batch, device):
             outside = None
-            if before is not None:
-                new = ~np.isin(classes[number - 1], classes[number])
-                rows = torch.from_numpy(np.repeat(new, query)).to(before.device)
+            if previous is not None:
+                is_other = ~np.isin(classes[number - 1], classes[number])
+                rows = torch.from_numpy(np.repeat(is_other, query)).to(previous.device)
                 if rows.any():
-                    x = before[:, rows]
+                    x = previous[:, rows]
                     labels = torch.zeros(x.shape[:2], dtype=torch.int64, device=device)
                     outside = episode._replace(query=Examples(x, labels))
             yield episode, outside
-            before, number = episode.query.x, number + 1
+            previous = episode.query.x
+            number += 1
 
 
 def single_episodes(
     data: EpisodicDataModule, batch: PixelBatch, device: torch.device
 ) -> Iterator[Episode]:
-    """The episodes of a batch, each alone and as a learner takes it."""
+    """The episodes of a batch one by one, each in the form that a learner takes."""
     moved = batch._replace(x=batch.x.to(device), y=batch.y.to(device))
     episode = data.on_after_batch_transfer(moved, 0)
     for task in range(episode.tasks):
@@ -200,7 +209,7 @@ def single_episodes(
 
 
 def fit_temperature(logits: Tensor, y: Tensor) -> float:
-    """The temperature of the least cross-entropy: logits (n, N), y (n,)."""
+    """The temperature with the least cross-entropy, from logits (n, N) and labels y (n,)."""
     z = logits.double().cpu()
     labels = y.cpu()
 
@@ -212,9 +221,9 @@ def fit_temperature(logits: Tensor, y: Tensor) -> float:
 
 
 def calibration_error(logits: Tensor, y: Tensor, temperature: float) -> float:
-    """The expected calibration error: |share that is right - mean probability|, bin by bin.
+    """The expected calibration error: the mean over bins of |share right - mean probability|.
 
-    Predictions are put into bins by their probability, and each bin counts by its size.
+    Predictions are put into bins by their probability, and bins are weighted by their size.
     """
     confidence, prediction = (logits.double() / temperature).softmax(-1).max(-1)
     confidences = confidence.cpu().numpy()
@@ -229,7 +238,7 @@ def calibration_error(logits: Tensor, y: Tensor, temperature: float) -> float:
 
 
 def rejection_curve(known: Tensor, y: Tensor, unknown: Tensor) -> list[tuple[float, ...]]:
-    """What is gained and lost by a threshold of the largest probability.
+    """What is gained and lost by rejecting queries whose largest probability is below a threshold.
 
     Args:
         known: calibrated logits of queries of the support's classes, (n, N).
@@ -237,16 +246,17 @@ def rejection_curve(known: Tensor, y: Tensor, unknown: Tensor) -> list[tuple[flo
         unknown: calibrated logits of queries of other classes, (m, N).
 
     Returns:
-        For each threshold: itself, the share of known queries that are kept, the share of those
-        that are right (nan where none is kept), and the share of unknown queries rejected.
+        A tuple for each threshold: the threshold, the share of known queries that are kept, the
+        share of these that are right (nan if none is kept), and the share of unknown queries that
+        are rejected.
     """
     confidence, prediction = (part.cpu().numpy() for part in known.softmax(-1).max(-1))
-    strangers = unknown.softmax(-1).max(-1).values.cpu().numpy()
+    unknown_confidence = unknown.softmax(-1).max(-1).values.cpu().numpy()
     right: NDArray[Any] = prediction == y.cpu().numpy()
     rows: list[tuple[float, ...]] = []
     for threshold in THRESHOLDS:
         kept = confidence >= threshold
         accuracy = float(right[kept].mean()) if kept.any() else math.nan
-        rejected = float((strangers < threshold).mean())
+        rejected = float((unknown_confidence < threshold).mean())
         rows.append((threshold, float(kept.mean()), accuracy, rejected))
     return rows

@@ -1,4 +1,4 @@
-"""What a run keeps while it is under way: checkpoints, learning curve, test results so far."""
+"""Keeps what a run has while it is under way: checkpoints, learning curve, test results so far."""
 
 import io
 import math
@@ -33,41 +33,42 @@ from zoo.runs.divergence import TaskErrors, Validated, diverged, mean_square
 from zoo.runs.source_files import SourceFiles, changed_files, other_plugins
 
 SECONDS_BETWEEN_SAVES = float(os.environ.get("ZOO_SECONDS_BETWEEN_SAVES", "30"))
-PULL = ("train/gradient_ratio", "train/gradient_cosine")  # of an added loss and its host's
-OF_KEEPER = {"curve", "best", "seconds", "commits"}  # what every checkpoint has in its state
-OF_TRAINER = {"loops", "optimizer_states", "random"}  # and besides it
-GPU_LOSS_CHECK = 50  # updates; reading a loss stalls a GPU
-OF = "of"  # name in test.npz of whose test it is
-MEAN_SQUARE = "mean_square"  # of a test's query outputs, recorded while the test is under way
+PULL = ("train/gradient_ratio", "train/gradient_cosine")  # logged by learners that add a loss
+OF_KEEPER = {"curve", "best", "seconds", "commits"}  # names in the keeper's part of a checkpoint
+OF_TRAINER = {"loops", "optimizer_states", "random"}  # names in the rest of a checkpoint
+GPU_LOSS_CHECK = 50  # updates between two checks of the loss; reading it stalls a GPU
+OF = "of"  # the name in test.npz that says whose test it is
+MEAN_SQUARE = "mean_square"  # of a task's query outputs; recorded while a test is under way
 
 
 class DivergedError(Exception):
     """Training cannot go on."""
 
     def __init__(self, update: int, reason: str) -> None:
-        """Say after how many updates, and why."""
+        """Note after how many updates it happened, and why."""
         super().__init__(f"update {update}: {reason}")
         self.update, self.reason = update, reason
 
 
 class CheckpointKeeper(pl.Callback):
-    """Saves `last.ckpt` to resume from, and `best.ckpt`, the weights that validated best.
+    """Saves `last.ckpt` to resume from, and `best.ckpt` with the weights that validated best.
 
-    A checkpoint is made between updates only, at most half a minute and one update apart, and
-    holds all that the rest of the run follows from; so a killed run ends as an undisturbed one.
+    A checkpoint is made only between updates, at most half a minute and one update after the one
+    before. It holds everything that the rest of the run depends on, so that a run that was killed
+    ends like an undisturbed one.
 
-    Both files end in a checksum. `last.ckpt` holds besides the checksum of the `best.ckpt` that
-    belongs to it, whose training it is of, and the hashes of the files that define the learner;
-    `find_last` goes by them. A checkpoint of earlier code has none of this: it is gone on from all
-    the same, and its name stands in `unchecked`.
+    Both files end in a checksum. `last.ckpt` also holds the checksum of the `best.ckpt` that
+    belongs to it, the hash of what is trained, and the hashes of the files that define the learner;
+    `find_last` checks them. A checkpoint of earlier code has none of these. Training goes on from
+    it all the same, and its name is noted in `unchecked`.
 
-    `meter` measures updates alone, episodes made for them included, without validations and
-    checkpoints. A resumed run has the seconds of the updates that its checkpoint kept and of its
-    own, and the largest peak of both; with a checkpoint from before there was a meter, no seconds.
+    `meter` measures updates and the making of their episodes, but not validations and checkpoints.
+    A resumed run adds its own seconds to those in its checkpoint and takes the larger peak. If the
+    checkpoint was made before there was a meter, the seconds are unknown.
 
-    The best validation is that of the largest metric; in regression see `Validated`. Those of a
-    checkpoint from before divergence was counted stay in the curve, but the first one after them
-    is taken for better.
+    The best validation is the one with the largest metric, or in regression see `Validated`.
+    Validations in checkpoints that are older than the count of diverged tasks stay in the curve,
+    but the next validation always counts as better.
     """
 
     def __init__(
@@ -86,32 +87,32 @@ class CheckpointKeeper(pl.Callback):
 
         Args:
             folder: to save into.
-            metric: what validation judges by, such as val/accuracy.
+            metric: the logged metric by which validation chooses, such as val/accuracy.
             commit: of the code.
             regression: whether tasks are judged by their errors (see `zoo.runs.divergence`).
             machine: what computes: device, threads and tasks at once.
             run: the hash of what is trained.
-            trajectory: the same of all runs that train alike for as long as they last, or "".
-            sources: files that define what is trained.
+            trajectory: see `Run.trajectory`.
+            sources: the source files that define what is trained.
         """
         self.folder, self.metric, self.regression = folder, metric, regression
         self.run, self.trajectory = run, trajectory
         self.sources = sources or SourceFiles({}, {})
-        self.other_sources: list[dict[str, Any]] = []  # that defined it in earlier parts
-        self.unchecked: list[str] = []  # files without a checksum that it goes on from
+        self.other_sources: list[dict[str, Any]] = []  # source files in earlier parts of training
+        self.unchecked: list[str] = []  # files without a checksum that training goes on from
         self.best_checksum: str | None = None  # of best.ckpt
         self.machine = dict(machine or {})
-        self.other_machines: list[dict[str, Any]] = []  # that computed earlier parts
+        self.other_machines: list[dict[str, Any]] = []  # they computed earlier parts of training
         self.curve: list[tuple[int, float]] = []  # (updates, validation metric)
         self.pulls: list[tuple[float, ...]] = []  # (updates, ratio, cosine) of an added loss
-        self.best: tuple[int, float] | None = None
+        self.best: tuple[int, float] | None = None  # the best point of the curve
         self.of_tasks: dict[int, Validated] = {}  # by updates, in regression
         self._errors = TaskErrors()
         self.commits = [commit]
-        self.seconds = 0.0  # of training, in earlier processes too
-        self.executed = 0  # updates, by this process
-        self.updates = 0  # with those of earlier processes
-        self.stopped = False  # whether another callback ended the training before its time
+        self.seconds = 0.0  # of training, including earlier processes
+        self.executed = 0  # updates made by this process
+        self.updates = 0  # updates made in all, including earlier processes
+        self.stopped = False  # whether another callback ended the training early
         self.meter = CostMeter()
         self._random: torch.Tensor | None = None
         self._loss: Any = 0.0
@@ -124,7 +125,7 @@ class CheckpointKeeper(pl.Callback):
             "curve": self.curve,
             "best": self.best,
             "pulls": self.pulls,
-            "of_tasks": {update: tuple(found) for update, found in self.of_tasks.items()},
+            "of_tasks": {update: tuple(result) for update, result in self.of_tasks.items()},
             "commits": self.commits,
             "stopped": self.stopped,
             "run": self.run,
@@ -139,9 +140,9 @@ class CheckpointKeeper(pl.Callback):
 
     @property
     def spent(self) -> dict[str, float | None]:
-        """Seconds of training, and of its updates alone; None where not all were measured.
+        """Seconds of the training and of its updates alone; None if not all were measured.
 
-        `updates_cpu` are CPU seconds, of all threads together.
+        `updates_cpu` are CPU seconds of all threads together.
         """
         updates = self.meter.seconds
         cpu = self.meter.cpu if self.machine.get("devices", 1) == 1 else math.nan
@@ -152,39 +153,40 @@ class CheckpointKeeper(pl.Callback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where an earlier process was."""
+        """Go on from the state of an earlier process."""
         self.stopped = state.get("stopped", False)
         self.pulls = state.get("pulls", [])
-        self.curve, self.best = state["curve"], state["best"]
+        self.curve = state["curve"]
+        self.best = state["best"]
         of_tasks = state.get("of_tasks", {})
-        self.of_tasks = {update: Validated(*found) for update, found in of_tasks.items()}
-        self.seconds, self.commits = state["seconds"], state["commits"]
+        self.of_tasks = {update: Validated(*result) for update, result in of_tasks.items()}
+        self.seconds = state["seconds"]
+        self.commits = state["commits"]
         self.meter.load(state.get("meter", {"seconds": math.nan, "peak": None}))
         if self._commit not in self.commits:
             self.commits = [*self.commits, self._commit]
-        before = state.get("machines", [])
-        self.other_machines = [each for each in before if each != self.machine]
-        parts = state.get("sources", [])
-        self.other_sources = [each for each in parts if each != self.sources._asdict()]
+        machines, sources = state.get("machines", []), state.get("sources", [])
+        self.other_machines = [machine for machine in machines if machine != self.machine]
+        self.other_sources = [part for part in sources if part != self.sources._asdict()]
         self.unchecked = [*dict.fromkeys([*state.get("unchecked", []), *self.unchecked])]
         self.best_checksum = self.best_checksum or state.get("best_checksum")
 
     @property
     def other_files(self) -> list[dict[str, Any]]:
-        """Files of the zoo that were others in earlier parts of the training (`changed_files`)."""
+        """Files of the zoo that have changed since earlier parts of the training."""
         return changed_files(self.other_sources, self.sources)
 
     def find_last(self, learner: nn.Module, updates: int) -> dict[str, Any] | None:
         """The content of `last.ckpt`, if the training can go on from it.
 
-        Otherwise the file is removed, and a line on stderr says why.
+        If it cannot, the file is removed, and a line on stderr says why.
 
         Args:
             learner: what is trained.
             updates: of the whole training.
 
         Returns:
-            None where there is nothing to go on from.
+            None if there is nothing to go on from.
         """
         path = self.folder / "last.ckpt"
         try:
@@ -202,7 +204,7 @@ class CheckpointKeeper(pl.Callback):
         return checkpoint
 
     def read(self, path: Path, learner: nn.Module, updates: int) -> CheckpointFile:
-        """A checkpoint that this training can go on from.
+        """Read a checkpoint, and check that this training can go on from it.
 
         Args:
             path: of the file.
@@ -211,43 +213,45 @@ class CheckpointKeeper(pl.Callback):
 
         Raises:
             FileNotFoundError: there is no such file.
-            UsageError: it is damaged, of another training, or of other code; says which.
+            UsageError: it is damaged, or made by another training or by other code; the message
+                says which.
         """
-        found = read_checkpoint(path)
-        state, made, shapes = _parts_of(found.content, path)
-        alike = self.trajectory and state.get("trajectory") == self.trajectory
-        if made > updates or not (alike or state.get("run", self.run) == self.run):
+        file = read_checkpoint(path)
+        state, made, shapes = _parts_of(file.content, path)
+        same_run = state.get("run", self.run) == self.run
+        same_trajectory = self.trajectory and state.get("trajectory") == self.trajectory
+        if made > updates or not (same_run or same_trajectory):
             raise UsageError(f"{path} is of another run")
-        now = self.sources._asdict()
-        then = state.get("sources", [now])[-1]
-        if files := other_plugins(then, self.sources):
+        sources_now = self.sources._asdict()
+        sources_then = state.get("sources", [sources_now])[-1]
+        if files := other_plugins(sources_then, self.sources):
             raise UsageError(f"{path} was made by another {', '.join(files)}")
-        if found.checksum is None or then != now:
+        if file.checksum is None or sources_then != sources_now:
             if shapes != {name: value.shape for name, value in learner.state_dict().items()}:
                 raise UsageError(f"{path} has other weights than the learner has now")
-        return found
+        return file
 
     def _find_best(self, checkpoint: Mapping[str, Any]) -> None:
         """Make sure that `best.ckpt` is the one that belongs to a checkpoint of this folder.
 
-        A kill after that checkpoint was written, and before `best.ckpt` was, leaves an older one;
-        then the weights are those of the checkpoint.
+        If the process was killed after it wrote that checkpoint and before it wrote `best.ckpt`,
+        the file is an older one. Then it is written anew, with the weights of the checkpoint.
 
         Raises:
-            DamagedError: it is damaged, or another one, and cannot be made again.
+            DamagedError: it is damaged or another one, and cannot be made again.
         """
         path = self.folder / "best.ckpt"
         state = checkpoint["callbacks"][CheckpointKeeper.__qualname__]
-        known, best = state.get("best_checksum"), state["best"]
-        if best is None and known is None:
+        expected, best = state.get("best_checksum"), state["best"]
+        if best is None and expected is None:
             return  # nothing was validated so far
         try:
-            whole = known in (None, checksum_of(path.read_bytes(), path))
+            belongs = expected in (None, checksum_of(path.read_bytes(), path))
         except (FileNotFoundError, DamagedError):
-            whole = False
-        if whole:
+            belongs = False
+        if belongs:
             return
-        if known is None or (best is not None and best[0] != checkpoint["global_step"]):
+        if expected is None or (best is not None and best[0] != checkpoint["global_step"]):
             raise DamagedError(f"{path} is missing, damaged, or not the one of last.ckpt")
         self._write_best(checkpoint["state_dict"])
 
@@ -261,18 +265,22 @@ class CheckpointKeeper(pl.Callback):
         content, checksum = read_checkpoint(path, weights_only=True)
         if self.best_checksum not in (None, checksum) and not started_to_help():
             raise DamagedError(f"{path} is not what was written; the same command trains anew")
-        if checksum is None:  # of earlier code
+        if checksum is None:  # earlier code wrote it; now it gets a checksum
             self._write_best(content)
         return dict(content)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Measure from here: the images are where they will be, on a GPU the weights not yet."""
+        """Measure memory from here: images are loaded, but on a GPU the weights are not yet."""
         self.meter.zero(trainer.strategy.root_device.type == "cuda")
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Lightning does not save random states; and the end need not be one for a longer run."""
+        """Add the random states, which Lightning does not save, and let a longer run go on.
+
+        At the end of training Lightning notes that the last batch is done; a longer run would then
+        stop at once.
+        """
         checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
         checkpoint["random"] = torch.get_rng_state()
         if trainer.strategy.root_device.type == "cuda":
@@ -281,7 +289,7 @@ class CheckpointKeeper(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep the random states until training starts."""
+        """Take the random states; that of the CPU is set when training starts."""
         if trainer.accumulate_grad_batches == 1:
             count_updates(checkpoint)
         self._random = checkpoint["random"]
@@ -303,7 +311,7 @@ class CheckpointKeeper(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Check the loss; save when it is time, the update is complete and no validation is due.
+        """Check the loss; save if it is time, the update is complete and no validation is due.
 
         Raises:
             DivergedError: the loss is not finite.
@@ -326,7 +334,7 @@ class CheckpointKeeper(pl.Callback):
             self.meter.resume()
 
     def _check(self, trainer: pl.Trainer, update: int) -> None:
-        """Stop, all processes together, when the loss of one is not finite."""
+        """Stop all processes if the loss of one is not finite."""
         loss = float(self._loss)
         if not all_agree(trainer, math.isfinite(loss)):
             raise DivergedError(update, f"the loss is {loss}")
@@ -335,12 +343,12 @@ class CheckpointKeeper(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Count the time up to a failure."""
-        if isinstance(exception, DivergedError):  # of others the device may have more to say
+        if isinstance(exception, DivergedError):  # after other errors a GPU may not answer
             self.meter.stop()
         self.seconds += time.monotonic() - self._started
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure updates alone."""
+        """Stop the meter, which measures updates alone."""
         self.meter.stop()
         self._errors = TaskErrors()
 
@@ -353,13 +361,13 @@ class CheckpointKeeper(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Collect what each task of a regression gave."""
+        """Collect the errors of a regression's tasks."""
         if self.regression:
             assert isinstance(outputs, dict)
             self._errors.add(outputs, batch)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the weights if none were better."""
+        """Add a point to the curve, and save the weights if none were better."""
         self._check(trainer, trainer.global_step)
         update, value = trainer.global_step, float(trainer.callback_metrics[self.metric])
         if self.regression:
@@ -369,7 +377,7 @@ class CheckpointKeeper(pl.Callback):
         check_values(pl_module, {self.metric.removeprefix("val/"): np.array(value)}, None)
         self.curve = [*self.curve, (update, value)]
         logged = trainer.callback_metrics
-        if all(name in logged for name in PULL):  # only of a learner that adds a loss to a host's
+        if all(name in logged for name in PULL):  # by a learner that adds a loss to its host's
             self.pulls = [*self.pulls, (update, *(float(logged[name]) for name in PULL))]
         better = self.best is None or self._score(update, value) > self._score(*self.best)
         if better:
@@ -378,19 +386,19 @@ class CheckpointKeeper(pl.Callback):
         self.meter.start()
 
     def _score(self, update: int, value: float) -> tuple[float, ...]:
-        """More is better; not a number is worst."""
+        """What points of the curve are compared by: the larger is better, nan is worst."""
         if self.regression:
-            found = self.of_tasks.get(update)
-            return found.score if found else (-math.inf,)
+            result = self.of_tasks.get(update)
+            return result.score if result else (-math.inf,)
         return (-math.inf if math.isnan(value) else value,)
 
     def tasks_validated(self, name: str) -> list[float | None]:
         """A field of `Validated` at each point of the curve; None where it was not counted."""
-        points = (self.of_tasks.get(update) for update, _ in self.curve)
-        return [getattr(found, name) if found else None for found in points]
+        results = (self.of_tasks.get(update) for update, _ in self.curve)
+        return [getattr(result, name) if result else None for result in results]
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Without validation the last weights are the ones to test."""
+        """Stop the clocks; if nothing was validated, keep the last weights as the best."""
         self._check(trainer, trainer.global_step)
         self.meter.stop()
         self.seconds += time.monotonic() - self._started
@@ -403,12 +411,12 @@ class CheckpointKeeper(pl.Callback):
             trainer.strategy.barrier()
 
     def save(self, trainer: pl.Trainer, best: nn.Module | None = None) -> None:
-        """Write last.ckpt; a kill in the middle leaves the one before.
+        """Write last.ckpt; if the process is killed meanwhile, the previous one stays.
 
         Args:
-            trainer: whose training is saved.
-            best: with weights that are the best so far; they become best.ckpt. That file is written
-                second: from the first, a run that was killed between makes it (`_find_best`).
+            trainer: its training is saved.
+            best: the module, if its weights are the best so far and become best.ckpt. That file is
+                written second: after a kill between the two, `_find_best` makes it from the first.
         """
         if best is not None:
             file, self.best_checksum = checkpoint_in_memory(best.state_dict())
@@ -421,12 +429,13 @@ class CheckpointKeeper(pl.Callback):
         self._saved = time.monotonic()
 
     def _write_best(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Write best.ckpt, and note its checksum."""
         if not started_to_help():
             self.best_checksum = write_checkpoint(self.folder / "best.ckpt", weights)
 
 
 def count_updates(checkpoint: dict[str, Any]) -> None:
-    """Make a checkpoint count updates where it counted micro-batches, as older ones do."""
+    """Make a checkpoint of earlier code, which counted micro-batches, count updates."""
     loops = checkpoint["loops"]["fit_loop"]
     progress = loops["epoch_loop.batch_progress"]
     parts = progress["current"]["ready"] // max(1, checkpoint["global_step"])
@@ -439,10 +448,10 @@ def count_updates(checkpoint: dict[str, Any]) -> None:
 
 
 def _parts_of(content: Any, path: Path) -> tuple[dict[str, Any], int, dict[str, torch.Size]]:
-    """What the keeper had to say, the updates, and the shapes of the weights by name.
+    """The keeper's state, the number of updates, and the shapes of the weights by name.
 
     Raises:
-        DamagedError: it is no checkpoint of a run.
+        DamagedError: the content is not that of a run's checkpoint.
     """
     try:
         state = dict(content["callbacks"][CheckpointKeeper.__qualname__])
@@ -456,20 +465,20 @@ def _parts_of(content: Any, path: Path) -> tuple[dict[str, Any], int, dict[str, 
 
 
 def load_keeper(keeper: CheckpointKeeper, checkpoint: Mapping[str, Any]) -> None:
-    """Let a keeper take up what a checkpoint's content says, without training on."""
+    """Give a keeper the state in a checkpoint's content, without training on."""
     keeper.load_state_dict(checkpoint["callbacks"][CheckpointKeeper.__qualname__])
     keeper.updates = checkpoint["global_step"]
 
 
 def micro_batch_of(checkpoint: Mapping[str, Any]) -> int | None:
-    """With how many tasks at once a run was begun; None where its checkpoint does not say."""
+    """How many tasks at once a run was begun with; None if its checkpoint does not say."""
     state = checkpoint["callbacks"]
     machines = state[CheckpointKeeper.__qualname__].get("machines", [])
     return machines[-1]["tasks_at_once"]["training"] if machines else None
 
 
 def updates_in(checkpoint: Path) -> int:
-    """How many updates a checkpoint stands behind.
+    """The number of updates that were made before a checkpoint.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -479,20 +488,21 @@ def updates_in(checkpoint: Path) -> int:
 
 
 class TestRecorder(pl.Callback):
-    """Collects per-episode metrics and predictions, and saves them on the way.
+    """Collects the metrics and predictions of each test episode, and saves them on the way.
 
-    A callback for ``trainer.test``; `results` has what was collected.
+    It is a callback for ``trainer.test``; afterwards `results` returns what was collected.
     """
 
     def __init__(self, folder: Path | None = None, of: str = "") -> None:
-        """Take up what an earlier process left in a folder.
+        """Go on with what an earlier process saved in a folder.
 
         Args:
             folder: to save into; with None, nothing is saved.
-            of: whose test it is. What was left of another one, is damaged or has no checksum is
-                removed with a line on stderr, and the test begins anew.
+            of: identifies the test. A file that belongs to another test, is damaged or has no
+                checksum is removed with a line on stderr, and the test begins anew.
         """
-        self.path, self.of = folder and folder / "test.npz", of
+        self.path = None if folder is None else folder / "test.npz"
+        self.of = of
         self.parts: list[dict[str, np.ndarray]] = []
         if self.path and self.path.exists():
             try:
@@ -503,10 +513,10 @@ class TestRecorder(pl.Callback):
         self._saved = time.monotonic()
 
     def _saved_part(self, path: Path) -> dict[str, np.ndarray]:
-        """What an earlier process left.
+        """Read what an earlier process saved.
 
         Raises:
-            DamagedError: it cannot be believed.
+            DamagedError: the file is damaged, has no checksum, or belongs to another test.
         """
         content = path.read_bytes()
         if checksum_of(content, path) is None:
@@ -518,7 +528,7 @@ class TestRecorder(pl.Callback):
         return part
 
     def __len__(self) -> int:
-        """Episodes recorded."""
+        """The number of recorded episodes."""
         return sum(len(part["prediction"]) for part in self.parts)
 
     def on_test_batch_end(
@@ -534,18 +544,18 @@ class TestRecorder(pl.Callback):
         assert isinstance(outputs, dict)
         if isinstance(batch, Episode) and batch.query.y.is_floating_point():
             outputs = {**outputs, MEAN_SQUARE: mean_square(batch)}
-        # Copied: what the step allocated would keep the large blocks around it from being reused.
-        mine = {name: value.cpu().numpy().copy() for name, value in outputs.items()}
-        way = batch.way if isinstance(batch, Episode) and MEAN_SQUARE not in mine else None
-        check_values(pl_module, mine, way)
-        self.parts += gather_objects(trainer, mine)
+        # Copies, so that malloc can reuse the large blocks of memory between the step's own arrays.
+        part = {name: value.cpu().numpy().copy() for name, value in outputs.items()}
+        way = batch.way if isinstance(batch, Episode) and MEAN_SQUARE not in part else None
+        check_values(pl_module, part, way)
+        self.parts += gather_objects(trainer, part)
         if started_to_help():
             return
         if time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
             self.save()
 
     def save(self) -> None:
-        """Keep what was recorded so far, where another process takes it up."""
+        """Save what was recorded so far, so that another process can go on with it."""
         if self.path and self.parts:
             write_arrays(self.path, {**self._joined(), OF: np.array(self.of)})
             self._saved = time.monotonic()
@@ -553,20 +563,23 @@ class TestRecorder(pl.Callback):
     def results(self) -> dict[str, np.ndarray]:
         """What was recorded: metrics (E,) and ``prediction`` (E, N*Q).
 
-        A squared error that is not a number is infinite: the task diverged.
+        A squared error that is nan becomes infinite, since the task diverged.
         """
-        results = {name: part for name, part in self._joined().items() if name != MEAN_SQUARE}
-        return {
-            name: np.where(np.isnan(part), np.inf, part) if is_error(name) else part
-            for name, part in results.items()
-        }
+        results = {}
+        for name, values in self._joined().items():
+            if name != MEAN_SQUARE:
+                results[name] = (
+                    np.where(np.isnan(values), np.inf, values) if is_error(name) else values
+                )
+        return results
 
     def diverged(self) -> float | None:
-        """The share of tasks that diverged; None of classification, or where it is not known."""
+        """The share of tasks that diverged; None in classification, or if it is not known."""
         joined = self._joined()
         if MEAN_SQUARE not in joined:
             return None
         return float(diverged(joined["mse"], joined[MEAN_SQUARE]).mean())
 
     def _joined(self) -> dict[str, np.ndarray]:
-        return {name: np.concatenate([p[name] for p in self.parts]) for name in self.parts[0]}
+        """All recorded batches as one array for each name."""
+        return {name: np.concatenate([part[name] for part in self.parts]) for name in self.parts[0]}

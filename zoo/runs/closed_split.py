@@ -1,14 +1,16 @@
-"""A split that nobody may look into: the test split, while settings are chosen."""
+"""Closes the test split while settings are chosen, so that nobody looks into it."""
 
 from typing import Any
 
 from zoo.errors import UsageError
 
-OPENS = ("gather", "images", "meta_batch", "store")  # what of a store gives its examples
+OPENS = ("gather", "images", "meta_batch", "store")  # attributes of a store that give examples
 
 
 class ClosedSplit:
-    """A store of which all can be used but its examples; counts who tries to get them.
+    """A store whose examples cannot be used; everything else of it can.
+
+    `opened` counts how often somebody tried to use them.
 
     Args:
         store: of images or functions.
@@ -16,15 +18,15 @@ class ClosedSplit:
 
     def __init__(self, store: Any) -> None:
         self._closed = store
-        self.opened = 0  # how often somebody tried
+        self.opened = 0
 
     def __getattr__(self, name: str) -> Any:
-        """What the store has under this name.
+        """An attribute of the store.
 
         Raises:
-            UsageError: it gives examples.
+            UsageError: it would give examples.
         """
-        if name.startswith("_"):  # as copying and pickling ask for it, before there is a store
+        if name.startswith("_"):  # copying and pickling ask for such names before there is a store
             raise AttributeError(name)
         if name in OPENS:
             self.opened += 1
@@ -32,5 +34,5 @@ class ClosedSplit:
         return getattr(self._closed, name)
 
     def to(self, device: Any) -> "ClosedSplit":
-        """The same: nothing of it is moved anywhere."""
+        """Moves nothing, and returns this store."""
         return self

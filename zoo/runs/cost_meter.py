@@ -1,4 +1,4 @@
-"""What updates cost: seconds, CPU seconds, memory; and how busy the machine was with others."""
+"""Measures what updates cost: seconds, CPU seconds and memory; and what other processes took."""
 
 import ctypes
 import gc
@@ -16,62 +16,65 @@ STAT = Path("/proc/stat")
 
 
 class CostMeter:
-    """Measures between `start` or `resume` and `stop`, as often as they are called.
+    """Measures between `start` or `resume` and `stop`, which may be called repeatedly.
 
-    Memory is in bytes, above what was held at `zero`: on CUDA that of PyTorch's tensors, under
-    Linux that of this process that no file stands behind, give or take twenty megabytes. Garbage
-    and what malloc keeps are given back before, so that an earlier run in this process leaves
-    nothing that would not count.
+    `peak` is the largest memory in bytes, above what was held at `zero`: on CUDA that of PyTorch's
+    tensors, under Linux the anonymous memory of this process, give or take twenty megabytes.
+    `zero` first frees garbage and what malloc keeps; otherwise updates could reuse memory that an
+    earlier run in this process left, and it would not be counted.
 
     `cpu` is the CPU seconds of this process, all threads together. `others` is the share of the
-    machine's CPU time that other processes took meanwhile, 0 to 1; None where the system does not
-    say.
+    machine's CPU time that other processes took meanwhile, from 0 to 1. `peak` and `others` are
+    None if the system does not tell them.
     """
 
     def __init__(self) -> None:
-        self.seconds = self.cpu = 0.0
-        self._machine = [0.0, 0.0]  # CPU seconds of all processes, and of all cores, idle or not
-        self.peak: int | None = None  # None where the system does not say
+        self.seconds = 0.0
+        self.cpu = 0.0
+        self.peak: int | None = None
         self.on_gpu = False
-        self._begun: float | None = None  # while it does not measure
-        self._cpu_begun = 0.0
-        self._machine_begun: tuple[float, float] | None = None
-        self._before: int | None = None
+        self._machine = [0.0, 0.0]  # CPU seconds of all processes, and of all cores, idle or not
+        # What the clocks showed at the last start; None while it does not measure.
+        self._start: float | None = None
+        self._cpu_start = 0.0
+        self._machine_start: tuple[float, float] | None = None
+        self._memory_at_zero: int | None = None
 
     def zero(self, on_gpu: bool) -> None:
-        """Take what is held now for nothing."""
+        """Count memory from what is held now."""
         self.on_gpu = on_gpu
         gc.collect()
-        self._before = self._now()
+        self._memory_at_zero = self._reset_peak()
 
     def start(self) -> None:
-        """Let the clock run; what was taken between `stop` and here does not count."""
-        self._now()
+        """Start measuring; memory that was held between the last `stop` and now does not count."""
+        self._reset_peak()
         self.resume()
 
     def resume(self) -> None:
-        """Let the clock run, after a pause so short that only its time is not to count."""
-        self._begun, self._cpu_begun = time.monotonic(), time.process_time()
-        self._machine_begun = machine_seconds()
+        """Start measuring after a short pause; memory that was held during it counts."""
+        self._start = time.monotonic()
+        self._cpu_start = time.process_time()
+        self._machine_start = machine_seconds()
 
     def stop(self) -> None:
-        """Add the seconds, keep the larger peak; again, nothing."""
-        if self._begun is None:
+        """Stop measuring, and add what was measured since the start; does nothing if stopped."""
+        if self._start is None:
             return
         if self.on_gpu:
             torch.cuda.synchronize()
-        self.seconds += time.monotonic() - self._begun
-        self.cpu += time.process_time() - self._cpu_begun
-        self._begun = None
-        if self._machine_begun is not None and (now := machine_seconds()) is not None:
-            for part, (before, after) in enumerate(zip(self._machine_begun, now, strict=True)):
-                self._machine[part] += after - before
+        self.seconds += time.monotonic() - self._start
+        self.cpu += time.process_time() - self._cpu_start
+        self._start = None
+        if self._machine_start is not None and (now := machine_seconds()) is not None:
+            for place, (before, after) in enumerate(zip(self._machine_start, now, strict=True)):
+                self._machine[place] += after - before
         most = torch.cuda.max_memory_allocated() if self.on_gpu else anonymous_memory("VmHWM")
-        if most is not None and self._before is not None:
-            self.peak = max(self.peak or 0, most - self._before)
+        if most is not None and self._memory_at_zero is not None:
+            self.peak = max(self.peak or 0, most - self._memory_at_zero)
 
     def state(self) -> dict[str, Any]:
-        """What a later process must know to go on."""
+        """What a later process must know to go on measuring."""
         return {
             "seconds": self.seconds,
             "cpu": self.cpu,
@@ -80,41 +83,46 @@ class CostMeter:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on where an earlier process was."""
-        self.seconds, self.peak = state["seconds"], state["peak"]
-        self.cpu = state.get("cpu", math.nan)  # checkpoints from before it was measured
+        """Go on from the state of an earlier process."""
+        self.seconds = state["seconds"]
+        self.peak = state["peak"]
+        self.cpu = state.get("cpu", math.nan)  # older checkpoints do not have it
         self._machine = list(state.get("machine", (math.nan, math.nan)))
 
     @property
     def others(self) -> float | None:
-        """The share of the machine's CPU time that other processes took meanwhile."""
+        """The share of the machine's CPU time that other processes took, or None."""
         busy, all_cores = self._machine
         if math.isnan(busy) or math.isnan(self.cpu) or not all_cores:
             return None
         return round(min(1.0, max(0.0, (busy - self.cpu) / all_cores)), 3)
 
-    def _now(self) -> int | None:
-        """What is held now; the peak is counted anew from here."""
+    def _reset_peak(self) -> int | None:
+        """Count the peak anew from here; returns the bytes that are held now, or None."""
         if self.on_gpu:
             torch.cuda.reset_peak_memory_stats()
             return torch.cuda.memory_allocated()
         with suppress(AttributeError, OSError, TypeError):  # musl, macOS; Windows
             ctypes.CDLL(None).malloc_trim(0)
         try:
-            (PROC / "clear_refs").write_text("5")  # proc(5): the peak becomes what is held
+            (PROC / "clear_refs").write_text("5")  # proc(5): resets VmHWM to VmRSS
         except OSError:
             return None
         return anonymous_memory("VmRSS")
 
 
 def anonymous_memory(size: str) -> int | None:
-    """Bytes of VmRSS or, at the peak, VmHWM, without pages of files; None where it is not said.
+    """Bytes of this process's memory without pages of files; None if the system does not say.
 
-    Pages of files at the peak are taken for those of now: images come in and mostly stay.
+    The pages of files at the peak are assumed to be those of now, since images mostly stay in
+    memory once they are read.
+
+    Args:
+        size: VmRSS for now, VmHWM for the peak.
     """
     try:
-        words = [line.split() for line in (PROC / "status").read_text().splitlines()]
-        kilobytes = {line[0][:-1]: int(line[1]) for line in words if line[-1] == "kB"}
+        lines = [line.split() for line in (PROC / "status").read_text().splitlines()]
+        kilobytes = {words[0][:-1]: int(words[1]) for words in lines if words[-1] == "kB"}
         return 1024 * (kilobytes[size] - kilobytes["RssFile"] - kilobytes["RssShmem"])
     except (OSError, KeyError):
         return None
@@ -123,7 +131,7 @@ def anonymous_memory(size: str) -> int | None:
 def machine_seconds() -> tuple[float, float] | None:
     """CPU seconds since the machine started: of all processes, and of all cores, idle or not.
 
-    None where the system does not say.
+    None if the system does not say.
     """
     try:
         with open(STAT) as file:

@@ -1,7 +1,7 @@
-"""One run on several devices: a process each, started by Lightning, which share every batch.
+"""One run on several devices: each has a process, and the processes share every batch.
 
-The first process makes the run and its files. It starts the others with its own command line; they
-compute their share of every batch and write nothing.
+The first process makes the run and its files. Lightning starts the others with the same command
+line; they compute their share of every batch and write nothing.
 """
 
 import os
@@ -13,11 +13,11 @@ import pytorch_lightning as pl
 import torch
 from torch import distributed
 
-Mine = TypeVar("Mine")
+Value = TypeVar("Value")
 
 
 def end_with_first_process() -> None:
-    """Let this process, which helps another one, end when that one does, however it ends."""
+    """Let this process end when the first process ends, in whatever way that ends."""
     first = os.getppid()
 
     def watch() -> None:
@@ -28,19 +28,19 @@ def end_with_first_process() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def gather_objects(trainer: pl.Trainer, mine: Mine) -> list[Mine]:
-    """What each process has, the first one's first. All must call it at once."""
+def gather_objects(trainer: pl.Trainer, value: Value) -> list[Value]:
+    """The values of all processes, that of the first process first. All must call it together."""
     if trainer.world_size == 1:
-        return [mine]
-    found: list[Any] = [None] * trainer.world_size
-    distributed.all_gather_object(found, mine)
-    return found
+        return [value]
+    values: list[Any] = [None] * trainer.world_size
+    distributed.all_gather_object(values, value)
+    return values
 
 
-def all_agree(trainer: pl.Trainer, mine: bool) -> bool:
-    """Whether something holds in every process. All must call it at once."""
+def all_agree(trainer: pl.Trainer, holds: bool) -> bool:
+    """Whether something holds in every process. All must call it together."""
     if trainer.world_size == 1:
-        return mine
-    holds = torch.tensor(float(mine), device=trainer.strategy.root_device)
-    distributed.all_reduce(holds, distributed.ReduceOp.MIN)
-    return bool(holds)
+        return holds
+    minimum = torch.tensor(float(holds), device=trainer.strategy.root_device)
+    distributed.all_reduce(minimum, distributed.ReduceOp.MIN)
+    return bool(minimum)

@@ -1,4 +1,4 @@
-"""What a run was made with: code, versions, device; and how quiet it is while it is made."""
+"""What a run is made with: code, versions and device; and Lightning's remarks and exits."""
 
 import contextlib
 import logging
@@ -18,25 +18,28 @@ from zoo.origin import checkout_root, code_hash, zoo_version
 
 
 def environment(kind: str) -> dict[str, Any]:
-    """Commit, device and versions, for the record; `kind` is cpu or cuda.
+    """Commit, device and versions, as the record has them.
 
-    Where there is no commit, as in an installed copy, ``code`` has the hash of the code instead.
+    If there is no commit, as in an installed copy, ``code`` is a hash of the code instead.
+
+    Args:
+        kind: of the device, cpu or cuda.
     """
     head, dirty = commit()
-    return {
-        "commit": head,
-        "dirty": dirty,
-        **({} if head else {"code": code_hash()}),
-        "device": kind,
-        "device_name": device_name(kind),
-        "python": platform.python_version(),
-        "zoo": zoo_version(),
-        **{package: version(package) for package in ("torch", "pytorch-lightning", "numpy")},
-    }
+    made_with: dict[str, Any] = {"commit": head, "dirty": dirty}
+    if not head:
+        made_with["code"] = code_hash()
+    made_with["device"] = kind
+    made_with["device_name"] = device_name(kind)
+    made_with["python"] = platform.python_version()
+    made_with["zoo"] = zoo_version()
+    for package in ("torch", "pytorch-lightning", "numpy"):
+        made_with[package] = version(package)
+    return made_with
 
 
 def code_of(made_with: dict[str, Any]) -> str:
-    """The one word for the code that an environment names: its commit, or else its hash."""
+    """What identifies the code of an environment: its commit or, without one, its hash."""
     return made_with["commit"] or made_with["code"]
 
 
@@ -44,32 +47,32 @@ def commit() -> tuple[str | None, bool | None]:
     """The checkout's commit, and whether files differ from it.
 
     A checkout without git, or without a commit of its own, gives (None, True). An installed copy
-    gives (None, None), also where it lies inside some other repository.
+    gives (None, None), even if it lies inside some other repository.
     """
     root = checkout_root()
     if root is None:
         return None, None
-    this = "zoo/runs/environment.py"
+    this_file = "zoo/runs/environment.py"
     try:
         tracked_as, head, status = (
             subprocess.run(
                 ["git", *words], cwd=root, capture_output=True, text=True, check=True
             ).stdout.strip()
             for words in (
-                ["ls-files", "--full-name", "--error-unmatch", "--", this],
+                ["ls-files", "--full-name", "--error-unmatch", "--", this_file],
                 ["rev-parse", "HEAD"],
                 ["status", "--porcelain", "--", ":/*.py", ":/*.yaml"],
             )
         )
     except (OSError, subprocess.CalledProcessError):
         return None, True
-    if tracked_as != this:  # the checkout lies in a folder of another repository
+    if tracked_as != this_file:  # the checkout lies in a folder of another repository
         return None, True
     return head, bool(status)
 
 
 def device_name(kind: str) -> str:
-    """What the computing was done on."""
+    """The name of the GPU, or of the processor with its number of cores."""
     if kind == "cuda":
         return torch.cuda.get_device_name()
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
@@ -81,7 +84,7 @@ def device_name(kind: str) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without Lightning's remarks on what we decided on purpose."""
+    """Silence Lightning's remarks, which are about what we decided on purpose."""
     logs = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
     levels = [log.level for log in logs]
     for log in logs:
@@ -97,13 +100,14 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let signals to stop through, which Lightning turns into exits of its own.
+    """Undo Lightning's own handling of signals that stop a program.
 
-    Ctrl-C becomes sys.exit(1), which would read as a failure. SIGTERM, where nobody handles it (the
-    command line does), becomes an exit with status 0, which would read as success; it is 143 here.
+    Lightning turns Ctrl-C into sys.exit(1), which looks like a failure; here it is raised again. It
+    turns SIGTERM, unless a handler is set as the command line does, into an exit with status 0,
+    which looks like success; here the status is 143.
 
     Raises:
-        KeyboardInterrupt: the one that came.
+        KeyboardInterrupt: Ctrl-C came, or another signal that the command line raises so.
         SystemExit: SIGTERM came.
     """
     try:

@@ -1,4 +1,4 @@
-"""What a finished training leaves in its folder, and longer runs that go on from it."""
+"""What a finished training leaves in its folder, so that a longer run can go on from it."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,15 +13,15 @@ from zoo.files import DamagedError, alone_in, read_json, write_bytes, write_json
 from zoo.runs.checkpoints import CheckpointKeeper
 
 NOTE = "training.json"
-OLDER = "trajectory"  # what earlier code wrote at the end: the trajectory and the updates
+OLDER = "trajectory"  # earlier code's file with the trajectory and the updates, instead of NOTE
 
 
 class FinishedTraining(NamedTuple):
-    """That the training in a folder came to its end, and what it left there."""
+    """What is noted of a training that came to its end."""
 
     trajectory: str  # see `Run.trajectory`
     updates: int
-    best: str  # the checksum of its best.ckpt; "" of earlier code
+    best: str  # the checksum of its best.ckpt; "" if earlier code made it
 
 
 def note_begun(folder: Path) -> None:
@@ -36,7 +36,7 @@ def note_finished(folder: Path, training: FinishedTraining) -> None:
 
 
 def read_finished(folder: Path) -> FinishedTraining | None:
-    """What is noted of a training that came to its end; None of one that is under way.
+    """What is noted of the training in a folder; None if it is under way.
 
     Raises:
         FileNotFoundError: nothing is noted.
@@ -45,14 +45,14 @@ def read_finished(folder: Path) -> FinishedTraining | None:
     path = folder / NOTE
     try:
         if path.exists():
-            kept = read_json(path)["finished"]
-            noted = None if kept is None else FinishedTraining(**kept)
+            content = read_json(path)["finished"]
+            training = None if content is None else FinishedTraining(**content)
         else:
             path = folder / OLDER
             trajectory, updates = path.read_text(encoding="utf-8").split()
-            noted = FinishedTraining(trajectory, int(updates), "")
-        if noted is None or [*map(type, noted)] == [str, int, str]:
-            return noted
+            training = FinishedTraining(trajectory, int(updates), "")
+        if training is None or [type(value) for value in training] == [str, int, str]:
+            return training
     except (ValueError, TypeError, KeyError):
         pass
     raise DamagedError(f"{path} is not what was written; delete it")
@@ -62,13 +62,13 @@ class FinishedWeights(NamedTuple):
     """The best weights of a training that came to its end."""
 
     weights: Mapping[str, Tensor]
-    checked: bool  # whether they are known to be those; of earlier code they are not
+    checked: bool  # whether a checksum shows that they are; earlier code noted none
 
 
 def finished_weights(folder: Path) -> FinishedWeights | None:
-    """What best.ckpt holds, if the training in this folder came to its end; else None.
+    """The content of best.ckpt if the training in this folder came to its end; else None.
 
-    Earlier code did not note the end: in a folder of that time no last.ckpt is left then.
+    Earlier code did not note the end; in its folders, a training has ended if last.ckpt is gone.
 
     Raises:
         DamagedError: best.ckpt or the note cannot be read.
@@ -78,13 +78,13 @@ def finished_weights(folder: Path) -> FinishedWeights | None:
     except FileNotFoundError:
         return None
     try:
-        noted = read_finished(folder)
+        training = read_finished(folder)
     except FileNotFoundError:
-        noted = FinishedTraining("", 0, "")
-    if noted is None:
+        training = FinishedTraining("", 0, "")
+    if training is None:
         return None
-    if noted.best:
-        return FinishedWeights(weights, True) if noted.best == checksum else None
+    if training.best:
+        return FinishedWeights(weights, True) if training.best == checksum else None
     under_way = (folder / "last.ckpt").exists()
     return None if under_way else FinishedWeights(weights, False)
 
@@ -92,56 +92,58 @@ def finished_weights(folder: Path) -> FinishedWeights | None:
 def copy_shorter(runs: Path, keeper: CheckpointKeeper, learner: nn.Module, updates: int) -> bool:
     """Copy the end of the longest training that this one can go on from into its folder.
 
-    One that is in use, damaged or of other code is passed over, with a line on stderr.
+    A training that is in use, damaged or made by other code is passed over, with a line on stderr.
 
     Args:
-        runs: folder of the folders of runs.
+        runs: the folder that has a folder for each run.
         keeper: of the training that is to go on; its folder gets best.ckpt and last.ckpt.
-        learner: that is trained.
+        learner: what is trained.
         updates: of the whole training.
 
     Returns:
-        Whether there was one.
+        Whether there was such a training.
     """
-    for place in _shorter(runs, keeper.trajectory, updates):
+    for folder in _shorter(runs, keeper.trajectory, updates):
         try:
-            with alone_in(place):
-                _copy(place, keeper, learner, updates)
+            with alone_in(folder):
+                _copy(folder, keeper, learner, updates)
                 return True
         except FileNotFoundError:
             continue
         except (UsageError, OSError) as error:
-            print(f"  not gone on from {place.name}: {error}", file=sys.stderr)
+            print(f"  not gone on from {folder.name}: {error}", file=sys.stderr)
     return False
 
 
 def _shorter(runs: Path, trajectory: str, updates: int) -> Iterator[Path]:
-    """The folders of trainings that were shorter and else alike, the longest first."""
-    found = []
-    for place in {path.parent for name in (NOTE, OLDER) for path in runs.glob(f"*/{name}")}:
+    """The folders of trainings that were shorter and otherwise the same, the longest first."""
+    shorter = []
+    for folder in {path.parent for name in (NOTE, OLDER) for path in runs.glob(f"*/{name}")}:
         try:
-            noted = read_finished(place)
+            training = read_finished(folder)
         except (UsageError, OSError) as error:
             print(f"  passed over: {error}", file=sys.stderr)
             continue
-        if noted and noted.trajectory == trajectory and noted.updates < updates:
-            found.append((noted.updates, place))
-    yield from (place for _, place in sorted(found, reverse=True))
+        if training and training.trajectory == trajectory and training.updates < updates:
+            shorter.append((training.updates, folder))
+    yield from (folder for _, folder in sorted(shorter, reverse=True))
 
 
-def _copy(place: Path, keeper: CheckpointKeeper, learner: nn.Module, updates: int) -> None:
-    """Copy end.ckpt as last.ckpt, and best.ckpt before it, if they belong together.
+def _copy(folder: Path, keeper: CheckpointKeeper, learner: nn.Module, updates: int) -> None:
+    """Copy best.ckpt, and then end.ckpt as last.ckpt, if they belong together.
 
     Raises:
-        FileNotFoundError: one is not there.
-        UsageError: they cannot be gone on from.
+        FileNotFoundError: one of them is missing.
+        UsageError: this training cannot go on from them.
     """
-    end, best = place / "end.ckpt", place / "best.ckpt"
+    end, best = folder / "end.ckpt", folder / "best.ckpt"
     state = keeper.read(end, learner, updates).content["callbacks"][CheckpointKeeper.__qualname__]
-    known, found = state.get("best_checksum"), read_checkpoint(best, weights_only=True).checksum
-    # Of earlier code: a run that was begun anew in this folder has left last.ckpt or a newer best.
-    newer = best.stat().st_mtime_ns > end.stat().st_mtime_ns or (place / "last.ckpt").exists()
-    if found != known or (known is None and newer):
+    expected = state.get("best_checksum")
+    actual = read_checkpoint(best, weights_only=True).checksum
+    # Earlier code wrote no checksums. There, a run that began anew in this folder has left a
+    # last.ckpt or a newer best.ckpt.
+    began_anew = best.stat().st_mtime_ns > end.stat().st_mtime_ns or (folder / "last.ckpt").exists()
+    if actual != expected or (expected is None and began_anew):
         raise DamagedError(f"{best} is of another training than end.ckpt beside it")
     write_bytes(keeper.folder / "best.ckpt", best.read_bytes())
     write_bytes(keeper.folder / "last.ckpt", end.read_bytes())

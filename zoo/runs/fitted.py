@@ -1,9 +1,9 @@
-"""Own images, of which there may be few: what nobody asked for is lowered to what is there.
+"""Lowers ways, shots and queries until they fit a user's own images, of which there may be few.
 
-The rule. The way of the test is at most the number of classes of the split that has fewest, the way
-of training at most that of the training split. Of its smallest class a split gives the shots first,
-one image at least is left for the queries, and the queries are at most what is left. What was asked
-for by a flag or a config file is never changed: where it does not fit, it is refused.
+The way of the test becomes at most the number of classes of the split that has the fewest, the way
+of training at most that of the training split. From the smallest class of a split, shots are taken
+first, but at least one image is left for queries; the queries are at most what is left. A value
+that was given by a flag or a config file is never changed: if it does not fit, it is refused.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from zoo.errors import UsageError
 from zoo.runs.resolved import ResolvedRequest
 from zoo.runs.settings import Setting
 
-ORIGIN = "data"  # of a setting that was lowered
+ORIGIN = "data"  # the origin of a setting that was lowered
 DEFAULT_WAY = 5
 
 
@@ -28,7 +28,7 @@ def smallest_class(store: Store) -> tuple[int, str]:
 
 
 def way_that_fits(stores: Mapping[str, Store]) -> tuple[int, str]:
-    """N of test episodes where none is asked for, and why it is not 5; empty where it is."""
+    """N of the test episodes by default, and why it is not 5; "" if it is 5."""
     classes = {split: len(store.names) for split, store in stores.items()}
     split = min(classes, key=lambda name: classes[name])
     if classes[split] >= DEFAULT_WAY:
@@ -38,20 +38,20 @@ def way_that_fits(stores: Mapping[str, Store]) -> tuple[int, str]:
 
 
 def query_that_fits(stores: Mapping[str, Store], shot: int, query: int) -> int:
-    """Queries a class, at most what the smallest class of all has beside the shots, at least 1."""
+    """Queries a class: at most what the smallest class leaves beside the shots, but at least 1."""
     fewest = min(smallest_class(store)[0] for store in stores.values())
     return max(1, min(query, fewest - shot))
 
 
 def fitted(resolved: ResolvedRequest, stores: Mapping[str, Store]) -> ResolvedRequest:
-    """The same run with the settings lowered that nobody asked for and that do not fit.
+    """Lower the settings of a run that do not fit the images and that nobody asked for.
 
     Args:
-        resolved: of own images.
-        stores: of their splits.
+        resolved: a run on a user's own images.
+        stores: of the images, by split.
 
     Raises:
-        UsageError: it asks for a training, and there are no classes to train on.
+        UsageError: the run trains, but there are no classes to train on.
     """
     settings = dict(resolved.every_setting)
     train, test_shot = stores.get("train"), resolved.request.shot
@@ -74,7 +74,7 @@ def fitted(resolved: ResolvedRequest, stores: Mapping[str, Store]) -> ResolvedRe
     why = f"{split} class {name!r} has {count} images and --shot is {test_shot}"
     lower("query", count - test_shot, why)
     if train is not None:
-        if not resolved.cls.fixed_way:  # else it is the test's, whatever that is
+        if not resolved.cls.fixed_way:  # otherwise it must stay that of the test
             lower("train_way", len(train.names), f"train has {len(train.names)} classes")
         count, name = smallest_class(train)
         why = f"train class {name!r} has {count} images"

@@ -1,8 +1,8 @@
-"""What makes a run the same run: on any machine, and with code that has more settings since."""
+"""When two runs are the same run: on any machine, and after code has gained more settings."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,20 @@ from zoo.runs.settings import SELECTORS, SETTINGS_ADDED_LATER, SHARED_SETTING_NA
 from zoo.values import format_value
 
 HASH_BYTES = 8
-LONGEST_VARIANT = 48  # characters of a file name that say what was changed
+LONGEST_VARIANT = 48  # characters of a file name that say which settings were changed
 
 
 def later_settings(cls: type[Learner]) -> dict[str, Any]:
     """Settings that are newer than some records, each with the value that those records had."""
-    found = dict(SETTINGS_ADDED_LATER)
-    for each in reversed(cls.__mro__):
-        found.update(vars(each).get("added_later", {}))
-    return found
+    settings = dict(SETTINGS_ADDED_LATER)
+    for base in reversed(cls.__mro__):
+        settings.update(vars(base).get("added_later", {}))
+    return settings
 
 
 def version_of(cls: type[Learner]) -> int:
-    """The version of a learner: its own, raised by that of every learner it is made of."""
-    return 1 + sum(vars(each)["version"] - 1 for each in cls.__mro__ if "version" in vars(each))
+    """The version of a learner; it rises when its own or that of a base class is raised."""
+    return 1 + sum(vars(base)["version"] - 1 for base in cls.__mro__ if "version" in vars(base))
 
 
 def run_identity(
@@ -39,19 +39,19 @@ def run_identity(
     version: int,
     callbacks: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """All that a run's numbers follow from, but the code and the machine.
+    """Everything that determines a run's numbers, except the code and the machine.
 
-    A setting that was added later is left out at the value that records without it had, so that
-    those records stay the records of this run.
+    A setting that was added later is left out if it has the value that records without it had.
+    Thus older records remain the records of the same run.
 
     Args:
         asked: learner, benchmark, way (None in regression), shot, terms, budget and seed.
-        settings: resolved, name to value.
-        data: fingerprint of the images of each split.
-        stages: hash of each stage, by its name.
-        cls: of the learner.
-        version: of the learner that the numbers are of (see `version_of`).
-        callbacks: that the user had besides; what they do may change the numbers.
+        settings: resolved values by name.
+        data: the fingerprint of the images of each split.
+        stages: the hash of each stage by its name.
+        cls: the learner's class.
+        version: of the learner that made the numbers (see `version_of`).
+        callbacks: the user's callbacks, as they may change the numbers.
     """
     later = later_settings(cls)
     kept = {
@@ -71,11 +71,11 @@ def run_identity(
 
 
 def identity_of_record(record: Mapping[str, Any], cls: type[Learner]) -> dict[str, Any]:
-    """The identity of the run that a record is of.
+    """The identity of the run that made a record.
 
     Args:
         record: as it was read from its file.
-        cls: of its learner.
+        cls: the learner's class.
     """
     identity = run_identity(
         record,
@@ -86,33 +86,36 @@ def identity_of_record(record: Mapping[str, Any], cls: type[Learner]) -> dict[st
         record.get("version", 1),
         record.get("callbacks", ()),
     )
-    tested = ("weights_of", "trained_on")  # of a test of another run's weights
-    return identity | {name: record[name] for name in tested if name in record}
+    for name in ("weights_of", "trained_on"):  # a test of another run's weights has these
+        if name in record:
+            identity[name] = record[name]
+    return identity
 
 
-def check_same_run(path: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Refuse a record that is of another run than the one asked for.
+def check_same_run(path: Path, recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Refuse a record that belongs to another run than the one asked for.
 
     Args:
         path: of the record.
-        there: its identity.
+        recorded: the identity of the record's run.
         asked: the identity of the run that is asked for.
 
     Raises:
-        UsageError: names each difference.
+        UsageError: they differ; the message names each difference.
     """
-    if said := differences(there, asked):
-        raise UsageError(f"{path} is of another run: {said}; move it away, and this run is made")
+    if text := differences(recorded, asked):
+        raise UsageError(f"{path} is of another run: {text}; move it away, and this run is made")
 
 
-def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """In what two identities, of runs or of stages, differ: both values of each; empty if alike.
+def differences(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """The differences of two identities of runs or stages, with both values; empty if none.
 
     Args:
-        there: of what was found.
-        asked: of what is asked for.
+        recorded: the identity in a file.
+        asked: the identity of what is asked for.
     """
-    old, new = (dict(_flat(json.loads(json.dumps(each)))) for each in (there, asked))
+    old = _flat(json.loads(json.dumps(recorded)))
+    new = _flat(json.loads(json.dumps(asked)))
     return "; ".join(
         f"{name} is {old.get(name)} there, {new.get(name)} is asked for"
         for name in {**old, **new}
@@ -120,24 +123,26 @@ def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     )
 
 
-def _flat(identity: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Names and values of one level: a setting by its own name, data by that of its split."""
+def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity without nesting: settings by their names, other parts as ``data train``."""
+    flat: dict[str, Any] = {}
     for name, value in identity.items():
         if name == "settings":
-            yield from value.items()
+            flat.update(value)
         elif isinstance(value, Mapping):
-            yield from ((f"{name} {part}", each) for part, each in value.items())
+            flat.update({f"{name} {part}": value_of_part for part, value_of_part in value.items()})
         else:
-            yield name, value
+            flat[name] = value
+    return flat
 
 
 def run_name(identity: Mapping[str, Any], changed: Mapping[str, Any]) -> str:
     """The file name of a run: words for a reader, then a hash of its identity.
 
     Args:
-        identity: as `run_identity` has it.
-        changed: settings that the user changed; as many as find room become part of the words,
-            the learner's own first.
+        identity: as `run_identity` returns it.
+        changed: the settings that the user changed; as many as fit are among the words, the
+            learner's own first.
     """
     text = json.dumps(identity, sort_keys=True).encode()
     names = sorted(
@@ -159,14 +164,14 @@ def run_name(identity: Mapping[str, Any], changed: Mapping[str, Any]) -> str:
 
 
 def name_in_use(name: str, results: Path, runs: Path) -> str:
-    """The name that a run has already: one with the same hash, whatever its words; else `name`.
+    """The existing name with the same hash as `name`; `name` itself if there is none.
 
-    The words differ where a value that was once given by a flag has become a default since.
+    The words before the hash differ if a value that was given by a flag is a default today.
 
     Args:
-        name: as `run_name` has it.
-        results: folder of the records.
-        runs: folder of what is under way.
+        name: as `run_name` returns it.
+        results: the folder of the records.
+        runs: the folder of runs under way.
     """
     end = name[-2 * HASH_BYTES - 1 :]
     for folder, suffix in ((results, ".json"), (runs, "")):

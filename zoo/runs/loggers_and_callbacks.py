@@ -1,4 +1,4 @@
-"""Loggers and callbacks that a user asks a run to have, as Lightning has them."""
+"""Lightning's loggers and callbacks that a user wants a run to have."""
 
 import csv
 import sys
@@ -19,10 +19,10 @@ LOGGERS = ("csv", "tensorboard", "wandb")
 
 
 def check_logger(kind: str) -> None:
-    """Refuse a logger that there is not.
+    """Refuse a logger that cannot be used.
 
     Raises:
-        UsageError: it has an unknown name, or its package is not installed.
+        UsageError: its name is unknown, or its package is not installed.
     """
     if kind not in LOGGERS:
         raise UsageError(f"--logger {kind}: choose from {', '.join(LOGGERS)}")
@@ -36,13 +36,13 @@ def check_logger(kind: str) -> None:
 
 
 def logger_of(kind: str, folder: Path, name: str, updates: int) -> Logger:
-    """A logger of a run; one that goes on from a checkpoint goes on with the same curve.
+    """The logger of a run; a run that goes on from a checkpoint goes on with the same curve.
 
     Args:
         kind: one of `LOGGERS`.
         folder: of the run; logs lie in its folder ``log``.
         name: of the run.
-        updates: made already; what was logged behind them, before an interruption, is dropped.
+        updates: how many the checkpoint has; what was logged after them is dropped.
     """
     if kind == "tensorboard":
         return pl.loggers.TensorBoardLogger(folder, "log", "", purge_step=updates)
@@ -56,10 +56,10 @@ def logger_of(kind: str, folder: Path, name: str, updates: int) -> Logger:
 
 
 class CsvLog(CSVLogger):
-    """Lightning's, whose folder may be removed while it is written."""
+    """Lightning's CSV logger, except that its folder may be removed during the training."""
 
     def save(self) -> None:
-        """Write what was logged since."""
+        """Write what was logged, into a new folder if need be."""
         make_again(Path(self.save_dir))
         Path(self.log_dir).mkdir(parents=True, exist_ok=True)
         super().save()
@@ -68,7 +68,8 @@ class CsvLog(CSVLogger):
 def logged_rows(path: Path, updates: int) -> Iterator[tuple[int, dict[str, Tensor | float]]]:
     """What was logged in the first updates: the step of each row, and its values by name.
 
-    Rows from one on that cannot be read, as a kill may leave it, are dropped with a line on stderr.
+    If a row cannot be read, as may happen after a kill, it and all later ones are dropped with a
+    line on stderr.
     """
     if not path.exists():
         return
@@ -77,33 +78,39 @@ def logged_rows(path: Path, updates: int) -> Iterator[tuple[int, dict[str, Tenso
             for row in csv.DictReader(file):
                 step = int(float(row.pop("step") or 0))
                 if step < updates:
-                    kinds = {"epoch": int}
-                    yield step, {n: kinds.get(n, float)(value) for n, value in row.items() if value}
+                    yield (
+                        step,
+                        {
+                            name: int(value) if name == "epoch" else float(value)
+                            for name, value in row.items()
+                            if value
+                        },
+                    )
         except (ValueError, TypeError, KeyError, OverflowError, csv.Error):
             print(f"  {path}: damaged; the log goes on without its end", file=sys.stderr)
 
 
 def callback_of(text: str) -> pl.Callback:
-    """The callback that an import path with options names.
+    """Make a callback from its import path with options.
 
     Args:
         text: such as ``pytorch_lightning.callbacks.EarlyStopping[monitor=val/accuracy]``.
 
     Raises:
-        UsageError: there is no such class, it is no callback, or refuses its options.
+        UsageError: there is no such class, it is not a callback, or it refuses its options.
     """
     path, options = parse_variant(text)
     module, _, name = path.rpartition(".")
     try:
-        found: Any = getattr(import_module(module), name)
+        cls: Any = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError):
         raise UsageError(
             f"--callback {text}: no {path}: expected the import path of a class, such as "
             "pytorch_lightning.callbacks.EarlyStopping[monitor=val/accuracy,mode=max]"
         ) from None
-    if not (isinstance(found, type) and issubclass(found, pl.Callback)):
+    if not (isinstance(cls, type) and issubclass(cls, pl.Callback)):
         raise UsageError(f"--callback {text}: {path} is no callback of Lightning's")
     try:
-        return found(**options)
+        return cls(**options)
     except Exception as error:
         raise UsageError(f"--callback {text}: {' '.join(str(error).split())}") from None

@@ -1,4 +1,4 @@
-"""A list of runs, carried out in its order by several processes and taken up again."""
+"""Several processes carry out a list of runs in its order, and go on with what was begun."""
 
 import contextlib
 import os
@@ -13,31 +13,31 @@ from zoo.runs.run import Run
 from zoo.runs.stages import read_stage
 from zoo.runs.workers import run_workers
 
-CLAIMS = "ZOO_CLAIMS"  # environment variable of a worker: folder with a file a run that was taken
+CLAIMS = "ZOO_CLAIMS"  # environment variable: a folder in which workers make a file for each run
 
 
 def next_run(runs: Sequence[Run], tried: set[str]) -> Run | None:
-    """The first run of the list that nobody works on; None where there is none.
+    """The first run that has no record and that nobody works on; None if there is none.
 
-    A run that waits for a pre-training in another process comes last.
+    Runs that must wait for a stage in another process come last.
 
     Args:
         runs: in their order.
-        tried: names of those that are not to be tried again.
+        tried: names of runs that are not to be tried again.
     """
-    waiting = None
+    first_waiting = None
     for run in runs:
-        busy = is_locked(run.folder / "lock")
-        if run.name in tried or run.record_path.exists() or busy:
+        if run.name in tried or run.record_path.exists() or is_locked(run.folder / "lock"):
             continue
         if not waits(run):
             return run
-        waiting = waiting or run
-    return waiting
+        if first_waiting is None:
+            first_waiting = run
+    return first_waiting
 
 
 def waits(run: Run) -> bool:
-    """Whether a stage of a run is being made by another process."""
+    """Whether another process is training a stage of a run."""
     return any(
         is_locked(staging.folder / "lock") and read_stage(staging.folder) is None
         for staging in run.stages
@@ -47,14 +47,14 @@ def waits(run: Run) -> bool:
 def work_through(runs: Sequence[Run], make: Callable[[Run], bool]) -> int:
     """Make every run of a list that has no record and that no other process makes.
 
-    One that fails is not tried again, neither here nor by the other processes of `in_workers`.
+    A run that fails is not tried again, neither here nor in the other processes of `in_workers`.
 
     Args:
         runs: in their order.
-        make: makes a run; whether it did not fail.
+        make: makes a run, and returns whether it succeeded.
 
     Returns:
-        1 if one failed, else 0.
+        1 if a run failed, else 0.
     """
     tried: set[str] = set()
     failed = False
@@ -62,12 +62,13 @@ def work_through(runs: Sequence[Run], make: Callable[[Run], bool]) -> int:
         tried.add(run.name)
         if claim(run.name):
             with contextlib.suppress(InUseError):  # a process of another command was faster
-                failed |= not make(run)
+                if not make(run):
+                    failed = True
     return int(failed)
 
 
 def claim(name: str) -> bool:
-    """Take a run for this process; False where another one of `in_workers` has taken it."""
+    """Take a run for this process; returns False if another worker has taken it."""
     if (folder := os.environ.get(CLAIMS)) is None:
         return True
     try:
@@ -78,23 +79,24 @@ def claim(name: str) -> bool:
 
 
 def remove_if_finished(run: Run) -> None:
-    """Remove what a run with a record kept for being resumed."""
+    """Remove the checkpoints and logs of a run that has its record."""
     if run.record_path.exists() and not is_locked(run.folder / "lock"):
         shutil.rmtree(run.folder, ignore_errors=True)
 
 
 def progress_of(run: Run) -> int:
-    """Updates that a run has made as far as its last checkpoint knows."""
+    """How many updates a run has made, according to its last checkpoint."""
     try:
         return updates_in(run.folder / "last.ckpt")
-    except (FileNotFoundError, DamagedError):  # not begun, finished a moment ago, or made anew
+    except (FileNotFoundError, DamagedError):  # not begun, just finished, or to be made anew
         return 0
 
 
 def lower_priority(nice: int) -> None:
-    """Leave the processor to whatever else wants it, where the system knows how.
+    """Leave the processor to other work, if the system can do that.
 
-    Linux shares it between sessions before it looks at nice values, so the session has one too.
+    Linux shares the processor between sessions before it looks at the nice values of processes,
+    so the session gets the value too.
 
     Args:
         nice: 19 for the lowest priority, 0 for the usual one.
@@ -106,16 +108,18 @@ def lower_priority(nice: int) -> None:
 
 
 def in_workers(jobs: int, threads: int, words: Sequence[str]) -> int:
-    """Run a command of the zoo in several processes, which share its runs; 1 if one failed, else 0.
+    """Run a command of the zoo in several processes, which share its runs.
 
-    Each has a session of its own, so that its priority is its own. At this priority they may take
-    long to stop by themselves: `run_workers` kills them then, and a kill loses no more than half a
-    minute of training.
+    Each process has its own session, and thus its own priority. At a low priority it may take long
+    to stop; then `run_workers` kills it, which loses at most half a minute of training.
 
     Args:
-        jobs: how many.
+        jobs: the number of processes.
         threads: of each.
-        words: behind ``python -m zoo``.
+        words: the command, without ``python -m zoo``.
+
+    Returns:
+        1 if a process failed, else 0.
     """
     with tempfile.TemporaryDirectory() as claims:
         variables = {"OMP_NUM_THREADS": str(threads), CLAIMS: claims}

@@ -1,4 +1,4 @@
-"""Runs made one after the other, or shared by several processes."""
+"""Makes runs one after the other, or lets several processes share them."""
 
 import os
 import sys
@@ -20,8 +20,8 @@ from zoo.runs.long_runs import in_workers, work_through
 from zoo.runs.run import Run
 
 WORTH_SHARING = 60.0  # seconds of all cores; a process takes several to start
-BYTES_OF_A_RUN = 3.5e9  # that a run may take: SNAIL's takes as much on CIFAR-FS, most less than one
-CLASSES_NAMED = 3  # of own images, in the lines below a run's
+BYTES_OF_A_RUN = 3.5e9  # what SNAIL takes on CIFAR-FS; most learners take less than 1e9
+CLASSES_NAMED = 3  # of a user's own images, in the lines below the result of a run
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class HowToRun:
 
     Args:
         dry_run: only say what would be done.
-        jobs: processes that share the runs, on a CPU; None for as many as finish them soonest.
-        threads: of each of them, where that was asked for.
+        jobs: how many processes share the runs, on a CPU; None for as many as finish them soonest.
+        threads: of each process; None for the default.
         worker: whether this is one of those processes.
-        command: the words after ``python -m zoo``, for starting those processes.
-        write_jobs: a file to write the runs' commands into, in place of making them.
+        command: the words after ``python -m zoo``, with which those processes are started.
+        write_jobs: a file to write the runs' commands into instead of making them.
         plugins: files that register what those commands need.
         on_ray: whether the machines of a Ray cluster make them.
     """
@@ -52,11 +52,12 @@ class HowToRun:
 def execute(runs: Sequence[Run], how: HowToRun | None = None) -> int:
     """Make runs one after the other; returns 1 if one failed, else 0.
 
-    What goes wrong in one does not stop the others; a single run's error is raised. With
-    `how.jobs` several processes share the runs, the longest first. A run that another process
-    makes at the moment comes last, and that process is waited for; without `how` it is refused.
+    An error in one run does not stop the others; the error of a single run is raised. With
+    `how.jobs` several processes share the runs, the longest first. A run that another process is
+    making comes last, and that process is waited for; without `how` such a run is refused.
     """
-    waits, how = how is not None, how or HowToRun()
+    waits = how is not None
+    how = how or HowToRun()
     left = [run for run in runs if not run.record_path.exists()]
     if how.worker:
         return _work(runs, left)
@@ -77,7 +78,7 @@ def execute(runs: Sequence[Run], how: HowToRun | None = None) -> int:
 
 
 def _one_by_one(runs: Sequence[Run], waits: bool) -> int:
-    """Make runs in this process; those that another one makes come last, if we may wait."""
+    """Make runs in this process; runs that another process is making come last, if `waits`."""
     failed = False
     in_use: list[tuple[int, Run]] = []
     for number, run in enumerate(runs, 1):
@@ -85,7 +86,8 @@ def _one_by_one(runs: Sequence[Run], waits: bool) -> int:
         if run.lowered:
             print(f"  fitted to the images: {'; '.join(run.lowered)}", flush=True)
         try:
-            failed |= not make_run(run, alone=len(runs) == 1)
+            if not make_run(run, alone=len(runs) == 1):
+                failed = True
         except InUseError as error:
             if not waits:
                 raise
@@ -93,7 +95,8 @@ def _one_by_one(runs: Sequence[Run], waits: bool) -> int:
             in_use.append((number, run))
     for number, run in in_use:
         print(f"[{number}/{len(runs)}] {run_label(run)}", flush=True)
-        failed |= not make_after(run)
+        if not make_after(run):
+            failed = True
     return int(failed)
 
 
@@ -111,14 +114,14 @@ def _jobs(left: Sequence[Run], how: HowToRun) -> int:
 def automatic_jobs(runs: int, seconds: float, threads: int | None) -> int:
     """How many processes finish some runs soonest on a CPU.
 
-    That is one a core, each on one thread: the training of a small network leaves a second thread
-    idle for much of the time (`python -m tests.bench.two_runs`). It is one process where memory
-    holds no two, and where all runs together take less than `WORTH_SHARING`.
+    That is one process a core, each on one thread: the training of a small network leaves a second
+    thread idle for much of the time (`python -m tests.bench.two_runs`). It is a single process if
+    memory does not hold two, or if all runs together take less than `WORTH_SHARING`.
 
     Args:
-        runs: how many.
+        runs: their number.
         seconds: CPU seconds that they take together.
-        threads: of each process, where that was asked for.
+        threads: of each process; None for one.
     """
     if seconds / cores() < WORTH_SHARING:
         return 1
@@ -127,12 +130,15 @@ def automatic_jobs(runs: int, seconds: float, threads: int | None) -> int:
 
 
 def _share(left: Sequence[Run], how: HowToRun, jobs: int) -> int:
-    """Let several processes share the runs; wait for those that other commands make."""
+    """Let several processes share the runs; wait for runs that other commands are making."""
     threads = how.threads or max(1, cores() // jobs)
-    on = counted(threads, "thread", "threads")
-    print(f"{jobs} processes share them, each on {on}, the longest first", flush=True)
+    threads_text = counted(threads, "thread", "threads")
+    print(f"{jobs} processes share them, each on {threads_text}, the longest first", flush=True)
     status = in_workers(jobs, threads, [*how.command, "--worker"])
-    return status | int(any([not make_after(run) for run in left if is_in_use(run)]))
+    for run in left:
+        if is_in_use(run) and not make_after(run):
+            status = 1
+    return status
 
 
 def cores() -> int:
@@ -159,7 +165,7 @@ def _on_ray(runs: Sequence[Run], left: Sequence[Run], how: HowToRun) -> int:
 
 
 def longest_first(runs: Sequence[Run]) -> list[Run]:
-    """The runs in the order of their estimated seconds."""
+    """Sort runs by their estimated seconds, the longest first."""
     if not runs:
         return []
     estimator = Estimator.beside(runs[0].workspace.results)
@@ -167,7 +173,7 @@ def longest_first(runs: Sequence[Run]) -> list[Run]:
 
 
 def _work(runs: Sequence[Run], left: Sequence[Run]) -> int:
-    """Make those of the runs that are left which no other process makes, the longest first."""
+    """As a worker, make the runs that are left and that no other process makes, longest first."""
     numbers = {run.name: f"[{number}/{len(runs)}]" for number, run in enumerate(runs, 1)}
 
     def make(run: Run) -> bool:
@@ -178,12 +184,12 @@ def _work(runs: Sequence[Run], left: Sequence[Run]) -> int:
 
 
 def is_in_use(run: Run) -> bool:
-    """Whether a run without a record is being made by another process."""
+    """Whether another process is making a run."""
     return is_locked(run.folder / "lock") and not run.record_path.exists()
 
 
 def _announce(runs: Sequence[Run], left: Sequence[Run]) -> None:
-    """Print how many runs there are, how long they take, and which were made by other files."""
+    """Print how many runs are done and left, how long they take, and whose files have changed."""
     text = f"{len(runs)} runs: {len(runs) - len(left)} done, {len(left)} left"
     if left:
         time = Estimator.beside(left[0].workspace.results).in_words(left)
@@ -200,10 +206,10 @@ def _announce(runs: Sequence[Run], left: Sequence[Run]) -> None:
 
 
 def make_after(run: Run) -> bool:
-    """Wait for the process that makes a run, then read its record; make the run if it has none.
+    """Wait until no other process is making a run, then read its record or make it.
 
     Returns:
-        Whether the run did not fail.
+        Whether the run succeeded.
     """
     while True:
         try:
@@ -214,19 +220,22 @@ def make_after(run: Run) -> bool:
 
 
 def make_run(run: Run, alone: bool = False, head: str = "  ") -> bool:
-    """Make a run and print what came out; whether it did not fail.
+    """Make a run and print its result.
 
     Args:
-        run: to make.
-        alone: whether it is the only one of the command.
+        run: what to make.
+        alone: whether it is the only run of the command.
         head: what the line of its result begins with.
 
+    Returns:
+        Whether it succeeded.
+
     Raises:
-        InUseError: another process makes it.
-        Exception: what went wrong in our code, where the run is `alone`; else it is printed, and
-            so is what went wrong in a plug-in's.
+        InUseError: another process is making it.
+        Exception: an error in our code, if the run is `alone`. Other errors, and those in a
+            plug-in, are printed.
     """
-    there = run.record_path.exists()
+    recorded = run.record_path.exists()
     try:
         record = run.execute(progress=sys.stdout.isatty())
     except InUseError:
@@ -239,7 +248,7 @@ def make_run(run: Run, alone: bool = False, head: str = "  ") -> bool:
     except Exception as error:
         fault = fault_in_plugin(error)
         if isinstance(error, OSError) and fault is None:
-            if alone or error.errno in DISK_FULL:  # which the other runs need too
+            if alone or error.errno in DISK_FULL:  # the other runs need the disk too
                 raise
             print(f"  broke: {error}; the other runs go on", file=sys.stderr)
             return False
@@ -247,11 +256,11 @@ def make_run(run: Run, alone: bool = False, head: str = "  ") -> bool:
             raise
         path = run.error_path
         write_text(path, traceback.format_exc())
-        words = [fault] if fault else []
-        words += [f"{path} says why"] if alone else [f"{path} says why; the other runs go on"]
-        print(f"  broke: {'; '.join(words)}", file=sys.stderr)
+        cause = f"{fault}; " if fault else ""
+        ending = "" if alone else "; the other runs go on"
+        print(f"  broke: {cause}{path} says why{ending}", file=sys.stderr)
         return False
-    print(f"{head}{'found: ' if there else ''}{run_summary(run, record)}", flush=True)
+    print(f"{head}{'found: ' if recorded else ''}{run_summary(run, record)}", flush=True)
     for line in class_summary(record):
         print(f"  {line}", flush=True)
     if checksum_state(record) == BROKEN:
@@ -260,51 +269,52 @@ def make_run(run: Run, alone: bool = False, head: str = "  ") -> bool:
 
 
 def changed_since(run: Run) -> str:
-    """Files that are others now than when a run was made: plug-ins, an uncommitted learner's."""
-    then = (run.record() or {}).get("environment") or {}
-    old, files = then.get("plugins", []), set()
-    if old != run.plugins:
-        files = {plugin["file"] for plugin in [*old, *run.plugins]}
-    own = then.get("learner_file")
-    if own and own != run.learner_file:
-        files.add(own["file"])
+    """The files that have changed since a run was made: plug-ins, and an uncommitted learner's."""
+    made_with = (run.record() or {}).get("environment") or {}
+    plugins = made_with.get("plugins", [])
+    files = set()
+    if plugins != run.plugins:
+        files = {plugin["file"] for plugin in [*plugins, *run.plugins]}
+    learner_file = made_with.get("learner_file")
+    if learner_file and learner_file != run.learner_file:
+        files.add(learner_file["file"])
     return ", ".join(sorted(files))
 
 
 def class_summary(record: Mapping[str, Any]) -> list[str]:
-    """Of own images: the classes that did worst, and those that were confused most."""
+    """For a user's own images: the classes with the worst results, and those confused most."""
     lines = []
-    every = record.get("accuracy_of_classes") or {}
-    accuracy = {name: share for name, share in every.items() if share < 1}
-    if worst := sorted(accuracy, key=lambda name: accuracy[name])[:CLASSES_NAMED]:
-        some = ", ".join(f"{name} {100 * accuracy[name]:.0f} %" for name in worst)
-        lines.append(f"least often right: {some}")
+    accuracies = record.get("accuracy_of_classes") or {}
+    imperfect = [name for name, share in accuracies.items() if share < 1]
+    if worst := sorted(imperfect, key=lambda name: accuracies[name])[:CLASSES_NAMED]:
+        text = ", ".join(f"{name} {100 * accuracies[name]:.0f} %" for name in worst)
+        lines.append(f"least often right: {text}")
     if pairs := (record.get("most_confused") or [])[:CLASSES_NAMED]:
-        some = ", ".join(
+        text = ", ".join(
             f"{name} for {other} ({100 * times / queries:.0f} %)"
             for name, other, times, queries in pairs
         )
-        lines.append(f"most often mistaken: {some}")
+        lines.append(f"most often mistaken: {text}")
     return lines
 
 
 def run_label(run: Run) -> str:
-    """A run in words."""
+    """A run in words, such as ``maml omniglot 5-way 1-shot quick seed 0``."""
     request = run.request
     words = [run.title, request.benchmark, request.shape, request.budget, f"seed {run.seed}"]
     return " ".join(words)
 
 
 def run_summary(run: Run, record: Mapping[str, Any]) -> str:
-    """What came out of a run, and where it is written."""
+    """The result of a run in words, and the path of its record."""
     row = row_of(dict(record), str(record["run"]))
     if row["status"] == "failed":
         text = f"failed at update {row['failed_at']}: {row['failure']}"
         return f"{text}; {run.record_path} (delete it to try again)"
-    seconds = [f"{row[name] or 0:.0f}" for name in ("train_seconds", "test_seconds")]
+    seconds = f"{row['train_seconds'] or 0:.0f} + {row['test_seconds'] or 0:.0f} s"
     return (
         f"{judged(row, run.judged_by)} over {row['episodes']} test episodes, "
-        f"{row['updates']} updates, {' + '.join(seconds)} s; {run.record_path}"
+        f"{row['updates']} updates, {seconds}; {run.record_path}"
     )
 
 
@@ -312,13 +322,13 @@ def judged(row: Mapping[str, Any], metric: str) -> str:
     """The number that a run is judged by, in words.
 
     Args:
-        row: of its record, as `row_of` has it.
-        metric: the number's name.
+        row: of its record, as `row_of` returns it.
+        metric: the name of the number.
     """
     if metric not in row or not row["episodes"]:
         return f"{metric} is not in the record,"
-    if metric == "mse":  # a few tasks decide the mean: tables have the median's interval
+    if metric == "mse":  # without an interval, as a few tasks decide the mean
         return f"mean squared error {row[metric]:.3f}"
-    ci95 = row[f"{metric}_ci95"]  # nan: a single episode
+    ci95 = row[f"{metric}_ci95"]  # nan for a single episode
     accuracy = estimate_from_record(row[metric], ci95, metric, row["episodes"])
     return f"{metric} {accuracy.times(100).text()} %"

@@ -33,11 +33,11 @@ NAMES_SHOWN = 4  # names that a message lists
 
 @dataclass(frozen=True)
 class NamedWeights:
-    """Weights that were found.
+    """A file of weights, and the record of the run that made them.
 
     Args:
         path: of the file.
-        record: of the run that tested them, where it lies beside the file; else None.
+        record: None if it does not lie beside the file.
     """
 
     path: Path
@@ -50,36 +50,37 @@ class NamedWeights:
 
     @property
     def name(self) -> str:
-        """Of the run that trained them."""
+        """The name of the run that trained them."""
         return str(self.record["run"] if self.record else self.about["run"])
 
     def learner(self, backbone: nn.Module | None = None) -> Learner:
         """The learner with these weights, in evaluation mode.
 
         Args:
-            backbone: in the place of the one that the settings name.
+            backbone: takes the place of the one that the settings name.
 
         Raises:
-            UsageError: the file is damaged, not the one that the record knows, or does not fit.
+            UsageError: the file is damaged, is not the one that its record names, or does not fit
+                the learner.
         """
         tensors, about = read_weights(self.path)
-        known = (self.record or {}).get("weights")
-        if known and file_hash(self.path.read_bytes()) != known["hash"]:
+        recorded = (self.record or {}).get("weights")
+        if recorded and file_hash(self.path.read_bytes()) != recorded["hash"]:
             raise UsageError(
                 f"{self.path} is damaged, or not what its run tested: its hash is not that of the "
                 "record beside it"
             )
         if about["learner"] not in learners:
             raise UsageError(
-                f"{self.path}: of the learner {about['learner']!r}, which is not among those that "
-                "are known; name the file that defines it with --plugin FILE"
+                f"{self.path}: its learner {about['learner']!r} is not known here; name the file "
+                "that defines it with --plugin FILE"
             )
         cls = learners.get(about["learner"]).as_asked(about["settings"])
         settings = {**later_settings(cls), **about["settings"]}
         names = {*constructor_defaults(cls)} - SHARED_SETTING_NAMES
         net = backbone or backbone_of(settings["backbone"], tuple(about["image"]))
-        own = {name: settings[name] for name in names}
-        learner: Learner = cls(net, about["way"], **own)
+        options = {name: settings[name] for name in names}
+        learner: Learner = cls(net, about["way"], **options)
         try:
             learner.load_state_dict(tensors)
         except RuntimeError as error:
@@ -92,21 +93,21 @@ class NamedWeights:
 
 
 def find_weights(name: str | Path, results: str | Path = "results") -> NamedWeights:
-    """The weights that a name means.
+    """Find weights by a name, a path or an address.
 
     Args:
-        name: of a run whose record lies in `results`, or the beginning of one such name alone; the
-            path of a file; or ``https://...#HASH``, fetched once and kept (see `cache_folder`).
-        results: folder of the records.
+        name: the name of a run whose weights lie in `results`, or the beginning of one if no other
+            name begins so; the path of a file; or ``https://...#HASH``, which is fetched once and
+            kept (see `cache_folder`).
+        results: the folder of the records.
 
     Raises:
-        UsageError: there are none, the name is that of several, or what was fetched has another
-            hash.
+        UsageError: there are none, several names begin so, or the fetched file has another hash.
     """
     text, folder = str(name), Path(results)
     if "://" in text:
         path = fetched(text)
-    elif os.path.isfile(text):  # False of a name too long for a file, too
+    elif os.path.isfile(text):  # unlike Path.is_file, also False for a name that is too long
         path = Path(text)
         if path.suffix != SUFFIX:
             raise UsageError(f"{text}: {EXPECTED}")
@@ -116,7 +117,7 @@ def find_weights(name: str | Path, results: str | Path = "results") -> NamedWeig
 
 
 def weights_in(results: Path) -> list[NamedWeights]:
-    """All weights of a folder, by name.
+    """All weights in a folder, sorted by name.
 
     Raises:
         UsageError: there is no such folder.
@@ -127,7 +128,11 @@ def weights_in(results: Path) -> list[NamedWeights]:
 
 
 def file_by_name(text: str, paths: Sequence[Path]) -> Path | None:
-    """The file of this name without its ending, or the only one whose name begins so.
+    """The file of this name, or the only one whose name begins so; None if there is none.
+
+    Args:
+        text: the name without its ending, or the beginning of it.
+        paths: of the files.
 
     Raises:
         UsageError: several names begin so.
@@ -142,14 +147,14 @@ def file_by_name(text: str, paths: Sequence[Path]) -> Path | None:
 
 
 def in_results(text: str, results: Path) -> Path:
-    """The weights of the run that a name, or the beginning of one, means."""
+    """The path of a run's weights, by the run's name or the beginning of it."""
     if (path := file_by_name(text, sorted(results.glob(f"*{SUFFIX}")))) is not None:
         return path
     record = read_record(results / f"{text}.json")
     if record and (record.get("weights") or {}).get("command"):
         raise UsageError(
-            f"{text}: its record lies in {results}, its weights do not; this trains them again, "
-            f"with the record moved away: {record['weights']['command']}"
+            f"{text}: its record lies in {results}, but its weights do not; to train them again, "
+            f"move the record away and call: {record['weights']['command']}"
         )
     raise UsageError(
         f"{text}: no such file, and no run of this name with weights in {results}; {EXPECTED}"
@@ -157,39 +162,41 @@ def in_results(text: str, results: Path) -> Path:
 
 
 def record_beside(path: Path) -> Mapping[str, Any] | None:
-    """The record of the run whose weights these are, if it lies beside them."""
+    """The record that lies beside weights, if there is one."""
     return read_record(path.with_suffix(".json"))
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """What a record says; None where there is none, or none that can be read."""
+    """Read a record; None if there is none, or if it cannot be read."""
     try:
-        found = parse_record(path.read_bytes())
+        record = parse_record(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return found if "run" in found else None
+    return record if "run" in record else None
 
 
 def cache_folder() -> Path:
     """Where fetched weights are kept: ``meta-learning-zoo/weights`` below $XDG_CACHE_HOME.
 
-    Without that variable below ``~/.cache``.
+    If that variable is not set, it is below ``~/.cache``.
     """
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(home).expanduser() / "meta-learning-zoo" / "weights"
 
 
 def fetched(address: str) -> Path:
-    """Weights behind an address, fetched unless they were before; their record too, if it is there.
+    """Fetch weights from an address, unless they were fetched before; returns their path.
 
-    The hash stands behind the address, as ``zoo weights`` prints it. A record is kept if it names
-    the same hash.
+    The record beside them is fetched too, and kept if it names the same hash.
+
+    Args:
+        address: ``https://...#HASH``, with the hash that ``zoo weights`` prints.
 
     Raises:
-        UsageError: there is no hash, the address gives nothing, or something else.
+        UsageError: there is no hash, or the address gives no file or one of another hash.
     """
-    url, _, known = address.partition("#")
-    if not re.fullmatch("[0-9a-f]{32}", known):
+    url, _, asked_hash = address.partition("#")
+    if not re.fullmatch("[0-9a-f]{32}", asked_hash):
         raise UsageError(
             f"{address}: weights are fetched by address and hash, ADDRESS#HASH, 32 digits as "
             "`zoo weights NAME` prints them; nothing was fetched"
@@ -198,29 +205,30 @@ def fetched(address: str) -> Path:
     file = unquote(parts.path).rpartition("/")[2]
     if not file.endswith(SUFFIX):
         raise UsageError(f"{address}: expected the address of a {SUFFIX} file")
-    path = cache_folder() / known / file
-    if path.exists() and file_hash(path.read_bytes()) == known:
+    path = cache_folder() / asked_hash / file
+    if path.exists() and file_hash(path.read_bytes()) == asked_hash:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    record = path.with_suffix(".json")
-    beside = parts._replace(path=f"{parts.path.removesuffix(SUFFIX)}.json")
+    record_path = path.with_suffix(".json")
+    record_url = urlunsplit(parts._replace(path=f"{parts.path.removesuffix(SUFFIX)}.json"))
     try:
-        download(urlunsplit(beside), record)
+        download(record_url, record_path)
     except UnavailableError:
-        pass  # weights without a record can be loaded, and the card says so
+        pass  # weights without a record can be loaded too; `zoo weights` says what is not known
     else:
-        found = read_record(record) or {}
-        if (found.get("weights") or {}).get("hash") != known or checksum_state(found) != "holds":
-            record.unlink()
-    arrived = path.with_suffix(".fetched")
+        record = read_record(record_path) or {}
+        recorded_hash = (record.get("weights") or {}).get("hash")
+        if recorded_hash != asked_hash or checksum_state(record) != "holds":
+            record_path.unlink()
+    fetched_path = path.with_suffix(".fetched")
     try:
-        download(url, arrived)
+        download(url, fetched_path)
     except UnavailableError as error:
         raise UsageError(f"{url}: {error}") from None
-    if (hash_found := file_hash(arrived.read_bytes())) != known:
-        arrived.unlink()
+    if (fetched_hash := file_hash(fetched_path.read_bytes())) != asked_hash:
+        fetched_path.unlink()
         raise UsageError(
-            f"{url}: its hash is {hash_found}, {known} was asked for; the file was removed"
+            f"{url}: its hash is {fetched_hash}, {asked_hash} was asked for; the file was removed"
         )
-    arrived.replace(path)
+    fetched_path.replace(path)
     return path

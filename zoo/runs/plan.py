@@ -1,4 +1,4 @@
-"""A run, planned: every setting resolved, its data opened, its learner built, nothing trained."""
+"""Plans a run: resolves its settings, opens its data and builds its learner; nothing is trained."""
 
 import math
 from collections.abc import Mapping
@@ -25,11 +25,11 @@ from zoo.runs.training_tasks import choose_tasks
 from zoo.runs.workspace import Workspace, tasks_together
 from zoo.variants import parse_variant
 
-FUNCTIONS_AT_ONCE = 100  # tasks of a regression evaluated at once
+FUNCTIONS_AT_ONCE = 100  # regression tasks that are evaluated at once
 
 
 class Plan:
-    """One run, planned: every setting resolved, nothing trained yet."""
+    """A planned run: its settings are resolved, and nothing is trained yet."""
 
     def __init__(
         self,
@@ -38,31 +38,32 @@ class Plan:
         stores: Mapping[str, Store] | None = None,
         benchmark: Benchmark | None = None,
     ) -> None:
-        """Resolve the settings, unless they are, and open the data.
+        """Resolve the settings and open the data.
 
         Args:
-            request: what is run; what is resolved already is taken as it is.
+            request: what is run; a resolved request is taken as it is.
             workspace: where to read, write and compute.
-            stores: the benchmark's, opened already.
-            benchmark: in the place of the one that the request names.
+            stores: the benchmark's stores by split, if they are open already.
+            benchmark: takes the place of the one that the request names.
 
         Raises:
-            UsageError: something that cannot be run; says what to change.
+            UsageError: it cannot be run; the message says what to change.
         """
         self.workspace = workspace or Workspace()
-        self.lowered: list[str] = []  # to fit own images, each with the reason
+        self.lowered: list[str] = []  # what was lowered to fit the user's images, and why
         if isinstance(request, ResolvedRequest):
             resolved = request
             self.stores = stores or self.workspace.open(resolved.benchmark)
         else:
             resolved = self._resolve(request, stores, benchmark)
-        self.request, self.cls, self.benchmark = resolved.request, resolved.cls, resolved.benchmark
-        self.settings, self.changed, self.title = (
-            resolved.settings,
-            resolved.changed,
-            resolved.title,
-        )
-        self.way, self.seed = resolved.way, resolved.request.seed
+        self.request = resolved.request
+        self.cls = resolved.cls
+        self.benchmark = resolved.benchmark
+        self.settings = resolved.settings
+        self.changed = resolved.changed
+        self.title = resolved.title
+        self.way = resolved.way
+        self.seed = resolved.request.seed
         self.paper_tasks = resolved.paper_tasks
         pl.seed_everything(self.seed, verbose=False)
         self.backbone, self.learner = resolved.build()
@@ -79,7 +80,10 @@ class Plan:
     def _resolve(
         self, request: RunRequest, stores: Mapping[str, Store] | None, benchmark: Benchmark | None
     ) -> ResolvedRequest:
-        """Resolve a request and open its data; what nobody asked for is lowered to own images."""
+        """Resolve a request and open its data.
+
+        For a user's own images, numbers that were not asked for are lowered until they fit.
+        """
         resolved = resolve_request(request, benchmark)
         self.stores = stores or self.workspace.open(resolved.benchmark)
         if not resolved.benchmark.own:
@@ -94,17 +98,22 @@ class Plan:
         return resolved
 
     def _stages(self) -> list[Staging]:
-        """What must be trained before."""
+        """What must be trained before the run."""
         return stages_of_run(
-            self.settings, self.learner, self.backbone,
-            self.benchmark, self.stores, self.workspace.runs, self.seed,
-        )  # fmt: skip
+            self.settings,
+            self.learner,
+            self.backbone,
+            self.benchmark,
+            self.stores,
+            self.workspace.runs,
+            self.seed,
+        )
 
     def _check(self) -> None:
         """Refuse settings that contradict the episodes or the learner.
 
         Raises:
-            UsageError: says what to change.
+            UsageError: the message says what to change.
         """
         key, way = self.request.learner, self.way
         if self.benchmark.regression and self["train_way"] != way:
@@ -114,7 +123,7 @@ class Plan:
             )
         if self.learner.fixed_way and self["train_way"] != way:
             raise UsageError(
-                f"{key} has one output a way: --train_way {self['train_way']} "
+                f"{key} has one output for each way: --train_way {self['train_way']} "
                 f"must equal --way {way}"
             )
         if self["updates"] and not any(p.requires_grad for p in self.learner.parameters()):
@@ -139,9 +148,13 @@ class Plan:
 
     @property
     def plugins(self) -> list[dict[str, str]]:
-        """The plug-ins that define its learner, benchmark or backbone."""
-        keys = [(learners, self.request.learner), (benchmarks, self.benchmark.key)]
-        keys.append((backbones, parse_variant(self["backbone"])[0]))
+        """The plug-ins that define the run's learner, benchmark or backbone."""
+        backbone = parse_variant(self["backbone"])[0]
+        keys = [
+            (learners, self.request.learner),
+            (benchmarks, self.benchmark.key),
+            (backbones, backbone),
+        ]
         modules = dict.fromkeys(register.entries[key].module for register, key in keys)
         return [LOADED_PLUGINS[module]._asdict() for module in modules if module in LOADED_PLUGINS]
 
@@ -162,10 +175,10 @@ class Plan:
         return data
 
     def _tasks_at_once(self) -> tuple[int, int]:
-        """How many tasks are computed together, in training and in evaluation."""
+        """How many tasks are computed at once: a number for training, one for evaluation."""
         tasks = self["meta_batch"]
         on_gpu = self.workspace.device_kind == "cuda"
-        together = tasks_together(self.benchmark.image, on_gpu)
+        most = tasks_together(self.benchmark.image, on_gpu)
         asked = self["micro_batch"]
         if asked is not None and tasks % asked:
             raise UsageError(f"--micro_batch {asked}: must divide --meta_batch {tasks}")
@@ -176,38 +189,43 @@ class Plan:
             )
         regression = self.benchmark.regression
         learner = self.learner
-        whole = on_gpu or regression or learner.joint_tasks or not learner.gradient_based
-        at_once = tasks if whole else math.gcd(tasks, together)
-        return asked or at_once, FUNCTIONS_AT_ONCE if regression else together
+        if asked:
+            training = asked
+        elif on_gpu or regression or learner.joint_tasks or not learner.gradient_based:
+            training = tasks
+        else:
+            training = math.gcd(tasks, most)
+        return training, FUNCTIONS_AT_ONCE if regression else most
 
     def _check_memory(self) -> None:
-        """Refuse more tasks at once than this machine can hold, as floating-point inputs alone.
+        """Refuse to compute so many tasks at once that their inputs alone exceed the memory.
 
         Raises:
-            UsageError: says what is needed.
+            UsageError: the message says how much memory is needed.
         """
         examples = self["train_way"] * (self["train_shot"] + self["train_query"])
-        task = examples * math.prod(self.benchmark.image) * 4
+        task_bytes = examples * math.prod(self.benchmark.image) * 4
         flags = "--meta_batch" if self.learner.joint_tasks else "--meta_batch or --micro_batch"
-        most = memory_bytes() // task
+        most = memory_bytes() // task_bytes
         advice = f"take {most} at most, by {flags}" if most else "take a smaller --shot and --query"
-        check_memory(self.micro_batch * task, f"{self.micro_batch} training tasks at once", advice)
+        need = self.micro_batch * task_bytes
+        check_memory(need, f"{self.micro_batch} training tasks at once", advice)
 
     @property
     def micro_batch(self) -> int:
-        """Tasks computed at once in training."""
-        at_once = self.learner.micro_batch
-        assert at_once is not None
-        return at_once
+        """How many tasks are computed at once in training."""
+        tasks = self.learner.micro_batch
+        assert tasks is not None
+        return tasks
 
     @property
     def judged_by(self) -> str:
-        """The metric that validation chooses by."""
+        """The metric by which validation chooses the best weights."""
         return "mse" if self.benchmark.regression else self.learner.judged_by
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """All that the run's numbers follow from, but the code and the machine."""
+        """Everything that determines the run's numbers, except the code and the machine."""
         request = self.request
         asked = {name: getattr(request, name) for name in (*SELECTORS, "seed")}
         return run_identity(
@@ -222,6 +240,6 @@ class Plan:
 
     @cached_property
     def name(self) -> str:
-        """File name of the run: readable, and different for every identity."""
+        """The run's file name: readable, and different for every identity."""
         name = run_name(self.identity, self.changed)
         return name_in_use(name, self.workspace.results, self.workspace.runs)

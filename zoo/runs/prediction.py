@@ -1,4 +1,4 @@
-"""Which class each photo is of, by a trained learner and a few photos of each class."""
+"""Predicts the class of each photo, from a trained learner and a few photos of each class."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,20 +18,20 @@ from zoo.methods.host import logits_of_one_support, query_with_support
 from zoo.runs.calibration import TEMPERATURES
 from zoo.runs.trained import Trained
 
-AT_ONCE = 100  # queries of an inductive learner
-NO_HELP = 0.9  # of the largest temperature that is tried: from there on it is said
+AT_ONCE = 100  # queries that an inductive learner is given at once
+NO_HELP = 0.9  # share of the largest temperature; a note says that one above it is no help
 NONE_OF_THESE = "none of these"
 
 
 class Predictions(NamedTuple):
-    """What was predicted, and of what."""
+    """The predictions for some photos, and what they were made from."""
 
     table: pd.DataFrame  # see `predict_photos`
     classes: list[str]
-    support: Photos  # that was used
+    support: Photos  # the photos that were used
     query: Photos
     notes: list[str]  # what a reader must know
-    calibration: Mapping[str, Any] | None  # of its probabilities, see `zoo.runs.calibration`
+    calibration: Mapping[str, Any] | None  # of the probabilities, see `zoo.runs.calibration`
 
 
 def predict_photos(
@@ -47,16 +47,16 @@ def predict_photos(
 
     Args:
         trained: the learner.
-        support: folder with a folder of photos for each class.
-        query: folder of photos; or with a folder for each class, where the classes are known.
-        jointly: let a transductive learner see all queries together; otherwise it classifies one
-            at a time, so that no prediction depends on the other photos.
-        reject: predict `NONE_OF_THESE` where the largest probability is below this.
+        support: a folder with a folder of photos for each class.
+        query: a folder of photos; or, if their classes are known, with a folder for each class.
+        jointly: whether a transductive learner sees all queries together. Otherwise it classifies
+            one at a time, so that no prediction depends on the other photos.
+        reject: predict `NONE_OF_THESE` if the largest probability is below this number.
         device: to compute on.
 
     Returns:
-        `table` has a row a photo: ``file``, ``prediction``, ``probability``, ``runner_up``,
-        ``runner_up_probability``, and where the classes are known ``class`` and ``right``.
+        `table` has a row for each photo: ``file``, ``prediction``, ``probability``, ``runner_up``,
+        ``runner_up_probability``, and if the classes are known ``class`` and ``right``.
 
     Raises:
         UsageError: the photos cannot be read, or the learner cannot take these classes.
@@ -64,35 +64,37 @@ def predict_photos(
     if reject is not None and not 0 <= reject <= 1:
         raise UsageError(f"--reject {reject:g}: expected a probability, from 0 to 1")
     learner = trained.learner
-    shown = support_photos(support, trained.image)
+    support_set = support_photos(support, trained.image)
     notes: list[str] = []
     if not learner.uneven_support:
-        shown, notes = same_number_of_each(shown)
-    asked = query_photos(query, trained.image)
+        support_set, notes = same_number_of_each(support_set)
+    queries = query_photos(query, trained.image)
     notes += [
         f"{flag}: {photos.left_out}"
-        for flag, photos in (("support", shown), ("query", asked))
+        for flag, photos in (("support", support_set), ("query", queries))
         if photos.left_out
     ]
-    classes = sorted({*(shown.labels or [])})
+    classes = sorted({*(support_set.labels or [])})
     if learner.fixed_way and learner.way != len(classes):
         raise UsageError(
             f"{learner.title} was trained for {learner.way} classes and has one output for each; "
-            f"--support {support} has {len(classes)}: take as many, or weights of a learner of any "
-            "number of classes, such as protonet"
+            f"--support {support} has {len(classes)}: take {learner.way}, or the weights of a "
+            "learner that takes any number of classes, such as protonet"
         )
-    learner.check_episodes(len(classes), min(Counter(shown.labels).values()), 1)
-    y = torch.tensor([classes.index(name) for name in shown.labels or []])
+    learner.check_episodes(len(classes), min(Counter(support_set.labels).values()), 1)
+    y = torch.tensor([classes.index(name) for name in support_set.labels or []])
     learner.to(device).eval()
-    known = Examples(learner.normalised(shown.pixels)[None], y[None].to(device))
+    examples = Examples(learner.normalised(support_set.pixels)[None], y[None].to(device))
     alone = learner.transductive and not jointly
     with torch.no_grad():
-        logits = query_logits(learner, known, asked.pixels, alone)
-    if learner.transductive:
+        logits = query_logits(learner, examples, queries.pixels, alone)
+    if alone:
         notes.append(
             "transductive: each photo was classified by itself, in a batch with the support photos"
-            if alone
-            else "transductive: all photos were classified together, a prediction depends on them"
+        )
+    elif learner.transductive:
+        notes.append(
+            "transductive: all photos were classified together, a prediction depends on them"
         )
     calibration = trained.calibration(alone)
     notes += accuracies_in_words(trained.about.get("calibration") or {})
@@ -115,8 +117,8 @@ def predict_photos(
             "more often where they were sure"
         )
     probabilities = (logits / temperature).softmax(-1).cpu().numpy()
-    table = table_of(probabilities, classes, asked, query, reject)
-    return Predictions(table, classes, shown, asked, notes, calibration)
+    table = table_of(probabilities, classes, queries, query, reject)
+    return Predictions(table, classes, support_set, queries, notes, calibration)
 
 
 def accuracies_in_words(calibration: Mapping[str, Any]) -> list[str]:
@@ -126,14 +128,18 @@ def accuracies_in_words(calibration: Mapping[str, Any]) -> list[str]:
         return []
     return [
         f"in validation {100 * alone['accuracy']:.0f} % are right one at a time (of "
-        f"{alone['queries']} queries), {100 * calibration['accuracy']:.0f} % of whole episodes "
-        "together, in which all classes are alike in number; --transductive classifies all photos "
+        f"{alone['queries']} queries), {100 * calibration['accuracy']:.0f} % in whole episodes "
+        "together, which have as many queries of each class; --transductive classifies all photos "
         "together"
     ]
 
 
 def same_number_of_each(photos: Photos) -> tuple[Photos, list[str]]:
-    """As many photos of each class as the smallest has, the first by name; and a note of that."""
+    """Keep as many photos of each class as the smallest class has, the first ones by name.
+
+    Returns:
+        The photos, and a note that says so, or none if nothing is left out.
+    """
     labels = photos.labels or []
     counts = Counter(labels)
     least = min(counts.values())
@@ -162,13 +168,16 @@ def query_logits(learner: Learner, support: Examples, pixels: np.ndarray, alone:
     """The logits of every query, (n, N).
 
     Args:
-        learner: in evaluation.
+        learner: in evaluation mode.
         support: of one task, (1, N*K, *image) and (1, N*K).
-        pixels: of the queries, uint8 (n, C, H, W).
+        pixels: of the queries, (n, C, H, W) uint8.
         alone: whether each query is classified by itself, see `query_with_support`.
     """
     way = int(support.y.max()) + 1
-    size = 1 if alone else len(pixels) if learner.transductive else AT_ONCE
+    if alone:
+        size = 1
+    else:
+        size = len(pixels) if learner.transductive else AT_ONCE
 
     def episodes() -> Iterator[Episode]:
         for start in range(0, len(pixels), size):
@@ -186,30 +195,37 @@ def query_logits(learner: Learner, support: Examples, pixels: np.ndarray, alone:
 def table_of(
     probabilities: np.ndarray,
     classes: list[str],
-    asked: Photos,
+    queries: Photos,
     folder: Path,
     reject: float | None,
 ) -> pd.DataFrame:
-    """A row a photo: see `predict_photos`."""
+    """The table of `predict_photos`, with a row for each photo.
+
+    Args:
+        probabilities: (n, N), of the queries.
+        classes: the N names.
+        queries: the photos.
+        folder: file names in the table are relative to it.
+        reject: predict `NONE_OF_THESE` if the largest probability is below this number.
+    """
     order = np.argsort(-probabilities, axis=1, kind="stable")
-    first, second = (
-        np.take_along_axis(probabilities, order[:, place : place + 1], 1)[:, 0] for place in (0, 1)
-    )
+    largest = np.take_along_axis(probabilities, order[:, :2], 1)
+    first, second = largest[:, 0], largest[:, 1]
     names = np.array(classes, dtype=object)
     prediction = names[order[:, 0]]
     if reject is not None:
         prediction = np.where(first < reject, NONE_OF_THESE, prediction)
     table = pd.DataFrame(
         {
-            "file": [path.relative_to(folder).as_posix() for path in asked.files],
+            "file": [path.relative_to(folder).as_posix() for path in queries.files],
             "prediction": prediction,
             "probability": first,
             "runner_up": names[order[:, 1]],
             "runner_up_probability": second,
         }
     )
-    if asked.labels is not None:
-        known = [name if name in classes else NONE_OF_THESE for name in asked.labels]
-        table.insert(1, "class", asked.labels)
-        table["right"] = table["prediction"].to_numpy() == np.array(known, dtype=object)
+    if queries.labels is not None:
+        expected = [name if name in classes else NONE_OF_THESE for name in queries.labels]
+        table.insert(1, "class", queries.labels)
+        table["right"] = table["prediction"].to_numpy() == np.array(expected, dtype=object)
     return table

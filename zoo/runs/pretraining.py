@@ -1,10 +1,12 @@
 """The pre-training stage: an encoder learns to tell all base classes apart.
 
-As NPBML's code has it (Raymond et al., arXiv 2406.07983), after Chen et al., arXiv 1904.04232.
+It follows NPBML's code (Raymond et al., arXiv 2406.07983), which follows Chen et al., arXiv
+1904.04232.
 
-Departures: the rate falls at shares of the updates, so that a shorter training falls as often, and
-batch norm keeps running statistics. NPBML's code has another rate for ResNet-12: 0.1, a tenth of it
-after each of 80, 100, 110 and 120 thousand updates (`pretrain_lr`, `pretrain_drops`).
+Departures: the learning rate falls at shares of the updates, so that it falls as often in a shorter
+training, and batch norm keeps running statistics. For ResNet-12 NPBML's code has another rate: 0.1,
+which becomes a tenth after each of 80, 100, 110 and 120 thousand updates (`pretrain_lr`,
+`pretrain_drops`).
 """
 
 from collections.abc import Iterable
@@ -25,10 +27,10 @@ from zoo.values import parse_number
 
 
 def parse_shares(text: str) -> list[float]:
-    """``"0.5 0.75"`` as numbers in [0, 1].
+    """Parse ``"0.5 0.75"`` into numbers in [0, 1].
 
     Raises:
-        UsageError: something else.
+        UsageError: the text holds something else.
     """
     try:
         numbers = [parse_number(word) for word in text.split()]
@@ -47,14 +49,21 @@ class Pretrain(Stage):
     def __init__(
         self, net: Backbone, targets: Iterable[nn.Module], classes: int, settings: dict[str, Any]
     ) -> None:
-        """Put a classifier of `classes` on the encoder `net`; settings: see `Pretraining`."""
+        """Put a classifier on an encoder.
+
+        Args:
+            net: the encoder.
+            targets: modules that get its weights when the stage is finished.
+            classes: how many base classes there are.
+            settings: those of `zoo.runs.settings.Pretraining`, without the prefix of their names.
+        """
         super().__init__(net, *targets, settings=settings)
         set_batch_norm(net, "running")
         self.drops = parse_shares(settings["drops"])
         self.head = build_head(settings["head"], net.features, classes, "pretrain_head")
 
     def training_step(self, batch: Examples, batch_idx: int) -> Tensor:
-        """Mean cross-entropy of a batch of images, x (n, *image), y (n,)."""
+        """The mean cross-entropy of a batch of images x (n, *image) with classes y (n,)."""
         loss = F.cross_entropy(self.head(self.net(batch.x)), batch.y)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.y))
         return loss
@@ -77,8 +86,8 @@ class Pretrain(Stage):
             nesterov=True,
             weight_decay=settings["weight_decay"],
         )
-        at = [share * settings["updates"] for share in self.drops]
+        drops = [share * settings["updates"] for share in self.drops]
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda update: 0.1 ** sum(update >= drop for drop in at)
+            optimizer, lambda update: 0.1 ** sum(update >= drop for drop in drops)
         )
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]

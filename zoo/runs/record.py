@@ -1,4 +1,4 @@
-"""The files of a finished run: its record (JSON), its results (npz), and its test episodes."""
+"""Writes the files of a finished run: record (JSON), results and test episodes (npz)."""
 
 import json
 import math
@@ -17,17 +17,18 @@ from zoo.reports.statistics import interval
 
 
 def summarised(results: Mapping[str, np.ndarray]) -> tuple[dict[str, dict[str, Any]], str]:
-    """Mean and half-width of the 95 % interval of each metric; and what is not finite.
+    """Mean and half-width of the 95 % interval of each metric, and whether the run failed.
 
-    A squared error may be infinite for some tasks, which diverged; its median is a number all the
-    same. It fails where half of the tasks or more are infinite.
+    A squared error may be infinite for some tasks, those that diverged, as its median is a number
+    still. The run failed if it is infinite for half of the tasks or more, or if another metric is
+    not finite for any.
 
     Args:
-        results: by metric one number an episode, (E,); and ``prediction``, which is left out.
+        results: for each metric a number an episode, (E,); and ``prediction``, which is left out.
 
     Returns:
-        {metric: {"mean": m, "ci95": c}}, None for what is no finite number; and a reason why the
-        run failed, empty where it did not.
+        {metric: {"mean": m, "ci95": c}}, with None for numbers that are not finite; and the reason
+        why the run failed, "" if it did not.
     """
     metrics: dict[str, dict[str, Any]] = {}
     failure = ""
@@ -43,12 +44,12 @@ def summarised(results: Mapping[str, np.ndarray]) -> tuple[dict[str, dict[str, A
 
 
 def write_results(path: Path, results: Mapping[str, np.ndarray], way: int | None) -> str:
-    """Write what was measured of each episode; returns a hash of it.
+    """Write the metrics and predictions of each episode; returns their hash.
 
     Args:
-        path: of the .npz.
+        path: of the .npz file.
         results: as `summarised` takes them.
-        way: N, so that predicted labels take as few bytes as they can; None in regression.
+        way: N, which decides how many bytes a predicted label takes; None in regression.
     """
     arrays = dict(results)
     if way is not None:
@@ -60,29 +61,28 @@ def write_results(path: Path, results: Mapping[str, np.ndarray], way: int | None
 def write_test_episodes(folder: Path, data: EpisodicDataModule, regression: bool) -> str:
     """Write the test episodes' classes and images, once for all runs that share them.
 
-    In regression what functions follow from: see `Points` in datasets/benchmarks/regression.py.
+    In regression it writes what determines the functions, see `Points` in
+    datasets/benchmarks/regression.py.
 
     Returns:
-        A hash of them.
+        The hash of the arrays.
     """
     path = folder / f"episodes-{data.test_fingerprint()}.npz"
-    indices = data.test_indices()._asdict()
-    kinds = {
-        name: np.float32 if regression else np.promote_types(np.uint16, least_type(part))
-        for name, part in indices.items()
-    }
-    arrays = {name: part.astype(kinds[name]) for name, part in indices.items()}
-    known = arrays_hash(arrays)
+    arrays = {}
+    for name, numbers in data.test_indices()._asdict().items():
+        dtype = np.float32 if regression else np.promote_types(np.uint16, least_type(numbers))
+        arrays[name] = numbers.astype(dtype)
+    expected = arrays_hash(arrays)
     try:
-        whole = arrays_hash(read_arrays(path)) == known
+        is_written = arrays_hash(read_arrays(path)) == expected
     except FileNotFoundError:
-        whole = False
+        is_written = False
     except ValueError as error:
         print(f"  {path}: {' '.join(str(error).split())}; written anew", file=sys.stderr)
-        whole = False
-    if not whole:
+        is_written = False
+    if not is_written:
         write_arrays(path, arrays)
-    return known
+    return expected
 
 
 def least_type(numbers: np.ndarray) -> np.dtype[Any]:
@@ -97,5 +97,5 @@ def write_record(path: Path, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def finite_or_none(value: float) -> float | None:
-    """JSON has no NaN and no infinity."""
+    """The value, or None if it is infinite or nan, for which JSON has no number."""
     return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""A request resolved: what it names is looked up, and every setting has its value and origin."""
+"""Resolves a request: looks up what it names, and gives every setting its value and origin."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -28,17 +28,17 @@ from zoo.runs.settings import (
 from zoo.values import LARGEST, checked_whole, shown, whole_in_words
 from zoo.variants import format_variant, parse_variant
 
-LARGE_OPTION = 1000  # from which on a network is measured before it is built
+LARGE_OPTION = 1000  # a network with an option of this size is measured before it is built
 
 
 @dataclass(frozen=True)
 class ResolvedRequest:
     """What can be known of a run without its data and without building its networks.
 
-    `request` has the learner's key without its brackets, which are among its `flags`, the
-    benchmark's variant and, but in regression, the number of ways filled in. `every_setting` holds
-    each setting with its origin; `changed` those that the user moved away from what they would
-    have been.
+    The learner of `request` is a key without brackets, whose content is among the `flags`; its
+    benchmark is a variant, and its way is filled in, except in regression. `every_setting` holds
+    each setting with its origin; `changed` holds the values that the user changed from what they
+    would have been.
     """
 
     request: RunRequest
@@ -60,26 +60,26 @@ class ResolvedRequest:
 
     @property
     def title(self) -> str:
-        """How a reader calls it: the key, and in brackets what was changed."""
+        """The learner's key, with what the user changed in brackets."""
         return format_variant(self.request.learner, dict(self.changed))
 
     @property
     def paper_tasks(self) -> int | None:
-        """How many training tasks the paper took for this, if it says so."""
+        """The number of training tasks in the paper's experiment; None if it does not say."""
         return paper_tasks(self.request, settings_rows())
 
     def build(self) -> tuple[Backbone, Learner]:
-        """Its backbone and its learner, with fresh weights.
+        """Build the backbone and the learner, with fresh weights.
 
         Raises:
-            UsageError: there is no such network, the learner refuses its settings, or it is too
-                large for this machine.
+            UsageError: there is no such network, the learner refuses its settings, or the network
+                is too large for this machine.
         """
         if max(self._whole_options(), default=0) < LARGE_OPTION:
             return self._build()
         network = f"{self.title} on backbone {self.settings['backbone'].value}"
         try:
-            need = 2 * self._weight_bytes()  # weights and their gradient
+            need = 2 * self._weight_bytes()  # for the weights and their gradient
             check_memory(need, network, "take a smaller network")
             return self._build()
         except (TypeError, OverflowError, MemoryError, RuntimeError) as error:
@@ -105,8 +105,7 @@ class ResolvedRequest:
 
     def _build(self) -> tuple[Backbone, Learner]:
         backbone = build_backbone(self.settings["backbone"].value, self.benchmark.image)
-        own = {*constructor_defaults(self.cls)} - SHARED_SETTING_NAMES
-        options = {name: self.settings[name].value for name in own}
+        options = {name: self.settings[name].value for name in self._learner_options()}
         learner = self.cls(backbone, self.way, **options)
         decay = self.every_setting["outer_decay"].value
         if decay not in OUTER_DECAYS:
@@ -116,12 +115,16 @@ class ResolvedRequest:
             learner.normalise_by(self.benchmark.mean, self.benchmark.std)
         return backbone, learner
 
+    def _learner_options(self) -> set[str]:
+        """The names of the settings that the learner's constructor takes."""
+        return {*constructor_defaults(self.cls)} - SHARED_SETTING_NAMES
+
     def _whole_options(self) -> Iterator[int]:
         """The whole numbers among the options of the learner and of its networks."""
-        own = {*constructor_defaults(self.cls)} - SHARED_SETTING_NAMES
-        for name in ("backbone", *own):
+        for name in ("backbone", *self._learner_options()):
             value = self.settings[name].value
-            yield from [value] if isinstance(value, int) else []
+            if isinstance(value, int):
+                yield value
             if isinstance(value, str) and "[" in value:
                 options = parse_variant(value)[1].values()
                 yield from (option for option in options if isinstance(option, int))
@@ -137,10 +140,10 @@ def resolve_request(request: RunRequest, benchmark: Benchmark | None = None) -> 
 
     Args:
         request: what is asked for.
-        benchmark: in the place of the one that the request names.
+        benchmark: takes the place of the one that the request names.
 
     Raises:
-        UsageError: there is no such learner, benchmark or setting, or no such run can be.
+        UsageError: there is no such learner, benchmark or setting, or such a run is impossible.
     """
     key, cls, overrides = learner_of(request.learner)
     benchmark = benchmark or find_benchmark(request.benchmark)
@@ -152,36 +155,36 @@ def resolve_request(request: RunRequest, benchmark: Benchmark | None = None) -> 
     check_count("shot", request.shot, 1)
     check_count("seed", request.seed, 0, LARGEST_SEED)
     flags = {**parse_values(cls, overrides, request.learner), **request.flags}
-    known = replace(request, learner=key, benchmark=benchmark.variant, way=way, flags=flags)
+    request = replace(request, learner=key, benchmark=benchmark.variant, way=way, flags=flags)
     settings, changed = resolve(
-        known, cls, settings_rows(), query=benchmark.query, backbone=benchmark.backbone
+        request, cls, settings_rows(), query=benchmark.query, backbone=benchmark.backbone
     )
     if not benchmark.regression:
         check_count("train_way", settings["train_way"].value, 2)
-    known = replace(known, way=None if benchmark.regression else way)
-    return ResolvedRequest(known, cls, benchmark, way, settings, changed)
+    request = replace(request, way=None if benchmark.regression else way)
+    return ResolvedRequest(request, cls, benchmark, way, settings, changed)
 
 
 def check_way(benchmark: Benchmark, way: int | None) -> int:
-    """N of the test episodes; in regression the number of outputs.
+    """N of the test episodes, 5 by default; in regression the number of outputs.
 
     Raises:
-        UsageError: it cannot be had.
+        UsageError: the benchmark has no such way.
     """
     if benchmark.regression:
         if way is not None:
             raise UsageError(
-                f"--way {way}: {benchmark.key} is regression, without ways; leave it out"
+                f"--way {way}: {benchmark.key} is regression and has no ways; leave it out"
             )
         return benchmark.outputs
     return 5 if way is None else check_count("way", way, 2)
 
 
 def check_count(flag: str, value: Any, least: int, most: int = LARGEST) -> int:
-    """A whole number within its bounds.
+    """Check that a value is a whole number within its bounds, and return it.
 
     Raises:
-        UsageError: it is not; names the flag.
+        UsageError: it is not; the message names the flag.
     """
     try:
         if type(value) is not int:
@@ -195,10 +198,10 @@ def check_tasks(cls: type[Learner], learner: str, benchmark: Benchmark) -> None:
     """Refuse a learner that cannot do the tasks of a benchmark.
 
     Raises:
-        UsageError: says which can.
+        UsageError: it cannot; the message says which learners can.
     """
     if benchmark.regression and not cls.regression:
-        able = ", ".join(key for key in learners.names() if learners.get(key).regression)
+        keys = ", ".join(key for key in learners.names() if learners.get(key).regression)
         raise UsageError(
-            f"{learner} does no regression, and {benchmark.key} is; choose from {able}"
+            f"{learner} does no regression, but {benchmark.key} needs it; choose from {keys}"
         )

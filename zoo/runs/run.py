@@ -1,4 +1,4 @@
-"""A run: trained, tested once, recorded; whatever was done before is not done again."""
+"""A run is trained, tested once and recorded; what was done before is not done again."""
 
 import contextlib
 import hashlib
@@ -56,27 +56,27 @@ from zoo.runs.trainer import trainer_for, training_options, updates_between
 from zoo.runs.weights import load_weights, save_weights, tensors_hash, weights_path
 from zoo.runs.workspace import UNDER_WAY
 
-RUN_SCHEMA = 1  # of the record
-CONFUSED = ["class", "predicted", "times", "queries"]  # what it says of each pair of classes
+RUN_SCHEMA = 1  # the version of records
+CONFUSED = ["class", "predicted", "times", "queries"]  # columns of `most_confused` in a record
 
 
 class Tested(NamedTuple):
-    """What a test gave."""
+    """The outcome of a test."""
 
-    results: Mapping[str, np.ndarray] | None = None  # see `summarised`; None: there was no test
+    results: Mapping[str, np.ndarray] | None = None  # see `summarised`; None if nothing was tested
     diverged: float | None = None  # share of tasks, in regression
-    passes: int = 0  # test passes begun
-    seconds: float = 0.0  # of this process
+    passes: int = 0  # how often the test was begun
+    seconds: float = 0.0  # in this process
 
 
 class Run(Plan):
-    """A plan, and carrying it out."""
+    """A plan that can be carried out."""
 
     staged: Sequence[dict[str, Any]] = ()  # what the record says of each stage
     calibration: Calibration | None = None
-    weights_of: str | None = None  # the run whose weights it tests, where it trains none itself
-    trained_on: Mapping[str, Any] | None = None  # of such weights, see `WeightsTest`
-    unchecked: Sequence[str] = ()  # files without a checksum that `trained` believed
+    weights_of: str | None = None  # the run whose weights this one tests instead of training
+    trained_on: Mapping[str, Any] | None = None  # what such weights were trained on
+    unchecked: Sequence[str] = ()  # files without a checksum that `trained` used
 
     @property
     def record_path(self) -> Path:
@@ -85,50 +85,54 @@ class Run(Plan):
 
     @property
     def error_path(self) -> Path:
-        """Where the traceback lies of a run that broke."""
+        """Where the traceback lies if the run broke."""
         return self.folder / "error.txt"
 
     @property
     def folder(self) -> Path:
-        """What is under way of it: below the runs, or where a campaign began it."""
-        begun = self.workspace.results / UNDER_WAY / self.name
-        return begun if begun.exists() else self.workspace.runs / self.name
+        """Where the run's files lie while it is under way: where a campaign began it, or `runs`."""
+        of_campaign = self.workspace.results / UNDER_WAY / self.name
+        return of_campaign if of_campaign.exists() else self.workspace.runs / self.name
 
     @cached_property
     def trajectory(self) -> str:
-        """The same of runs that train alike, one longer than the other.
+        """A hash that is equal for runs that differ only in how long they train.
 
-        Empty where the length matters from the first update on.
+        Empty if the learner's training depends on its length from the first update on.
         """
         if self.learner.needs_length or not self["updates"]:
             return ""
-        free = ("updates", "validations", "test_episodes")
-        settings = {k: v for k, v in self.identity["settings"].items() if k not in free}
+        may_differ = ("updates", "validations", "test_episodes")
+        settings = {
+            name: value
+            for name, value in self.identity["settings"].items()
+            if name not in may_differ
+        }
         every = updates_between(self["updates"], self["validations"])
         same = {**self.identity, "settings": settings, "budget": "", "every": every}
         return hashlib.blake2b(json.dumps(same, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     @property
     def learner_file(self) -> dict[str, str]:
-        """The file that its learner is in."""
+        """The file that defines the learner, with its hash."""
         path = Path(inspect.getfile(self.cls))
         return plugin_of_file(path, path.read_bytes())._asdict()
 
     @property
     def sources(self) -> SourceFiles:
-        """The files that define what is trained and on what."""
+        """The source files that define the learner and the benchmark."""
         return source_files([*self.learner.modules(), self.benchmark])
 
     def record(self) -> dict[str, Any] | None:
         """The finished record, if there is one.
 
         Raises:
-            UsageError: the file is damaged, or the record of another run.
+            UsageError: the file is damaged, or the record belongs to another run.
         """
         try:
-            found = parse_record(self.record_path.read_bytes())
-            row_of(found, self.record_path.stem)
-            identity = identity_of_record(found, self.cls)
+            record = parse_record(self.record_path.read_bytes())
+            row_of(record, self.record_path.stem)
+            identity = identity_of_record(record, self.cls)
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -138,10 +142,13 @@ class Run(Plan):
                 f"{why}"
             ) from None
         check_same_run(self.record_path, identity, self.identity)
-        return found
+        return record
 
     def execute(self, progress: bool = True) -> dict[str, Any]:
-        """Train, test once and record; whatever was done before is not done again.
+        """Train, test once and record; what was done before is not done again.
+
+        Returns:
+            The record.
 
         Raises:
             UsageError: another process works on the same run.
@@ -166,12 +173,13 @@ class Run(Plan):
             else:
                 self.calibration = self.calibrated()
                 record = self._write(keeper, made_with, None, tested)
-            (folder / "test.npz").unlink(missing_ok=True)  # who deletes the record starts anew
+            # If someone deletes the record, the test is made anew.
+            (folder / "test.npz").unlink(missing_ok=True)
             self._finish(folder, keeper, failed=tested.results is None)
             return record
 
     def help_first_process(self) -> NoReturn:
-        """Compute this process's share of every batch; the first process records what comes out."""
+        """Compute this process's share of every batch, then exit; the first process records."""
         end_with_first_process()
         with quiet():
             torch.set_num_threads(self.workspace.threads)
@@ -182,15 +190,15 @@ class Run(Plan):
         raise SystemExit(0)
 
     def trained(self, progress: bool = True) -> Learner:
-        """The learner as it was tested by `execute`; trained again where its weights are gone.
+        """The learner as it was tested by `execute`; it is trained again if its weights are gone.
 
         Raises:
             UsageError: another process works on the same run, or its weights are damaged.
         """
         record = self.record() or {}
-        kept, known = weights_path(self.record_path), record.get("weights")
-        if known and kept.exists():
-            load_weights(kept, self.learner, known["hash"], self.benchmark)
+        path, recorded = weights_path(self.record_path), record.get("weights")
+        if recorded and path.exists():
+            load_weights(path, self.learner, recorded["hash"], self.benchmark)
             return self.learner.cpu().eval()
         folder = self.folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -200,7 +208,7 @@ class Run(Plan):
                 keeper = self._keeper(folder, None)
                 self.train(folder, keeper, progress)
                 self._finish(folder, keeper)
-        if known and not self._put_back(record):
+        if recorded and not self._put_back(record):
             print(
                 f"  {self.name}: trained again; its weights are not bit for bit those that were "
                 f"tested, as on another machine, and stay in {self.folder}"
@@ -208,38 +216,38 @@ class Run(Plan):
         return self.learner.cpu().eval()
 
     def _take_finished(self, folder: Path) -> bool:
-        """Load best.ckpt, if the training in this folder came to its end; whether it did."""
+        """Load best.ckpt if the training in this folder came to its end; returns whether it did."""
         path = folder / "best.ckpt"
         try:
-            found = finished_weights(folder)
+            finished = finished_weights(folder)
         except DamagedError as error:
             print(f"  {error}; the run is trained again", file=sys.stderr)
             return False
-        if found is None:
+        if finished is None:
             return False
         try:
-            self.learner.load_state_dict(found.weights)
+            self.learner.load_state_dict(finished.weights)
         except RuntimeError:
             print(
                 f"  {path} has other weights than the learner now; trained again", file=sys.stderr
             )
             return False
-        if not found.checked:
+        if not finished.checked:
             print(f"  {path}: of earlier code, without a checksum: not checked", file=sys.stderr)
             self.unchecked = [path.name]
         return True
 
     def _put_back(self, record: Mapping[str, Any]) -> bool:
-        """Put weights that were lost beside their record, if they are what it knows, bit for bit.
+        """Put weights that were trained again beside their record, if they have the same hash.
 
         Args:
-            record: of this run, with weights.
+            record: of this run; it names weights.
 
         Returns:
-            Whether they are.
+            Whether they have.
         """
-        made = self._save_weights(record.get("calibration"))
-        same = made is None or made["hash"] == record["weights"]["hash"]
+        saved = self._save_weights(record.get("calibration"))
+        same = saved is None or saved["hash"] == record["weights"]["hash"]
         if not same:
             weights_path(self.record_path).unlink()
         return same
@@ -248,14 +256,14 @@ class Run(Plan):
         """Note that the training came to its end; keep the last checkpoint for a longer run."""
         last = folder / "last.ckpt"
         if keeper.best_checksum is not None and not failed:
-            noted = FinishedTraining(self.trajectory, self["updates"], keeper.best_checksum)
-            note_finished(folder, noted)
+            training = FinishedTraining(self.trajectory, self["updates"], keeper.best_checksum)
+            note_finished(folder, training)
             if last.exists() and self.trajectory:
                 last.replace(folder / "end.ckpt")
         last.unlink(missing_ok=True)
 
     def _start(self, keeper: CheckpointKeeper) -> dict[str, Any] | None:
-        """The checkpoint to go on from: this run's, or that of one that only was shorter."""
+        """The checkpoint to go on from: this run's, or that of a shorter run of equal training."""
         learner, updates = self.learner, self["updates"]
         checkpoint = keeper.find_last(learner, updates)
         if checkpoint is not None or started_to_help():
@@ -265,10 +273,10 @@ class Run(Plan):
         return None
 
     def _keeper(self, folder: Path, commit: str | None) -> CheckpointKeeper:
-        metric = self.judged_by
+        """What keeps the checkpoints of this run; `commit` is that of the code."""
         return CheckpointKeeper(
             folder,
-            f"val/{metric}",
+            f"val/{self.judged_by}",
             commit,
             regression=self.benchmark.regression,
             machine=self.machine,
@@ -279,10 +287,10 @@ class Run(Plan):
 
     @property
     def machine(self) -> dict[str, Any]:
-        """What computes this run: its numbers follow from it by rounding.
+        """What computes this run, since rounding depends on it.
 
-        Those of a learner that draws random numbers on the way, as SNAIL's dropout does, also by
-        what is drawn for how many tasks at once, and on which device.
+        If a learner draws random numbers on the way, as SNAIL's dropout does, these too depend on
+        the device and on how many tasks are computed at once.
         """
         kind = self.workspace.device_kind
         return {
@@ -294,7 +302,7 @@ class Run(Plan):
         }
 
     def train(self, folder: Path, keeper: CheckpointKeeper, progress: bool) -> None:
-        """Fit, from the last checkpoint if there is one; leave the best weights in the learner."""
+        """Train from the last checkpoint if there is one; the learner gets the best weights."""
         updates = self["updates"]
         if self.learner.train_stages is not None:
             self.staged = self.learner.train_stages(self.learner, progress)
@@ -304,11 +312,12 @@ class Run(Plan):
         if not started_to_help():
             note_begun(folder)
         checkpoint = self._start(keeper)
-        if checkpoint is not None:  # as it was begun, so that it ends as an undisturbed run
+        if checkpoint is not None:
+            # As many tasks at once as when it was begun, so that it ends as an undisturbed run.
             self.learner.micro_batch = micro_batch_of(checkpoint) or self.micro_batch
             keeper.machine = self.machine
             load_keeper(keeper, checkpoint)
-            if keeper.stopped:  # by a callback, which need not do so again
+            if keeper.stopped:  # a callback had ended the training, and might not do so again
                 self.learner.load_state_dict(keeper.best_weights())
                 return
         options = training_options(
@@ -320,9 +329,9 @@ class Run(Plan):
         )
         trainer = self._trainer(progress, **options)
         pl.seed_everything(self.seed, verbose=False)
-        self.data.served.batches = 0  # whatever was looked at before; a checkpoint says otherwise
+        self.data.served.batches = 0  # unless a checkpoint says otherwise
         with interruptible():
-            # Absolute: Lightning takes a name that begins with "http" for an address.
+            # The path is absolute, as Lightning takes a name that begins with "http" for a URL.
             start = None if checkpoint is None else (folder / "last.ckpt").absolute()
             trainer.fit(self.learner, self.data, ckpt_path=start)
         keeper.updates = trainer.global_step
@@ -331,45 +340,45 @@ class Run(Plan):
         self.learner.load_state_dict(keeper.best_weights())
 
     def training_callbacks(self) -> list[pl.Callback]:
-        """What watches the training besides the keeper of its checkpoints."""
+        """The callbacks of the training, besides the keeper of its checkpoints."""
         return [callback_of(text) for text in self.workspace.callbacks]
 
     def test(self, folder: Path, progress: bool) -> Tested:
-        """Open the test split, once."""
+        """Test the learner; episodes that an interrupted test has done are not done again."""
         weights = tensors_hash(self.learner.state_dict())
         recorder = TestRecorder(
             folder, " ".join([self.name, weights, *self.sources.plugins.values()])
         )
         passes_path = folder / "test_passes_begun"
         passes = count_in(passes_path)
-        left = len(recorder) < self["test_episodes"]
-        room = folder / "test.room"  # for what it gives, so that a full disk does not lose that
-        if left and not started_to_help():
+        episodes_left = len(recorder) < self["test_episodes"]
+        room = folder / "test.room"  # reserves disk space for the results, so that none are lost
+        if episodes_left and not started_to_help():
             reserve(room, self._bytes_tested())
-        if not len(recorder):  # else an interrupted pass goes on
+        if not len(recorder):  # otherwise an interrupted pass goes on
             passes += 1
             if not started_to_help():
                 write_text(passes_path, str(passes))
         started = time.monotonic()
         self.data.tested = len(recorder)
-        if left:
+        if episodes_left:
             pl.seed_everything(self.seed, verbose=False)
             trainer = self._trainer(progress, logger=False, callbacks=[recorder])
             with interruptible():
                 self._test_with(trainer, progress)
-        if left and not started_to_help():
+        if episodes_left and not started_to_help():
             room.unlink(missing_ok=True)
-            recorder.save()  # whatever happens to the record, the test split was opened once
+            recorder.save()  # so that the test is not made again if writing the record fails
         seconds = time.monotonic() - started
         return Tested(recorder.results(), recorder.diverged(), passes, seconds)
 
     def _bytes_tested(self) -> int:
-        """Bytes that the results of a test take at most."""
+        """The largest number of bytes that the results of a test can take."""
         numbers = self["query"] * self.way + 32  # predictions and metrics, of 8 bytes each
         return int(self["test_episodes"] * numbers * 8) + 2**16
 
     def _test_with(self, trainer: pl.Trainer, progress: bool) -> None:
-        """On features where the learner allows it: the same but for rounding, and far faster."""
+        """Test on features if the learner allows it, which gives the same and is far faster."""
         if self.benchmark.regression or not self.learner.embeds_alone:
             trainer.test(self.learner, self.data, verbose=False)
             return
@@ -379,15 +388,20 @@ class Run(Plan):
             trainer.test(self.learner, features, verbose=False)
 
     def calibrated(self) -> Calibration | None:
-        """How far the tested weights' probabilities can be trusted; None of regression."""
+        """Measure how far the tested weights' probabilities can be trusted.
+
+        Returns:
+            None in regression, and for a test of another run's weights.
+        """
         if self.benchmark.regression or self.weights_of:
             return None
         pl.seed_everything(self.seed, verbose=False)
-        found = calibrate(self.learner.to(self.workspace.device_kind), self.data)
+        calibration = calibrate(self.learner.to(self.workspace.device_kind), self.data)
         self.learner.cpu()
-        return found
+        return calibration
 
     def _trainer(self, progress: bool, **options: Any) -> pl.Trainer:
+        """A trainer on this run's devices."""
         workspace = self.workspace
         return trainer_for(workspace.device_kind, progress, workspace.devices, **options)
 
@@ -398,23 +412,30 @@ class Run(Plan):
         failure: dict[str, Any] | None,
         tested: Tested,
     ) -> dict[str, Any]:
-        """Write the record: arrays and weights first, so that a JSON file always has its own.
+        """Write the record; its arrays and weights come first, so that it never lacks them.
 
-        One that another process has written meanwhile stays, and is returned.
+        If another process has written the record meanwhile, that one stays and is returned.
+
+        Args:
+            keeper: of the training's checkpoints.
+            made_with: the environment.
+            failure: at which update the training failed and why; None if it did not.
+            tested: the outcome of the test.
         """
-        if (there := self.record()) is not None:
-            return there
+        if (existing := self.record()) is not None:
+            return existing
         updates = self["updates"]
         if failure:
             updates = failure["update"]
         elif keeper.stopped:
             updates = keeper.updates
         metrics: dict[str, dict[str, Any]] = {}
-        arrays: dict[str, str] = {}  # hashes
+        arrays: dict[str, str] = {}  # the hash of each file of arrays
         way = None if self.benchmark.regression else self.way
         if tested.results is not None:
             metrics, reason = summarised(tested.results)
-            failure = {"update": updates, "reason": reason} if reason else failure
+            if reason:
+                failure = {"update": updates, "reason": reason}
             npz = self.record_path.with_suffix(".npz")
             arrays = {
                 "results": write_results(npz, tested.results, way),
@@ -425,9 +446,11 @@ class Run(Plan):
         calibration = self.calibration.as_json() if self.calibration else None
         weights = None if failure or self.weights_of else self._save_weights(calibration)
         other_files = [*keeper.other_files]
-        other_files += [file for stage in self.staged for file in stage.get("other_files", [])]
         unchecked = [*keeper.unchecked]
-        unchecked += [f"stage {stage['name']}" for stage in self.staged if "unchecked" in stage]
+        for stage in self.staged:
+            other_files += stage.get("other_files", [])
+            if "unchecked" in stage:
+                unchecked.append(f"stage {stage['name']}")
         record = {
             "schema": RUN_SCHEMA,
             "run": self.name,
@@ -490,10 +513,14 @@ class Run(Plan):
         return write_record(self.record_path, record)
 
     def _save_weights(self, calibration: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        """Keep the tested weights; what the record says of them, and what makes them again.
+        """Write the tested weights.
 
         Args:
             calibration: of these weights, as the record has it; None if it has none.
+
+        Returns:
+            What the record says of the weights, with the command that makes them again; None if
+            the learner has none.
         """
         benchmark = self.benchmark
         about = {
@@ -509,16 +536,16 @@ class Run(Plan):
             "data": self.data.fingerprint(),
             **({"calibration": calibration} if calibration else {}),
         }
-        kept = save_weights(weights_path(self.record_path), self.learner, about)
-        return None if kept is None else {**kept, "command": shlex.join(self.command)}
+        saved = save_weights(weights_path(self.record_path), self.learner, about)
+        return None if saved is None else {**saved, "command": shlex.join(self.command)}
 
     @property
     def command(self) -> list[str]:
-        """The words of the command that makes this run, its settings as options of the learner."""
+        """The words of the command that makes this run, with its settings in the brackets."""
         return replace(self.request, learner=self.title).command
 
     def _classes(self, tested: Tested) -> dict[str, Any]:
-        """What a record of own images has besides: the classes of each split, and how each did."""
+        """Parts of a record on a user's images: the classes of each split, and their results."""
         names = {split: list(store.names) for split, store in self.stores.items()}
         if tested.results is None:
             return {"classes": names}
@@ -532,13 +559,16 @@ class Run(Plan):
 
     @staticmethod
     def _diverged(keeper: CheckpointKeeper, tested: Tested) -> dict[str, Any]:
-        """What a record of a regression has besides: shares of diverged tasks, and medians.
+        """Parts of a record of a regression: shares of diverged tasks, and validation medians.
 
-        See `zoo.runs.divergence`; the validation curve is the mean over the other tasks.
+        See `zoo.runs.divergence`. The validation curve is the mean over the other tasks.
         """
-        medians = keeper.tasks_validated("median")
+        medians = [
+            None if median is None else finite_or_none(median)
+            for median in keeper.tasks_validated("median")
+        ]
         return {
-            "validation_median": [m if m is None else finite_or_none(m) for m in medians],
+            "validation_median": medians,
             "diverged": {
                 "validation": keeper.tasks_validated("diverged"),
                 "test": tested.diverged,
@@ -547,7 +577,7 @@ class Run(Plan):
 
 
 def count_in(path: Path) -> int:
-    """How many test passes were begun, as a file says; at least one where it is damaged."""
+    """The number of test passes begun that a file holds; 0 without a file, 1 if it is damaged."""
     try:
         count = int(path.read_text(encoding="utf-8"))
         if 0 <= count < 2**31:
@@ -564,11 +594,10 @@ def count_in(path: Path) -> int:
 
 
 def added_loss(keeper: CheckpointKeeper) -> list[dict[str, float | None]]:
-    """How the gradient of an added loss stood to its host's, at each validation.
+    """The gradient of an added loss compared with that of the host's loss, at each validation.
 
     Returns:
-        After so many updates the ratio of their norms and their cosine; empty where nothing is
-        added to a host's loss.
+        Updates, the ratio of the norms, and the cosine; empty if the learner adds no loss.
     """
     return [
         {"updates": update, "ratio": finite_or_none(ratio), "cosine": finite_or_none(cosine)}

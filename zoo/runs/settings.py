@@ -30,8 +30,8 @@ from zoo.values import (
 )
 from zoo.variants import format_variant, hint
 
-LARGEST_SEED = 2**32 - 1  # that NumPy takes
-PRETRAIN = "pretrain"  # the pre-training stage, and how the names of its settings begin
+LARGEST_SEED = 2**32 - 1  # the largest that NumPy takes
+PRETRAIN = "pretrain"  # name of the pre-training stage; the names of its settings begin with it
 SETTINGS_FILE = Path(__file__).parent.parent / "baselines" / "settings.yaml"
 SELECTORS = ("learner", "benchmark", "way", "shot", "terms", "budget")
 
@@ -42,25 +42,27 @@ class Protocol:
 
     Args:
         backbone: a backbone with options, such as conv4[channels=32].
-        train_way: N of the training episodes; null for the test way.
-        train_shot: K of the training episodes; null for the test shot.
-        train_query: Q of the training episodes; null for the test's.
+        train_way: N of the training episodes; null for that of the test.
+        train_shot: K of the training episodes; null for that of the test.
+        train_query: Q of the training episodes; null for that of the test.
         query: Q of the validation and test episodes; null for the benchmark's.
-        meta_batch: T, tasks of one update.
-        sampler: plain, training episodes as they are drawn; or adaptive, chosen from four times as
-            many by diversity, entropy and difficulty of their features (Wang et al., IJCV 2024).
+        meta_batch: T, the number of tasks in one update.
+        sampler: plain takes training episodes as they are drawn; adaptive draws four times as many
+            and chooses by diversity, entropy and difficulty of their features (Wang et al., IJCV
+            2024).
         superclasses: how many superclasses the classes of an update's tasks are from; null for all.
-        augment: of the images of training episodes, support and query, each by itself: any of crop
-            (a part of it, enlarged), shift, jitter (of the colours) and flip; nothing for none. Not
-            of characters: a flipped one is another.
-        micro_batch: tasks computed at once; null for what suits the learner and the device.
-        updates: outer-loop updates.
-        outer_decay: how the outer learning rate falls over the updates: paper, as the learner's own
-            paper has it, most not at all; or, in its place, cosine, by half a cosine to zero.
-        validations: how often validation episodes are run, at equal distances; the next smaller
-            number that divides the updates.
-        val_episodes: episodes of each validation.
-        test_episodes: episodes of the test.
+        augment: what is done to each training image: any of crop (a part of it, enlarged), shift,
+            jitter (of the colours) and flip; empty for nothing. Characters are not flipped, as that
+            would make other characters.
+        micro_batch: how many tasks are computed at once; null for what suits the learner and the
+            device.
+        updates: number of outer-loop updates.
+        outer_decay: how the outer learning rate falls over the updates: paper as in the learner's
+            own paper, which mostly keeps it; cosine by half a cosine to zero instead.
+        validations: how often validation episodes are run during training, at equal distances; it
+            is lowered to a number that divides the updates.
+        val_episodes: number of episodes in each validation.
+        test_episodes: number of test episodes.
     """
 
     backbone: str = "conv4"
@@ -82,21 +84,23 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """Where the backbone's first weights come from: settings of runs that ask for a pre-training.
+    """Where the backbone's first weights come from; used by runs that ask for a pre-training.
 
     Args:
         pretrained_from: null for random weights; pretrain for a pre-training on all base classes,
-            done once for all runs that ask for the same; or the name of one that lies below runs/.
-        pretrain_updates: of the pre-training.
-        pretrain_batch: images of one update.
-        pretrain_lr: learning rate, of SGD with Nesterov momentum 0.9.
-        pretrain_weight_decay: likewise.
-        pretrain_drops: shares of the updates after which the rate becomes a tenth.
-        pretrain_augment: any of crop, shift, jitter and flip; nothing for none.
-        pretrain_head: linear or cosine, what classifies the base classes.
+            done once for all runs that ask for the same; or the name of an earlier pre-training
+            below runs/.
+        pretrain_updates: number of updates of the pre-training.
+        pretrain_batch: images in one update.
+        pretrain_lr: learning rate of SGD with Nesterov momentum 0.9.
+        pretrain_weight_decay: weight decay of the same optimiser.
+        pretrain_drops: shares of the updates after which the learning rate becomes a tenth.
+        pretrain_augment: what is done to each image: any of crop, shift, jitter and flip; empty
+            for nothing.
+        pretrain_head: linear or cosine, which classifies the base classes.
         pretrain_validations: how often nearest prototypes are tried on validation episodes.
-        pretrain_val_episodes: episodes of each validation, 5-way 5-shot.
-        pretrain_seed: of its weights and batches; runs of all seeds share it.
+        pretrain_val_episodes: number of episodes in each validation, 5-way 5-shot.
+        pretrain_seed: seed of its weights and batches; runs of all seeds share it.
     """
 
     pretrained_from: str | None = None
@@ -113,33 +117,33 @@ class Pretraining:
 
 
 SHARED_SETTINGS = (Protocol, Pretraining)
-# Settings of every run that are newer than some records: the value that those records had.
+# Settings of every run that are newer than some records, with the values those records had.
 SETTINGS_ADDED_LATER: dict[str, Any] = {
     "sampler": "plain",
     "superclasses": None,
     "augment": "",
     "outer_decay": "paper",
 }
-SHARED_SETTING_NAMES = {f.name for kind in SHARED_SETTINGS for f in fields(kind)}
+_SHARED_FIELDS = [field for group in SHARED_SETTINGS for field in fields(group)]
+SHARED_SETTING_NAMES = {field.name for field in _SHARED_FIELDS}
 POSITIVE_SETTINGS = {
-    f.name
-    for kind in SHARED_SETTINGS
-    for f in fields(kind)
-    if not isinstance(f.default, float | str)
+    field.name for field in _SHARED_FIELDS if not isinstance(field.default, float | str)
 } - {"updates", "pretrain_seed"}
 
 
 class Setting(NamedTuple):
-    """A value, which layer gave it, and where that layer has it from."""
+    """The value of a setting, and where it comes from."""
 
     value: Any
-    origin: str
-    source: str = ""
+    origin: str  # the layer that gave it, such as "budget" or "flag"
+    source: str = ""  # where that layer has it from, such as a table of the paper
 
 
 def settings_layer(when: Mapping[str, Any]) -> str:
-    """Which layer a row belongs to: the strongest thing that it selects by."""
-    return next((name for name in ("budget", "terms") if name in when), "settings")
+    """Which layer a row belongs to: budget or terms if it selects by them, else settings."""
+    if "budget" in when:
+        return "budget"
+    return "terms" if "terms" in when else "settings"
 
 
 def load_rows(path: Path) -> list[dict[str, Any]]:
@@ -163,20 +167,22 @@ def settings_rows() -> list[dict[str, Any]]:
 
 
 def paper_tasks(request: RunRequest, rows: Iterable[Mapping[str, Any]]) -> int | None:
-    """How many training tasks the paper took for this, if it says so."""
-    said = [
-        row["paper_tasks"] for row in rows if "paper_tasks" in row and request.matches(row["when"])
-    ]
-    return said[-1] if said else None
+    """The number of training tasks in the paper's experiment; None if no row says so."""
+    tasks = None
+    for row in rows:
+        if "paper_tasks" in row and request.matches(row["when"]):
+            tasks = row["paper_tasks"]  # later rows win
+    return tasks
 
 
 def parse_flags(learner: type, flags: Sequence[str]) -> dict[str, Any]:
-    """Flags such as ``["--inner_lr", "0.1", "--clip=null"]`` -> the values they set, typed.
+    """Parse flags such as ``["--inner_lr", "0.1", "--clip=null"]`` into typed values by setting.
 
     Raises:
-        UsageError: an unknown flag, a flag without a value, or a value of the wrong type.
+        UsageError: a flag is unknown or has no value, or a value has the wrong type.
     """
-    types, words = setting_types(learner), list(flags)
+    types = setting_types(learner)
+    words = list(flags)
     values = {}
     while words:
         word = words.pop(0)
@@ -195,15 +201,15 @@ def parse_flags(learner: type, flags: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_values(learner: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Values from a config file or a variant, checked and typed.
+    """Check and convert the values of a config file or a variant.
 
     Args:
-        learner: whose settings they are.
-        given: the values by setting.
+        learner: the class that has the settings.
+        given: values by setting.
         where: the file or variant that they are from, for messages.
 
     Raises:
-        UsageError: an unknown setting, or a value of the wrong type.
+        UsageError: a setting is unknown, or a value has the wrong type.
     """
     types = setting_types(learner)
     values = {}
@@ -215,7 +221,7 @@ def parse_values(learner: type, given: Mapping[str, Any], where: str) -> dict[st
 
 
 def learner_variant(text: str) -> str:
-    """A learner's variant in its one form: typed values, sorted by name.
+    """A learner's variant in its canonical form: typed values, sorted by name.
 
     Raises:
         UsageError: there is no such learner or setting, or a value has the wrong type.
@@ -225,8 +231,9 @@ def learner_variant(text: str) -> str:
 
 
 def _typed(value: Any, annotation: Any, subject: str) -> Any:
-    """A setting's value with its type; `subject` begins the message if it has another one."""
-    text_only = str in plain_types(annotation) and plain_types(annotation) <= {str, NoneType}
+    """Convert a setting's value to its type; `subject` begins the message if that fails."""
+    types = plain_types(annotation)
+    text_only = str in types and types <= {str, NoneType}
     try:
         if isinstance(value, str) and (value == "null" or not text_only):
             value = parse_value(value)
@@ -236,7 +243,7 @@ def _typed(value: Any, annotation: Any, subject: str) -> Any:
 
 
 def _parse_other_types(learner: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Check those values whose type is not a plain one, such as a Literal or a list of numbers."""
+    """Check and convert the values whose type is not plain, such as a Literal or a list."""
     types = setting_types(learner)
     others = {name: value for name, value in values.items() if not plain_types(types[name])}
     if not others:
@@ -246,13 +253,13 @@ def _parse_other_types(learner: type, values: Mapping[str, Any], where: str) -> 
         parser.add_argument(f"--{name}", type=types[name])
     try:
         return dict(vars(parser.parse_object(others, defaults=False)))
-    except Exception as error:  # jsonargparse raises argparse's, TypeError, ...
+    except Exception as error:  # jsonargparse raises argparse's errors, TypeError and others
         text = " ".join(str(error).replace("Parser key", "setting").split())
         raise UsageError(f"{where}: {text}" if where else text) from None
 
 
 def setting_types(learner: type) -> Mapping[str, Any]:
-    """The annotation of every setting of a learner and of the protocol, by name."""
+    """The type annotation of every setting of a learner's runs, by name."""
     return dict(_setting_types(learner))
 
 
@@ -265,33 +272,34 @@ def _setting_types(learner: type) -> Mapping[str, Any]:
 
 
 def constructor_defaults(learner: type) -> dict[str, Setting]:
-    """Every setting of a learner and of the protocol with its default.
+    """Every setting of a learner's runs with its default.
 
-    The source is what stands in brackets at the end of the argument's documentation.
+    Its source is the text in brackets at the end of the argument's documentation.
     """
     return dict(_defaults(learner))
 
 
 @cache
 def _defaults(learner: type) -> Mapping[str, Setting]:
-    defaults, texts = {}, documentation(learner)
-    for thing in (learner, *SHARED_SETTINGS):
-        for name, parameter in inspect.signature(thing).parameters.items():
+    defaults = {}
+    texts = documentation(learner)
+    for cls in (learner, *SHARED_SETTINGS):
+        for name, parameter in inspect.signature(cls).parameters.items():
             if parameter.default is not inspect.Parameter.empty:
-                source = re.search(r"\[([^][]*)\]\.?$", texts.get(name, ""))
-                defaults[name] = Setting(
-                    parameter.default, "constructor", source[1] if source else ""
-                )
+                brackets = re.search(r"\[([^][]*)\]\.?$", texts.get(name, ""))
+                source = brackets[1] if brackets else ""
+                defaults[name] = Setting(parameter.default, "constructor", source)
     return defaults
 
 
 def documentation(learner: type) -> dict[str, str]:
-    """What each setting is, from the docstrings of the learner and of `SHARED_SETTINGS`."""
-    own = inspect.getdoc(inspect.getattr_static(learner, "__init__"))
+    """What each setting means, from the docstrings of the learner and of `SHARED_SETTINGS`."""
+    docstrings = [inspect.getdoc(inspect.getattr_static(learner, "__init__"))]
+    docstrings += [group.__doc__ for group in SHARED_SETTINGS]
     return {
         parameter.arg_name: " ".join((parameter.description or "").split())
-        for doc in (own, *(kind.__doc__ for kind in SHARED_SETTINGS))
-        for parameter in parse_docstring(doc or "").params
+        for docstring in docstrings
+        for parameter in parse_docstring(docstring or "").params
     }
 
 
@@ -306,51 +314,49 @@ def resolve(
     """The settings of a run, and which of them the user changed.
 
     Args:
-        request: what is run; its learner a key, its way the test's or, in regression, the number
-            of outputs.
-        learner: its class.
+        request: what is run. Its learner is a key, and its way that of the test or, in regression,
+            the number of outputs.
+        learner: the learner's class.
         rows: of baselines/settings.yaml.
         query: the benchmark's queries per class.
-        backbone: the benchmark's own, where no row for this benchmark names one.
+        backbone: the benchmark's own, used if no row for this benchmark names one.
 
     Returns:
-        Every setting by name; and {name: value} of those that config or flags moved away from
-        what they would have been, sorted.
+        Every setting by name; and the values that the config file or flags changed from what they
+        would have been, sorted by name.
 
     Raises:
-        UsageError: a value that no run can have.
+        UsageError: a value is one that no run can have.
     """
     settings = constructor_defaults(learner)
     rows = [row for row in rows if request.matches(row["when"], learner.host_key)]
-    for name in ("settings", "terms", "budget"):
+    for layer in ("settings", "terms", "budget"):
         for row in rows:
-            if settings_layer(row["when"]) == name:
-                for key, value in row["set"].items():
-                    if key in settings:  # a row for all learners may set what this one lacks
-                        settings[key] = Setting(value, name, row.get("source", ""))
-    rows_here = [row["set"] for row in rows if "benchmark" in row["when"]]
-    if backbone and not any("backbone" in values for values in rows_here):
+            if settings_layer(row["when"]) == layer:
+                for name, value in row["set"].items():
+                    if name in settings:  # a row for all learners may set what this one lacks
+                        settings[name] = Setting(value, layer, row.get("source", ""))
+    rows_of_benchmark = [row["set"] for row in rows if "benchmark" in row["when"]]
+    if backbone and not any("backbone" in values for values in rows_of_benchmark):
         settings["backbone"] = Setting(backbone, "benchmark")
     before = _fill(settings, request, query)
     for origin, values in (("config", request.config), ("flag", request.flags)):
-        settings |= {
-            key: Setting(_keep_if_equal(before[key].value, value), origin)
-            for key, value in values.items()
-        }
+        for name, value in values.items():
+            settings[name] = Setting(_keep_if_equal(before[name].value, value), origin)
     after = _fill(settings, request, query)
     _check(after)
     changed = {
-        key: after[key].value
-        for key in sorted({**request.config, **request.flags})
-        if after[key].value != before[key].value
+        name: after[name].value
+        for name in sorted({*request.config, *request.flags})
+        if after[name].value != before[name].value
     }
     return after, changed
 
 
 def _keep_if_equal(before: Any, value: Any) -> Any:
-    """The value that a setting has anyway if the given one equals it; else the given one.
+    """The value that a setting had before if the given one equals it; else the given one.
 
-    So 1 and 1.0, or conv4 and conv4[channels=64], are written the same and are the same run.
+    Thus 1 and 1.0, or conv4 and conv4[channels=64], are written the same and make the same run.
     """
     if isinstance(value, str) and isinstance(before, str):
         value = backbone_variant(value)
@@ -359,7 +365,7 @@ def _keep_if_equal(before: Any, value: Any) -> Any:
 
 
 def _fill(settings: Mapping[str, Setting], request: RunRequest, query: int) -> dict[str, Setting]:
-    """Put numbers where null stands for the test's."""
+    """Replace each null that stands for a number of the test or the benchmark by that number."""
     filled = dict(settings)
     defaults = {"query": query, "train_way": request.way, "train_shot": request.shot}
     for name, value in defaults.items():
@@ -371,14 +377,14 @@ def _fill(settings: Mapping[str, Setting], request: RunRequest, query: int) -> d
 
 
 def _check(settings: Mapping[str, Setting]) -> None:
-    asked = settings["pretrained_from"].value
-    for name, setting in settings.items():
-        given = name.startswith(f"{PRETRAIN}_") and setting.origin in ("config", "flag")
-        if given and asked != PRETRAIN:
-            raise UsageError(
-                f"--{name} is of a pre-training that is not asked for: "
-                f"add --pretrained_from {PRETRAIN}"
-            )
+    """Refuse settings of a pre-training that is not asked for, and numbers that are too small."""
+    if settings["pretrained_from"].value != PRETRAIN:
+        for name, setting in settings.items():
+            if name.startswith(f"{PRETRAIN}_") and setting.origin in ("config", "flag"):
+                raise UsageError(
+                    f"--{name} belongs to a pre-training that is not asked for: "
+                    f"add --pretrained_from {PRETRAIN}"
+                )
     for name, setting in settings.items():
         least = int(name in POSITIVE_SETTINGS)
         if isinstance(setting.value, int | float) and not setting.value >= least:
@@ -388,12 +394,11 @@ def _check(settings: Mapping[str, Setting]) -> None:
 
 
 def without_unused_settings(settings: Mapping[str, Setting]) -> dict[str, Setting]:
-    """Without the settings of a pre-training that is not asked for."""
+    """Leave out the settings of a pre-training that is not asked for."""
     source = settings["pretrained_from"].value
-    return {
-        name: setting
-        for name, setting in settings.items()
-        if not name.startswith(PRETRAIN)
-        or source == PRETRAIN
-        or (source is not None and name == "pretrained_from")
-    }
+    if source == PRETRAIN:
+        return dict(settings)
+    used = {name: setting for name, setting in settings.items() if not name.startswith(PRETRAIN)}
+    if source is not None:
+        used["pretrained_from"] = settings["pretrained_from"]
+    return used

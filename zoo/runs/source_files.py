@@ -1,4 +1,4 @@
-"""The files that define what is trained, to know later whether they were changed."""
+"""The source files that define what is trained, with hashes that show whether they changed."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,17 +14,17 @@ DEFINING = ("zoo.baselines.", "zoo.networks.", "zoo.methods.")  # modules that d
 class SourceFiles(NamedTuple):
     """Names of files, each with the SHA-256 of its content."""
 
-    plugins: dict[str, str]  # those that `--plugin` named
-    own: dict[str, str]  # those of the zoo, by their paths below `zoo`
+    plugins: dict[str, str]  # files that `--plugin` named
+    own: dict[str, str]  # files of the zoo, by their paths below `zoo`
 
 
 def source_files(things: Iterable[Any]) -> SourceFiles:
-    """The files that define some objects: those of their classes and of all these inherit from.
+    """The files that define the classes of some objects, and the base classes of these.
 
-    Of a learner that lies in several files, as MANN does, all of them.
+    If a learner lies in several files, as MANN does, all of them belong to it.
 
     Args:
-        things: such as the modules of a learner.
+        things: the objects, such as the modules of a learner.
     """
     modules = {cls.__module__ for thing in things for cls in type(thing).__mro__}
     plugins = {
@@ -41,7 +41,7 @@ def source_files(things: Iterable[Any]) -> SourceFiles:
 
 
 def _files_of(module: str) -> Iterator[Path]:
-    """The file of a module of ours; behind that of a learner its parts, as mann_memory.py."""
+    """The file of one of our modules; for a learner also its parts, such as mann_memory.py."""
     path = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
     yield path
     if path.parent.name == "baselines":
@@ -51,28 +51,28 @@ def _files_of(module: str) -> Iterator[Path]:
 def changed_files(
     earlier: Sequence[Mapping[str, Mapping[str, str]]], now: SourceFiles
 ) -> list[dict[str, Any]]:
-    """Which files of the zoo are others now than when earlier parts of a training were made.
+    """Which files of the zoo have changed since earlier parts of a training were made.
 
     Args:
-        earlier: of each part, `SourceFiles` as a dictionary.
-        now: of this process.
+        earlier: the `SourceFiles` of each part, as a dictionary.
+        now: the source files of this process.
 
     Returns:
-        The file, its hash then and its hash now, as the record has them; None where the file was
-        not, or is not, among those that define what is trained.
+        For each file its name, its hash then and its hash now, as the record has them. A hash is
+        None if the file did not, or does not, belong to what defines the training.
     """
-    found: list[dict[str, Any]] = []
+    changes: list[dict[str, Any]] = []
     for part in earlier:
         for file in sorted({**part["own"], **now.own}):
             then, today = part["own"].get(file), now.own.get(file)
             change = {"file": file, "then": then, "now": today}
-            if then != today and change not in found:
-                found.append(change)
-    return found
+            if then != today and change not in changes:
+                changes.append(change)
+    return changes
 
 
 def other_plugins(earlier: Mapping[str, Mapping[str, str]], now: SourceFiles) -> list[str]:
-    """The plug-ins that are others now than in an earlier part of a training, by file name."""
-    then = earlier["plugins"]
-    files = sorted({**then, **now.plugins})
-    return [file for file in files if then.get(file) != now.plugins.get(file)]
+    """The names of plug-in files that have changed since an earlier part of a training."""
+    plugins = earlier["plugins"]
+    files = sorted({**plugins, **now.plugins})
+    return [file for file in files if plugins.get(file) != now.plugins.get(file)]

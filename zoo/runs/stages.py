@@ -1,4 +1,4 @@
-"""Stages, carried out: trained once below runs/, kept there, and given to every run that asks."""
+"""Trains the stages of runs: each once, kept below runs/ for every run that needs it."""
 
 import contextlib
 import json
@@ -34,16 +34,16 @@ from zoo.runs.trainer import trainer_for, training_options
 from zoo.runs.workspace import tasks_together
 from zoo.stage import Stage, seeded, stage_hash
 
-STAGE_SPLITS = ("train", "val")  # the test split is no business of a stage
-STAGE_SCHEMA = 1  # of stage.json
+STAGE_SPLITS = ("train", "val")  # a stage must not see the test split
+STAGE_SCHEMA = 1  # the version of stage.json
 AGAIN = "delete the folder, and the stage is trained again"
 
 
 def read_stage(folder: Path) -> dict[str, Any] | None:
-    """What is kept of a finished stage; None where there is none.
+    """What stage.json says of a finished stage; None if there is no such file.
 
     Raises:
-        UsageError: the file is damaged, or of another version of the zoo.
+        UsageError: the file is damaged, or from another version of the zoo.
     """
     path = folder / "stage.json"
     try:
@@ -63,33 +63,33 @@ def named_stage(runs: Path, name: str) -> dict[str, Any]:
     """What is kept of the pre-training of this name.
 
     Raises:
-        UsageError: there is none; says which there are.
+        UsageError: there is none; the message says which there are.
     """
     if name == Path(name).name:
         kept = read_stage(runs / "stages" / name)
         if kept is not None and kept["name"] == PRETRAIN:
             return kept
-    there = []
+    names = []
     for path in sorted((runs / "stages").glob("*/stage.json")):
-        with contextlib.suppress(UsageError):  # one that is damaged is not of this name
+        with contextlib.suppress(UsageError):  # damaged ones are not listed
             if (read_stage(path.parent) or {}).get("name") == PRETRAIN:
-                there.append(path.parent.name)
-    known = f"there are {', '.join(there)}" if there else "there is none"
-    raise UsageError(f"--pretrained_from {name}: no such stage below {runs / 'stages'}; {known}")
+                names.append(path.parent.name)
+    choices = f"there are {', '.join(names)}" if names else "there is none"
+    raise UsageError(f"--pretrained_from {name}: no such stage below {runs / 'stages'}; {choices}")
 
 
 def check_stage_fits(folder: Path, kept: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Refuse a stage that was made as another than the one asked for.
+    """Refuse a stage whose identity is not the one asked for.
 
     Raises:
-        UsageError: shows both settings of each difference.
+        UsageError: they differ; the message shows both values of each difference.
     """
-    if said := differences(kept, asked):
-        raise UsageError(f"the stage in {folder} does not fit: {said}")
+    if text := differences(kept, asked):
+        raise UsageError(f"the stage in {folder} does not fit: {text}")
 
 
 class Staging:
-    """A stage of a run: where it lies, and what it is made of."""
+    """A stage of a run: what it depends on, and the folder where it is trained and kept."""
 
     def __init__(
         self,
@@ -100,18 +100,19 @@ class Staging:
         earlier: Mapping[str, str],
         name: str = "",
     ) -> None:
-        """Name it by a hash of all that it follows from.
+        """Name the stage by a hash of everything that it depends on.
 
         Args:
             stage: what is trained.
-            runs: folder that holds what is under way.
+            runs: the folder of runs under way.
             benchmark: of the run.
             stores: by split.
-            earlier: hashes of the stages before it, by name, or what else it may build on.
-            name: of its folder, where it was asked for by that.
+            earlier: the hashes of the stages before it by their names, and whatever else its
+                weights depend on.
+            name: the name of its folder if the user gave one, else "".
 
         Raises:
-            UsageError: what lies there does not fit, or there is no data as it asks for.
+            UsageError: the stage in its folder does not fit, or the data do not suffice for it.
         """
         self.stage, self.benchmark, self.named = stage, benchmark, bool(name)
         self.stores = {split: stores[split] for split in STAGE_SPLITS if split in stores}
@@ -131,18 +132,18 @@ class Staging:
         self.data = self._data()
 
     def ready(self, device: str, progress: bool) -> dict[str, Any]:
-        """Train the stage, unless it was; let the learner start from it.
+        """Train the stage unless it is finished, and let the learner start from its weights.
 
-        A second process that asks for the same waits for the first.
+        A second process that needs the same stage waits for the first.
 
         Returns:
-            What a run's record says of it.
+            What the run's record says of the stage.
 
         Raises:
-            UsageError: what lies there does not fit, or it diverged.
+            UsageError: the stage in its folder does not fit, or its training diverged.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        while rank() and read_stage(self.folder) is None:  # the first process trains it
+        while rank() and read_stage(self.folder) is None:  # the process of rank 0 trains it
             time.sleep(0.2)
 
         def wait(holder: str) -> None:
@@ -160,29 +161,29 @@ class Staging:
             path = self.folder / "weights.ckpt"
             raise UsageError(f"{path} has other weights than the network now; {AGAIN}") from None
         self.stage.give()
-        said = {name: kept[name] for name in ("name", "hash", "seconds", "updates", "selected")}
-        then = [kept["sources"]] if "sources" in kept else []
-        others = [*kept.get("other_files", []), *changed_files(then, self.sources)]
-        return {
-            **said,
-            "cpu_seconds": kept.get("cpu_seconds"),  # older stages do not know them
-            **({"other_files": others} if others else {}),
-            **({} if "checksum" in kept else {"unchecked": True}),
-        }
+        summary = {name: kept[name] for name in ("name", "hash", "seconds", "updates", "selected")}
+        summary["cpu_seconds"] = kept.get("cpu_seconds")  # older stages do not have them
+        trained_from = [kept["sources"]] if "sources" in kept else []
+        other_files = [*kept.get("other_files", []), *changed_files(trained_from, self.sources)]
+        if other_files:
+            summary["other_files"] = other_files
+        if "checksum" not in kept:
+            summary["unchecked"] = True
+        return summary
 
     @property
     def sources(self) -> SourceFiles:
-        """The files that define what is trained."""
+        """The source files that define what is trained."""
         return source_files(self.stage.modules())
 
     def _kept(self) -> dict[str, Any] | None:
-        """What is kept of this stage; None where it must be trained.
+        """What stage.json says of this stage; None if the stage must be trained.
 
-        It must be trained anew if a plug-in that defines it was changed; unless it was asked for by
-        name: then it is taken as it is.
+        If a plug-in that defines it has changed, it must be trained anew, unless the user asked for
+        it by name.
 
         Raises:
-            UsageError: what is kept is damaged.
+            UsageError: stage.json is damaged.
         """
         kept = read_stage(self.folder)
         if kept is None or "sources" not in kept or self.named:
@@ -196,10 +197,10 @@ class Staging:
         return None
 
     def _weights(self, kept: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        """The weights of a finished stage.
+        """Read the weights of a finished stage.
 
         Raises:
-            UsageError: they are missing, or not those that stage.json knows.
+            UsageError: they are missing or damaged, or not those that stage.json was written with.
         """
         path = self.folder / "weights.ckpt"
         try:
@@ -213,7 +214,7 @@ class Staging:
         return dict(weights)
 
     def _train(self, device: str, progress: bool) -> dict[str, Any]:
-        """Fit, from the last checkpoint if there is one; keep the best weights."""
+        """Train the stage, from its last checkpoint if there is one, and keep its best weights."""
         settings, folder, stage = self.identity["settings"], self.folder, self.stage
         updates = settings["updates"]
         print(f"  stage {stage.name}: {updates} updates on {self.benchmark.key}; {folder}")
@@ -221,7 +222,7 @@ class Staging:
         keeper = CheckpointKeeper(
             folder, "val/accuracy", code_of(made_with), run=self.hash, sources=self.sources
         )
-        begun = keeper.find_last(stage, updates) is not None
+        goes_on = keeper.find_last(stage, updates) is not None
         parts = settings["meta_batch"] if stage.batches == "episodes" else 1
         trainer = trainer_for(
             device,
@@ -233,7 +234,8 @@ class Staging:
         pl.seed_everything(settings["seed"], verbose=False)
         try:
             with interruptible(), alone():
-                start = (folder / "last.ckpt").absolute() if begun else None  # see `Run.train`
+                # The path is absolute for the reason that `Run.train` gives.
+                start = (folder / "last.ckpt").absolute() if goes_on else None
                 trainer.fit(stage, self.data, ckpt_path=start)
         except DivergedError as error:
             raise UsageError(
@@ -255,8 +257,9 @@ class Staging:
             "environment": {**made_with, "threads": torch.get_num_threads()},
             "weights": weights,
             "sources": self.sources._asdict(),
-            **({"other_files": keeper.other_files} if keeper.other_files else {}),
         }
+        if keeper.other_files:
+            kept["other_files"] = keeper.other_files
         kept["checksum"] = checksum(kept)
         write_json(folder / "stage.json", kept)
         for name in ("last.ckpt", "best.ckpt"):
@@ -264,37 +267,51 @@ class Staging:
         return kept
 
     def _data(self) -> EpisodicDataModule:
-        """Images or episodes, as the stage asks."""
+        """Batches of images or of episodes, whichever the stage needs."""
         settings, benchmark = self.identity["settings"], self.benchmark
-        at_once = tasks_together(benchmark.image)
+        eval_batch = tasks_together(benchmark.image)
+        size = benchmark.image[1:]
         if self.stage.batches == "images":
             return ImageDataModule(
-                self.stores, benchmark.mean, benchmark.std, settings, at_once, benchmark.image[1:]
+                self.stores, benchmark.mean, benchmark.std, settings, eval_batch, size
             )
-        way, shot, query = (settings[name] for name in ("way", "shot", "query"))
-        shape = {"train_way": way, "train_shot": shot, "train_query": query, "test_episodes": 0}
-        # Task by task: `training_options` accumulates the gradients of a meta-batch.
-        shape |= {"meta_batch": 1, "updates": settings["updates"] * settings["meta_batch"]}
+        way, shot = settings["way"], settings["shot"]
+        episode_settings = {
+            **settings,
+            "train_way": way,
+            "train_shot": shot,
+            "train_query": settings["query"],
+            "test_episodes": 0,
+            # Task by task: `training_options` accumulates the gradients of a meta-batch.
+            "meta_batch": 1,
+            "updates": settings["updates"] * settings["meta_batch"],
+        }
         return EpisodicDataModule(
-            self.stores, benchmark.mean, benchmark.std, {**settings, **shape},
-            way=way, shot=shot, seed=settings["seed"], eval_batch=at_once,
-            size=benchmark.image[1:],
-        )  # fmt: skip
+            self.stores,
+            benchmark.mean,
+            benchmark.std,
+            episode_settings,
+            way=way,
+            shot=shot,
+            seed=settings["seed"],
+            eval_batch=eval_batch,
+            size=size,
+        )
 
 
 class Stagings:
-    """What trains the stages of a learner when a plain Trainer begins to train that."""
+    """Trains the stages of a learner when a plain Trainer begins to train the learner."""
 
     def __init__(self, stages: Sequence[Staging], device: str, learner: Learner) -> None:
-        """Keep the stages, the kind of device they are trained on, and whose they are."""
+        """Keep the stages, the kind of device they are trained on, and the learner they are for."""
         self.stages, self.device = stages, device
         self._learner = weakref.ref(learner)
 
     def __call__(self, learner: Learner, progress: bool = False) -> list[dict[str, Any]]:
-        """Train each, unless it was; returns what a run's record says of them.
+        """Train each stage unless it is finished; returns what a run's record says of them.
 
         Raises:
-            UsageError: `learner` is a copy, so the stages would give their weights to another one.
+            UsageError: `learner` is a copy, while the stages give their weights to the original.
         """
         if learner is not self._learner():
             raise UsageError(
@@ -304,16 +321,16 @@ class Stagings:
         return [staging.ready(self.device, progress) for staging in self.stages]
 
     def __deepcopy__(self, memo: Any) -> "Stagings":
-        """The same for a copy of the learner, which it then refuses."""
+        """A copy of the learner keeps this object, which then refuses the copy."""
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A learner that is read from a file is a copy too."""
+        """Pickle as None: a learner that is read from a file is a copy too."""
         return _stages_elsewhere, ()
 
 
 def _stages_elsewhere() -> None:
-    """What is left of `Stagings` in a file."""
+    """Returns None, what a pickled `Stagings` is read as."""
 
 
 def stages_of_run(
@@ -325,33 +342,33 @@ def stages_of_run(
     runs: Path,
     seed: int,
 ) -> list[Staging]:
-    """What a run needs trained before, the pre-training of the backbone first.
+    """What must be trained before a run; the pre-training of the backbone comes first.
 
     Raises:
-        UsageError: it cannot be had, or what lies below `runs` does not fit.
+        UsageError: a stage is impossible here, or one that lies below `runs` does not fit.
     """
-    found: list[Staging] = []
+    stagings: list[Staging] = []
+    start = {}  # what the backbone's first weights depend on, besides stages
     if "pretrained_from" in settings:
         source = settings["pretrained_from"].value
         first = pretraining_stage(settings, learner, backbone, benchmark, stores, runs)
         name = "" if source == PRETRAIN else source
-        found.append(Staging(first, runs, benchmark, stores, {}, name))
-        start = {}
+        stagings.append(Staging(first, runs, benchmark, stores, {}, name))
     else:
-        start = {"backbone": settings["backbone"].value, "seed": str(seed)}  # of its weights
+        start = {"backbone": settings["backbone"].value, "seed": str(seed)}
     for stage in learner.stages():
         if "query" not in stage.settings:
-            stage.settings["query"] = stage_queries(
-                benchmark, stores, stage.settings.get("shot", 1)
-            )
-        earlier = start | {staging.stage.name: staging.hash for staging in found}
-        earlier = earlier if stage.builds_on_earlier else {}
-        found.append(Staging(stage, runs, benchmark, stores, earlier))
-    return found
+            shot = stage.settings.get("shot", 1)
+            stage.settings["query"] = stage_queries(benchmark, stores, shot)
+        earlier: dict[str, str] = {}
+        if stage.builds_on_earlier:
+            earlier = {**start, **{staging.stage.name: staging.hash for staging in stagings}}
+        stagings.append(Staging(stage, runs, benchmark, stores, earlier))
+    return stagings
 
 
 def stage_queries(benchmark: Any, stores: Mapping[str, Store], shot: int) -> int:
-    """Queries a class in the episodes of a stage: the benchmark's, of own images what there is."""
+    """Queries a class in the episodes of a stage: the benchmark's, or fewer if images are few."""
     return query_that_fits(stores, shot, benchmark.query) if benchmark.own else benchmark.query
 
 
@@ -363,10 +380,10 @@ def pretraining_stage(
     stores: Mapping[str, Store],
     runs: Path,
 ) -> Pretrain:
-    """The stage that the backbone starts from.
+    """The pre-training that the backbone starts from.
 
     Raises:
-        UsageError: there is none of that name, or nothing here can start from one.
+        UsageError: there is no pre-training of that name, or the backbone cannot start from one.
     """
     source, text = settings["pretrained_from"].value, settings["backbone"].value
     flag = f"--pretrained_from {source}"
@@ -377,8 +394,12 @@ def pretraining_stage(
     if backbone not in learner.modules():
         raise UsageError(f"{flag}: {learner.title} keeps no backbone; leave it out")
     if source == PRETRAIN:
-        own = {name: s.value for name, s in settings.items() if name.startswith(f"{PRETRAIN}_")}
-        values = {name.removeprefix(f"{PRETRAIN}_"): value for name, value in own.items()}
+        prefix = f"{PRETRAIN}_"
+        values = {
+            name.removeprefix(prefix): setting.value
+            for name, setting in settings.items()
+            if name.startswith(prefix)
+        }
         values["query"] = stage_queries(benchmark, stores, VALIDATED[1])
     else:
         values = dict(named_stage(runs, source)["identity"]["settings"])

@@ -1,4 +1,4 @@
-"""Tests of weights that are there already, at another way or shot or on another benchmark."""
+"""Tests existing weights at another way or shot, or on another benchmark."""
 
 import hashlib
 import json
@@ -27,35 +27,41 @@ from zoo.runs.stages import Staging
 from zoo.runs.weights import check_image
 from zoo.runs.workspace import Workspace
 
-TESTED_FOLDER = "tested"  # below the results: apart from the runs that were trained
+TESTED_FOLDER = "tested"  # below the results; holds the records of such tests
 
 
 def as_trained(keeper: CheckpointKeeper, record: Mapping[str, Any]) -> None:
-    """Let a keeper say of the training what the record of the trained run says of it."""
-    keeper.curve, keeper.updates = record["validation"], record["updates"]["total"]
+    """Give a keeper the facts about the training that the record of the trained run holds."""
+    keeper.curve = record["validation"]
+    keeper.updates = record["updates"]["total"]
     keeper.best = (record["tested_update"], math.nan)
     seconds = record["seconds"]
     keeper.seconds = seconds.get("train") or 0.0
-    known = {"seconds": seconds.get("updates"), "cpu": seconds.get("updates_cpu")}
-    state = {name: math.nan if value is None else value for name, value in known.items()}
-    keeper.meter.load({**state, "peak": (record.get("memory") or {}).get("updates")})
+    update_seconds, cpu_seconds = seconds.get("updates"), seconds.get("updates_cpu")
+    keeper.meter.load(
+        {
+            "seconds": math.nan if update_seconds is None else update_seconds,
+            "cpu": math.nan if cpu_seconds is None else cpu_seconds,
+            "peak": (record.get("memory") or {}).get("updates"),
+        }
+    )
 
 
 @dataclass(frozen=True)
 class ResolvedTest(ResolvedRequest):
-    """A test of weights that are there: its settings are those of the run that trained them."""
+    """A resolved test of existing weights, with the settings of the run that trained them."""
 
     record: Mapping[str, Any]  # of that run
-    built: tuple[Backbone, Learner]  # with these weights
+    built: tuple[Backbone, Learner]  # they have the weights
 
     @cached_property
     def settings(self) -> dict[str, Setting]:
-        """Those of the run, but for the shape and the number of the test episodes."""
+        """The settings of the run, except the shape and the number of the test episodes."""
         return dict(self.every_setting)
 
     @property
     def paper_tasks(self) -> int | None:
-        """As the record has it."""
+        """The number of training tasks in the paper, as the record has it."""
         tasks: int | None = self.record["training_tasks"]["paper"]
         return tasks
 
@@ -64,7 +70,7 @@ class ResolvedTest(ResolvedRequest):
         return self.built
 
     def family_of(self, backbone: Backbone) -> str:
-        """As the record has it."""
+        """The backbone's key in published.csv, as the record has it."""
         return str(self.record["backbone_family"])
 
 
@@ -80,15 +86,15 @@ def resolve_test(
     """Look up what a test of weights needs, and give every setting its value.
 
     Args:
-        weights: with their record.
-        benchmark: to test on, a key or variant.
+        weights: their record must lie beside them.
+        benchmark: the key or variant of the benchmark to test on.
         way: N; None for that of the run.
         shot: K; None for that of the run.
-        query: Q; None for that of the run on its own benchmark, else for the benchmark's.
+        query: Q; None for that of the run on its own benchmark, and for the benchmark's on another.
         test_episodes: None for as many as the run had.
 
     Raises:
-        UsageError: the learner cannot do it; says why.
+        UsageError: the weights cannot be tested so; the message says why.
     """
     record, target = checked_record(weights), find_benchmark(benchmark)
     check_fit(weights, record, target)
@@ -100,23 +106,32 @@ def resolve_test(
     learner = weights.learner(backbone)
     check_tasks(type(learner), record["learner"], target)
     check_version(weights, record, learner)
-    own_way = None if target.regression else way or record["way"]
-    outputs = check_way(target, way if target.regression else own_way)
+    if target.regression:
+        test_way = None
+        outputs = check_way(target, way)
+    else:
+        test_way = way or record["way"]
+        outputs = check_way(target, test_way)
     if learner.fixed_way and outputs != about["way"]:
         raise UsageError(
-            f"{record['learner']} has one output a way: {weights.name} was trained at "
-            f"{about['way']} ways and is tested at {about['way']} alone, not at {outputs}"
+            f"{record['learner']} has one output for each way: {weights.name} was trained at "
+            f"{about['way']} ways and is tested at {about['way']} only, not at {outputs}"
         )
-    here = record["benchmark"] == target.variant
     settings = {name: Setting(**entry) for name, entry in record["settings"].items()}
-    usual = settings["query"].value if here else target.query
-    for name, value in (("query", query or usual), ("test_episodes", test_episodes)):
+    on_own_benchmark = record["benchmark"] == target.variant
+    default_query = settings["query"].value if on_own_benchmark else target.query
+    for name, value in (("query", query or default_query), ("test_episodes", test_episodes)):
         if value is not None and value != settings[name].value:
             settings[name] = Setting(value, "flag")
     request = RunRequest(
-        record["learner"], target.variant, own_way, shot or record["shot"],
-        record["terms"], record["budget"], record["seed"],
-    )  # fmt: skip
+        record["learner"],
+        target.variant,
+        test_way,
+        shot or record["shot"],
+        record["terms"],
+        record["budget"],
+        record["seed"],
+    )
     learner.check_episodes(outputs, request.shot, settings["query"].value)
     return ResolvedTest(
         request,
@@ -131,13 +146,13 @@ def resolve_test(
 
 
 class WeightsTest(Run):
-    """The weights of a finished run, tested on other episodes; nothing is trained for it.
+    """Tests the weights of a finished run on other episodes; nothing is trained.
 
-    The images of the benchmark that they were trained on need not be there. Images are normalised
-    by the mean and deviation that the weights were trained with, not by those of the benchmark
-    that they are tested on: the network has learned on inputs of that scale, and numbers measured
-    on the other benchmark's training images would be a first piece of adaptation. The record says
-    with which, as `trained_on`.
+    The images of the benchmark that the weights were trained on are not needed. Images are
+    normalised by the mean and deviation that the weights were trained with, not by those of the
+    benchmark that they are tested on: the network has learned on inputs of that scale, and numbers
+    measured on the other benchmark's training images would be a first piece of adaptation. The
+    record names them, in `trained_on`.
 
     The record lies in a folder of its own, and names the run as `weights_of`.
     """
@@ -150,17 +165,17 @@ class WeightsTest(Run):
         stores: Mapping[str, Store] | None = None,
         **shape: int | None,
     ) -> None:
-        """Take the weights, open the test's images.
+        """Take the weights and open the test's images.
 
         Args:
-            weights: with their record.
-            benchmark: to test on, a key or variant.
+            weights: their record must lie beside them.
+            benchmark: the key or variant of the benchmark to test on.
             workspace: where to read, write and compute.
-            stores: the benchmark's, opened already.
-            **shape: of the test: ``way``, ``shot``, ``query``, ``test_episodes`` (`resolve_test`).
+            stores: the benchmark's stores by split, if they are open already.
+            **shape: ``way``, ``shot``, ``query`` and ``test_episodes``, see `resolve_test`.
 
         Raises:
-            UsageError: the learner or the data cannot do it; says why.
+            UsageError: the weights cannot be tested so; the message says why.
         """
         resolved = resolve_test(weights, benchmark, **shape)
         record, about = resolved.record, weights.about
@@ -172,23 +187,27 @@ class WeightsTest(Run):
             "mean": list(about["mean"]),
             "std": list(about["std"]),
         }
-        place = workspace or Workspace()
-        callbacks = tuple(record.get("callbacks", ()))
-        place = replace(place, results=place.results / TESTED_FOLDER, callbacks=callbacks)
-        test = (stores or place.open(resolved.benchmark))["test"]
-        super().__init__(resolved, place, {"test": test})
-        self.staged, self.lowered = record["stages"], record.get("lowered") or []
+        workspace = workspace or Workspace()
+        workspace = replace(
+            workspace,
+            results=workspace.results / TESTED_FOLDER,
+            callbacks=tuple(record.get("callbacks", ())),
+        )
+        test = (stores or workspace.open(resolved.benchmark))["test"]
+        super().__init__(resolved, workspace, {"test": test})
+        self.staged = record["stages"]
+        self.lowered = record.get("lowered") or []
 
     def _stages(self) -> list[Staging]:
-        """They were trained for the run."""
+        """None: the stages were trained for the run that made the weights."""
         return []
 
     def _check(self) -> None:
-        """It was checked when it was resolved."""
+        """Nothing: `resolve_test` has checked it."""
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """All that the run's numbers follow from, and the test episodes."""
+        """Everything that determines the trained run's numbers, and the test episodes."""
         identity = {
             **identity_of_record(self.trained_record, self.cls),
             **{name: getattr(self.request, name) for name in ("benchmark", "way", "shot")},
@@ -205,7 +224,7 @@ class WeightsTest(Run):
         return name_of_test(self.identity)
 
     def episodes(self, seed: int) -> EpisodicDataModule:
-        """The test episodes, normalised as the weights had it."""
+        """The test episodes, normalised as in the training of the weights."""
         assert self.trained_on is not None
         return EpisodicDataModule(
             self.stores,
@@ -220,15 +239,15 @@ class WeightsTest(Run):
         )
 
     def train(self, folder: Path, keeper: CheckpointKeeper, progress: bool) -> None:
-        """The weights are there; the record says of their training what their run says."""
+        """Train nothing; what the record says about training is copied from the trained run's."""
         as_trained(keeper, self.trained_record)
 
 
 def checked_record(weights: NamedWeights) -> Mapping[str, Any]:
-    """The record of the run whose weights these are.
+    """The record of the run that trained some weights.
 
     Raises:
-        UsageError: there is none, or it is of other weights.
+        UsageError: there is none, or its run has no weights.
     """
     record = weights.record
     if record is None or "settings" not in record:
@@ -237,20 +256,22 @@ def checked_record(weights: NamedWeights) -> Mapping[str, Any]:
             f"{weights.path.with_suffix('.json').name}"
         )
     if not record.get("weights"):
-        raise UsageError(f"{weights.path}: the record beside it is of no weights")
+        raise UsageError(f"{weights.path}: the run of the record beside it has no weights")
     return record
 
 
 def check_fit(weights: NamedWeights, record: Mapping[str, Any], target: Benchmark) -> None:
-    """Refuse a benchmark of other tasks or of other images than the weights were trained on.
+    """Refuse a benchmark whose tasks or images are not like those the weights were trained on.
 
     Raises:
-        UsageError: says both.
+        UsageError: they differ; the message says how.
     """
-    own = "regression" if record["way"] is None else "classification"
+    trained_for = "regression" if record["way"] is None else "classification"
     asked = "regression" if target.regression else "classification"
-    if own != asked:
-        raise UsageError(f"{weights.name} was trained for {own}, {target.variant} is {asked}")
+    if trained_for != asked:
+        raise UsageError(
+            f"{weights.name} was trained for {trained_for}, {target.variant} is {asked}"
+        )
     check_image(weights.path, weights.about, target)
     if target.regression and weights.about["way"] != target.outputs:
         raise UsageError(
@@ -260,23 +281,23 @@ def check_fit(weights: NamedWeights, record: Mapping[str, Any], target: Benchmar
 
 
 def check_version(weights: NamedWeights, record: Mapping[str, Any], learner: Any) -> None:
-    """Refuse weights of another version of their learner: today's would test them otherwise.
+    """Refuse weights of another version of their learner, which would have other results.
 
     Raises:
-        UsageError: says both versions.
+        UsageError: the versions differ; the message says both.
     """
-    then, now = record.get("version", 1), version_of(type(learner))
-    if then != now:
+    trained_with, today = record.get("version", 1), version_of(type(learner))
+    if trained_with != today:
         raise UsageError(
-            f"{weights.name} was trained with version {then} of {record['learner']}, this is "
-            f"version {now}: its numbers would be others; train it again"
+            f"{weights.name} was trained with version {trained_with} of {record['learner']}, this "
+            f"is version {today}: its numbers would be others; train it again"
         )
 
 
 def name_of_test(identity: Mapping[str, Any]) -> str:
-    """The file name of a test of weights: the run's, what it is tested on, a hash of both."""
+    """The file name of a test: the run's name, what it is tested on, and a hash of its identity."""
     way = "" if identity["way"] is None else f"{identity['way']}w"
     text = json.dumps(identity, sort_keys=True).encode()
     end = hashlib.blake2b(text, digest_size=HASH_BYTES).hexdigest()
-    where = f"on-{identity['benchmark']}-{way}{identity['shot']}s"
-    return slug(f"{identity['weights_of']}-{where}-{end}")
+    tested_on = f"on-{identity['benchmark']}-{way}{identity['shot']}s"
+    return slug(f"{identity['weights_of']}-{tested_on}-{end}")

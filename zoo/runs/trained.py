@@ -1,4 +1,4 @@
-"""A trained learner, made again from the weights that its run kept."""
+"""Loads a trained learner with what its file of weights says."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,32 +9,34 @@ from zoo.runs.named_weights import find_weights
 
 
 class Trained(NamedTuple):
-    """A trained learner, the size of its images, and how its probabilities are read."""
+    """A trained learner, the size of its images, and what its file says."""
 
     learner: Learner
     image: tuple[int, ...]  # (C, H, W)
-    about: Mapping[str, Any]  # all that the weights' file says
+    about: Mapping[str, Any]  # all that the file of weights says
 
     def calibration(self, alone: bool) -> Mapping[str, Any] | None:
-        """What validation said of its probabilities, see `zoo.runs.calibration`; None: nothing.
+        """How its probabilities are calibrated, see `zoo.runs.calibration`; None if they are not.
 
         Args:
-            alone: whether a transductive learner classifies one query at a time. Older weights do
-                not know that; it is of whole episodes then.
+            alone: whether a transductive learner classifies one query at a time. If the weights
+                are too old to have a calibration for that, it is that of whole episodes.
         """
-        known = self.about.get("calibration")
-        return (known.get("alone") or known) if known and alone else known
+        calibration = self.about.get("calibration")
+        if calibration and alone:
+            return calibration.get("alone") or calibration
+        return calibration
 
 
 def trained_learner(name: str | Path, results: str | Path = "results") -> Trained:
-    """The learner of trained weights, in evaluation mode.
+    """Load the learner of trained weights, in evaluation mode.
 
     Args:
         name: of the weights, see `find_weights`.
-        results: folder of the records.
+        results: the folder of the records.
 
     Raises:
-        UsageError: there are none, they are damaged, or do not fit their learner.
+        UsageError: there are no such weights, or they are damaged or do not fit their learner.
     """
     weights = find_weights(name, results)
     return Trained(weights.learner(), tuple(weights.about["image"]), weights.about)

@@ -1,4 +1,4 @@
-"""Lightning's Trainer as runs and stages use it: updates counted, validated at equal distances."""
+"""Lightning's Trainer as runs and stages use it: it counts updates, and validates regularly."""
 
 from collections.abc import Sequence
 from math import isqrt
@@ -15,7 +15,7 @@ from zoo.runs.checkpoints import CheckpointKeeper
 
 
 class CheckedFiles(TorchCheckpointIO):
-    """Reads and writes the checkpoints of a Trainer: whole or not there, and with a checksum."""
+    """Reads and writes a Trainer's checkpoints: with a checksum, and never half-written."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
@@ -31,9 +31,13 @@ class CheckedFiles(TorchCheckpointIO):
 
 
 def trainer_for(device: str, progress: bool, devices: int = 1, **options: Any) -> pl.Trainer:
-    """A trainer on a kind of device that makes nothing by itself: no checkpoint, no summary.
+    """A trainer that makes no checkpoints and summaries of its own.
 
-    On several devices there is a process for each, see `zoo.runs.devices`.
+    Args:
+        device: its kind, cpu or cuda.
+        progress: whether a progress bar is shown.
+        devices: how many; each has a process, see `zoo.runs.devices`.
+        **options: of Lightning's Trainer.
     """
     if devices > 1:
         note_first_process()
@@ -52,9 +56,12 @@ def trainer_for(device: str, progress: bool, devices: int = 1, **options: Any) -
 
 
 def updates_between(updates: int, validations: int) -> int:
-    """Updates from one validation to the next: as many as asked, or less, at equal distances."""
-    small = [n for n in range(1, isqrt(updates) + 1) if updates % n == 0]
-    divisors = [*small, *(updates // n for n in small)]
+    """The number of updates from one validation to the next.
+
+    There are `validations` of them, or fewer if that number does not divide the updates.
+    """
+    small_divisors = [n for n in range(1, isqrt(updates) + 1) if updates % n == 0]
+    divisors = [*small_divisors, *(updates // n for n in small_divisors)]
     return updates // max(n for n in divisors if n <= validations)
 
 
@@ -67,15 +74,15 @@ def training_options(
     parts: int = 1,
     callbacks: Sequence[pl.Callback] = (),
 ) -> dict[str, Any]:
-    """What `trainer_for` is told to make so many updates.
+    """The options with which `trainer_for` makes a trainer for a number of updates.
 
     Args:
-        keeper: of the checkpoints.
-        updates: to be made in all.
+        keeper: keeps the checkpoints.
+        updates: how many are made in all.
         validations: how often to validate.
         logger: of the learning curve.
-        parts: batches of one update.
-        callbacks: besides the keeper.
+        parts: batches in one update.
+        callbacks: further ones.
     """
     return {
         "logger": logger,

@@ -1,4 +1,4 @@
-"""Which training tasks a run sees, where it does not take them as they come."""
+"""Chooses the training tasks of a run, if its settings ask for more than plain sampling."""
 
 from functools import partial
 from typing import Any
@@ -17,11 +17,11 @@ from zoo.runs.settings import Setting
 SAMPLERS = ("plain", "adaptive")
 
 
-class ScoresAtHand:
-    """Scores tasks by the backbone of the learner that is trained, with its weights at hand."""
+class CurrentScores:
+    """Scores tasks by the backbone of the learner that is trained, with its current weights."""
 
     def __init__(self, data: EpisodicDataModule, learner: nn.Module, backbone: nn.Module) -> None:
-        """Note where the backbone is in the learner: a copy of that may be trained."""
+        """Find the backbone's name in the learner, since the Trainer may train a copy of it."""
         self.data, self.backbone = data, backbone
         names = (name for name, module in learner.named_modules() if module is backbone)
         self.name = next(names, None)
@@ -42,26 +42,29 @@ def choose_tasks(
     backbone: nn.Module,
     seed: int,
 ) -> None:
-    """Let training episodes be chosen as the settings ask; those of tests stay.
+    """Let a data module choose its training episodes as the settings ask.
+
+    Validation and test episodes stay as they are.
 
     Raises:
-        UsageError: they ask for what there is not, or not here.
+        UsageError: the settings ask for something unknown, or impossible on this benchmark.
     """
     sampler, pool = settings["sampler"].value, settings["superclasses"].value
     meta_batch: Any = settings["meta_batch"].value
     augment = settings["augment"].value
     if augment and benchmark.regression:
         raise UsageError(
-            f"--augment {augment!r}: of images, and {benchmark.key} is regression; leave it out"
+            f"--augment {augment!r}: changes images, and {benchmark.key} is regression; leave it "
+            "out"
         )
     if sampler not in SAMPLERS:
         raise UsageError(f"--sampler {sampler}: choose from {', '.join(SAMPLERS)}")
     if pool is not None:
         if sampler != "plain":
             raise UsageError(f"--superclasses {pool}: not with --sampler {sampler}; leave one out")
-        if not (of := benchmark.superclasses):
+        if not benchmark.superclasses:
             raise UsageError(f"--superclasses {pool}: {benchmark.variant} has none; leave it out")
-        names = [of[name] for name in data.stores["train"].names]
+        names = [benchmark.superclasses[name] for name in data.stores["train"].names]
         data.samplers["train"] = PooledSampler(data.samplers["train"], names, pool, meta_batch)
     if sampler == "adaptive":
         if benchmark.regression:
@@ -71,6 +74,6 @@ def choose_tasks(
         data.choose_batches = partial(
             AdaptiveBatches,
             seed=seed,
-            scores=ScoresAtHand(data, learner, backbone),
+            scores=CurrentScores(data, learner, backbone),
             normalise=data.normalise,
         )

@@ -1,8 +1,8 @@
 """Trials of settings: each trains a run and is judged by its validation; none is tested.
 
-Optuna proposes the settings and stops trials that validate worse than the others did at the same
-update. What it knows lies in a SQLite file, so a search that was stopped goes on, and several
-processes share one.
+Optuna proposes the settings, and stops trials that validate worse than the others did at the same
+update. It keeps its state in a SQLite file, so that a stopped search can go on and several
+processes can share it.
 """
 
 import contextlib
@@ -38,12 +38,18 @@ WHOLE, STOPPED, FAILED = "whole", "stopped", "failed"  # how a trial ended
 
 
 class TrialRun(Run):
-    """A run that is trained and validated for a trial, and never tested."""
+    """A run that is trained and validated for a trial, but never tested."""
 
     def __init__(
         self, request: RunRequest, workspace: Workspace, stores: Mapping[str, Store], trial: Any
     ) -> None:
-        """Plan it, with the test split closed.
+        """Plan the run, with the test split closed.
+
+        Args:
+            request: the run with the settings of the trial.
+            workspace: where to read, write and compute.
+            stores: by split.
+            trial: Optuna's; None for a run that is only planned.
 
         Raises:
             UsageError: it cannot be run with these settings.
@@ -55,7 +61,7 @@ class TrialRun(Run):
         self.trial = trial
 
     def validated(self, progress: bool) -> float:
-        """Train it, or go on; returns its best validation: see `score`.
+        """Train the run, or go on with it; returns its best validation, see `score`.
 
         Raises:
             TrialPruned: it validates worse than the others did.
@@ -72,32 +78,33 @@ class TrialRun(Run):
             return score(keeper, keeper.best[0])
 
     def training_callbacks(self) -> list[pl.Callback]:
-        """Tells the trial of each validation, besides what the command line asks for."""
+        """The callbacks that the command line asks for, and one that reports to the trial."""
         return [*super().training_callbacks(), ReportToTrial(self.keeper, self.trial)]
 
 
 class ReportToTrial(pl.Callback):
-    """Tells a trial of every validation, and stops the training when the trial says so."""
+    """Reports every validation to a trial, and stops the training if the trial says so."""
 
     def __init__(self, keeper: CheckpointKeeper, trial: Any) -> None:
-        """Begin with nothing told.
+        """Start with nothing reported.
 
         Args:
-            keeper: knows the validations.
-            trial: of Optuna.
+            keeper: has the validations.
+            trial: Optuna's.
         """
-        self.keeper, self.trial, self.told = keeper, trial, 0
+        self.keeper, self.trial = keeper, trial
+        self.reported = 0  # validations
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """After a validation, before the next update.
+        """Report what was validated since the last update.
 
         Raises:
             TrialPruned: it is not worth going on.
         """
-        for update, _ in self.keeper.curve[self.told :]:
-            self.told += 1
+        for update, _ in self.keeper.curve[self.reported :]:
+            self.reported += 1
             self.trial.report(score(self.keeper, update), update)
             self.trial.set_user_attr(UPDATES, update)
             if self.trial.should_prune():
@@ -107,26 +114,26 @@ class ReportToTrial(pl.Callback):
 
 
 def score(keeper: CheckpointKeeper, update: int) -> float:
-    """The accuracy of a validation; of functions the median squared error over the tasks."""
+    """The accuracy of a validation; in regression the median squared error over the tasks."""
     if keeper.regression:
         return keeper.of_tasks[update].median
     return dict(keeper.curve)[update]
 
 
 class Search:
-    """Trials of a space, in a file."""
+    """A search in a space of settings, whose trials are kept in a file."""
 
     def __init__(self, path: Path, space: Space, first: TrialRun) -> None:
-        """Open the file, or begin it.
+        """Open the file, or create it.
 
         Args:
             path: of the SQLite file.
-            space: of settings.
-            first: the run with the settings that it has without the search.
+            space: the settings that are searched, with their values.
+            first: the run with the settings that it has without a search.
 
         Raises:
-            UsageError: Optuna is not installed, the run cannot be validated, or the file is of
-                other data, code or settings.
+            UsageError: Optuna is not installed, the run cannot be validated, or the file belongs
+                to other data, code or settings.
         """
         try:
             import optuna
@@ -142,7 +149,7 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.optuna, self.path, self.space, self.first = optuna, path, space, first
         self.before = {name: first[name] for name in space}
-        self.folder = first.workspace.runs / path.stem  # of what the processes tell each other
+        self.folder = first.workspace.runs / path.stem  # for the locks of the processes
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self.study = optuna.create_study(
@@ -152,7 +159,7 @@ class Search:
                 direction="minimize" if first.benchmark.regression else "maximize",
                 pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST_WHOLE),
             )
-        except Exception as error:  # of a damaged file there may be any
+        except Exception as error:  # a damaged file may raise any error
             why = " ".join(str(error).split("\n")[0].split())
             raise UsageError(f"{path} cannot be used: {why}; delete it to begin anew") from None
         identity = self._identity()
@@ -161,9 +168,10 @@ class Search:
         self.study.set_user_attr("identity", identity)
 
     def _identity(self) -> str:
-        """A hash of all that the trials have in common."""
+        """A hash of everything that the trials have in common."""
         identity = self.first.identity
-        common = {k: v for k, v in identity["settings"].items() if k not in self.space}
+        settings = identity["settings"].items()
+        common = {name: value for name, value in settings if name not in self.space}
         text = json.dumps({**identity, "settings": common}, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -181,7 +189,7 @@ class Search:
 
     @property
     def finished(self) -> "list[optuna.trial.FrozenTrial]":
-        """The trials that came to an end: whole, stopped early, or diverged; not interrupted."""
+        """The trials that came to an end: whole, stopped early or failed, but not interrupted."""
         states = self.optuna.trial.TrialState
         return [
             trial
@@ -191,9 +199,9 @@ class Search:
         ]
 
     def take_up(self) -> None:
-        """Put trials that were interrupted at the head of the queue: they go on where they were.
+        """Put trials that were interrupted first in the queue, so that they go on.
 
-        Where nothing was tried yet, today's settings come first, if the space has them.
+        If nothing was tried yet, the settings without a search come first, if the space has them.
         """
         states = self.optuna.trial.TrialState
         trials = self.study.get_trials(deepcopy=False)
@@ -209,22 +217,22 @@ class Search:
         """Make trials until there are `count`, together with other processes that do the same.
 
         Args:
-            count: of trials in all.
-            say: takes a line for each.
+            count: the number of trials in all.
+            say: prints a line.
             progress: whether to show the progress of each training.
         """
         while (trial := self._next(count)) is not None:
             self._make(trial, count, say, progress)
 
     def _next(self, count: int) -> "optuna.Trial | None":
-        """A new trial; None where there are as many as were asked for."""
+        """A new trial; None if there are as many as were asked for."""
         with locked(self.folder / "next", lambda holder: None):
             states = self.optuna.trial.TrialState
             under_way = self.study.get_trials(deepcopy=False, states=[states.RUNNING])
             number = len(self.finished) + len(under_way)
             if number >= count:
                 return None
-            # A sampler's state is not in the file: one that begins anew must not repeat itself.
+            # The file does not hold the sampler's state; a new sampler must not repeat an old one.
             seed = self.first.seed + 1000 * len(self.study.get_trials(deepcopy=False))
             self.study.sampler = self.optuna.samplers.TPESampler(
                 seed=seed, constant_liar=True, multivariate=False
@@ -237,7 +245,7 @@ class Search:
     def _make(
         self, trial: "optuna.Trial", count: int, say: Callable[[str], None], progress: bool
     ) -> None:
-        """Train a trial and tell the study what came out."""
+        """Train a trial and tell the study its result."""
         states = self.optuna.trial.TrialState
         settings = trial.user_attrs[SETTINGS]
         number = f"[{trial.number + 1}/{count}]"
@@ -271,21 +279,22 @@ class Search:
             say(f"{number} {self.in_words(value)}")
 
     def in_words(self, value: float) -> str:
-        """A validation: ``93.1 %``, or of functions ``0.412``."""
+        """A validation in words: ``93.10 %``, or in regression ``0.412``."""
         return f"{value:.3f}" if self.first.judged_by == "mse" else f"{100 * value:.2f} %"
 
     def best(self) -> "optuna.trial.FrozenTrial | None":
-        """The whole trial that validated best; None where there is none."""
+        """The whole trial that validated best; None if there is none."""
         with contextlib.suppress(ValueError):
             return self.study.best_trial
         return None
 
     def frame(self) -> pd.DataFrame:
-        """The trials that came to an end, a row each.
+        """The trials that came to an end, one a row.
 
-        Columns: `trial`, from 1; `status`, whole, stopped or failed; `updates` made; `validation`,
-        the best of a whole trial and the last of one that was stopped; `seconds`; `why` it failed;
-        `opened`, how often it tried to open the test split; the settings of the space.
+        Columns: `trial`, a number from 1; `status`, which is whole, stopped or failed; `updates`
+        made; `validation`, the best one of a whole trial and the last one of a stopped trial;
+        `seconds`; `why` it failed; `opened`, how often it tried to open the test split; and the
+        settings of the space.
         """
         states = self.optuna.trial.TrialState
         words = {states.COMPLETE: WHOLE, states.PRUNED: STOPPED, states.FAIL: FAILED}

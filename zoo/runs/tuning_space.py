@@ -1,7 +1,8 @@
 """Search spaces: ``outer_lr=1e-4..1e-2:log inner_steps=1,3,5``.
 
-``name=a,b,c`` is a list of values, ``name=low..high`` every number between two, ``:log`` behind it
-every order of magnitude alike. The values have the type of the learner's setting.
+``name=a,b,c`` is a list of values, and ``name=low..high`` is every number between two. With
+``:log`` after it, each order of magnitude is as likely as the others. The values have the type of
+the learner's setting.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ class Choices(NamedTuple):
 
 
 class Range(NamedTuple):
-    """All numbers from `low` to `high`, of a whole-number setting the whole ones."""
+    """All numbers from `low` to `high`; only whole ones if the setting is a whole number."""
 
     low: float
     high: float
@@ -54,7 +55,7 @@ Space = Mapping[str, Choices | Range]
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a number; true and false are none."""
+    """Whether a value is a number; True and False are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -67,11 +68,12 @@ def parse_space(learner: type, text: str) -> dict[str, Choices | Range]:
     """Read a search space.
 
     Args:
-        learner: whose settings are searched.
+        learner: the class that has the settings.
         text: settings with their values, separated by spaces.
 
     Raises:
-        UsageError: a setting is unknown or stands there twice, or a value cannot be; names it.
+        UsageError: a setting is unknown or stands there twice, or it cannot have a value; the
+            message names it.
     """
     space: dict[str, Choices | Range] = {}
     for word in text.split():
@@ -109,7 +111,7 @@ def _values(learner: type, name: str, text: str) -> Choices | Range:
 
 
 def _typed(learner: type, name: str, texts: Sequence[str]) -> list[Any]:
-    """Values as the learner's setting has them."""
+    """Convert values to the type of the learner's setting."""
     return [parse_flags(learner, [f"--{name}", text])[name] for text in texts]
 
 

@@ -1,4 +1,4 @@
-"""The weights that a finished run tested, kept beside its record as safetensors."""
+"""Files of weights: what a finished run tested, kept beside its record as safetensors."""
 
 import hashlib
 import json
@@ -17,17 +17,17 @@ from zoo.files import write_bytes
 
 
 def weights_path(record: Path) -> Path:
-    """Where the weights of a run lie, by the path of its record."""
+    """The path of a run's weights, from the path of its record."""
     return record.with_suffix(".safetensors")
 
 
 def file_hash(content: bytes) -> str:
-    """What a record keeps of its weights, to know them again."""
+    """The hash of a file's content, by which a record recognises its weights."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
-    """A hash of names, shapes, types and values."""
+    """A hash of the names, shapes, types and values of tensors."""
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -37,17 +37,18 @@ def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
 
 
 def save_weights(path: Path, learner: nn.Module, about: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Write what a learner has learned.
+    """Write a learner's weights.
 
     Args:
         path: of the file.
-        learner: with the weights that were tested.
-        about: what they are of; each value as JSON in the file's metadata, beside `checksum`, the
-            hash of the tensors, and `about_checksum`, that of these values.
+        learner: it has the weights that were tested.
+        about: what the weights belong to. Each value is written as JSON into the file's metadata,
+            beside `checksum`, the hash of the tensors, and `about_checksum`, the hash of these
+            values.
 
     Returns:
-        What the record says of the file: name, bytes, hash. None where the learner has no weights,
-        and no file is written.
+        What the record says of the file: name, bytes, hash. If the learner has no weights, no file
+        is written, and it is None.
     """
     # Copies: safetensors refuses tensors that share memory.
     tensors = {
@@ -65,43 +66,43 @@ def save_weights(path: Path, learner: nn.Module, about: Mapping[str, Any]) -> di
 
 
 def in_one_order(content: bytes) -> bytes:
-    """The same safetensors file with the names of its header sorted.
+    """Sort the names in the header of a safetensors file, so that equal weights have equal hashes.
 
-    The library writes metadata in an order that differs from call to call, and a file has a hash.
+    The library writes metadata in an order that differs from call to call.
 
     Args:
-        content: of the file: the length of the header in 8 bytes, the header as JSON, the tensors.
+        content: the file: the length of the header in 8 bytes, the header as JSON, the tensors.
     """
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # tensors begin at a multiple of 8
+    header += b" " * (-len(header) % 8)  # the tensors must begin at a multiple of 8
     return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def about_hash(about: Mapping[str, Any]) -> str:
-    """A hash of what a file says of its tensors, but for the two checksums."""
+    """A hash of what a file says about its tensors, without the two checksums."""
     rest = {name: about[name] for name in about if name not in ("checksum", "about_checksum")}
     return file_hash(json.dumps(rest, sort_keys=True).encode())
 
 
 def check_about(path: Path, about: Mapping[str, Any]) -> None:
-    """Refuse what a file says of its tensors if it was changed; files of earlier code cannot tell.
+    """Check what a file says about its tensors; files of earlier code have no checksum of it.
 
     Raises:
-        UsageError: it was.
+        UsageError: it was changed.
     """
-    known = about_hash(about)
-    if about.get("about_checksum", known) != known:
+    actual = about_hash(about)
+    if about.get("about_checksum", actual) != actual:
         raise UsageError(
             f"{path} is damaged: what it says of its tensors has another checksum; delete it"
         )
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a file and what it says of them.
+    """Read the tensors of a file and what it says about them.
 
     Raises:
-        UsageError: the file is no safetensors file of ours, or damaged.
+        UsageError: the file is not a safetensors file of ours, or it is damaged.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -116,24 +117,27 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _line(error: Exception) -> str:
+    """An error's message in one line."""
     return " ".join(str(error).split())
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """What a file says of its tensors, which are not read.
+    """Read what a file says about its tensors, without reading them.
 
     Raises:
-        UsageError: the file is no safetensors file of ours.
+        UsageError: the file is not a safetensors file of ours.
     """
     try:
         with safe_open(path, "pt") as file:
-            found = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+            about = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read as weights: {_line(error)}") from None
-    if not {"learner", "settings", "way", "image", "mean", "std"} <= found.keys():
-        raise UsageError(f"{path}: does not say what it is of; it was not written by the zoo")
-    check_about(path, found)
-    return found
+    if not {"learner", "settings", "way", "image", "mean", "std"} <= about.keys():
+        raise UsageError(
+            f"{path}: does not say what its weights belong to; it was not written by the zoo"
+        )
+    check_about(path, about)
+    return about
 
 
 def check_image(path: Path, about: Mapping[str, Any], benchmark: Benchmark) -> None:
@@ -141,28 +145,37 @@ def check_image(path: Path, about: Mapping[str, Any], benchmark: Benchmark) -> N
 
     Args:
         path: of the weights.
-        about: what they say of themselves.
-        benchmark: whose images they are to be given.
+        about: what the file says about them.
+        benchmark: the weights are to be used on its images.
 
     Raises:
-        UsageError: says both.
+        UsageError: the images differ; the message says both shapes.
     """
-    theirs, ours = list(about["image"]), list(benchmark.image)
-    if theirs != ours:
+    trained_on, given = list(about["image"]), list(benchmark.image)
+    if trained_on != given:
         raise UsageError(
-            f"{path.stem} was trained on images of {image_text(theirs)}, {benchmark.variant} has "
-            f"{image_text(ours)}"
+            f"{path.stem} was trained on images of {image_text(trained_on)}, {benchmark.variant} "
+            f"has {image_text(given)}"
         )
 
 
 def check_normalisation(path: Path, about: Mapping[str, Any], benchmark: Benchmark) -> None:
-    """Refuse weights that were trained on images normalised by other numbers; likewise."""
+    """Refuse weights that were trained on images normalised by another mean or deviation.
+
+    Args:
+        path: of the weights.
+        about: what the file says about them.
+        benchmark: the weights are to be used on its images.
+
+    Raises:
+        UsageError: the numbers differ; the message says both.
+    """
     for name in ("mean", "std"):
-        theirs, ours = list(about[name]), list(getattr(benchmark, name))
-        if theirs != ours:
+        trained_with, given = list(about[name]), list(getattr(benchmark, name))
+        if trained_with != given:
             raise UsageError(
-                f"{path.stem} was trained with {name} {numbers_text(theirs)}, {benchmark.variant} "
-                f"has {numbers_text(ours)}"
+                f"{path.stem} was trained with {name} {numbers_text(trained_with)}, "
+                f"{benchmark.variant} has {numbers_text(given)}"
             )
 
 

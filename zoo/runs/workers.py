@@ -1,7 +1,7 @@
-"""Processes that share the runs of a command: they end with the process that started them.
+"""Worker processes, which share the runs of a command and end when their parent ends.
 
-A worker holds the reading end of a pipe whose writing end its parent alone has. The system closes
-that end when the parent ends, SIGKILL included, and then the worker ends too.
+A worker holds the reading end of a pipe, and only its parent has the writing end. The system closes
+that end when the parent ends, even by SIGKILL, and then the worker ends too.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 PARENT_PIPE = "ZOO_PARENT_PIPE"  # environment variable of a worker: its end of the pipe
-SECONDS_TO_STOP = 5.0  # of workers that are told to, before they are killed
+SECONDS_TO_STOP = 5.0  # workers that are told to stop are killed after this time
 
 
 def run_workers(
@@ -21,19 +21,19 @@ def run_workers(
     environment: Mapping[str, str] | None = None,
     own_sessions: bool = False,
 ) -> int:
-    """Run commands of the zoo at the same time, each in a process of its own.
+    """Run commands of the zoo at the same time, each in its own process.
 
-    Whatever ends the call, Ctrl-C and errors included, the workers have ended before it does, so
-    the same command can be given again at once.
+    The workers have always ended when this function ends, even by Ctrl-C or an error, so the same
+    command can be given again at once.
 
     Args:
-        commands: the words of each behind ``python -m zoo``.
-        environment: variables that the workers have besides this process's.
-        own_sessions: whether each has a session of its own, which the terminal's Ctrl-C does not
-            reach; they are told to stop by this process.
+        commands: the words of each command, without ``python -m zoo``.
+        environment: variables that the workers have in addition to those of this process.
+        own_sessions: whether each worker has its own session. The terminal's Ctrl-C does not reach
+            it then, but this process tells it to stop.
 
     Returns:
-        1 if one failed, else 0.
+        1 if a worker failed, else 0.
     """
     reading, writing = os.pipe()
     variables = {**os.environ, **(environment or {}), PARENT_PIPE: str(reading)}
@@ -47,7 +47,8 @@ def run_workers(
                 start_new_session=own_sessions,
             )
             workers.append(worker)
-        return int(any([_wait_for(worker) for worker in workers]))
+        statuses = [_wait_for(worker) for worker in workers]
+        return int(any(statuses))
     finally:
         _stop(workers)
         os.close(reading)
@@ -55,7 +56,7 @@ def run_workers(
 
 
 def _wait_for(worker: subprocess.Popen[bytes]) -> int:
-    """The exit status of a worker, once it has ended; says so if a signal ended it."""
+    """Wait for a worker to end; returns its exit status, and prints a line if a signal ended it."""
     status = worker.wait()
     if status < 0 or status > 128:
         print(
@@ -67,7 +68,7 @@ def _wait_for(worker: subprocess.Popen[bytes]) -> int:
 
 
 def _stop(workers: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Tell the workers that still run to stop, and kill those that do not; they have ended then."""
+    """Tell all workers to stop, and kill those that do not; returns when all have ended."""
     for worker in workers:
         worker.terminate()
     deadline = time.monotonic() + SECONDS_TO_STOP
@@ -79,10 +80,10 @@ def _stop(workers: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def end_with_parent() -> bool:
-    """From now on end as soon as the parent has, if `run_workers` started this process.
+    """Let this process end as soon as its parent ends, if `run_workers` started it.
 
     Returns:
-        Whether it did.
+        Whether `run_workers` started it.
     """
     pipe = os.environ.pop(PARENT_PIPE, None)
     if pipe is None:
@@ -92,6 +93,6 @@ def end_with_parent() -> bool:
 
 
 def _end_with(pipe: int) -> None:
-    """Wait for the other end of a pipe to close, then end at once: files are whole at any time."""
+    """Wait until the other end of a pipe is closed, then exit; files are whole at any time."""
     os.read(pipe, 1)  # nothing is ever written into it
     os._exit(1)

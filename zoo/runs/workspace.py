@@ -14,24 +14,24 @@ from zoo.datasets.fetching.fetch import fetch
 from zoo.errors import UsageError
 from zoo.runs.loggers_and_callbacks import callback_of, check_logger
 
-UNDER_WAY = "under_way"  # folder below the results of what a campaign has begun
-SMALL_IMAGE = 32  # pixels a side; up to that, several tasks at once are faster on a CPU
+UNDER_WAY = "under_way"  # folder below the results; holds what a campaign has begun
+SMALL_IMAGE = 32  # pixels a side; up to this size several tasks at once are faster on a CPU
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where a run reads, writes and computes."""
+    """The folders and the device of a run, and what watches its training."""
 
     data: Path | None = None
     results: Path = Path("results")
     runs: Path = Path("runs")
     device: str = "auto"
     threads: int = field(default_factory=torch.get_num_threads)  # of each process
-    devices: int = 1  # processes that share a run, each on a device of its own
-    logger: str = "csv"  # of training: one of zoo.runs.loggers_and_callbacks.LOGGERS
-    callbacks: tuple[str, ...] = ()  # of training, import paths with options
-    fetch: bool = False  # an image set that is not there
-    yes: bool = False  # without asking, however large it is
+    devices: int = 1  # how many processes share a run, each on its own device
+    logger: str = "csv"  # of the training, one of zoo.runs.loggers_and_callbacks.LOGGERS
+    callbacks: tuple[str, ...] = ()  # of the training, import paths with options
+    fetch: bool = False  # whether missing image sets are fetched
+    yes: bool = False  # whether large ones are fetched without asking
 
     @cached_property
     def device_kind(self) -> str:
@@ -42,16 +42,16 @@ class Workspace:
         """
         if self.device not in ("auto", "cpu", "cuda"):
             raise UsageError(f"--device {self.device}: choose from auto, cpu, cuda")
-        there = torch.cuda.is_available()
-        if self.device == "cuda" and not there:
+        has_cuda = torch.cuda.is_available()
+        if self.device == "cuda" and not has_cuda:
             raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu")
-        return "cuda" if there and self.device != "cpu" else "cpu"
+        return "cuda" if has_cuda and self.device != "cpu" else "cpu"
 
     def check(self) -> None:
-        """Refuse a device, logger or callback that is not there, before anything is opened.
+        """Refuse a device, logger or callback that does not exist, before anything is opened.
 
         Raises:
-            UsageError: says what to change.
+            UsageError: the message says what to change.
         """
         most = torch.cuda.device_count() if self.device_kind == "cuda" else os.cpu_count() or 1
         if not 1 <= self.devices <= most:
@@ -61,12 +61,12 @@ class Workspace:
             callback_of(text)
 
     def open(self, benchmark: Benchmark) -> dict[str, Store]:
-        """The stores of a benchmark, its images fetched first if they are missing and may be."""
+        """Open the stores of a benchmark; missing images are fetched first if `fetch` is set."""
         if self.fetch and self.data:
             fetch(benchmark, self.data, self.yes)
         return benchmark.open(self.data)
 
 
 def tasks_together(image: Sequence[int], on_gpu: bool = False) -> int:
-    """Tasks computed at once: eight where that is faster, on a GPU or of small images; else one."""
+    """How many tasks are computed at once: eight on a GPU and of small images, else one."""
     return 8 if on_gpu or max(image[1:], default=0) <= SMALL_IMAGE else 1
