@@ -1,6 +1,7 @@
 """`zoo predict`: photos in folders, a trained learner, and what comes out."""
 
 import csv
+import os
 import re
 from pathlib import Path
 
@@ -217,6 +218,22 @@ def test_damaged_photos_are_left_out_and_counted(weights, photos, capsys):
     line = next(line for line in out.splitlines() if line.startswith("support: left out"))
     assert f"images that cannot be read, 1 ({CLASSES[3]}/3 0.png)" in line
     assert "images in a folder inside a class's folder, 1 (ant/more/a.png)" in line
+
+
+def test_names_that_are_not_utf8(weights, photos, capsys):
+    """Of a query, of a support photo and of a class: in the table, the CSV and the page."""
+    flat, cat = photos / "flat", next((photos / "support").iterdir())
+    os.rename(flat / "0 3.png", os.fsencode(flat) + b"/gr\xf6\xdfe.png")
+    photo = next(cat.iterdir())
+    os.rename(photo, os.fsencode(cat) + b"/b\xe4r" + os.fsencode(photo.suffix))
+    os.rename(cat, os.fsencode(photos / "support") + b"/k\xe4fer")
+    page = photos / "out.html"
+    assert run_predict(weights["protonet"], photos, "-o", str(page), query="flat") == 0
+    capsys.readouterr()
+    for path in (page, photos / "out.csv"):
+        text = path.read_text(encoding="utf-8")
+        assert r"gr\xf6\xdfe.png" in text
+    assert r"k\xe4fer" in page.read_text(encoding="utf-8")
 
 
 def test_clutter_is_passed_over_and_counted(weights, photos, capsys):

@@ -150,7 +150,7 @@ def page(trained: Trained, predictions: Predictions, options: argparse.Namespace
             )
         )
     galleries = [
-        Gallery("Photos", query_cards(predictions, options.query)),
+        Gallery("Photos", query_cards(predictions)),
         *support_galleries(predictions),
     ]
     return to_html(tables, figures, galleries)
@@ -210,7 +210,7 @@ def confusion_table(counts: pd.DataFrame) -> Table:
     return Table("Confusion matrix", "Photos of each class, and what was predicted.", columns, rows)
 
 
-def query_cards(predictions: Predictions, folder: Path) -> list[Card]:
+def query_cards(predictions: Predictions) -> list[Card]:
     """Every photo with its prediction; those with the lowest probability come first."""
     cards = []
     for place in np.argsort(predictions.table["probability"].to_numpy(), kind="stable"):
@@ -227,7 +227,7 @@ def query_cards(predictions: Predictions, folder: Path) -> list[Card]:
         ]
         if state == "wrong":
             lines.insert(1, f"is {row['class']}")
-        cards.append(Card(thumbnail(folder / row["file"]), lines, state))
+        cards.append(Card(thumbnail(predictions.query.files[place]), lines, state))
     return cards
 
 
