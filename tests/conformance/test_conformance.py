@@ -172,7 +172,7 @@ def test_check_tells_an_error_once_and_where_traits_are_set(register, capsys, mo
     [
         ("mamml", "no learner 'mamml': did you mean 'maml'"),
         ("maml[inner=1]", "maml[inner=1]: no setting 'inner'"),
-        ("maml[meta_batch=2]", "meta_batch is of runs"),
+        ("maml[meta_batch=2]", "meta_batch is a setting of runs"),
         ("maml[batch_norm=running]", "batch_norm running"),
     ],
 )

@@ -162,7 +162,7 @@ def test_an_error_that_is_infinite_for_half_of_the_tasks_is_a_failure(tmp_path):
 def test_who_cannot_is_refused_before_anything_starts():
     with pytest.raises(UsageError, match=r"protonet does no regression.*choose from .*maml"):
         Plan(RunRequest("protonet", "sinusoid"))
-    with pytest.raises(UsageError, match="--way 5: sinusoid is regression, without ways"):
+    with pytest.raises(UsageError, match="--way 5: sinusoid is regression and has no ways"):
         Plan(RunRequest("maml", "sinusoid", way=5))
     with pytest.raises(UsageError, match="--train_way 5"):
         Plan(RunRequest("maml", "sinusoid", flags={"train_way": 5}))
