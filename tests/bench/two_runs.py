@@ -1,8 +1,9 @@
 """Two trainings: one after the other on two threads, or both at once on one thread each.
 
-`python -m tests.bench.two_runs` prints a table by learner and image size: the seconds that two
-trainings of the same length take either way, and their ratio. Each training is a process of its
-own; the clock runs once all have started and have their images. Images are random.
+`python -m tests.bench.two_runs [ROUNDS]` prints a table by learner and image size: the seconds that
+two trainings of the same length take either way, and their ratio. Each training is a process of its
+own; the clock runs once all have started and have their images. Images are random. For a quiet
+machine: two threads beside other work take several times as long.
 """
 
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tabulate import tabulate
+
+from zoo.reports.published import counted
 
 ROUNDS = 3
 
@@ -59,7 +62,8 @@ def train(case: Case, threads: int) -> None:
     import torch
 
     def once(updates: int) -> None:
-        flags = {"updates": updates, "meta_batch": 4, "validations": 1, "val_episodes": 1}
+        flags = {"updates": updates, "meta_batch": 4, "train_way": 5, "train_query": 5}
+        flags |= {"validations": 1, "val_episodes": 1}
         run = a_run(case.learner, case.shape, flags)
         torch.set_num_threads(threads)
         with tempfile.TemporaryDirectory() as folder, quiet():
@@ -109,12 +113,14 @@ def _wait(children: Sequence["subprocess.Popen[str]"], word: str) -> None:
             raise RuntimeError(f"a training ended before it was {word}")
 
 
-def main() -> None:
+def main(rounds: int) -> None:
     """Measure both ways in turn, and print the best round of each."""
+    from zoo.runs.environment import device_name
+
     rows = []
     for case in CASES:
         one_by_one, at_once = [], []
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             one_by_one.append(seconds(case, threads=2, at_once=1))
             at_once.append(seconds(case, threads=1, at_once=2))
         first, second = min(one_by_one), min(at_once)
@@ -122,10 +128,12 @@ def main() -> None:
         print(f"{case.name}: {first:.1f} s, {second:.1f} s", file=sys.stderr, flush=True)
     heads = ["family", "learner", "2 threads, in turn, s", "1 thread each, at once, s", "ratio"]
     print(tabulate(rows, heads, tablefmt="github", floatfmt=".2f"))
+    where = f"{device_name('cpu')}, best of {counted(rounds, 'round', 'rounds')}"
+    print(f"\nMade by `python -m tests.bench.two_runs {rounds}` on {where}")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
+    if len(sys.argv) == 3:
         train(CASES[int(sys.argv[1])], int(sys.argv[2]))
     else:
-        main()
+        main(int(sys.argv[1]) if sys.argv[1:] else ROUNDS)

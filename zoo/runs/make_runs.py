@@ -114,9 +114,10 @@ def _jobs(left: Sequence[Run], how: HowToRun) -> int:
 def automatic_jobs(runs: int, seconds: float, threads: int | None) -> int:
     """How many processes finish some runs soonest on a CPU.
 
-    That is one process a core, each on one thread: the training of a small network leaves a second
-    thread idle for much of the time (`python -m tests.bench.two_runs`). It is a single process if
-    memory does not hold two, or if all runs together take less than `WORTH_SHARING`.
+    That is one process a core, each on one thread. On a quiet machine two such trainings take 0.80
+    to 0.94 of the time that they take in turn on two threads (`python -m tests.bench.two_runs`);
+    beside other work two threads wait for each other and take several times as long. It is a single
+    process if memory does not hold two, or if all runs together take less than `WORTH_SHARING`.
 
     Args:
         runs: their number.
