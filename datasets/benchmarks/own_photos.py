@@ -19,6 +19,7 @@ from zoo.datasets.readers.own_listing import (
     classes_of,
     leave_images,
     list_folder,
+    shown,
     why_unread,
 )
 from zoo.datasets.readers.own_pixels import as_seen
@@ -32,6 +33,10 @@ class Photos(NamedTuple):
     pixels: np.ndarray  # (n, C, H, W) uint8
     labels: list[str] | None  # the class of each; None if they are not known
     left_out: str  # the files that were left out, in a line; empty if there are none
+
+    def names_below(self, folder: Path) -> list[str]:
+        """The names of the files relative to a folder, as they can be printed."""
+        return [shown(path.relative_to(folder).as_posix()) for path in self.files]
 
 
 def support_photos(folder: Path, image: Sequence[int]) -> Photos:

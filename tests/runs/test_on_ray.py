@@ -116,7 +116,6 @@ def test_a_table_of_a_cluster_is_the_serial_one_though_a_machine_dies(
             time.sleep(1)
             cluster.remove_node(doomed, allow_graceful=False)
             killed.append(doomed)
-            cluster.add_node(num_cpus=1)
 
         killer = threading.Thread(target=kill_in_the_middle, daemon=True)
         killer.start()

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from zoo.datasets.benchmarks.own_photos import Photos, query_photos, support_photos
-from zoo.datasets.readers.own_listing import shown
 from zoo.episode import Episode, Examples
 from zoo.errors import UsageError
 from zoo.learner import Learner
@@ -218,7 +217,7 @@ def table_of(
         prediction = np.where(first < reject, NONE_OF_THESE, prediction)
     table = pd.DataFrame(
         {
-            "file": [shown(path.relative_to(folder).as_posix()) for path in queries.files],
+            "file": queries.names_below(folder),
             "prediction": prediction,
             "probability": first,
             "runner_up": names[order[:, 1]],
