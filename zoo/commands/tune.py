@@ -22,7 +22,7 @@ from zoo.reports.figures.tuning import tuning_figure
 from zoo.reports.tables.tuning import tuning_table
 from zoo.runs.estimate import Estimator
 from zoo.runs.long_runs import in_workers
-from zoo.runs.make_runs import automatic_jobs, cores
+from zoo.runs.make_runs import automatic_jobs, threads_each
 from zoo.runs.request import RunRequest
 from zoo.runs.tuning import SETTINGS, Search, TrialRun
 from zoo.runs.tuning_space import best_is_at_an_end, parse_space
@@ -77,7 +77,7 @@ def make_trials(search: Search, options: argparse.Namespace, workspace: Workspac
     if jobs == 1:
         search.work(options.trials, say, progress=sys.stdout.isatty())
         return
-    threads = options.threads or max(1, cores() // jobs)
+    threads = threads_each(jobs, options.threads)
     in_workers(min(jobs, left), threads, [*options.words, "--worker"])
 
 

@@ -132,7 +132,7 @@ def automatic_jobs(runs: int, seconds: float, threads: int | None) -> int:
 
 def _share(left: Sequence[Run], how: HowToRun, jobs: int) -> int:
     """Let several processes share the runs; wait for runs that other commands are making."""
-    threads = how.threads or max(1, cores() // jobs)
+    threads = threads_each(jobs, how.threads)
     threads_text = counted(threads, "thread", "threads")
     print(f"{jobs} processes share them, each on {threads_text}, the longest first", flush=True)
     status = in_workers(jobs, threads, [*how.command, "--worker"])
@@ -140,6 +140,11 @@ def _share(left: Sequence[Run], how: HowToRun, jobs: int) -> int:
         if is_in_use(run) and not make_after(run):
             status = 1
     return status
+
+
+def threads_each(jobs: int, asked: int | None) -> int:
+    """The threads of each of several processes: as many as asked for, or its share of the cores."""
+    return asked or max(1, cores() // jobs)
 
 
 def cores() -> int:
