@@ -166,10 +166,27 @@ class ByLSTM(nn.Module):
         """(T, steps, P) -> (T, 1, P)."""
 
         def weights_of_task(gradients: Tensor) -> Tensor:
-            _, (h, _) = self.lstm(preprocess(gradients, self.p))
-            return self.out(h)
+            h = last_output(self.lstm, preprocess(gradients, self.p).mT)
+            return self.out(h.T).unsqueeze(0)
 
         return task_by_task(weights_of_task, g)
+
+
+def last_output(lstm: nn.LSTM, x: Tensor) -> Tensor:
+    """What an LSTM of one layer, started at zero, says at the last step: (steps, I, P) -> (H, P).
+
+    With hundreds of sequences P, this takes half the time of calling `lstm`, which wants them in
+    another order.
+    """
+    weight = torch.cat([lstm.weight_ih_l0, lstm.weight_hh_l0], 1)  # (4H, I + H)
+    bias = (lstm.bias_ih_l0 + lstm.bias_hh_l0).unsqueeze(1)
+    h = c = x.new_zeros(lstm.hidden_size, x.shape[-1])
+    for step in x:
+        gates = torch.addmm(bias, weight, torch.cat([step, h]))
+        i, f, cell, o = gates.chunk(4)
+        c = f.sigmoid() * c + i.sigmoid() * cell.tanh()
+        h = o.sigmoid() * c.tanh()
+    return h
 
 
 class ByMLP(nn.Module):

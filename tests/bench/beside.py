@@ -16,6 +16,7 @@ from tests.bench.ours import (
     host_step,
     maml_step,
     mann_step,
+    metanet_step,
     npbml_step,
     problem,
     protonet_step,
@@ -92,6 +93,9 @@ MEASUREMENTS = {
     "ProtoNet update beside PyTorch's layers, Conv4-64, 20-way 5-shot": protonet,
     "MANN update beside its recurrence step by step, 16 sequences of 50": lambda: in_turn(
         mann_step(False), mann_step(True)
+    ),
+    "MetaNet update beside the same with PyTorch's LSTM, 28x28, 5-way 1-shot": lambda: in_turn(
+        metanet_step(1), metanet_step(1, plain=True)
     ),
     NPBML + "all of it": lambda: npbml(),
     NPBML + "warp alone": lambda: npbml(loss="none", film=False),

@@ -148,14 +148,28 @@ def plain_step(learner: Any, batch: Any) -> Callable[[], Any]:
     return step
 
 
-def metanet_step(shot: int) -> Callable[[], Any]:
-    """MetaNet's update on Omniglot's images, one task, 5-way, 10 queries, as its paper trains."""
+def metanet_step(shot: int, plain: bool = False) -> Callable[[], Any]:
+    """MetaNet's update on Omniglot's images, one task, 5-way, 10 queries, as its paper trains.
+
+    With `plain` PyTorch's own LSTM reads the gradients.
+    """
+    from unittest.mock import patch
+
     from tests.conftest import episode_of
+    from zoo.baselines import metanet_layers
     from zoo.baselines.metanet import MetaNet
     from zoo.networks.backbone import build_backbone
 
     learner = MetaNet(build_backbone("conv5", (1, 28, 28)), 5)
-    return plain_step(learner, episode_of(5, shot, 10, tasks=1))
+    step = plain_step(learner, episode_of(5, shot, 10, tasks=1))
+    if not plain:
+        return step
+
+    def with_pytorchs() -> None:
+        with patch.object(metanet_layers, "last_output", lambda lstm, x: lstm(x.mT)[1][0][0].T):
+            step()
+
+    return with_pytorchs
 
 
 def mann_step(plain: bool) -> Callable[[], Any]:
