@@ -30,7 +30,7 @@ from zoo.runs.long_runs import (
     remove_if_finished,
     work_through,
 )
-from zoo.runs.make_runs import HowToRun, make_run, run_label
+from zoo.runs.make_runs import HowToRun, cores, make_run, run_label
 from zoo.runs.request import BUDGETS, TERMS, RunRequest
 from zoo.runs.run import Run
 from zoo.runs.workspace import UNDER_WAY
@@ -164,7 +164,7 @@ def campaign_runs(options: argparse.Namespace) -> RunSet:
 
 def jobs_of(options: argparse.Namespace) -> int:
     """How many runs are made at the same time."""
-    return options.jobs or os.cpu_count() or 1
+    return options.jobs or cores()
 
 
 def warn_if_uncommitted() -> None:

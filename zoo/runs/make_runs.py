@@ -149,7 +149,9 @@ def threads_each(jobs: int, asked: int | None) -> int:
 
 def cores() -> int:
     """The CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _on_ray(runs: Sequence[Run], left: Sequence[Run], how: HowToRun) -> int:

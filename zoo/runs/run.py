@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -155,13 +155,10 @@ class Run(Plan):
         """
         if started_to_help():
             self.help_first_process()
-        folder = self.folder
-        folder.mkdir(parents=True, exist_ok=True)
         self.workspace.results.mkdir(parents=True, exist_ok=True)
-        with alone_in(folder), quiet():
+        with self.at_work() as folder:
             if (done := self.record()) is not None:
                 return done
-            torch.set_num_threads(self.workspace.threads)
             made_with = environment(self.workspace.device_kind)  # before the files can change
             keeper = self._keeper(folder, code_of(made_with))
             try:
@@ -177,6 +174,19 @@ class Run(Plan):
             (folder / "test.npz").unlink(missing_ok=True)
             self._finish(folder, keeper, failed=tested.results is None)
             return record
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[Path]:
+        """Make and hold the run's folder, and compute with the run's threads.
+
+        Raises:
+            UsageError: another process works on the same run.
+        """
+        folder = self.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone_in(folder), quiet():
+            torch.set_num_threads(self.workspace.threads)
+            yield folder
 
     def help_first_process(self) -> NoReturn:
         """Compute this process's share of every batch, then exit; the first process records."""
@@ -200,11 +210,8 @@ class Run(Plan):
         if recorded and path.exists():
             load_weights(path, self.learner, recorded["hash"], self.benchmark)
             return self.learner.cpu().eval()
-        folder = self.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        with alone_in(folder), quiet():
+        with self.at_work() as folder:
             if not self._take_finished(folder):
-                torch.set_num_threads(self.workspace.threads)
                 keeper = self._keeper(folder, None)
                 self.train(folder, keeper, progress)
                 self._finish(folder, keeper)

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytorch_lightning as pl
-import torch
 
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
-from zoo.files import InUseError, alone_in, locked
+from zoo.files import InUseError, locked
 from zoo.runs.checkpoints import CheckpointKeeper, DivergedError
 from zoo.runs.closed_split import ClosedSplit
-from zoo.runs.environment import code_of, environment, quiet
+from zoo.runs.environment import code_of, environment
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.tuning_space import Space
@@ -67,10 +66,7 @@ class TrialRun(Run):
             TrialPruned: it validates worse than the others did.
             DivergedError: its loss is not finite.
         """
-        folder = self.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        with alone_in(folder), quiet():
-            torch.set_num_threads(self.workspace.threads)
+        with self.at_work() as folder:
             keeper = self._keeper(folder, code_of(environment(self.workspace.device_kind)))
             self.keeper = keeper
             self.train(folder, keeper, progress)
