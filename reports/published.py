@@ -178,13 +178,33 @@ def agreement(ours: Estimate, theirs: float, their_ci95: float) -> str:
         theirs: the published number.
         their_ci95: half of its interval's width; nan where none was printed.
     """
+    difference = minus_published(ours, theirs, their_ci95)
+    if difference.low > 0:
+        return REACHED
+    return BELOW if difference.high < 0 else ""
+
+
+def minus_published(ours: Estimate, theirs: float, their_ci95: float) -> Estimate:
+    """A measured accuracy minus a published one, with its 95 % interval.
+
+    Half of its width is the root of the sum of both squared half-widths, on each side.
+
+    Args:
+        ours: in the unit of the published number.
+        theirs: the published number.
+        their_ci95: half of its interval's width; nan where none was printed, and then ours is
+            taken.
+    """
+
+    def half_width(of_ours: float) -> float:
+        return math.hypot(of_ours, of_ours if np.isnan(their_ci95) else their_ci95)
+
     difference = ours.value - theirs
-    # Half-width of our interval on the side of the published number.
-    our_ci95 = ours.value - ours.low if difference > 0 else ours.high - ours.value
-    half_width = math.hypot(our_ci95, our_ci95 if np.isnan(their_ci95) else their_ci95)
-    if np.isnan(half_width) or not abs(difference) > half_width:
-        return ""
-    return REACHED if difference > 0 else BELOW
+    return Estimate(
+        difference,
+        difference - half_width(ours.value - ours.low),
+        difference + half_width(ours.high - ours.value),
+    )
 
 
 def benchmark_key(benchmark: str) -> str:

@@ -420,6 +420,20 @@ def build_parser() -> Parser:
     command.set_defaults(call=imported_command("campaign", "campaign_command"))
 
     command = commands.add_parser(
+        "levels",
+        parents=[plugged],
+        help="say which learners reach the number of their paper, from the records",
+    )
+    command.add_argument("benchmark", help="a key or variant, of classification")
+    command.add_argument("--learners", default="", help="keys or variants (default: all)")
+    command.add_argument("--way", type=whole(), default=5, help="(default: 5)")
+    command.add_argument("--shots", default="1", help="(default: 1)")
+    command.add_argument("--budget", choices=BUDGETS, default="hour", help="(default: hour)")
+    add_terms_flag(command)
+    add_results_flag(command, "the records")
+    command.set_defaults(call=imported_command("levels", "levels_command"))
+
+    command = commands.add_parser(
         "doctor", parents=[plugged], help="say which image sets lie in a folder, and their state"
     )
     command.add_argument("data", type=Path, metavar="DIR", help="folder that holds the images")

@@ -63,11 +63,13 @@ def say(line: str) -> None:
 
 def make_trials(search: Search, options: argparse.Namespace, workspace: Workspace) -> None:
     """Make the trials that are missing, in this process or in several."""
-    done = len(search.finished)
-    left = max(0, options.trials - done)
+    done, trials = len(search.finished), options.trials
+    if search.combinations is not None:
+        trials = min(trials, len(search.combinations))
+    left = max(0, trials - done)
     seconds = left * Estimator.beside(workspace.results).run(search.first).seconds
     minutes = f"at most {seconds / 60:.0f} CPU minutes"
-    say(f"{options.trials} trials: {done} done, {left} left, {minutes}")
+    say(f"{trials} trials: {done} done, {left} left, {minutes}")
     if not left:
         return
     jobs = options.jobs
@@ -75,7 +77,7 @@ def make_trials(search: Search, options: argparse.Namespace, workspace: Workspac
         on_cpu = workspace.device_kind == "cpu"
         jobs = automatic_jobs(left, seconds, options.threads) if on_cpu else 1
     if jobs == 1:
-        search.work(options.trials, say, progress=sys.stdout.isatty())
+        search.work(trials, say, progress=sys.stdout.isatty())
         return
     threads = threads_each(jobs, options.threads)
     in_workers(min(jobs, left), threads, [*options.words, "--worker"])

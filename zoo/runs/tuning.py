@@ -25,14 +25,15 @@ from zoo.runs.closed_split import ClosedSplit
 from zoo.runs.environment import code_of, environment
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
-from zoo.runs.tuning_space import Space
+from zoo.runs.tuning_space import Space, combinations_of
 from zoo.runs.workspace import Workspace
 
 if TYPE_CHECKING:
     import optuna
 
 FIRST_WHOLE = 5  # trials that are never stopped, to compare the others with
-SETTINGS, UPDATES, WHY, OPENED = "settings", "updates", "why", "opened"  # kept with a trial
+# Kept with a trial.
+NUMBER, SETTINGS, UPDATES, WHY, OPENED = "number", "settings", "updates", "why", "opened"
 WHOLE, STOPPED, FAILED = "whole", "stopped", "failed"  # how a trial ended
 
 
@@ -145,6 +146,7 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.optuna, self.path, self.space, self.first = optuna, path, space, first
         self.before = {name: first[name] for name in space}
+        self.combinations = combinations_of(space)
         self.folder = first.workspace.runs / path.stem  # for the locks of the processes
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -233,10 +235,32 @@ class Search:
             self.study.sampler = self.optuna.samplers.TPESampler(
                 seed=seed, constant_liar=True, multivariate=False
             )
+            return self._ask()
+
+    def _ask(self) -> "optuna.Trial | None":
+        """A trial with settings that no other has; None if all combinations of lists were tried.
+
+        Optuna may propose the same values again. Such a trial is given up, and one with values that
+        were not tried takes its place.
+        """
+        states = self.optuna.trial.TrialState
+        running = self.study.get_trials(deepcopy=False, states=[states.RUNNING])
+        tried = [trial.user_attrs.get(SETTINGS) for trial in [*self.finished, *running]]
+        left = self.combinations
+        if left is not None:
+            left = [settings for settings in left if settings not in tried]
+            if not left:
+                return None
+        trial = self.study.ask()
+        settings = {name: values.suggest(name, trial) for name, values in self.space.items()}
+        if settings in tried and left:
+            self.study.tell(trial, state=states.FAIL)
+            self.study.enqueue_trial(left[trial.number % len(left)])
             trial = self.study.ask()
             settings = {name: values.suggest(name, trial) for name, values in self.space.items()}
-            trial.set_user_attr(SETTINGS, settings)
-            return trial
+        trial.set_user_attr(SETTINGS, settings)
+        trial.set_user_attr(NUMBER, len(tried) + 1)
+        return trial
 
     def _make(
         self, trial: "optuna.Trial", count: int, say: Callable[[str], None], progress: bool
@@ -244,7 +268,7 @@ class Search:
         """Train a trial and tell the study its result."""
         states = self.optuna.trial.TrialState
         settings = trial.user_attrs[SETTINGS]
-        number = f"[{trial.number + 1}/{count}]"
+        number = f"[{trial.user_attrs[NUMBER]}/{count}]"
         say(f"{number} {' '.join(f'{name}={value}' for name, value in settings.items())}")
         run: TrialRun | None = None
         value, why = None, ""
@@ -301,7 +325,7 @@ class Search:
                 value = last_validation(trial)
             rows.append(
                 {
-                    "trial": trial.number + 1,
+                    "trial": trial.user_attrs[NUMBER],
                     "status": words[trial.state],
                     "updates": trial.user_attrs.get(UPDATES),
                     "validation": value,

@@ -5,6 +5,7 @@
 the learner's setting.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -62,6 +63,14 @@ def is_number(value: Any) -> bool:
 def rounded(value: float) -> float:
     """A number with `SIGNIFICANT` significant digits."""
     return float(f"{value:.{SIGNIFICANT}g}")
+
+
+def combinations_of(space: Space) -> list[dict[str, Any]] | None:
+    """All combinations of the values of a space; None if it holds a range, which has too many."""
+    if not all(isinstance(values, Choices) for values in space.values()):
+        return None
+    lists = [values.values for values in space.values() if isinstance(values, Choices)]
+    return [dict(zip(space, values, strict=True)) for values in itertools.product(*lists)]
 
 
 def parse_space(learner: type, text: str) -> dict[str, Choices | Range]:
