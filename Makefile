@@ -73,6 +73,11 @@ paper-%: setup ## a paper's table, our numbers beside its own, with RUN=1 made f
 sweep-%: setup ## accuracy over shots and ways on a benchmark, each learner trained once: table and figure
 	@$(BIN)/python -m zoo sweep '$*$(if $(OPTIONS),[$(OPTIONS)])' $(SETTINGS)
 
+levels-%: setup ## who reaches the number of their paper, and what the others lack, from the records: BUDGET=hour SHOTS="1 5"
+	@$(BIN)/python -m zoo levels '$*$(if $(OPTIONS),[$(OPTIONS)])' $(if $(LEARNERS),--learners "$(LEARNERS)") \
+	  $(if $(SHOTS),--shots "$(SHOTS)") $(if $(WAYS),--way $(WAYS)) $(if $(BUDGET),--budget $(BUDGET)) \
+	  $(if $(TERMS),--terms $(TERMS)) $(if $(RESULTS),--results "$(RESULTS)")
+
 campaign: setup ## a list of long runs in the background of other work, taken up where it was: NAME=published-levels, see reports/campaigns
 	@$(BIN)/python -m zoo campaign $(CAMPAIGN)
 

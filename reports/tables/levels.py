@@ -22,7 +22,7 @@ from zoo.reports.tables.comparison import (
     share,
 )
 
-QUARTER = 4  # at least so many validations in each quarter tell whether accuracy still rises
+QUARTER = 2  # at least so many validations in each quarter tell whether accuracy still rises
 FALL = 0.95  # of a quarter's error is left at most after another one, where it still falls
 COLUMNS = [
     *("label", "column", "metric", "run"),
@@ -63,7 +63,7 @@ def ends_of_validation(validation: Any) -> tuple[float, float]:
         validation: pairs of updates and an accuracy, as a record holds them.
 
     Returns:
-        Two fractions of 1; nan with fewer than four validations in a quarter.
+        Two fractions of 1; nan with fewer than two validations in a quarter.
     """
     points = validation if isinstance(validation, list) else []
     values = np.array([value for _, value in points if value is not None], dtype=float)

@@ -18,11 +18,15 @@ import zoo.commands.campaign
 import zoo.runs.checkpoints
 from tests.runs.test_run import SMALL, KilledError, kill_at, plan
 from zoo.commands import main
-from zoo.commands.campaign import UNDER_WAY, campaign_stage
+from zoo.commands.campaign import UNDER_WAY, campaign_stage, longer_runs, runs_of_stage
 from zoo.commands.definition_files import REPORTS
+from zoo.commands.run_set import RunSet
 from zoo.errors import UsageError
 from zoo.files import alone_in, is_locked, locked
+from zoo.reports.records import checksum
 from zoo.runs.long_runs import next_run, remove_if_finished, work_through
+from zoo.runs.make_runs import HowToRun
+from zoo.runs.workspace import Workspace
 
 SHORT = {**SMALL, "updates": 4, "validations": 1, "val_episodes": 8, "test_episodes": 16}
 LIST = {
@@ -67,6 +71,7 @@ def test_a_stage_is_every_learner_at_every_shot_and_seed():
     ("change", "words"),
     [
         ({"shots": 1}, "list.yaml: stage A: shots: expected a list, such as shots: [1], not 1"),
+        ({"longer": [1]}, "list.yaml: stage A: longer: expected whole numbers above 1, not [1]"),
         ({"learner": ["maml"]}, "list.yaml: stage A: no key 'learner': did you mean 'learners'"),
         ({"learners": None}, "learners: expected a list, such as learners: [1], not None"),
         ({"budget": "day"}, "budget day: choose from none, smoke, quick, hour, paper"),
@@ -193,6 +198,30 @@ def test_from_a_file_to_a_status(tmp_path, capsys, monkeypatch):
     assert "A  glyphs: 2 of 3 done, 1 cannot be run, nothing left" in done
     assert "cannot be run" in done and done.count("done, ") == 3
     assert not list((tmp_path / "results" / UNDER_WAY).glob("*/last.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "longer"),
+    [
+        ([0.5, 0.6, 0.7, 0.8, 0.9, 0.92, 0.94, 0.96], ["protonet[updates=4,validations=8]"]),
+        ([0.5, 0.6, 0.7, 0.8, 0.9, 0.9, 0.9, 0.9], []),
+        ([0.8, 0.9], []),  # too few to tell
+    ],
+)
+def test_what_still_rises_is_made_longer(accuracies, longer, stores, tmp_path):
+    """By validation alone; the factors are of the first run's updates."""
+    content = {
+        **LIST["stages"]["A"], "learners": ["protonet[updates=2,validations=8]"],
+        "budget": "smoke", "longer": [4, 2],
+    }  # fmt: skip
+    workspace = Workspace(tmp_path, tmp_path / "results", tmp_path / "runs", "cpu", 1)
+    run_set = RunSet(workspace, HowToRun())
+    ((_, run),) = runs_of_stage(stage(content), run_set)
+    assert [*longer_runs(stage(content), run_set)] == []
+    record = {**run.execute(progress=False), "validation": list(enumerate(accuracies, 1))}
+    run.record_path.write_text(json.dumps({**record, "checksum": checksum(record)}))
+    requests = [request.learner for request, _ in longer_runs(stage(content), run_set)]
+    assert requests == longer
 
 
 def test_images_that_are_not_there_are_said_once(tmp_path, capsys):

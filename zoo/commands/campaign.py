@@ -10,7 +10,7 @@ import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from zoo.commands.definition_files import read_definition
 from zoo.commands.run_set import RunSet, workspace_of
 from zoo.errors import UsageError
 from zoo.files import is_locked, make_folder
+from zoo.registry import learner_of
 from zoo.reports import records
 from zoo.reports.published import counted
+from zoo.reports.tables.levels import ends_of_validation, still_rises
 from zoo.runs.environment import commit
 from zoo.runs.estimate import Estimator
 from zoo.runs.long_runs import (
@@ -34,7 +36,7 @@ from zoo.runs.make_runs import HowToRun, cores, make_run, run_label
 from zoo.runs.request import BUDGETS, TERMS, RunRequest
 from zoo.runs.run import Run
 from zoo.runs.workspace import UNDER_WAY
-from zoo.variants import hint
+from zoo.variants import format_variant, hint
 
 LOWEST_PRIORITY = 19  # as nice counts
 CAMPAIGN_KEYS: dict[str, type] = {"title": str, "stages": dict}
@@ -47,8 +49,9 @@ STAGE_KEYS: dict[str, type] = {
     "terms": str,
     "seeds": list,
     "learners": list,
+    "longer": list,
 }
-STAGE_DEFAULTS = {"ways": [None], "budget": "hour", "terms": "paper", "seeds": [0]}
+STAGE_DEFAULTS = {"ways": [None], "budget": "hour", "terms": "paper", "seeds": [0], "longer": []}
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,14 @@ class CampaignStage:
         name: a short name, such as A.
         title: what a reader sees.
         requests: its runs, in the order in which they are made.
+        longer: rising factors. Then a run whose accuracy on validation tasks still rose at its end
+            is made anew with so many times its updates.
     """
 
     name: str
     title: str
     requests: Sequence[RunRequest]
+    longer: Sequence[int] = ()
 
 
 def campaign_command(options: argparse.Namespace) -> int:
@@ -87,7 +93,6 @@ def campaign_command(options: argparse.Namespace) -> int:
         finally:
             print_status(content["title"], stages, run_set, jobs_of(options))
     lower_priority(options.nice)
-    planned = [run for stage in stages for run in runs_of_stage(stage, run_set) if run is not None]
 
     def make(run: Run) -> bool:
         print(f"{run_label(run)}: process {os.getpid()}", flush=True)
@@ -95,9 +100,14 @@ def campaign_command(options: argparse.Namespace) -> int:
         remove_if_finished(run)
         return succeeded
 
-    for run in planned:
-        remove_if_finished(run)
-    return work_through(planned, make)
+    status = 0
+    for stage in stages:
+        for part in (runs_of_stage, longer_runs):
+            planned = [run for _, run in part(stage, run_set) if run is not None]
+            for run in planned:
+                remove_if_finished(run)
+            status |= work_through(planned, make)
+    return status
 
 
 def campaign_stage(path: Path, name: str, content: Any, budget: str | None) -> CampaignStage:
@@ -142,7 +152,18 @@ def campaign_stage(path: Path, name: str, content: Any, budget: str | None) -> C
         )
         for shot, seed, learner, way in cells
     ]
-    return CampaignStage(name, values["title"], requests)
+    return CampaignStage(name, values["title"], requests, _factors(where, values["longer"]))
+
+
+def _factors(where: str, longer: Sequence[Any]) -> list[int]:
+    """The factors of a stage's longer runs, the smallest first.
+
+    Raises:
+        UsageError: one is not a whole number above 1.
+    """
+    if not all(isinstance(factor, int) and factor > 1 for factor in longer):
+        raise UsageError(f"{where}: longer: expected whole numbers above 1, not {longer!r}")
+    return sorted(longer)
 
 
 def campaign_runs(options: argparse.Namespace) -> RunSet:
@@ -177,12 +198,45 @@ def warn_if_uncommitted() -> None:
         )
 
 
-def runs_of_stage(stage: CampaignStage, run_set: RunSet) -> Iterator[Run | None]:
+def runs_of_stage(stage: CampaignStage, run_set: RunSet) -> Iterator[tuple[RunRequest, Run | None]]:
     """The runs of a stage, in order; None for one that cannot be made, whose reason is printed."""
     for request in stage.requests:
-        label = f"stage {stage.name}: {request.words} on {request.benchmark}"
-        run, _ = run_set.try_to_add(partial(run_set.plan, request), label)
-        yield run
+        yield request, _planned(stage, request, run_set)
+
+
+def longer_runs(stage: CampaignStage, run_set: RunSet) -> Iterator[tuple[RunRequest, Run | None]]:
+    """The longer runs that a stage asks for, as far as its records decide that they are needed.
+
+    They are decided on validation alone, never by a test.
+    """
+    for request in stage.requests:
+        updates, last = 0, _planned(stage, request, run_set)
+        for factor in stage.longer:
+            if last is None or not rose_to_its_end(last):
+                break
+            updates = updates or last["updates"]
+            key, _, options = learner_of(request.learner)
+            variant = format_variant(key, {**options, "updates": factor * updates})
+            longer = replace(request, learner=variant)
+            last = _planned(stage, longer, run_set)
+            yield longer, last
+
+
+def _planned(stage: CampaignStage, request: RunRequest, run_set: RunSet) -> Run | None:
+    """Plan a run of a stage; if it cannot be made, print why and return None."""
+    label = f"stage {stage.name}: {request.words} on {request.benchmark}"
+    return run_set.try_to_add(partial(run_set.plan, request), label)[0]
+
+
+def rose_to_its_end(run: Run) -> bool:
+    """Whether a run has a record, by which its accuracy on validation tasks still rose."""
+    try:
+        record = run.record()
+    except UsageError:
+        return False
+    if record is None or record["status"] != "done" or run.benchmark.regression:
+        return False
+    return still_rises(*ends_of_validation(record["validation"]))
 
 
 def print_status(title: str, stages: Sequence[CampaignStage], run_set: RunSet, jobs: int) -> None:
@@ -199,12 +253,13 @@ def print_status(title: str, stages: Sequence[CampaignStage], run_set: RunSet, j
     total = 0.0
     seen: set[str] = set()
     for stage in stages:
-        runs = list(runs_of_stage(stage, run_set))
+        pairs = [*runs_of_stage(stage, run_set), *longer_runs(stage, run_set)]
+        runs = [run for _, run in pairs]
         new = [run for run in runs if run and not done(run) and run.name not in seen]
         seen |= {run.name for run in new}
         seconds = estimator.pretrainings(new)
         lines = []
-        for request, run in zip(stage.requests, runs, strict=True):
+        for request, run in pairs:
             text, left = state_of(run, estimator)
             lines.append(f"    {text:<38} {request.words}")
             if run in new:  # a run that stands in two stages counts once
