@@ -178,8 +178,9 @@ def last_output(lstm: nn.LSTM, x: Tensor) -> Tensor:
     With hundreds of sequences P, this takes half the time of calling `lstm`, which wants them in
     another order.
     """
-    weight = torch.cat([lstm.weight_ih_l0, lstm.weight_hh_l0], 1)  # (4H, I + H)
-    bias = (lstm.bias_ih_l0 + lstm.bias_hh_l0).unsqueeze(1)
+    of_input, of_h, bias_of_input, bias_of_h = lstm.all_weights[0]
+    weight = torch.cat([of_input, of_h], 1)  # (4H, I + H)
+    bias = (bias_of_input + bias_of_h).unsqueeze(1)
     h = c = x.new_zeros(lstm.hidden_size, x.shape[-1])
     for step in x:
         gates = torch.addmm(bias, weight, torch.cat([step, h]))
