@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from copy import deepcopy
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -173,13 +174,14 @@ class ByLSTM(nn.Module):
 
 
 def last_output(lstm: nn.LSTM, x: Tensor) -> Tensor:
-    """What an LSTM of one layer, started at zero, says at the last step: (steps, I, P) -> (H, P).
+    """The last output of an LSTM of one layer that starts at zero: (steps, I, P) -> (H, P).
 
-    With hundreds of sequences P, this takes half the time of calling `lstm`, which wants them in
-    another order.
+    With hundreds of sequences P, this takes half the time of calling `lstm`, which needs their
+    numbers in another order in memory.
     """
-    weight = torch.cat([lstm.weight_ih_l0, lstm.weight_hh_l0], 1)  # (4H, I + H)
-    bias = (lstm.bias_ih_l0 + lstm.bias_hh_l0).unsqueeze(1)
+    layer: Any = lstm  # its parameters are tensors, which mypy does not know
+    weight = torch.cat([layer.weight_ih_l0, layer.weight_hh_l0], 1)  # (4H, I + H)
+    bias = (layer.bias_ih_l0 + layer.bias_hh_l0).unsqueeze(1)
     h = c = x.new_zeros(lstm.hidden_size, x.shape[-1])
     for step in x:
         gates = torch.addmm(bias, weight, torch.cat([step, h]))
@@ -212,8 +214,8 @@ class ByMLP(nn.Module):
 def task_by_task(make: Callable[[Tensor], Tensor], g: Tensor) -> Tensor:
     """Call `make` on each task's gradients, (..., P) -> (..., P, 1), and stack: (T, ..., P).
 
-    Inside `make` each number becomes dozens of numbers. With several tasks they are not kept for
-    the derivative, but computed again, one task at a time.
+    `make` computes dozens of numbers from each one. If there are several tasks, these are not kept
+    in memory for the derivative, but computed again, one task at a time.
     """
     if len(g) == 1:
         return make(g[0]).unsqueeze(0).squeeze(-1)

@@ -87,9 +87,9 @@ class Related(PlugIn):
             others: R, how many of the most related tasks predict each task's queries; null for all.
                 If there is only one, as with two tasks per update, it has all the weight, and no
                 relation is learned [not known].
-            say: how their models classify: aligned, their classes paired with ours; encoders,
-                their encoder with our head; null for encoders with hosts that adapt one, else
-                aligned [not known].
+            say: how their models classify our queries: aligned, by their classes, paired with
+                ours; encoders, by their encoder with our head; null for encoders if the host
+                adapts one, else aligned [not known].
             drawn: what represents a task: all of its support, or the hardest half of each class
                 [not known].
             **settings: of the host.
@@ -176,7 +176,7 @@ class TRLearner(Related, MAML):
 
 
 class TaskRelations(nn.Module):
-    """The similarity of tasks: weighted cosines, averaged over heads."""
+    """How related tasks are: cosines of weighted representations, averaged over heads."""
 
     def __init__(self, features: int, heads: int) -> None:
         """Draw the heads' weights, without changing the state of torch's random numbers.
