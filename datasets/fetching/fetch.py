@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-LARGE_DOWNLOAD = 12e9  # bytes of disk: for as many and more the user is asked first
+LARGE_DOWNLOAD = 12e9  # bytes of disk; the user is asked before so much or more is fetched
 
 
 def fetch(benchmark: "ImageSet", data: Path, yes: bool = False) -> None:
