@@ -170,7 +170,7 @@ def checksum_of(content: bytes, path: Path) -> str | None:
     has_comment = is_zip and not content[-ZIP_END_BYTES:].startswith(ZIP_END)
     if not has_comment and COMMENT not in content[-2 * tail :]:
         return None
-    raise DamagedError(f"{path} is damaged: its checksum does not hold")
+    raise DamagedError(f"{path} is damaged: its checksum does not match")
 
 
 def _zip_comment(*content: Any) -> bytes:

@@ -36,7 +36,7 @@ class Benchmark:
     forms: ClassVar[tuple[str, ...]] = ()
     image: ClassVar[tuple[int, ...]]  # (C, H, W), or the shape of another input
     regression: ClassVar[bool] = False
-    own: ClassVar[bool] = False  # whether it is a user's own images, which nothing is published of
+    own: ClassVar[bool] = False  # whether it is a user's own images, without published numbers
     outputs: ClassVar[int] = 1  # numbers that a regression predicts for each input
     # Option -> its allowed values, the default first.
     allowed: ClassVar[dict[str, tuple[Any, ...]]] = {}

@@ -260,7 +260,7 @@ def doubts(run: RecordRow) -> list[str]:
     """Reasons to doubt a record: edited by hand, from uncommitted code, tested more than once."""
     passes = run.get("test_passes_begun")
     reasons = {
-        "edited since it was made: its checksum does not hold": run.get("checksum") == BROKEN,
+        "edited since it was made: its checksum does not match": run.get("checksum") == BROKEN,
         "record without a checksum": run.get("checksum") == NO_CHECKSUM,
         "made from uncommitted code": run.get("dirty") is True,
         "begun under another commit": bool(run.get("other_commits")),

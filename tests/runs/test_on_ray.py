@@ -46,7 +46,7 @@ def test_what_a_machine_makes_is_put_into_the_results(run):
     ("damage", "says"),
     [
         (lambda name, text: None, "no record has come"),
-        (lambda name, text: text.replace(b'"seed": 0', b'"seed": 1'), "does not hold"),
+        (lambda name, text: text.replace(b'"seed": 0', b'"seed": 1'), "does not match"),
         (lambda name, text: b"{}", "is damaged: not a record of a run"),
     ],
 )

@@ -225,7 +225,7 @@ def put_into_results(files: dict[str, bytes], run: Run) -> None:
         record = parse_record(files[name])
         row_of(record, run.name)
         if checksum_state(record) != HOLDS:
-            raise ValueError("its checksum does not hold")
+            raise ValueError("its checksum does not match")
         for file_name, content in files.items():
             path = folder / file_name
             is_there = file_name.startswith("episodes-") and path.exists()
