@@ -122,7 +122,10 @@ class Related(PlugIn):
         return {"host": host_loss.mean(), "consistency": self.weight * term.mean()}
 
     def consistency(self, models: Any, encoded: Episode, episode: Episode) -> Tensor:
-        """L_TR, the loss of related tasks' models on each task's queries (eq. 5): (T,)."""
+        """L_TR, the loss of what related models predict for a task's queries (eq. 5): (T,).
+
+        The prediction is the mean of their logits, weighted by how related they are.
+        """
         y, way = episode.support.y, episode.way
         z = self.features(encoded, episode)
         others, weights = strongest(self.relations(self.represent(z, y, way)), self.others)

@@ -131,7 +131,7 @@ class Benchmark:
         raise NotFoundError(not_found(self, data))
 
     def open(self, data: Path | None) -> dict[str, "Store"]:
-        """The image store of each split; the first time it is built and checked, in 1-2 minutes.
+        """The image store of each split; the first time, all images are decoded and checked.
 
         Stores are kept in ``<data>/zoo-store``, those of own images in the user's cache; the
         environment variable ZOO_STORE names another folder. The published files must stay: they

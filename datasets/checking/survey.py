@@ -1,7 +1,7 @@
 """A survey of an image set that cannot be opened: everything that is wrong, not only the first.
 
-The classes are compared with the published lists without decoding images. Only if they are right
-is every image decoded.
+`survey` compares the classes with the published lists, without decoding images. Only if they are
+right, the doctor calls `unreadable`, which decodes every image.
 """
 
 import itertools
@@ -54,7 +54,7 @@ def survey(benchmark: "ImageSet", reader: Reader) -> dict[str, Any]:
     for split, of_split in counts.items():
         splits[split] |= compare(reader, split, of_split)
         if not swapped:
-            findings += in_words(reader, split, splits[split])
+            findings += class_findings(reader, split, splits[split])
     findings += swapped + doubled(reader, counts)
     if not findings:
         images = {split: sum(of_split.values()) for split, of_split in counts.items()}
@@ -93,8 +93,8 @@ def compare(reader: Reader, split: str, counts: Counts) -> dict[str, Any]:
     return {**total, **parts, "remarks": ", ".join(remarks) or "ok"}
 
 
-def in_words(reader: Reader, split: str, facts: Mapping[str, Any]) -> list[Finding]:
-    """The differences that `compare` returns, as findings."""
+def class_findings(reader: Reader, split: str, facts: Mapping[str, Any]) -> list[Finding]:
+    """Findings on the differences that `compare` has found."""
     where = reader.where(split)
     lists = reader.lists
     findings: list[Finding] = []

@@ -1,7 +1,7 @@
 """What is in a folder of somebody's own images: class folders, images, and what is not used.
 
-Every folder is listed once, with the size and time of change of each image, so that an image that
-was edited in place is noticed.
+A listing has the size and time of change of each image, so that an image that was edited in place
+is noticed.
 """
 
 import os
