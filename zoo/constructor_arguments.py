@@ -51,8 +51,8 @@ def constructors(cls: type) -> Iterator[Signature]:
     """Signatures, without ``self``, of the constructor and of those it passes arguments on to."""
     for base in cls.__mro__:
         if "__init__" in vars(base):
-            whole = signature(vars(base)["__init__"])
-            parameters = list(whole.parameters.values())[1:]
-            yield whole.replace(parameters=parameters)
+            with_self = signature(vars(base)["__init__"])
+            parameters = list(with_self.parameters.values())[1:]
+            yield with_self.replace(parameters=parameters)
             if not any(p.kind in VARIADIC for p in parameters):
                 return

@@ -68,15 +68,22 @@ def _write_once(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _remove_left_behind(path: Path, own: Path) -> None:
-    """Remove the temporary files of killed writers of `path`: those that no process has locked."""
+def _remove_left_behind(path: Path, temporary: Path) -> None:
+    """Remove the temporary files of killed writers of `path`: those that no process has locked.
+
+    `temporary`, which this process is writing, stays.
+    """
     beginning = f".{path.name}."
     for name in os.listdir(path.parent):
-        if name.startswith(beginning) and name[len(beginning) :].isdigit() and name != own.name:
-            left = path.with_name(name)
-            with contextlib.suppress(OSError), open(left, "rb") as file:
+        if (
+            name.startswith(beginning)
+            and name[len(beginning) :].isdigit()
+            and name != temporary.name
+        ):
+            leftover = path.with_name(name)
+            with contextlib.suppress(OSError), open(leftover, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                left.unlink()
+                leftover.unlink()
 
 
 def reserve(path: Path, size: int) -> None:

@@ -69,8 +69,9 @@ def some(names: Iterable[object], count: int | None = None) -> str:
     """
     names = list(names)
     first = ", ".join(map(str, names[:FEW]))
-    left = (len(names) if count is None else count) - FEW
-    return f"{first} and {left:,} more" if left > 0 else first
+    if count is None:
+        count = len(names)
+    return f"{first} and {count - FEW:,} more" if count > FEW else first
 
 
 def store_folder(benchmark: "ImageSet", reader: Reader, data: Path | None) -> Path:

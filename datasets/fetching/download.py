@@ -253,8 +253,8 @@ def _extent(answer: "requests.Response") -> tuple[int, int | None]:
     """At which byte of the file an answer begins (-1: unknown), and the size of the whole file."""
     if answer.status_code != http.client.PARTIAL_CONTENT:
         return 0, answer.raw.length_remaining
-    said = answer.headers.get("Content-Range", "")
-    parts = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", said)
+    header = answer.headers.get("Content-Range", "")
+    parts = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", header)
     if not parts:
         return -1, None
     return int(parts[1]), None if parts[2] == "*" else int(parts[2])
@@ -267,8 +267,12 @@ def _check_beginning(name: str, answer: "requests.Response", head: bytes) -> Non
     page = head.lstrip().lower().startswith((b"<!doctype", b"<html"))
     beginnings = BEGINNINGS.get(Path(name).suffix)
     if page or (beginnings and not head.startswith(beginnings)):
-        kind = _one_line(answer.headers.get("Content-Type", "of no type").partition(";")[0])
-        what = "an HTML page" if page else f"something else ({kind}, it begins with {head[:4]!r})"
+        content_type = _one_line(answer.headers.get("Content-Type", "of no type").partition(";")[0])
+        what = (
+            "an HTML page"
+            if page
+            else f"something else ({content_type}, it begins with {head[:4]!r})"
+        )
         raise UnavailableError(f"not {name}, but {what}")
 
 

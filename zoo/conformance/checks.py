@@ -436,11 +436,11 @@ def evaluation_changes_nothing(make: Maker) -> None:
             "change it in training alone (`if self.training:`, or in `meta_loss`); steps on "
             "weights belong to a copy of them, as `zoo.adapt` makes one",
         )
-    left = [name for name, p in learner.named_parameters() if p.grad is not None]
+    with_gradient = [name for name, p in learner.named_parameters() if p.grad is not None]
     expect(
-        not left,
-        f"`evaluate(episode)` left a gradient in `.grad` of {', '.join(left)}, which the next "
-        "update would add to its own",
+        not with_gradient,
+        f"`evaluate(episode)` left a gradient in `.grad` of {', '.join(with_gradient)}, which the "
+        "next update would add to its own",
         "take gradients by `torch.autograd.grad(loss, tensors)`, which returns them, instead of "
         "`loss.backward()`",
     )
