@@ -33,7 +33,7 @@ class ANIL(MAML):
 
         Args:
             backbone: from images to D features.
-            way: N, the same in training and test: the head has one logit a way.
+            way: N, the same in training and test: the head has one logit per way.
             inner_lr: alpha, on the mean support loss [as MAML].
             inner_steps: gradient steps in training [as MAML].
             test_steps: gradient steps in validation and test [as MAML].

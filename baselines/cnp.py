@@ -56,9 +56,9 @@ class CNP(EmbeddingLearner):
         """The paper has no mini-ImageNet; defaults are those of its other experiments.
 
         Args:
-            backbone: h; in regression h is one of the same sizes, for x and y side by side, and a
-                linear layer.
-            way: N, the same in training and test: one logit a way; in regression, the number of
+            backbone: h. In regression it only gives the sizes of h, which reads x and y side by
+                side and ends with a linear layer.
+            way: N, the same in training and test: one logit per way; in regression, the number of
                 outputs.
             aggregate: ``class`` averages within each class, for classification [section 4.3];
                 ``all`` over the whole support, for regression [section 2.2]; null for ``all`` on
@@ -79,7 +79,7 @@ class CNP(EmbeddingLearner):
         if not 0 < min_sd < 1:
             raise UsageError(f"min_sd {min_sd}: expected a number between 0 and 1")
         net: nn.Module = backbone
-        # How many numbers g gets of a query, how many r has, and how many g gives.
+        # Sizes: what g gets of a query, r, and what g returns.
         if aggregate == "class":
             query_size = features_of(backbone)
             r_size = way * query_size
@@ -93,7 +93,9 @@ class CNP(EmbeddingLearner):
             raise UsageError("aggregate all: h is fully connected, so use backbone=mlp")
         super().__init__(net, way, batch_norm=batch_norm, outer_lr=outer_lr)
         self.g = Classifier(build_backbone(decoder, (query_size + r_size,)), outputs)
-        self.aggregate, self.min_context, self.min_sd = aggregate, min_context, min_sd
+        self.aggregate = aggregate
+        self.min_context = min_context
+        self.min_sd = min_sd
         if aggregate == "all":
             self.embeds_alone = False
 
@@ -124,15 +126,18 @@ class CNP(EmbeddingLearner):
         self.check(episode)
         most = episode.support.x.shape[1]
         size = int(torch.randint(min(self.min_context, most), most + 1, ()))
-        context = Examples(*(part[:, :size] for part in episode.support))
-        target = Examples(*(torch.cat(pair, 1) for pair in zip(*episode[:2], strict=True)))
-        return nll(*self.distribution(Episode(context, target, self.way)), target.y).mean()
+        support, query = episode.support, episode.query
+        context = Examples(support.x[:, :size], support.y[:, :size])
+        target = Examples(torch.cat([support.x, query.x], 1), torch.cat([support.y, query.y], 1))
+        mean, sd = self.distribution(Episode(context, target, self.way))
+        return nll(mean, sd, target.y).mean()
 
     def evaluate(self, episode: Episode) -> tuple[dict[str, Tensor], Tensor]:
         """In regression also ``nll``, in nats per point."""
         if self.aggregate == "class":
             return super().evaluate(episode)
-        (mean, sd), y = self.distribution(episode), episode.query.y
+        mean, sd = self.distribution(episode)
+        y = episode.query.y
         return {"mse": task_loss(mean, y), "nll": nll(mean, sd, y)}, mean
 
     def check(self, episode: Episode) -> None:

@@ -5,9 +5,10 @@ Departures from the paper:
 1. Pre-training is the zoo's (`zoo/runs/pretraining.py`), by SGD; the authors use Adam for 400
    epochs. Both heads start from the same encoder, pre-trained with a linear classifier; Baseline++
    as printed is `finetune[head=cosine,pretrain_head=cosine]`.
-2. Each step uses the whole support; theirs use 4 random images. We leave out their momentum, which
-   is dampened by as much and so averages gradients over steps, as the whole support does. We also
-   leave out their weight decay of 0.001, which takes a thousandth of the head in 100 steps.
+2. Each step uses the whole support; theirs use 4 random images. We leave out their momentum: it is
+   dampened by the same factor, so it averages gradients over steps, which the whole support does
+   anyway. We also leave out their weight decay of 0.001, which in 100 steps shrinks the head by a
+   thousandth.
 3. A linear head starts from zero, a cosine head from the directions of the class means; theirs
    start at random. So the same support always gives the same head, in any order of its images and
    labels.

@@ -64,7 +64,7 @@ class MAML(Host):
 
         Args:
             backbone: from images to D features.
-            way: N, the same in training and test: the head has one logit a way.
+            way: N, the same in training and test: the head has one logit per way.
             inner_lr: alpha, on the mean support loss [section 5.2: 0.01 on the summed one].
             inner_steps: gradient steps in training [section 5.2].
             test_steps: gradient steps in validation and test [section 5.2].
@@ -87,7 +87,7 @@ class MAML(Host):
             raise UsageError("step_rates: is itself a preconditioner; leave the other out")
         super().__init__(Classifier(backbone, way), way, batch_norm=batch_norm, outer_lr=outer_lr)
         self.precondition: Preconditioner = build_preconditioner(preconditioner, self.net)
-        if step_rates:  # these are the whole rates, which Adam moves at its own pace
+        if step_rates:  # these replace inner_lr instead of multiplying it
             self.precondition = LayerRates(self.net, inner_steps)
             nn.init.constant_(self.precondition.rates, inner_lr)
         self.inner_optimizer = InnerOptimizer(

@@ -27,7 +27,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo import Episode, register
-from zoo.baselines.mann_labels import LABELS, Numbers, both, by_instance, encoded, key_of, shuffled
+from zoo.baselines.mann_labels import (
+    LABELS,
+    Numbers,
+    all_examples,
+    by_instance,
+    encoded,
+    key_of,
+    shuffled,
+)
 from zoo.baselines.mann_memory import LRUA, State
 from zoo.errors import UsageError
 from zoo.losses import task_loss
@@ -80,8 +88,9 @@ class MANN(EmbeddingLearner):
             width: numbers in a row [the same].
             heads: how many read, and how many rows a step writes [the same].
             decay: gamma, of the usage [the same; the paper's supplement may have 0.99].
-            own_rows: each head writes to a row of its own [the same].
-            adam: Adam [the same], instead of RMSProp with 0.95 and momentum 0.9 [TensorFlow's].
+            own_rows: whether each head writes to a row of its own [the same].
+            adam: whether to use Adam [the same], not RMSProp with 0.95 and momentum 0.9
+                [TensorFlow's].
             outer_lr: of the optimiser; the default is for RMSProp [TensorFlow re-implementations].
         """
         labels = labels or ("numbers" if isinstance(backbone, MLP) else "one_hot")
@@ -100,7 +109,7 @@ class MANN(EmbeddingLearner):
         if not adam:
             self.outer_optimizer = partial(torch.optim.RMSprop, alpha=0.95, momentum=0.9)
         self.fixed_way = labels != "strings"
-        if protocol == "instances" or labels == "strings":  # these hash the images
+        if protocol == "instances" or labels == "strings":  # these need a hash of the images
             self.embeds_alone = False
         self.judged_by = "accuracy" if protocol == "standard" else "accuracy@instance5"
 
@@ -124,7 +133,7 @@ class MANN(EmbeddingLearner):
             Answers to each support example as it was read, then to each query (T, n, outputs); the
             episodes' keys (T,); y (T, n).
         """
-        y, key = both(episode).y, key_of(episode.support.x)
+        y, key = all_examples(episode).y, key_of(episode.support.x)
         z, z_query = self.embed(episode)
         read, state = self.read(z, episode.support.y, key)
         peeked = self.memory.peek(F.pad(z_query, (0, self.labels.inputs)), state)

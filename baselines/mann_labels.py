@@ -31,8 +31,8 @@ def key_of(support: Tensor) -> Tensor:
     return _mixed(hashed(support).sum(-1))
 
 
-def both(episode: Episode) -> Examples:
-    """Support and query examples, concatenated."""
+def all_examples(episode: Episode) -> Examples:
+    """The support's examples, then the queries."""
     x = torch.cat([episode.support.x, episode.query.x], 1)
     return Examples(x, torch.cat([episode.support.y, episode.query.y], 1))
 
@@ -43,10 +43,10 @@ def shuffled(episode: Episode) -> tuple[Examples, Tensor, Tensor]:
     The queries of an episode are sorted by class, so their own order would give away their labels.
 
     Returns:
-        The sequence; which example, of support before query, is at each step (T, n); and the
-        episodes' keys (T,), see `key_of`.
+        The sequence; for each step the number of its example, (T, n), where the support's examples
+        are numbered first; and the episodes' keys (T,), see `key_of`.
     """
-    x, y = both(episode)
+    x, y = all_examples(episode)
     hashes = hashed(x)
     key = _mixed(hashes[:, : episode.support.x.shape[1]].sum(-1))
     rank = _mixed(hashes ^ key.unsqueeze(1)) & POSITIVE
@@ -68,11 +68,11 @@ def by_instance(right: Tensor, y: Tensor, way: int) -> dict[str, Tensor]:
     }
 
 
-# Three kinds of labels. Each has how many numbers it takes to `inputs` a label into the network
-# and to output an answer, and:
+# Three kinds of labels. Each has `inputs`, the number of numbers that the network reads of a label,
+# `outputs`, the number of numbers in an answer of the network, and these methods:
 # - encode: labels y (T, n) -> what the network reads (T, n, inputs)
 # - predict: answers (T, n, outputs) -> logits (T, n, N), in regression means
-# - loss: of each answer, (T, n)
+# - loss: the loss of each answer, (T, n)
 # - right: whether each answer is right, bool (T, n)
 # Each is also given the episodes' keys (T,), see `key_of`.
 
@@ -191,7 +191,7 @@ LABELS: dict[str, Callable[[int], Labels]] = {
 
 
 def _mixed(x: Tensor) -> Tensor:
-    """Map 64-bit integers to others, one to one, that look random (after SplitMix64)."""
+    """Map 64-bit integers one to one to integers that look random (after SplitMix64)."""
     x = (x ^ (x >> 30)) * -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9, as a signed number
     x = (x ^ (x >> 27)) * -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
     return x ^ (x >> 31)

@@ -72,7 +72,7 @@ class MetaNet(EmbeddingLearner):
 
         Args:
             backbone: from images to D features, for b and, with separate weights, for u.
-            way: N, the same in training and test: the head has one logit a way.
+            way: N, the same in training and test: the head has one logit per way.
             hidden: units of the fully connected layer, the length of r [authors' code].
             fast_convs: how many of conv5's convolutions take fast weights [section 4].
             units: of the LSTM d and of the layers of the MLP m [section 4].
@@ -97,7 +97,10 @@ class MetaNet(EmbeddingLearner):
         self.m = ByMLP(units, p)
         self.d = None if variant == "minus" else ByLSTM(units, p)
         self.d_base = ByLSTM(units, p) if variant == "plus" else None
-        self.draws, self.margin, self.detach, self.clip_norm = draws, margin, detach, clip
+        self.draws = draws
+        self.margin = margin
+        self.detach = detach
+        self.clip_norm = clip
         self.sequential = self.d is not None
 
     def forward(self, episode: Episode) -> Tensor:

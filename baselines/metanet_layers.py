@@ -173,10 +173,10 @@ class ByLSTM(nn.Module):
 
 
 def last_output(lstm: nn.LSTM, x: Tensor) -> Tensor:
-    """What an LSTM of one layer, started at zero, says at the last step: (steps, I, P) -> (H, P).
+    """The last output of an LSTM of one layer that starts at zero: (steps, I, P) -> (H, P).
 
-    With hundreds of sequences P, this takes half the time of calling `lstm`, which wants them in
-    another order.
+    With hundreds of sequences P, this takes half the time of calling `lstm`, which needs their
+    numbers in another order in memory.
     """
     of_input, of_h, bias_of_input, bias_of_h = lstm.all_weights[0]
     weight = torch.cat([of_input, of_h], 1)  # (4H, I + H)
@@ -213,8 +213,8 @@ class ByMLP(nn.Module):
 def task_by_task(make: Callable[[Tensor], Tensor], g: Tensor) -> Tensor:
     """Call `make` on each task's gradients, (..., P) -> (..., P, 1), and stack: (T, ..., P).
 
-    Inside `make` each number becomes dozens of numbers. With several tasks they are not kept for
-    the derivative, but computed again, one task at a time.
+    `make` computes dozens of numbers from each one. If there are several tasks, these are not kept
+    in memory for the derivative, but computed again, one task at a time.
     """
     if len(g) == 1:
         return make(g[0]).unsqueeze(0).squeeze(-1)

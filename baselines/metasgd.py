@@ -44,7 +44,7 @@ class MetaSGD(MAML):
 
         Args:
             backbone: from images to D features.
-            way: N, the same in training and test: the head has one logit a way.
+            way: N, the same in training and test: the head has one logit per way.
             rate_low: the least rate at the start, where rates are random [section 4].
             rate_high: the largest rate at the start [section 4].
             inner_steps: gradient steps in training [abstract: one].

@@ -81,7 +81,7 @@ class AdaptedTail(LastBlock):
         layers = backbone.layers(backbone.depth - 1)
         adapting = [conv.weight for conv, _ in layers] + list(self.head.parameters())
         adapting_ids = {id(p) for p in adapting if p.requires_grad}
-        # Names of the parameters that inner steps move, and of those among them that R reads.
+        # Names of the parameters that inner steps move; R reads those of them that are weights.
         self.adapted = [name for name, p in self.named_parameters() if id(p) in adapting_ids]
         self.weights = [name for name in self.adapted if name.endswith("weight")]
         if film:

@@ -22,7 +22,7 @@ class ProtoNet(EmbeddingLearner, Host):
 
     title = "ProtoNet"
     family = "metric"
-    uneven_support = True  # a mean is one of however many
+    uneven_support = True  # a class mean can be taken over any number of images
 
     def __init__(
         self,

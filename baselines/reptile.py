@@ -64,7 +64,7 @@ class Reptile(Learner):
 
         Args:
             backbone: from images to D features.
-            way: N, the same in training and test: the head has one logit a way.
+            way: N, the same in training and test: the head has one logit per way.
             inner_lr: of the inner optimiser [Table 4].
             inner_steps: k, inner steps in training [Table 4].
             inner_batch: support examples per step, in training [Table 4].
@@ -128,7 +128,7 @@ class Reptile(Learner):
         x, y = support
         w = self.phi().expand(len(x), -1)
         v = self.second_moment.expand(len(x), -1)
-        steps = self.inner_updates.double()  # a tensor: to read its number would stall a GPU
+        steps = self.inner_updates.double()  # kept as a tensor: reading its number stalls a GPU
         for batch in rows:
             steps = steps + 1
             minibatch = Examples(x[:, batch], y[:, batch])

@@ -6,13 +6,13 @@ Departures from the paper:
    which reach even lags only.
 2. The queries of an episode share its support. Each is the last step of a sequence of its own, and
    what depends on the support alone is computed once. The paper has one query per episode.
-3. One number of shots is drawn for all tasks of an update, and so many of each class's `train_shot`
-   examples are kept. The test may have any number of shots up to `max_shot`.
+3. One number of shots is drawn for all tasks of an update, and that many of each class's
+   `train_shot` examples are kept. The test may have any number of shots up to `max_shot`.
 4. Not printed, so ours: learning rate, tasks per update, length of training.
 5. "Dropout 0.9" in the embedding of mini-ImageNet is taken to be the share that is kept, and its
    pooling rounds up: 84 pixels must become the 6 that it averages (backbone `resnet_snail`).
-6. It is not known what the ablations have in the place of what they leave out: here `tc=false` and
-   `attention=false` have nothing there.
+6. It is not known what the paper's ablations put in the place of the blocks that they leave out.
+   Here `tc=false` and `attention=false` put nothing there.
 7. Regression is ours: y takes the place of the label, and the last step predicts it.
 
 On Omniglot 5-way 1-shot, accuracy is 93.6 % (printed: 99.07) after 86,400 tasks, and still rises.
@@ -132,8 +132,8 @@ class SNAIL(EmbeddingLearner):
             mixed_shots: train on 1 to `train_shot` shots, drawn for each update [section 5.1].
             embedding: features of a linear layer behind the backbone, 64 for Omniglot; null for no
                 such layer [section 5.1].
-            tc: whether there are TC blocks [Appendix B has it without].
-            attention: whether there are attention blocks [Appendix B has it without].
+            tc: whether there are TC blocks [Appendix B also tests it without].
+            attention: whether there are attention blocks [Appendix B also tests it without].
             first_dilation: of each TC block, 1 or 2 [section 3: 2].
             batch_norm: ``running`` tests with the statistics of training [not printed].
             outer_lr: of Adam [not printed].

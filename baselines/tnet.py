@@ -39,7 +39,7 @@ class TNetLearner(MAML):
 
         Args:
             backbone: from images to D features.
-            way: N, the same in training and test: the head has one logit a way.
+            way: N, the same in training and test: the head has one logit per way.
             mask: MT-net: learn for each output of a layer how likely inner steps move it
                 [authors' code].
             inner_lr: alpha, on the mean support loss [authors' code: 0.01 on the summed one].

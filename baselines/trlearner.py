@@ -87,9 +87,9 @@ class Related(PlugIn):
             others: R, how many of the most related tasks predict each task's queries; null for all.
                 If there is only one, as with two tasks per update, it has all the weight, and no
                 relation is learned [not known].
-            say: how their models classify: aligned, their classes paired with ours; encoders,
-                their encoder with our head; null for encoders with hosts that adapt one, else
-                aligned [not known].
+            say: how their models classify our queries: aligned, by their classes, paired with
+                ours; encoders, by their encoder with our head; null for encoders if the host
+                adapts one, else aligned [not known].
             drawn: what represents a task: all of its support, or the hardest half of each class
                 [not known].
             **settings: of the host.
@@ -122,7 +122,10 @@ class Related(PlugIn):
         return {"host": host_loss.mean(), "consistency": self.weight * term.mean()}
 
     def consistency(self, models: Any, encoded: Episode, episode: Episode) -> Tensor:
-        """L_TR, the loss of related tasks' models on each task's queries (eq. 5): (T,)."""
+        """L_TR, the loss of what related models predict for a task's queries (eq. 5): (T,).
+
+        The prediction is the mean of their logits, weighted by how related they are.
+        """
         y, way = episode.support.y, episode.way
         z = self.features(encoded, episode)
         others, weights = strongest(self.relations(self.represent(z, y, way)), self.others)
@@ -176,7 +179,7 @@ class TRLearner(Related, MAML):
 
 
 class TaskRelations(nn.Module):
-    """The similarity of tasks: weighted cosines, averaged over heads."""
+    """How related tasks are: cosines of weighted representations, averaged over heads."""
 
     def __init__(self, features: int, heads: int) -> None:
         """Draw the heads' weights, without changing the state of torch's random numbers.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
-    """Look for the published forms of every benchmark at or below `data`, and check what is there.
+    """Look for the forms of every benchmark at or below `data`, and check the images found.
 
     Args:
         data: the folder.
@@ -36,8 +36,8 @@ def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
 
     Returns:
         ``usable``, the benchmarks that can be run; ``found``, a section for each form (see
-        `section`); ``looked_for``, if nothing was found, lines of text on where we looked;
-        ``refused``, why own images that lie there cannot be used.
+        `section`); ``looked_for``, lines of text on where we looked, if nothing was found;
+        ``refused``, why own images that lie there cannot be used, or "".
 
     Raises:
         UsageError: there is no such folder or benchmark.
@@ -52,7 +52,7 @@ def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
     lines: list[str] = []
     refused = ""
     for benchmark in sorted(wanted, key=lambda each: each.own):
-        # Any folder of images may be a user's own; below this one there is a published set.
+        # Any folder of images could be a user's own, but here a published set was found.
         if benchmark.own and sections:
             continue
         lines.append(f"{benchmark.title}:")
@@ -64,10 +64,10 @@ def examine(data: Path, asked: str | None = None) -> dict[str, Any]:
             lines.append(f"  {error}")
             refused = "" if isinstance(error, NoImagesError) else str(error)
         sections += [section(benchmark, reader, readers[0], data) for reader in readers]
-    # Several benchmarks use the same file names: a form without any class of its benchmark is
-    # left out where the folder is known to be another's.
-    known = {part["folder"] for part in sections if part["known"]}
-    sections = [part for part in sections if part["known"] or part["folder"] not in known]
+    # Several benchmarks use the same file names. So where a folder holds classes of one benchmark,
+    # the sections of others without any class in it are left out.
+    known_folders = {part["folder"] for part in sections if part["known"]}
+    sections = [part for part in sections if part["known"] or part["folder"] not in known_folders]
     return {
         "folder": str(data),
         "usable": [part["benchmark"] for part in sections if part["usable"]],
@@ -83,14 +83,14 @@ def section(benchmark: Benchmark, reader: Reader, first: Reader, data: Path) -> 
     Args:
         benchmark: the benchmark.
         reader: of the form.
-        first: the reader that `run` and `table` use, if there are several.
+        first: the reader that `run` and `table` use; others may have found further forms.
         data: the folder that was asked about.
 
     Returns:
         ``benchmark``, ``title``, ``form`` and ``folder``; ``splits`` and ``findings``; ``known``,
         as in `survey`; ``content``, from `content_checks.check`, if the set could be opened;
-        ``sound``, whether no finding is a failure; ``usable``, whether it is sound and the form
-        that `run` and `table` read; ``verdict``, this in a sentence.
+        ``sound``, whether no finding is a failure; ``usable``, whether it is sound and is the form
+        that `run` and `table` read; ``verdict``, a sentence that says both.
     """
 
     def look() -> dict[str, Any]:
@@ -132,7 +132,7 @@ def section(benchmark: Benchmark, reader: Reader, first: Reader, data: Path) -> 
 
 
 def of_content(benchmark: Benchmark, reader: Reader, data: Path) -> dict[str, Any]:
-    """The facts of a section from opening its stores and checking them, or else from a survey."""
+    """The facts of a section: from opening and checking the stores, or else from a survey."""
     try:
         stores = content_checks.open_stores(benchmark, reader, data)
     except UsageError as error:
@@ -153,7 +153,7 @@ def of_content(benchmark: Benchmark, reader: Reader, data: Path) -> dict[str, An
 
 
 def few_images(stores: Mapping[str, "Store"]) -> Finding | None:
-    """A finding on which episodes own images allow, if they are too few for the usual ones."""
+    """If own images are too few for the usual episodes, a finding that says which they allow."""
     classes = {split: len(store.names) for split, store in stores.items()}
     smallest = {split: int(min(np.diff(store.offsets))) for split, store in stores.items()}
     fewest_classes = min(classes, key=lambda split: classes[split])
@@ -166,8 +166,8 @@ def few_images(stores: Mapping[str, "Store"]) -> Finding | None:
         return None
     text = (
         f"{fewest_classes} has {way} classes, --way {way} at most; the smallest class of "
-        f"{fewest_images} has {images} images for --shot and --query together; what is not asked "
-        "for is lowered to that"
+        f"{fewest_images} has {images} images for --shot and --query together; settings that "
+        "you do not give are lowered to that"
     )
     return Finding("few", False, text)
 
@@ -177,7 +177,7 @@ def opened(store: "Store", classes: int) -> dict[str, Any]:
 
     Args:
         store: of the split.
-        classes: in its published list.
+        classes: how many its published list has.
     """
     rotations = max(1, len(store.names) // classes)  # 4 on Omniglot, whose rotations are classes
     remarks = f"ok: with rotations {len(store.names):,} classes" if rotations > 1 else "ok"

@@ -4,9 +4,8 @@ import signal
 import sys
 
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(
-        signal.SIGINT, signal.SIG_DFL
-    )  # Ctrl-C among the imports ends without a traceback
+    # So that Ctrl-C during the imports below ends the program without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from zoo.commands import main
 

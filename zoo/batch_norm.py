@@ -16,8 +16,9 @@ from torch.nn.parameter import is_lazy
 from zoo.errors import UsageError
 from zoo.processes import together
 
-EPS = 1e-5  # of our networks; a converted layer keeps its own
-MOMENTUM = 0.1  # likewise
+# For our own networks; a layer converted from PyTorch keeps its own values.
+EPS = 1e-5
+MOMENTUM = 0.1
 BATCH_NORM_MODES = ("batch", "running", "support")
 
 
@@ -28,7 +29,11 @@ def sum_over_processes(x: Tensor) -> Tensor:
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """Every process has the sum, so the gradient of a share is the sum of all gradients."""
+    """The sum over processes, and its gradient.
+
+    Every process receives the sum and computes a loss from it. So the gradient with respect to one
+    process's tensor is the sum of the gradients in all processes.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -69,7 +74,7 @@ class BatchNorm(nn.Module):
         self.use(mode)
 
     def use(self, mode: str) -> None:
-        """Set the mode, with defaults for what `batch_norm_context` and FiLM set."""
+        """Set the mode, and reset what `batch_norm_context` and learners with FiLM set."""
         self.mode = mode
         self.support_rows: int | None = None
         self.track = True
@@ -83,7 +88,7 @@ class BatchNorm(nn.Module):
 
     @property
     def spans_processes(self) -> bool:
-        """Whether it takes the statistics over the batches of all processes that train."""
+        """Whether its statistics are over the batches of all processes that train together."""
         return self.mode == "running" and self.training and self.track and together() > 1
 
     @contextmanager
@@ -117,10 +122,10 @@ class BatchNorm(nn.Module):
             return F.batch_norm(x, *constants, weight, bias, False, self.momentum, self.eps)
         if self.spans_processes:
             return self.over_all_processes(x, weight, bias)
-        with self.moving() as moved:
-            moving_mean, moving_var = moved or (None, None)
+        with self.moving() as running:
+            running_mean, running_var = running or (None, None)
             return F.batch_norm(
-                x, moving_mean, moving_var, weight, bias, True, self.momentum, self.eps
+                x, running_mean, running_var, weight, bias, True, self.momentum, self.eps
             )
 
     def over_all_processes(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -135,9 +140,9 @@ class BatchNorm(nn.Module):
         mean = sums / count
         centred = x - mean.view(shape)
         var = sum_over_processes(centred.square().sum(dims)) / count
-        with self.moving() as moved, torch.no_grad():
-            assert moved is not None
-            running_mean, running_var = moved
+        with self.moving() as running, torch.no_grad():
+            assert running is not None
+            running_mean, running_var = running
             running_mean.lerp_(mean, self.momentum)
             running_var.lerp_(var * count / (count - 1), self.momentum)
         scale = (var + self.eps).rsqrt() * weight
@@ -164,7 +169,7 @@ def convert_batch_norm(net: nn.Module) -> None:
             continue
         if type(layer).forward not in TORCH_FORWARDS:
             if layer.running_mean is None:
-                continue  # an instance norm, say: it has nothing that moves
+                continue  # it has no running statistics; an instance norm, for example
             refuse_norm(name, layer, "keeps running statistics in a way of its own", "leave it out")
         if any(is_lazy(p) for p in (*layer.parameters(), *layer.buffers())):
             refuse_norm(name, layer, "has no size yet", "run the network on an image before")

@@ -1,4 +1,4 @@
-"""Checkpoints read from their files: what is damaged is said in a line."""
+"""Read and write checkpoint files; a damaged file gives an error of one line."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,7 @@ from zoo.files import DamagedError, add_checksum, checksum_of, write_bytes
 
 
 class CheckpointFile(NamedTuple):
-    """What a file of torch's holds, and the checksum in it; None where it has none."""
+    """What `torch.save` wrote into a file, and the checksum in the file, None if it has none."""
 
     content: Any
     checksum: str | None
@@ -22,33 +22,33 @@ def read_checkpoint(
     """Read what `torch.save` wrote, and check the checksum where there is one.
 
     Args:
-        path: of the file; or the open file.
-        map_location: as `torch.load` has it.
-        weights_only: as `torch.load` has it.
+        path: of the file, or the file itself, opened.
+        map_location: as in `torch.load`.
+        weights_only: as in `torch.load`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        DamagedError: it cannot be read, or its checksum does not hold.
+        DamagedError: it cannot be read, or its content does not fit its checksum.
     """
     content = path.read() if hasattr(path, "read") else Path(path).read_bytes()
     checksum = checksum_of(content, path)
     try:
-        found = torch.load(io.BytesIO(content), map_location, weights_only=weights_only)
-    except Exception as error:  # of a damaged pickle there may be any
+        loaded = torch.load(io.BytesIO(content), map_location, weights_only=weights_only)
+    except Exception as error:  # a damaged pickle can raise any exception
         text = " ".join(str(error).split()) or type(error).__name__
         raise DamagedError(f"{path} cannot be read as a checkpoint: {text}") from None
-    return CheckpointFile(found, checksum)
+    return CheckpointFile(loaded, checksum)
 
 
 def write_checkpoint(path: Path, content: Any) -> str:
-    """Write a file by `torch.save`, atomically and with a checksum, which is returned."""
+    """Write a checkpoint atomically, with a checksum; returns the checksum."""
     file, checksum = checkpoint_in_memory(content)
     write_bytes(path, file.getbuffer())
     return checksum
 
 
 def checkpoint_in_memory(content: Any) -> tuple[io.BytesIO, str]:
-    """What `write_checkpoint` writes, and the checksum."""
+    """The file that `write_checkpoint` writes, in memory, and its checksum."""
     file = io.BytesIO()
     torch.save(content, file)
     return file, add_checksum(file)

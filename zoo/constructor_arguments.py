@@ -1,7 +1,7 @@
 """What a learner's constructor was called with, and which names it takes.
 
-A constructor may pass arguments that it does not name on to the next one in the order of
-inheritance, as ``*given`` and ``**settings``. Then that one's arguments count too.
+A constructor may take ``*given`` and ``**settings`` and pass them on to the next constructor in the
+order of inheritance. Then the arguments of that one count too.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +18,8 @@ def constructor_arguments(
 
     Returns:
         The network and the way, which every learner takes first, and all other arguments by name:
-        those given, and defaults of the constructor of `cls` itself. The defaults of constructors
-        behind it are left out, because it may pass them other values.
+        those given, and the defaults of the constructor of `cls` itself. The defaults of
+        constructors that it calls are left out, because it may pass them other values.
     """
     keyword_only: dict[str, Any] = {}
     for number, constructor in enumerate(constructors(cls)):
@@ -51,8 +51,8 @@ def constructors(cls: type) -> Iterator[Signature]:
     """Signatures, without ``self``, of the constructor and of those it passes arguments on to."""
     for base in cls.__mro__:
         if "__init__" in vars(base):
-            whole = signature(vars(base)["__init__"])
-            parameters = list(whole.parameters.values())[1:]
-            yield whole.replace(parameters=parameters)
+            with_self = signature(vars(base)["__init__"])
+            parameters = list(with_self.parameters.values())[1:]
+            yield with_self.replace(parameters=parameters)
             if not any(p.kind in VARIADIC for p in parameters):
                 return

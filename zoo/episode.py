@@ -33,7 +33,7 @@ class Episode(NamedTuple):
         return self.support.x.shape[0]
 
     def to(self, dtype: torch.dtype) -> "Episode":
-        """The same episodes, their images and regression outputs as another floating-point type."""
+        """The same episodes, with images and regression outputs in another floating-point type."""
         support, query = (
             Examples(x.to(dtype), y.to(dtype) if y.is_floating_point() else y) for x, y in self[:2]
         )
@@ -53,13 +53,13 @@ def fewer_shots(support: Examples, shot: int, way: int) -> Examples:
     x, y = support
     if y.is_floating_point():  # regression: points are drawn independently, so take the first
         return Examples(x[:, :shot], y[:, :shot])
-    # Places sorted by class, and at random within a class: (T, N, K).
+    # Places in the support set, grouped by class, in random order within a class: (T, N, K).
     by_class = (2 * y + torch.rand(y.shape).to(y.device)).argsort(1).unflatten(1, (way, -1))
     kept = by_class[..., :shot].flatten(1).sort(1).values
     return picked(x, y, kept)
 
 
 def picked(x: Tensor, y: Tensor, places: Tensor) -> Examples:
-    """Each task's examples at some places: (T, n, ...), (T, n), places (T, m) -> (T, m, ...)."""
+    """The examples at the places (T, m) of each task: x (T, n, ...), y (T, n) -> (T, m, ...)."""
     tasks = torch.arange(len(y), device=y.device).unsqueeze(1)
     return Examples(x[tasks, places], y[tasks, places])

@@ -19,17 +19,19 @@ import yaml
 
 from zoo.errors import UsageError
 
-# A zip file ends in a record that begins with these four bytes and has 22, and may have a comment
-# behind it, whose length is the last two bytes of the record.
-ZIP_END, ZIP_END_BYTES = b"PK\5\6", 22
-COMMENT = b"zoo-checksum "  # what the comment of a zip file of ours begins with
+# A zip file ends with a record of 22 bytes, which begins with these four. The last two bytes of the
+# record are the length of a comment, which may follow it.
+ZIP_END = b"PK\5\6"
+ZIP_END_BYTES = 22
+COMMENT = b"zoo-checksum "  # how the comment in our zip files begins
 COMMENT_BYTES = len(COMMENT) + 64
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file so that, whenever it is read or we are killed, it is the old or the new one.
+    """Write a file so that it is always whole: either the old file or the new one.
 
-    Its folder is made again if need be (`make_again`).
+    This holds for whoever reads it meanwhile, and if this process is killed. A folder that was
+    removed in the meantime is made again (`make_again`).
 
     Args:
         path: of the file.
@@ -43,14 +45,14 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 
 
 def make_again(folder: Path) -> None:
-    """Make a folder again that was removed while this process worked in it; say so on stderr."""
+    """Make a folder again if it was removed while this process worked in it; say so on stderr."""
     if not folder.exists():
         print(f"{folder} does not exist (any more); it is made", file=sys.stderr)
         folder.mkdir(parents=True, exist_ok=True)
 
 
 def _write_once(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write into a temporary file beside it, locked while it is written, and rename that."""
+    """Write into a temporary file beside `path`, locked meanwhile, and then rename it to `path`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
@@ -60,21 +62,28 @@ def _write_once(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
             os.replace(temporary, path)
-    except OSError as error:  # of a full disk it does not say where
+    except OSError as error:  # when the disk is full, it does not name the file
         raise OSError(error.errno, error.strerror, error.filename or str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _remove_left_behind(path: Path, own: Path) -> None:
-    """Remove what killed writers of the same file left: temporary files that nobody locks."""
+def _remove_left_behind(path: Path, temporary: Path) -> None:
+    """Remove the temporary files of killed writers of `path`: those that no process has locked.
+
+    `temporary`, which this process is writing, stays.
+    """
     beginning = f".{path.name}."
     for name in os.listdir(path.parent):
-        if name.startswith(beginning) and name[len(beginning) :].isdigit() and name != own.name:
-            left = path.with_name(name)
-            with contextlib.suppress(OSError), open(left, "rb") as file:
+        if (
+            name.startswith(beginning)
+            and name[len(beginning) :].isdigit()
+            and name != temporary.name
+        ):
+            leftover = path.with_name(name)
+            with contextlib.suppress(OSError), open(leftover, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                left.unlink()
+                leftover.unlink()
 
 
 def reserve(path: Path, size: int) -> None:
@@ -101,7 +110,7 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        DamagedError: it is no JSON.
+        DamagedError: it is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -129,7 +138,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 class DamagedError(UsageError):
-    """A file is not what was written, or not what it should be."""
+    """A file's content is not what was written, or not what such a file holds."""
 
 
 def add_checksum(file: io.BytesIO) -> str:
@@ -150,28 +159,29 @@ def add_checksum(file: io.BytesIO) -> str:
 
 
 def checksum_of(content: bytes, path: Path) -> str | None:
-    """The checksum that `add_checksum` put into a file, if it holds.
+    """The checksum that `add_checksum` put into a file, after a comparison with its content.
 
-    None where there is none, as in files of earlier code and of others.
+    None if there is none, as in files of earlier versions or of other programs.
 
     Args:
         content: of the file.
         path: for the message.
 
     Raises:
-        DamagedError: it does not hold.
+        DamagedError: the checksum does not fit the content.
     """
     tail = COMMENT_BYTES + 2
     if content[-tail:] == _zip_comment(memoryview(content)[:-tail], b"\0\0"):
         return content[-64:].decode()
-    without = content[-ZIP_END_BYTES:].startswith(ZIP_END) or not content.startswith(b"PK")
-    if without and COMMENT not in content[-2 * tail :]:
+    is_zip = content.startswith(b"PK")
+    has_comment = is_zip and not content[-ZIP_END_BYTES:].startswith(ZIP_END)
+    if not has_comment and COMMENT not in content[-2 * tail :]:
         return None
-    raise DamagedError(f"{path} is damaged: its checksum does not hold")
+    raise DamagedError(f"{path} is damaged: its checksum does not match")
 
 
 def _zip_comment(*content: Any) -> bytes:
-    """What takes the place of the last two bytes of a zip file without a comment."""
+    """The bytes that replace the last two of a zip file without a comment: length and comment."""
     digest = hashlib.sha256()
     for part in content:
         digest.update(part)
@@ -219,8 +229,10 @@ def make_folder(path: Path, flag: str) -> Path:
         raise UsageError(
             f"{flag} {path}: {error.strerror}; choose a folder you may write"
         ) from None
-    if "::" in str(path.absolute()):  # what keeps training's log takes that for an address
-        raise UsageError(f"{flag} {path}: a name with '::' will not do; choose another folder")
+    if "::" in str(
+        path.absolute()
+    ):  # training logs are written by a library that takes it for an address
+        raise UsageError(f"{flag} {path}: a name with '::' cannot be used; choose another folder")
     if not os.access(path, os.W_OK):
         raise UsageError(f"{flag} {path}: no permission to write; choose another folder")
     return path
@@ -228,7 +240,7 @@ def make_folder(path: Path, flag: str) -> Path:
 
 @contextlib.contextmanager
 def locked(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
-    """Hold a lock file, which only one process can; the system frees it when that one dies.
+    """Hold a lock file. Only one process can; if it dies, the system releases the file.
 
     Args:
         path: of the file, made if it is missing.

@@ -67,19 +67,20 @@ class Learner(pl.LightningModule):
     wrappable: bool = False
     embeds_alone: bool = False
     uneven_support: bool = False  # classes of a support set may differ in how many images they have
-    copies: tuple[nn.Module, ...] = ()  # of the backbone; a pre-training is loaded into them too
-    remark = ""  # what tables must say of its numbers
-    why_it_waits = ""  # why an update or a test waits for numbers from the device, if it must
-    host_key = ""  # of the learner it is put on (TRLearner); that one's settings rows hold too
+    copies: tuple[nn.Module, ...] = ()  # of the backbone; pre-trained weights go into them too
+    remark = ""  # a footnote that tables must put on its numbers
+    why_it_waits = ""  # why an update or a test reads numbers back from the device, if it must
+    host_key = ""  # key of its host (TRLearner); the host's rows of settings apply to it too
     version: int = 1  # raised when the same settings give other numbers than before
-    length_matters: bool = False  # whether an update depends on how many there will be in all
+    length_matters: bool = False  # whether an update depends on the planned number of updates
     why_one_device: str = ""  # why processes cannot share a meta-batch, if they cannot
     clip_norm: float | None = None  # the outer gradient is clipped to this norm
     clip_value: float | None = None  # each of its elements is clipped to +- this
     # Called with the learner: trains its stages, or loads them where they were trained before.
     train_stages: Callable[..., Any] | None = None
     stages_trained: bool = False  # whether the stages have given their weights
-    added_later: Mapping[str, Any] = {}  # settings newer than some records: the value those had
+    # For settings that older records lack: the value that their runs had.
+    added_later: Mapping[str, Any] = {}
 
     def __init__(
         self, net: nn.Module, way: int, *, batch_norm: str = "batch", outer_lr: float = 1e-3
@@ -137,12 +138,11 @@ class Learner(pl.LightningModule):
             strict: whether its weights must be those of the learner, name by name.
             weights_only: as `torch.load` has it.
             **changed: constructor arguments to use in place of those in the checkpoint. `backbone`
-                must be given where it was a network of one's own, which `build_backbone` cannot
-                make.
+                must be given if it was a network of one's own, which `build_backbone` cannot make.
 
         Raises:
-            UsageError: the file is missing or damaged, is no checkpoint of a learner or of another
-                learner, or names no backbone and none was given.
+            UsageError: the file is missing or damaged, does not hold a learner, or holds another
+                one; or it names no backbone and none was given.
         """
         try:
             checkpoint, _ = read_checkpoint(
@@ -421,7 +421,7 @@ class Learner(pl.LightningModule):
             )
 
     def on_train_start(self) -> None:
-        """Refuse a training of unknown length, where the learning rate depends on the length.
+        """Refuse a training of unknown length if its updates depend on the length.
 
         Raises:
             UsageError: says what to tell the Trainer.
@@ -553,7 +553,7 @@ class Learner(pl.LightningModule):
     def _log_means(self, split: str, metrics: Mapping[str, Tensor], tasks: int) -> None:
         means = torch.stack([value.mean() for value in metrics.values()])
         if together() > 1:
-            # Lightning's sync_dist would round the mean number of tasks a process to a whole one.
+            # Lightning's sync_dist would round the mean number of tasks per process to an integer.
             sums = torch.cat([means * tasks, means.new_tensor([tasks])])
             torch.distributed.all_reduce(sums)
             means, tasks = sums[:-1] / sums[-1], int(sums[-1])
@@ -583,8 +583,8 @@ class Learner(pl.LightningModule):
 
     def _progress_at(self, update: int) -> float:
         """The share of the training that is done after so many updates."""
-        # For the first update the length is not asked for: Lightning would open the data for it
-        # before it has restored where a resumed run was in them.
+        # The length is not asked for before the first update: to know it, Lightning would open the
+        # data, and a resumed run has not yet restored its position in them.
         return update / self.planned_updates if update and self.needs_length else 0.0
 
     def configure_gradient_clipping(

@@ -1,4 +1,4 @@
-"""What a learner returns is checked: a wrong shape or range would be a wrong number in a table."""
+"""Check what a learner returns: a wrong shape or range would become a wrong number in a table."""
 
 import sys
 from collections.abc import Mapping
@@ -10,43 +10,49 @@ from torch import Tensor
 from zoo.episode import Episode
 from zoo.errors import UsageError
 
-ROUNDING = 1e-6  # what an accuracy may be beyond 1
+ROUNDING = 1e-6  # by which an accuracy may exceed 1
 
 
-def check_predictions(learner: Any, found: Any, episode: Episode) -> Tensor:
-    """What `forward` returned: logits (T, N*Q, N), in regression predictions of y's shape.
+def check_predictions(learner: Any, returned: Any, episode: Episode) -> Tensor:
+    """Return what `forward` returned if it has the right shape.
+
+    Args:
+        learner: whose `forward` it was.
+        returned: must be logits (T, N*Q, N); in regression predictions of y's shape.
+        episode: that `forward` was given.
 
     Raises:
-        UsageError: of another shape.
+        UsageError: it has another shape, or is no tensor.
     """
     y = episode.query.y
     if y.is_floating_point():
-        _check_shape(learner, "forward", "predictions", found, tuple(y.shape))
+        _check_shape(learner, "forward", "predictions", returned, tuple(y.shape))
     else:
-        _check_shape(learner, "forward", "logits", found, (*y.shape, episode.way))
-    return found
+        _check_shape(learner, "forward", "logits", returned, (*y.shape, episode.way))
+    return returned
 
 
 def check_evaluation(
-    learner: Any, found: Any, episode: Episode, judged_by: str
+    learner: Any, returned: Any, episode: Episode, judged_by: str
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """What `evaluate` returned: metrics {name: (T,)}, and predictions of the shape of y.
+    """Return what `evaluate` returned if it has the right parts and shapes.
 
     Args:
-        learner: whose.
-        found: what was returned.
-        episode: that it was given.
+        learner: whose `evaluate` it was.
+        returned: must be metrics {name: (T,)}, and predictions of y's shape.
+        episode: that `evaluate` was given.
         judged_by: a metric that must be among them.
 
     Raises:
-        UsageError: of another shape, or without that metric.
+        UsageError: it is something else, has another shape, or lacks that metric.
     """
-    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Mapping)):
+    is_pair = isinstance(returned, tuple) and len(returned) == 2
+    if not (is_pair and isinstance(returned[0], Mapping)):
         raise UsageError(
-            f"{_method(learner, 'evaluate')} returned a {type(found).__name__}, expected a pair: "
-            "metrics by name, and the predictions"
+            f"{_method(learner, 'evaluate')} returned a {type(returned).__name__}, expected a "
+            "pair: metrics by name, and the predictions"
         )
-    metrics, prediction = found
+    metrics, prediction = returned
     if judged_by not in metrics:
         raise UsageError(
             f"{_method(learner, 'evaluate')} returned {', '.join(metrics) or 'no metrics'}, "
@@ -59,15 +65,15 @@ def check_evaluation(
 
 
 def check_values(learner: Any, outputs: Mapping[str, np.ndarray], way: int | None) -> None:
-    """Accuracies in [0, 1], and predictions that are labels.
+    """Check that accuracies lie in [0, 1] and that predictions are labels.
 
     Args:
-        learner: whose.
-        outputs: metrics of episodes, (T,), and ``prediction``, or some of them.
+        learner: that gave them.
+        outputs: metrics of episodes, (T,), and ``prediction``; some may be missing.
         way: N; None in regression.
 
     Raises:
-        UsageError: others.
+        UsageError: they do not; names the first wrong value.
     """
     for name, values in outputs.items():
         if name.startswith("accuracy"):
@@ -88,9 +94,9 @@ def check_values(learner: Any, outputs: Mapping[str, np.ndarray], way: int | Non
 
 
 def _check_shape(
-    learner: Any, method: str, what: str, found: Any, expected: tuple[int, ...]
+    learner: Any, method: str, what: str, returned: Any, expected: tuple[int, ...]
 ) -> None:
-    shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    shape = tuple(returned.shape) if isinstance(returned, Tensor) else type(returned).__name__
     if shape != expected:
         raise UsageError(
             f"{_method(learner, method)} returned {what} of shape {shape}, expected {expected}"
@@ -98,7 +104,7 @@ def _check_shape(
 
 
 def _method(learner: Any, name: str) -> str:
-    """A learner's method, and the file that has it."""
+    """A learner's method in words for a message, with the file that defines it."""
     cls = type(learner)
     owner = next((each for each in cls.__mro__ if name in vars(each)), cls)
     file = getattr(sys.modules.get(owner.__module__), "__file__", None) or "its code"

@@ -44,13 +44,13 @@ def compare_gradients(
     """
     learned = [p for p in parameters if p.requires_grad]
     gradients = torch.autograd.grad(host, learned, retain_graph=True, allow_unused=True)
-    of_host = [p for p, g in zip(learned, gradients, strict=True) if g is not None]
+    used_by_host = [p for p, g in zip(learned, gradients, strict=True) if g is not None]
     host_gradient = _flat([g for g in gradients if g is not None])
     added_gradient = torch.zeros_like(host_gradient)
     if added.requires_grad:
         added_gradient = _flat(
             torch.autograd.grad(
-                added, of_host, retain_graph=True, allow_unused=True, materialize_grads=True
+                added, used_by_host, retain_graph=True, allow_unused=True, materialize_grads=True
             )
         )
     ratio = added_gradient.norm() / host_gradient.norm()

@@ -1,4 +1,4 @@
-"""How much memory this machine has; what needs more is refused before it starts."""
+"""How much memory this machine has. What needs more is refused before it starts."""
 
 import contextlib
 import os
@@ -13,10 +13,10 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of the container that this p
 @cache
 def memory_bytes() -> int:
     """Bytes of memory that this process may use."""
-    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with contextlib.suppress(OSError, ValueError):  # "max", where there is no limit
-        have = min(have, int(CGROUP_LIMIT.read_text()))
-    return have
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # the file has "max" if there is no limit
+        memory = min(memory, int(CGROUP_LIMIT.read_text()))
+    return memory
 
 
 def check_memory(need: float, subject: str, advice: str) -> None:

@@ -1,4 +1,4 @@
-"""Compute an update's gradient a few tasks at a time, so that only their graph is in memory."""
+"""Compute an update's gradient a few tasks at a time, to hold only their graph in memory."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

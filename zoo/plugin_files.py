@@ -38,10 +38,10 @@ def load_plugin_file(path: Path) -> None:
         raise UsageError(f"--plugin {path}: {error.strerror}; name a Python file") from None
     path = path.resolve()
     name = f"plugin_{path.stem}"
-    if (before := sys.modules.get(name)) is not None:
-        if before.__file__ == str(path):
+    if (loaded := sys.modules.get(name)) is not None:
+        if loaded.__file__ == str(path):
             return
-        raise UsageError(f"--plugin {path}: {before.__file__} has the same name; rename one")
+        raise UsageError(f"--plugin {path}: {loaded.__file__} has the same name; rename one")
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module
@@ -60,7 +60,7 @@ def load_plugin_file(path: Path) -> None:
 
 
 def fault_in_plugin(error: BaseException) -> str | None:
-    """An error that came out of a plug-in's code as a line, with file and line; else None."""
+    """One line on an error that a plug-in's code raised, with file and line; None for any other."""
     paths = {sys.modules[name].__file__ for name in LOADED_PLUGINS}
     frames = traceback.extract_tb(error.__traceback__)
     path = next((frame.filename for frame in frames[::-1] if frame.filename in paths), None)
@@ -68,7 +68,7 @@ def fault_in_plugin(error: BaseException) -> str | None:
 
 
 def _error_line(error: BaseException, path: Path) -> str:
-    """An error in one line: its type, its text, and its line in the file."""
+    """An error in one line: its type, its text, and the line of the file that raised it."""
     line: int | None = None
     if isinstance(error, SyntaxError):
         text, line = error.msg, error.lineno
@@ -76,7 +76,7 @@ def _error_line(error: BaseException, path: Path) -> str:
         text = " ".join(str(error).split())
         for frame in traceback.extract_tb(error.__traceback__):
             if frame.filename == str(path):
-                line = frame.lineno  # in the end the innermost of the file's own
+                line = frame.lineno  # the last one is the innermost call in the file
     place = f" (line {line})" if line else ""
     return f"{type(error).__name__}: {text}{place}"
 

@@ -21,7 +21,8 @@ def together() -> int:
 def alone() -> Iterator[None]:
     """Inside this block, this process trains without the others, as it does a stage."""
     global _alone
-    before, _alone = _alone, True
+    before = _alone
+    _alone = True
     try:
         yield
     finally:

@@ -23,7 +23,7 @@ from zoo.variants import format_variant, hint, parse_variant
 T = TypeVar("T")
 KEY = re.compile("[A-Za-z0-9][A-Za-z0-9_.-]*")  # it becomes a part of variants and of file names
 LONGEST_KEY = 32
-ALL = "all"  # in the place of keys, as of `zoo check all`
+ALL = "all"  # stands for every key, as in `zoo check all`
 
 
 class Entry(NamedTuple):
@@ -50,7 +50,10 @@ class Registry:
             package: the name by which our files are imported.
             folder: where our files are.
         """
-        self.kind, self.decorator, self.package, self.folder = kind, decorator, package, folder
+        self.kind = kind
+        self.decorator = decorator
+        self.package = package
+        self.folder = folder
         self._objects: dict[str, Any] = {}
 
     @cached_property
@@ -164,9 +167,10 @@ def learner_of(text: str) -> tuple[str, Any, dict[str, Any]]:
 
 
 def backbone_variant(text: str) -> str:
-    """A network as a variant in the one form that it has: options that differ from the default.
+    """The text of a backbone's variant with only the options that differ from their defaults.
 
-    Any other text is returned as it is.
+    So a network has one text, however it was written. A text that names no backbone is returned as
+    it is.
     """
     key = text.partition("[")[0].strip()
     if key not in backbones:
@@ -176,7 +180,7 @@ def backbone_variant(text: str) -> str:
     defaults, types = signature(build).parameters, option_types(build)
     for name, value in list(options.items()):
         if name in types:
-            with suppress(ValueError):  # else building it says what is wrong
+            with suppress(ValueError):  # a wrong value is refused when the network is built
                 options[name] = typed_value(value, types[name])
                 if options[name] == defaults[name].default:
                     del options[name]
@@ -191,7 +195,7 @@ def backbone_of(text: str, image: tuple[int, ...]) -> Any:
     """
     key, options = parse_variant(text)
     net = backbones.get(key)(image, **options)
-    if hasattr(net, "parameters"):  # if not, it is no network, and `build_backbone` says so
+    if hasattr(net, "parameters"):  # otherwise it is no network, and `build_backbone` refuses it
         net.variant = text
         net.built_for = tuple(image)
     return net

@@ -51,7 +51,7 @@ class Stage(pl.LightningModule):
         self._targets = targets  # a tuple, so that they do not become submodules
 
     def give(self) -> None:
-        """Load the weights of `net` into the learner's parts; what else they have stays.
+        """Load the weights of `net` into the learner's parts; their other weights stay as they are.
 
         Raises:
             UsageError: a part has no such weights, because the learner has changed it.

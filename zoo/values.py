@@ -15,7 +15,7 @@ from reprlib import Repr
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
-DIGITS = 15  # of a whole number; every reader of JSON keeps that many
+DIGITS = 15  # most of a whole number; every reader of JSON keeps so many exactly
 LARGEST = 10**DIGITS - 1
 MOST_PARALLEL = max(os.cpu_count() or 1, 64)  # processes, or threads of one
 SHOWN_CHARACTERS = 60  # of a value in a message
@@ -192,6 +192,8 @@ def option_types(function: Callable[..., Any]) -> dict[str, Any]:
 
 def format_value(value: Any) -> str:
     """A setting's value as it is written in variants, tables and published.csv."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return str(value)

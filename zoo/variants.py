@@ -23,8 +23,8 @@ def parse_variant(text: str) -> tuple[str, dict[str, Any]]:
     """Split ``key[name=value,...]`` into key and overrides, read by `parse_value`.
 
     Raises:
-        UsageError: brackets do not match, an override is not ``name=value`` or stands there twice,
-            or its value is a number that cannot be.
+        UsageError: brackets do not match, an override is not ``name=value`` or is given twice, or
+            its value is a number that cannot be read.
     """
     if not isinstance(text, str):  # as it may be in a file
         raise UsageError(f"{shown(text)}: expected a text, a key or key[name=value,...]")
@@ -41,7 +41,7 @@ def parse_variant(text: str) -> tuple[str, dict[str, Any]]:
         if not equals or not name:
             raise UsageError(f"{shown(text)}: {shown(part)} is not of the form name=value")
         if name in overrides:
-            raise UsageError(f"{shown(text)}: {name} stands there twice; leave one out")
+            raise UsageError(f"{shown(text)}: {name} is given twice; leave one out")
         try:
             overrides[name] = parse_value(value)
         except ValueError as error:
@@ -50,15 +50,15 @@ def parse_variant(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def variants_in(text: str) -> list[str]:
-    """The variants of a list, grids expanded (`expand_grid`)."""
+    """The variants in a list, each grid replaced by its variants (`expand_grid`)."""
     return [variant for part in split_variants(text) for variant in expand_grid(part)]
 
 
 def expand_grid(text: str) -> list[str]:
     """The variants of a grid: ``maml[inner_lr=0.1,0.4,inner_steps=1,5]`` stands for four.
 
-    A value without a name is a further one of the setting before it. The last setting changes
-    first. A variant without such values stands for itself.
+    A value without a name is a further value of the setting before it. From one variant to the next
+    the last setting changes first. A variant without such values stands for itself.
 
     Raises:
         UsageError: a value stands before any name.
@@ -66,7 +66,7 @@ def expand_grid(text: str) -> list[str]:
     key, bracket, rest = text.partition("[")
     if not bracket or not rest.endswith("]"):
         return [text]
-    settings: list[list[str]] = []  # of each setting name=value, once for each of its values
+    settings: list[list[str]] = []  # for each setting, its values as texts name=value
     for part in split_variants(rest[:-1], ","):
         name, equals, _ = part.partition("=")
         if equals and "[" not in name:

@@ -36,7 +36,7 @@ class Benchmark:
     forms: ClassVar[tuple[str, ...]] = ()
     image: ClassVar[tuple[int, ...]]  # (C, H, W), or the shape of another input
     regression: ClassVar[bool] = False
-    own: ClassVar[bool] = False  # whether it is a user's own images, which nothing is published of
+    own: ClassVar[bool] = False  # whether it is a user's own images, without published numbers
     outputs: ClassVar[int] = 1  # numbers that a regression predicts for each input
     # Option -> its allowed values, the default first.
     allowed: ClassVar[dict[str, tuple[Any, ...]]] = {}
@@ -131,7 +131,7 @@ class Benchmark:
         raise NotFoundError(not_found(self, data))
 
     def open(self, data: Path | None) -> dict[str, "Store"]:
-        """The image store of each split; the first time it is built and checked, in 1-2 minutes.
+        """The image store of each split; the first time, all images are decoded and checked.
 
         Stores are kept in ``<data>/zoo-store``, those of own images in the user's cache; the
         environment variable ZOO_STORE names another folder. The published files must stay: they

@@ -139,7 +139,7 @@ def pixels_of(image: Any, where: str) -> np.ndarray:
 
     Args:
         image: a PIL image, or an array or tensor (C, H, W) or (H, W), uint8 or in [0, 1].
-        where: the image is, for messages.
+        where: which image it is, for messages.
 
     Raises:
         UsageError: it is neither.

@@ -53,10 +53,12 @@ def support_photos(folder: Path, image: Sequence[int]) -> Photos:
     by_class, flat = listed(folder, left, "--support")
     leave_images(flat, left)
     if len(by_class) < 2:
-        passed = left.text()
+        found = [", ".join(by_class) or "none"]
+        if left_out := left.text():
+            found.append(left_out)
         raise UsageError(
             f"--support {folder}: expected a folder of images for each class, at least two; found "
-            f"{', '.join(by_class) or 'none'}{passed and '; '}{passed}"
+            f"{'; '.join(found)}"
         )
     photos = read_photos(labelled(by_class), image, left)
     missing = [name for name in by_class if name not in (photos.labels or ())]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # importing torch takes longer than reading what is kept
     from zoo.datasets.readers.base import ImageSet
 
 CHECKS_VERSION = 1  # raised when the checks change: then they are made again
-FEW = 3  # things named in one sentence
+FEW = 3  # how many things a sentence names
 
 # Published numbers of images, for sets whose classes differ in theirs. Those of tiered-ImageNet's
 # train and of all its splits are from renmengye/few-shot-ssl-public#8, which has no others.
@@ -34,21 +34,22 @@ TOTALS = {
     "tieredimagenet": {"train": 448_695, "val": 124_261, "test": 206_209, "all": 779_165},
     "cub": {"all": 11_788},
 }
-UNSURE = {("tieredimagenet", "val"), ("tieredimagenet", "test")}  # a difference is a warning only
+# Totals that we are not sure of: a difference is only a warning.
+UNSURE = {("tieredimagenet", "val"), ("tieredimagenet", "test")}
 KNOWN_TOTALS = {("cub", 11_745): "learn2learn's copy: 43 images that ImageNet has are left out"}
 
-# Sets published with the red channel first. In a split's mean, red exceeds blue by about 16.
+# Sets published with the red channel first. In each split the mean of red is about 16 above blue's.
 RED_FIRST = {"miniimagenet", "tieredimagenet", "cifarfs", "fc100"}
-MARGIN = 4  # channels are suspected to be swapped where the last exceeds the first by more
+MARGIN = 4  # if the last channel's mean exceeds the first's by more, they are taken to be swapped
 
 PAIR_KINDS = ("within a class", "across classes of a split", "across splits")
 # Pairs of equal images of each kind in the published sets, counted on copies that have the same
 # pixels.
 PUBLISHED_PAIRS = {"cifarfs": (9, 2, 15), "fc100": (9, 14, 3), "omniglot": (4, 4, 0)}
 
-MOST = 0.9  # share of images from which their size is taken as the set's
+MOST = 0.9  # if this share of the images has one size, it is the size of the set
 LEFT_OUT = "left out"  # kind of the findings on files that are left out
-CONSTANT = 1e-3  # share of one-coloured images from which a published set has lost pixels
+CONSTANT = 1e-3  # with a larger share of one-coloured images a published set has lost pixels
 
 
 class Finding(NamedTuple):
@@ -68,8 +69,9 @@ def some(names: Iterable[object], count: int | None = None) -> str:
     """
     names = list(names)
     first = ", ".join(map(str, names[:FEW]))
-    left = (len(names) if count is None else count) - FEW
-    return f"{first} and {left:,} more" if left > 0 else first
+    if count is None:
+        count = len(names)
+    return f"{first} and {count - FEW:,} more" if count > FEW else first
 
 
 def store_folder(benchmark: "ImageSet", reader: Reader, data: Path | None) -> Path:
@@ -132,10 +134,13 @@ def checked(
 def kept_facts(
     path: Path, key: list[Any], make: Callable[[], dict[str, Any]]
 ) -> tuple[dict[str, Any], bool]:
-    """Facts kept in a file, or new ones if it is of another key, and whether they are new.
+    """The facts that a file keeps for this key; if it has none, new facts, which it then keeps.
 
-    A file that is damaged counts as missing.
-    Facts with a failure among their findings are not kept: the user will mend it and look again.
+    A damaged file counts as missing. Facts with a failure among their findings are not kept,
+    because the user will mend the images and look again.
+
+    Returns:
+        The facts, and whether they are new.
     """
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -149,7 +154,7 @@ def kept_facts(
         try:
             write_json(path, {"key": key, "facts": facts, "checksum": _checksum(key, facts)})
         except OSError:
-            pass  # somebody else's folder: they are made every time
+            pass  # the folder may be somebody else's; then the facts are made every time
     return facts, True
 
 
@@ -171,7 +176,8 @@ def check(benchmark: "ImageSet", reader: Reader, stores: Mapping[str, "Store"]) 
         ``means`` of the channels by split; the numbers of images that are ``constant``, of one
         colour, and of ``odd_size``, another size than the rest.
     """
-    looks, means = [], {}
+    looks: list[Look] = []
+    means: dict[str, list[float]] = {}
     for split, store in stores.items():
         pixels, ends = store.images.numpy(), store.offsets.tolist()
         classes = (pixels[start:end] for start, end in itertools.pairwise(ends))
@@ -182,7 +188,8 @@ def check(benchmark: "ImageSet", reader: Reader, stores: Mapping[str, "Store"]) 
     images = ImageNames(stores)
     digests = np.concatenate([look.digests for look in looks])
     constant = np.concatenate([look.constant for look in looks])
-    key, counts = benchmark.key, {name: len(store.images) for name, store in stores.items()}
+    key = benchmark.key
+    counts = {split: len(store.images) for split, store in stores.items()}
     findings = wrong_totals(key, counts)
     if not benchmark.own:  # own images may well be blue
         findings += swapped_channels(key, means)
@@ -230,7 +237,7 @@ def duplicates(benchmark: str, pairs: tuple[int, ...], examples: list[str]) -> F
 
 
 def left_out_lines(reader: Reader, stores: Mapping[str, "Store"]) -> list[str]:
-    """Lines on the files left out: those that were not listed, and of each split the unreadable."""
+    """Lines on files left out: those not listed, and the unreadable ones of each split."""
     return [line for line in (reader.left_out, *(s.left_out for s in stores.values())) if line]
 
 
@@ -281,12 +288,12 @@ def equal_pairs(digests: np.ndarray, images: ImageNames) -> tuple[tuple[int, ...
     """
     order = np.argsort(digests, kind="stable")
     equal = np.flatnonzero(digests[order][1:] == digests[order][:-1])
-    # Neighbours in this order: not all pairs, but some of every kind that there is.
+    # Pairs of neighbours in this order: not all pairs, but some of each kind that occurs.
     one, two = order[equal], order[equal + 1]
     rows = np.union1d(one, two)
 
     def agreeing(*labels: np.ndarray) -> int:
-        """How many pairs of these rows agree in all labels, each (n,)."""
+        """How many pairs of the `rows` agree in all these labels, each (n,)."""
         columns = np.stack([label[rows].astype(np.uint64) for label in labels], 1)
         sizes = np.unique(columns, axis=0, return_counts=True)[1]
         return int((sizes * (sizes - 1) // 2).sum())
@@ -301,7 +308,7 @@ def equal_pairs(digests: np.ndarray, images: ImageNames) -> tuple[tuple[int, ...
 
 
 def odd_sizes(reader: Reader) -> list[str]:
-    """Image files of another size than at least 90 % of them; none where sizes differ more."""
+    """The image files whose size is not that of at least 90 %; none if no size is so common."""
     files = (path for split in reader.lists for path in reader.image_files(split))
     sizes = {path: size for path in files if all(size := image_size(path))}
     usual, count = Counter(sizes.values()).most_common(1)[0] if sizes else ((0, 0), 0)
@@ -325,7 +332,7 @@ def wrong_totals(benchmark: str, counts: Mapping[str, int]) -> list[Finding]:
 
 
 def swapped_channels(benchmark: str, means: Mapping[str, Sequence[float]]) -> list[Finding]:
-    """Findings on splits whose first channel is darker than the last: photos have more red."""
+    """Findings on splits whose first channel is darker than the last, as photos have more red."""
     findings = []
     for split, mean in means.items():
         if mean[-1] - mean[0] > MARGIN:

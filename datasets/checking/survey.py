@@ -1,7 +1,7 @@
 """A survey of an image set that cannot be opened: everything that is wrong, not only the first.
 
-The classes are compared with the published lists without decoding images. Only if they are right
-is every image decoded.
+`survey` compares the classes with the published lists, without decoding images. Only if they are
+right, the doctor calls `unreadable`, which decodes every image.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from zoo.errors import UsageError
 if TYPE_CHECKING:
     from zoo.datasets.readers.base import ImageSet
 
-LISTED = 100  # messages on images that cannot be read, in JSON
+LISTED = 100  # most messages on unreadable images that the JSON report has
 
 Counts = Mapping[str, int]  # class -> its number of images
 
@@ -54,7 +54,7 @@ def survey(benchmark: "ImageSet", reader: Reader) -> dict[str, Any]:
     for split, of_split in counts.items():
         splits[split] |= compare(reader, split, of_split)
         if not swapped:
-            findings += in_words(reader, split, splits[split])
+            findings += class_findings(reader, split, splits[split])
     findings += swapped + doubled(reader, counts)
     if not findings:
         images = {split: sum(of_split.values()) for split, of_split in counts.items()}
@@ -93,9 +93,10 @@ def compare(reader: Reader, split: str, counts: Counts) -> dict[str, Any]:
     return {**total, **parts, "remarks": ", ".join(remarks) or "ok"}
 
 
-def in_words(reader: Reader, split: str, facts: Mapping[str, Any]) -> list[Finding]:
-    """The differences that `compare` returns, as findings."""
-    where, lists = reader.where(split), reader.lists
+def class_findings(reader: Reader, split: str, facts: Mapping[str, Any]) -> list[Finding]:
+    """Findings on the differences that `compare` has found."""
+    where = reader.where(split)
+    lists = reader.lists
     findings: list[Finding] = []
 
     def add(kind: str, text: str) -> None:
@@ -104,15 +105,15 @@ def in_words(reader: Reader, split: str, facts: Mapping[str, Any]) -> list[Findi
     category_split = reader.form == "category split pickle"
     split_of, missing, extra = facts["of_other_splits"], facts["missing"], facts["extra"]
     for other in lists:
-        strangers = [name for name in split_of if split_of[name] == other]
-        if strangers and len(strangers) == len(lists[other]) == facts["classes"]:
+        of_other = [name for name in split_of if split_of[name] == other]
+        if of_other and len(of_other) == len(lists[other]) == facts["classes"]:
             base = category_split and other == "train"
             hint = " (a train_phase file of base classes, renamed?)" if base else ""
             text = f"holds exactly the {other} classes, expected the {split} ones{hint}"
             add("wrong split", text)
             return findings
-        if strangers:
-            add("overlap", f"holds {len(strangers)} of the {other} classes: {some(strangers)}")
+        if of_other:
+            add("overlap", f"holds {len(of_other)} of the {other} classes: {some(of_other)}")
     if missing:
         count = f"{len(missing)} of {len(lists[split])} {split} classes missing"
         add("missing", f"{count}: {some(missing)}")
@@ -128,7 +129,8 @@ def in_words(reader: Reader, split: str, facts: Mapping[str, Any]) -> list[Findi
 
 def exchanged(reader: Reader, counts: Mapping[str, Counts]) -> list[Finding]:
     """Findings on two splits each of which holds exactly the other's classes."""
-    findings, lists = [], reader.lists
+    findings = []
+    lists = reader.lists
     for one, two in itertools.combinations(counts, 2):
         if set(counts[one]) == set(lists[two]) and set(counts[two]) == set(lists[one]):
             hint = ""

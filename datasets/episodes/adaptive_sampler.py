@@ -16,11 +16,11 @@ CANDIDATES = 4  # for each task of a meta-batch
 
 
 class AdaptiveBatches(MetaBatches):
-    """Draws the T episodes of an update by their scores among the next 4T of the plain sampler.
+    """Chooses the T episodes of an update from the next 4T of the plain sampler, by their scores.
 
     The scores depend on the learner's weights, so the candidates of an update are scored when it
-    begins. Besides the weights the choice depends on the seed only, so a resumed training makes
-    the same one.
+    begins. The choice depends on the weights and the seed alone, so a resumed training chooses the
+    same episodes.
     """
 
     store: Store
@@ -36,7 +36,7 @@ class AdaptiveBatches(MetaBatches):
 
         Args:
             plain: the meta-batches of the plain sampler.
-            seed: of the choice.
+            seed: of the random numbers that choose.
             scores: from the C candidates' support sets, x (C, N*K, *image), and their way to (C,).
             normalise: from pixels as stored to what a network is given.
         """
@@ -78,9 +78,9 @@ class AdaptiveBatches(MetaBatches):
 
 
 def drawn_by(scores: Floats, random: Floats, count: int) -> np.ndarray:
-    """Draw `count` of C places without replacement, by the softmax of the scores that are left.
+    """Draw `count` of C places without replacement, each by the softmax of the remaining scores.
 
-    They are the places of the largest scores + Gumbel noise (Vieira 2014).
+    That gives the places with the largest sums of score and Gumbel noise (Vieira 2014).
 
     Args:
         scores: (C,).

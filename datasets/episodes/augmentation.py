@@ -1,4 +1,4 @@
-"""Augmentation of a batch of images on its device, with random numbers of its own for each image.
+"""Augmentation of a batch of images on its device; each image has its own random numbers.
 
 `crop`, `jitter` and `flip` follow torchvision's RandomResizedCrop(scale=(0.08, 1)),
 ColorJitter(0.4, 0.4, 0.4) and RandomHorizontalFlip, which Chen et al. 2019 (A Closer Look at
@@ -30,7 +30,7 @@ SMALL_SHIFT, LARGE_SHIFT = 4, 8  # pixels; the large one where the shorter side 
 LARGE_SIDE = 64
 AREA = (0.08, 1.0)  # of a crop, as a share of the image
 RATIO = (3 / 4, 4 / 3)  # width over height of a crop
-STRENGTH = 0.4  # of the jitter
+STRENGTH = 0.4  # of the jitter: factors are from 0.6 to 1.4
 GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as torchvision
 
 
@@ -95,7 +95,7 @@ def crop(x: Tensor, u: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def boxes(u: Tensor, aspect: float) -> tuple[Tensor, Tensor]:
-    """Corner (x, y) and extent (width, height) of each crop as shares of the image: (n, 2) each.
+    """Corner (x, y) and size (width, height) of each crop, as shares of the image: (n, 2) each.
 
     Args:
         u: (n, 4) in [0, 1).
@@ -141,7 +141,7 @@ def shifted(x: Tensor, u: Tensor) -> Tensor:
 
 
 def mirrored(place: Tensor, size: int) -> Tensor:
-    """Places on a line of `size` pixels; those beyond an end are mirrored at its last pixel."""
+    """Places on a line of `size` pixels; places beyond an end are mirrored at the end's pixel."""
     return (size - 1) - ((size - 1) - place.abs()).abs()
 
 

@@ -24,7 +24,7 @@ from zoo.memory import check_memory, memory_bytes
 from zoo.pixels import normalised_pixels
 from zoo.processes import together
 
-FEATURE_TASKS = 32  # episodes of a batch of features
+FEATURE_TASKS = 32  # episodes in a batch of features
 AHEAD = 256  # episodes drawn at once: drawing few takes as long as drawing many
 
 
@@ -44,22 +44,24 @@ class PixelBatch(NamedTuple):
 
 
 class Share(NamedTuple):
-    """This process among those that train together; each takes its part of every batch."""
+    """The number of this process, and how many train together; each takes a part of every batch."""
 
     rank: int = 0
-    of: int = 1  # processes
+    processes: int = 1
 
     def part(self, begin: int, end: int) -> tuple[int, int]:
-        """Where this process's part of episodes `begin` to `end` begins and ends.
+        """Where this process's part of the episodes from `begin` to before `end` begins and ends.
 
-        The parts' lengths differ by 1 at most.
+        The lengths of the parts differ by 1 at most.
         """
         count = end - begin
-        return begin + count * self.rank // self.of, begin + count * (self.rank + 1) // self.of
+        first = begin + count * self.rank // self.processes
+        last = begin + count * (self.rank + 1) // self.processes
+        return first, last
 
 
 class Served:
-    """How many training batches were served in all passes; training goes on behind them."""
+    """How many training batches were served in all passes; training goes on with the next one."""
 
     def __init__(self) -> None:
         self.batches = 0
@@ -69,9 +71,9 @@ class MetaBatches:
     """Iterates over the batches of a split, `tasks` episodes each.
 
     In evaluation every pass has the same episodes. In training a pass goes on where the last one
-    ended, so epochs differ. Checkpoints hold how much was served twice: as the state of
-    the data module, and as that of this loader (Lightning saves a stateful loader's state), for
-    training without the module.
+    ended, so epochs differ. A checkpoint holds the number of batches served in two places: in the
+    state of the data module, and in that of this loader (Lightning saves the state of loaders that
+    have one), for training with the loader alone.
     """
 
     def __init__(
@@ -93,13 +95,13 @@ class MetaBatches:
         Args:
             store: of images or of functions.
             sampler: draws episodes by their numbers.
-            episodes: number behind the last episode; in training the episodes of one pass.
-            tasks: episodes of a batch, of all processes together.
+            episodes: the number after that of the last episode; in training how many a pass has.
+            tasks: episodes in a batch, all processes together.
             first: number of the first episode.
             training: whether a pass goes on where the last one ended.
             augmented: whether images are augmented.
             share: of this process; None where it is the only one.
-            served: the training batches so far; None to begin.
+            served: the training batches so far; None for none.
             repeats: whether every pass of a training has the same episodes.
         """
         self.store = store
@@ -111,14 +113,15 @@ class MetaBatches:
         self.repeats = repeats or not training
 
     def __len__(self) -> int:
-        """Batches of a pass."""
+        """The number of batches in a pass."""
         count = self.episodes - self.first
-        if self.share.of > 1 and not self.training:  # each process has an episode of every batch
+        if self.share.processes > 1 and not self.training:
+            # Every process needs an episode of every batch, so there is no small last batch.
             return max(1, count // self.tasks)
         return math.ceil(count / self.tasks)
 
     def __iter__(self) -> Iterator[PixelBatch | Episode]:
-        # Several batches are drawn at once: episodes drawn_from to drawn_to.
+        # Episodes of several batches are drawn at once: those from drawn_from to before drawn_to.
         ahead = max(1, AHEAD // self.tasks) * self.tasks
         drawn_from = drawn_to = 0
         for number, last in self.numbers():
@@ -140,7 +143,7 @@ class MetaBatches:
         Raises:
             UsageError: several processes would be given the same batches.
         """
-        if self.training and together() > self.share.of:
+        if self.training and together() > self.share.processes:
             raise UsageError(
                 "several processes would train on the same episodes: give the Trainer the data "
                 "module itself, trainer.fit(learner, data)"
@@ -153,14 +156,16 @@ class MetaBatches:
             yield number, end - 1
 
     def bounds(self, number: int) -> tuple[int, int]:
-        """The first episode of a batch, and the one behind its last."""
-        if self.share.of > 1 and not self.training:
+        """The first episode of a batch, and the one after its last."""
+        if self.share.processes > 1 and not self.training:
             count, batches = self.episodes - self.first, len(self)
             start, end = count * number // batches, count * (number + 1) // batches
             return self.first + start, self.first + end
         start = self.first + number * self.tasks
         end = start + self.tasks
-        return start, end if self.training else min(end, self.episodes)
+        if not self.training:  # the last batch of a test may be smaller
+            end = min(end, self.episodes)
+        return start, end
 
     def batch_of(self, numbers: Integers, indices: Any) -> PixelBatch | Episode:
         """The meta-batch of these episodes; all their images are read from the store at once.
@@ -193,7 +198,7 @@ class MetaBatches:
         return {"served": self.served.batches}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on behind the batches that were served."""
+        """Go on after the batches that were served."""
         self.served.batches = state["served"]
 
 
@@ -248,8 +253,8 @@ class EpisodicDataModule(pl.LightningDataModule):
         self.train_episodes = settings["updates"] * settings["meta_batch"]
         self.evaluation = {"val": settings["val_episodes"], "test": settings["test_episodes"]}
         self.samplers = {}
-        # Training last: an error should be about the way that was asked for, --way, not about
-        # --train_way, which is the same by default.
+        # Training comes last: if both ways are too large, the error should name --way, which was
+        # asked for, and not --train_way, which by default follows it.
         for split, store in sorted(self.stores.items(), key=lambda item: item[0] == "train"):
             if split == "train":
                 shape = (settings["train_way"], settings["train_shot"], settings["train_query"])
@@ -261,7 +266,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         self._check_memory()
         self.served = Served()
         self.tested = 0  # test episodes already recorded by an earlier process
-        # Replaces the plain training batches by chosen ones, where set.
+        # If it is set, it returns the training batches to use instead of the plain ones.
         self.choose_batches: Callable[[MetaBatches], MetaBatches] | None = None
 
     def _check_memory(self) -> None:
@@ -293,7 +298,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         return {"served": self.served.batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on behind the training batches that were served."""
+        """Go on after the training batches that were served."""
         self.served.batches = state_dict["served"]
 
     def setup(self, stage: str) -> None:
@@ -306,7 +311,7 @@ class EpisodicDataModule(pl.LightningDataModule):
                     self.stores[split] = store.to(device)
 
     def train_dataloader(self) -> MetaBatches:
-        """Meta-batches of training episodes 0, 1, ... of the seed, or of those chosen instead."""
+        """Meta-batches of the seed's training episodes 0, 1, ..., or those of `choose_batches`."""
         plain = self._batches("train", self.train_episodes)
         return self.choose_batches(plain) if self.choose_batches else plain
 
@@ -360,7 +365,8 @@ class EpisodicDataModule(pl.LightningDataModule):
         Raises:
             UsageError: the test has too few classes, or a class too few images.
         """
-        data, query = copy.copy(self), self.samplers["test"].query
+        data = copy.copy(self)
+        query = self.samplers["test"].query
         key = key_of("test", EVALUATION_SEED)
         data.samplers = {"test": self.stores["test"].sampler(way, shot, query, key, "test")}
         data._check_memory()
@@ -385,17 +391,17 @@ class EpisodicDataModule(pl.LightningDataModule):
             UsageError: there are fewer tasks than processes, or they cannot share a meta-batch.
         """
         share, training = self.share, split == "train"
-        if training and self.meta_batch % share.of:
+        if training and self.meta_batch % share.processes:
             raise UsageError(
-                f"{share.of} devices cannot share a meta-batch of {self.meta_batch} tasks: take a "
-                f"--meta_batch that {share.of} divides"
+                f"{share.processes} devices cannot share a meta-batch of {self.meta_batch} tasks: "
+                f"take a --meta_batch that {share.processes} divides"
             )
-        if share.of > 1 and episodes - first < share.of:
+        if share.processes > 1 and episodes - first < share.processes:
             raise UsageError(
-                f"{episodes - first} {split} episodes cannot be divided among {share.of} devices: "
-                "take fewer devices"
+                f"{episodes - first} {split} episodes cannot be divided among {share.processes} "
+                "devices: take fewer devices"
             )
-        tasks = self.meta_batch if training else self.eval_batch * share.of
+        tasks = self.meta_batch if training else self.eval_batch * share.processes
         return MetaBatches(
             self.stores[split],
             self.samplers[split],

@@ -1,4 +1,4 @@
-"""Features in place of images, so that an image of many episodes is embedded only once."""
+"""Features in place of images, so that an image in many episodes is embedded only once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ IMAGES_AT_ONCE = 64
 class Features(Store):
     """A store whose ``images`` are the features of some of its n images: float (used, D)."""
 
-    places: Tensor  # (n,) int64: the row of `images` with an image's features, -1 without features
+    places: Tensor  # (n,) int64: for each image the row of `images` with its features, or -1
 
     def gather(self, rows: Tensor) -> Tensor:
         """The features of the images `rows`: int64 (m,) -> (m, D)."""

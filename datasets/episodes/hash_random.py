@@ -54,10 +54,10 @@ def draw(keys: NDArray[np.uint64], sizes: Integers, n: int) -> Integers:
     """
     rows = np.arange(len(keys))
     order = np.tile(np.arange(sizes.max(initial=0), dtype=np.int32), (len(keys), 1))
-    left = sizes.astype(np.uint64)
+    remaining = sizes.astype(np.uint64)
     for j in range(n):
         random = derive(keys, np.full(1, j, np.uint64)) >> np.uint64(32)
-        pick = (j + ((random * left) >> np.uint64(32))).astype(np.int64)
+        pick = (j + ((random * remaining) >> np.uint64(32))).astype(np.int64)
         order[rows, j], order[rows, pick] = order[rows, pick], order[rows, j]
-        left -= np.uint64(1)
+        remaining -= np.uint64(1)
     return order[:, :n].astype(np.int64)

@@ -13,7 +13,8 @@ from zoo.datasets.episodes.data_module import EpisodicDataModule, PixelBatch
 from zoo.datasets.episodes.hash_random import Integers, derive, key_of
 from zoo.datasets.episodes.image_store import Store
 
-VALIDATED = (5, 5)  # way and shot of validation episodes, whatever the runs are tested on
+# Way and shot of validation episodes, which do not depend on the way and shot of the runs.
+VALIDATED = (5, 5)
 
 
 class LabelledBatch(NamedTuple):
@@ -25,12 +26,13 @@ class LabelledBatch(NamedTuple):
 
 
 class ImageBatches:
-    """Iterates over a fixed number of batches, shuffled anew in each pass; resumable."""
+    """A fixed number of batches of images, which each pass takes in another order; resumable."""
 
     def __init__(self, store: Store, batch: int, count: int, seed: int) -> None:
         """Serve `count` batches of `batch` images, or of all images where there are fewer."""
         self.store, self.count, self.seed = store, count, seed
-        self.start = self.served = 0
+        self.start = 0
+        self.served = 0
         self.batch = min(batch, len(store.images))
         self.labels = np.repeat(np.arange(len(store.names)), np.diff(store.offsets))
 
@@ -38,7 +40,7 @@ class ImageBatches:
         return self.count
 
     def __iter__(self) -> Iterator[LabelledBatch]:
-        batches_of_pass = len(self.labels) // self.batch  # images left over are not in this pass
+        batches_of_pass = len(self.labels) // self.batch  # a pass leaves out the remaining images
         for number in range(self.start, self.count):
             pass_number, place = divmod(number, batches_of_pass)
             if number == self.start or place == 0:
@@ -58,7 +60,7 @@ class ImageBatches:
         return {"served": self.served}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on behind the batches that were served."""
+        """Go on after the batches that were served."""
         self.start = state["served"]
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 MAGIC = "zoo-store 1"
 PAGE = 4096
-LONGEST = 1000  # characters kept of the line that says what could not be read
+LONGEST = 1000  # most characters of the line that says which images could not be read
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +145,8 @@ def _load(path: Path, source: str) -> Store:
             size, header = _read_header(file)
             if header["source"] != source:
                 raise _UnusableError("its source has changed")
-            offsets, image = _offsets(header["counts"]), header["image"]
+            offsets = _offsets(header["counts"])
+            image = header["image"]
             stat = os.fstat(file.fileno())
             if stat.st_size != size + offsets[-1] * np.prod(image, dtype=np.int64):
                 raise _UnusableError(f"damaged, its size is {stat.st_size}")
@@ -171,7 +172,7 @@ def _load(path: Path, source: str) -> Store:
 
 
 def _read_header(file: BinaryIO) -> tuple[int, dict[str, Any]]:
-    """The size of the line and the header in bytes, and the header."""
+    """How many bytes the first line and the header take together, and the header."""
     line = file.readline(200)
     parts = re.fullmatch(rf"{MAGIC} (\d+) ([0-9a-f]+)\n".encode(), line)
     if not parts:
@@ -208,7 +209,9 @@ def _build(path: Path, reader: "Reader", split: str, source: str) -> None:
     # The time of modification is set to whole even seconds, which every file system keeps exactly.
     built_ns = int(time.time() // 2 * 2) * 10**9
     facts: dict[str, Any] = {"source": source, "built_ns": built_ns}
-    content, counts, image = _Content(), dict[str, int](), ()
+    content = _Content()
+    counts: dict[str, int] = {}  # images of each class
+    image: tuple[int, ...] = ()  # shape of each image
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with _writing(path.parent), temporary.open("wb") as file:
@@ -220,7 +223,8 @@ def _build(path: Path, reader: "Reader", split: str, source: str) -> None:
                     if not len(images):
                         continue
                     content.add(name, images)
-                    counts[name], image = len(images), images.shape[1:]
+                    counts[name] = len(images)
+                    image = images.shape[1:]
                     file.write(np.ascontiguousarray(images).data)
             facts |= {"image": image, "names": [*counts], "counts": [*counts.values()]}
             facts |= {"content": content.fingerprint()}
@@ -239,7 +243,7 @@ def _build(path: Path, reader: "Reader", split: str, source: str) -> None:
 
 @contextmanager
 def _only_builder(path: Path) -> Iterator[None]:
-    """Hold the lock on building `path`; the system releases it however this process ends."""
+    """Hold the lock on building `path`; however this process ends, the system releases it."""
 
     def wait(holder: str) -> None:
         print(f"waiting for {holder}, which is building {path}", file=sys.stderr)

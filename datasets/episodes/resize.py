@@ -14,7 +14,7 @@ BITS = 22  # of a weight's fraction, as in Pillow
 def at_size(x: Tensor, size: Sequence[int]) -> Tensor:
     """Resize pixels (..., h, w) uint8 -> (..., *size) uint8; nothing changes at the right size.
 
-    Where one side grows and the other shrinks, the pixels are not PIL's, which then resizes the
+    If one side grows and the other shrinks, the pixels are not those of PIL, which then resizes the
     vertical side first.
     """
     for axis in (-1, -2):  # horizontal first; each pass rounds to whole pixel values

@@ -1,9 +1,9 @@
 """Where the image sets can be fetched: the rows of addresses.csv.
 
-The rows of a set are in the order in which its forms are tried. Rows of the same file are copies of
-it, the publisher's first. ``about_mb`` is from memory and not compared with the file. A file whose
-md5 is not ``md5`` is refused; ``md5_elsewhere`` is that of a copy at another address, and another
-md5 is only reported.
+The rows of a set are in the order in which its forms are tried. Several rows with the same file are
+addresses of its copies, the publisher's first. ``about_mb`` was written down from memory and is not
+compared with the file. A file with another md5 than ``md5`` is refused. ``md5_elsewhere`` is the
+md5 of a copy at another address; a file that differs from it is only reported.
 """
 
 import csv

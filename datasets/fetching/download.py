@@ -23,12 +23,12 @@ if TYPE_CHECKING:  # requests takes long to import, and is needed for fetching a
     import requests
 
 CONNECT_SECONDS, READ_SECONDS = 10, 60
-TRIES = 5  # in a row that bring less than DOWNLOAD_CHUNK
+TRIES = 5  # in a row that may bring less than DOWNLOAD_CHUNK each
 PAUSE = 1.0  # seconds before the second try; doubled before each further one
 PATIENCE = 120  # seconds: the longest pause that a server may ask for
 TEMPORARY = (408, 425, 429, 500, 502, 503, 504)  # statuses after which it is worth trying again
 SCHEMES = ("http://", "https://")
-SAID_CHARACTERS = 200  # of what a server says that are shown in a message
+SAID_CHARACTERS = 200  # of a server's answer that a message shows at most
 HEAD = 512  # bytes at the beginning of a file, by which its type is checked
 DOWNLOAD_CHUNK = 1 << 20
 _ZIP, _GZIP, _PICKLE = (b"PK",), (b"\x1f\x8b",), (b"\x80", b"(")
@@ -140,7 +140,8 @@ def amount(size: float) -> str:
     """A number of bytes as text, such as "1.3 GB"."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6)):
         if size >= scale:
-            return f"{size / scale:.{int(size < 10 * scale)}f} {unit}"
+            decimals = 1 if size < 10 * scale else 0
+            return f"{size / scale:.{decimals}f} {unit}"
     return f"{size / 1e3:.0f} kB"
 
 
@@ -252,8 +253,8 @@ def _extent(answer: "requests.Response") -> tuple[int, int | None]:
     """At which byte of the file an answer begins (-1: unknown), and the size of the whole file."""
     if answer.status_code != http.client.PARTIAL_CONTENT:
         return 0, answer.raw.length_remaining
-    said = answer.headers.get("Content-Range", "")
-    parts = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", said)
+    header = answer.headers.get("Content-Range", "")
+    parts = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", header)
     if not parts:
         return -1, None
     return int(parts[1]), None if parts[2] == "*" else int(parts[2])
@@ -266,8 +267,12 @@ def _check_beginning(name: str, answer: "requests.Response", head: bytes) -> Non
     page = head.lstrip().lower().startswith((b"<!doctype", b"<html"))
     beginnings = BEGINNINGS.get(Path(name).suffix)
     if page or (beginnings and not head.startswith(beginnings)):
-        kind = _one_line(answer.headers.get("Content-Type", "of no type").partition(";")[0])
-        what = "an HTML page" if page else f"something else ({kind}, it begins with {head[:4]!r})"
+        content_type = _one_line(answer.headers.get("Content-Type", "of no type").partition(";")[0])
+        what = (
+            "an HTML page"
+            if page
+            else f"something else ({content_type}, it begins with {head[:4]!r})"
+        )
         raise UnavailableError(f"not {name}, but {what}")
 
 
@@ -279,7 +284,7 @@ def _wait(title: str, error: Exception, tries: int) -> None:
 
 
 def _seconds(text: str) -> float | None:
-    """The value of Retry-After: seconds, or a date; None of anything else."""
+    """The seconds that a Retry-After of seconds or a date asks for; None if it is neither."""
     from urllib3 import Retry
     from urllib3.exceptions import InvalidHeader
 
@@ -307,7 +312,7 @@ def _notes(part: Path) -> Path:
 
 
 def _read_notes(part: Path, url: str) -> dict[str, Any]:
-    """What was noted of the file of which `part` is the beginning; empty if not from `url`."""
+    """The notes on the file that `part` is the beginning of; empty if it is not from `url`."""
     try:
         notes = json.loads(_notes(part).read_text())
         return notes if notes["url"] == url and {"version", "size"} <= notes.keys() else {}

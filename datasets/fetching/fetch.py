@@ -1,7 +1,8 @@
 """Fetch the image set of a benchmark from an address of addresses.csv into the data folder.
 
 Files are downloaded and unpacked in ``<data>/zoo-fetch``. When the set is whole and its reader has
-checked it, they are moved to where the reader looks for them, so no part of a set is ever there.
+checked it, they are moved to where the reader looks for them. So a download that was interrupted
+leaves no part of a set there.
 """
 
 import os
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-LARGE_DOWNLOAD = 12e9  # bytes of disk: for as many and more the user is asked first
+LARGE_DOWNLOAD = 12e9  # bytes of disk; the user is asked before so much or more is fetched
 
 
 def fetch(benchmark: "ImageSet", data: Path, yes: bool = False) -> None:

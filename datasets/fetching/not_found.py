@@ -30,7 +30,7 @@ def not_found(
     readers = benchmark.readers()
     forms = {reader.form for reader in readers}
     sources = known_addresses(benchmark.key)
-    where = f"below {data}" if data else "for want of a data folder"
+    where = f"below {data}" if data else "because no data folder was given"
     tried = ", and could not be fetched" if failures else ""
     lines = [f"{benchmark.title} was not found {where}{tried}.", "Looked for:"]
     lines += looked_for(benchmark)

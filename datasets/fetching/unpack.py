@@ -17,8 +17,8 @@ from zoo.datasets.fetching.download import amount
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
 
-LARGEST_RATIO = 100  # bytes unpacked for one of the archive: images hardly get smaller
-SMALL = 100_000_000  # bytes that the contents of any archive may take
+LARGEST_RATIO = 100  # unpacked bytes allowed per byte of an archive; images hardly compress
+SMALL = 100_000_000  # bytes that any archive may unpack to, whatever its size
 BLOCK = 4096  # bytes of disk that the smallest file takes
 # What damaged archives raise; other OSErrors are the disk's.
 _DAMAGE = (
@@ -124,7 +124,7 @@ def _zip_members(path: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
 
 
 def _tar_members(path: Path, most: int) -> Iterator[tuple[str, int, IO[bytes] | None]]:
-    """The same of a tar file; its headers, which are read into memory, count towards `most` too."""
+    """The members of a tar file; its headers, read into memory, count towards `most` too."""
     opened: Any = path.open("rb") if path.suffix == ".tar" else gzip.open(path)
     bounded: Any = _Bounded(opened, most)
     with opened, tarfile.open(fileobj=bounded, mode="r|") as archive:

@@ -36,8 +36,8 @@ from zoo.datasets.splits import Lists
 from zoo.errors import UsageError
 
 SHARES = {"train": 0.64, "val": 0.16, "test": 0.20}  # as in mini-ImageNet
-ENOUGH = 5  # classes of a split, if there are as many: tests are 5-way by default
-LEAST = 2  # images of a class: one to learn from and one to classify
+ENOUGH = 5  # classes that a split gets, if there are so many: tests are 5-way by default
+LEAST = 2  # images that a class needs: one to learn from and one to classify
 TOO_SMALL = "classes of a single image"
 ALL_UNREADABLE = "classes without an image that can be read"
 NEEDS = "a folder of images for each class, or train/, val/ and test/ with such folders"
@@ -95,9 +95,9 @@ def _joined(folder: Path, layouts: Sequence[Layout]) -> Layout:
     some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     if any("all" not in layout.splits or split_of(layout.folder.name) for layout in layouts):
         raise UsageError(
-            f"{folder}: its folders ({some}) hold class folders, and some are called as "
-            "splits are; name one of them with --data, or have train, val and test beside each "
-            "other and nothing else"
+            f"{folder}: its folders ({some}) hold class folders, and some have the "
+            "name of a split; name one of them with --data, or put train, val and test beside "
+            "each other, and nothing else"
         )
     homes: dict[str, list[str]] = {}
     classes: dict[str, list[ImageFile]] = {}
@@ -337,7 +337,7 @@ class AnyFolders(Reader):
     def files(self) -> list[Path]:
         """The class folders."""
         classes = [images for split in self.splits.values() for images in split.values()]
-        return [*{Path(image.path).parent: 0 for images in classes for image in images}]
+        return list(dict.fromkeys(Path(image.path).parent for each in classes for image in each))
 
     def where(self, split: str) -> Path:
         """The folder of the split; if there is none, the folder of all classes."""
@@ -357,7 +357,7 @@ class AnyFolders(Reader):
     def images(self, split: str) -> Iterator[np.ndarray]:
         """As `Reader.images`, but images that cannot be read are left out.
 
-        The line `unreadable` names them when the last class was taken.
+        When the last class has been taken, the line `unreadable` names them.
 
         Raises:
             UsageError: no class has `LEAST` images that can be read.

@@ -1,4 +1,4 @@
-"""What the forms made of arrays share: one array has the images of a whole split, one a row."""
+"""What forms made of arrays share: an array has all images of a split, one in each row."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ class ArrayReader(Reader):
     @classmethod
     def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
         """Whether any of the files is there."""
-        return any((folder / name).is_file() for name in sum(cls.names.values(), ()))
+        return any((folder / name).is_file() for names in cls.names.values() for name in names)
 
     def files(self) -> list[Path]:
         """One file for each split."""

@@ -164,7 +164,8 @@ class Reader(ABC):
         items_by_class = self.scanned(split)
         compare_classes(self.where(split), items_by_class, self.lists, split, self.again)
         for name, items in items_by_class.items():
-            if len(items) != (self.per_class or len(items) or 1):
+            expected = self.per_class or max(len(items), 1)  # if it is not fixed, only 0 is wrong
+            if len(items) != expected:
                 raise UsageError(
                     f"{self.where(split)}: class {name!r} has {len(items)} images, expected "
                     f"{self.per_class or 'some'}; {self.again}"
@@ -186,7 +187,7 @@ class Reader(ABC):
             yield by_content(np.stack([next(decoded) for _ in group]))
 
     def check(self) -> None:
-        """Check the classes of all splits, so that a store is not built from one in vain."""
+        """Check the classes of all splits before a store is built from any of them."""
         for split in self.lists:
             self.classes(split)
 
@@ -201,7 +202,7 @@ class Reader(ABC):
 
 @contextmanager
 def readable(folder: Path) -> Iterator[None]:
-    """Raise a UsageError if the system refuses to list a folder, mostly for want of permission."""
+    """Raise a UsageError if a folder cannot be listed, mostly because permission is missing."""
     try:
         yield
     except OSError as error:

@@ -59,8 +59,9 @@ class Cifar100Python(Reader):
         if self._loaded is None:
             self._labels = self._read_meta()
             train, test = self._read_part("train"), self._read_part("test")
-            data, labels = (np.concatenate(parts) for parts in zip(train, test, strict=True))
-            self._loaded = data, labels
+            data = np.concatenate([train[0], test[0]])
+            labels = np.concatenate([train[1], test[1]])
+            self._loaded = (data, labels)
         return self._loaded
 
     def _read_meta(self) -> dict[str, int]:

@@ -82,7 +82,7 @@ class ClassFolders(Reader):
     def where(self, split: str) -> Path:
         """The folder of the split; if there is none, the folder of all classes."""
         candidates = [self.folder / name for name in SPLIT_FOLDERS[split]]
-        # One without folders in it may be a class's: CIFAR-100 has a class called train.
+        # Without folders in it, it may be a class's folder: CIFAR-100 has a class called train.
         return next((path for path in candidates if folders_in(path)), self.folder)
 
     def scan(self, split: str) -> Mapping[str, Sequence[Path]]:

@@ -1,7 +1,7 @@
 """What is in a folder of somebody's own images: class folders, images, and what is not used.
 
-Every folder is listed once, with the size and time of change of each image, so that an image that
-was edited in place is noticed.
+A listing has the size and time of change of each image, so that an image that was edited in place
+is noticed.
 """
 
 import os
@@ -19,11 +19,11 @@ from zoo.errors import UsageError
 OWN_ENDINGS = {*IMAGE_ENDINGS, ".jfif", ".jpe", *([".avif"] if features.check("avif") else [])}
 STORE_FOLDER = "zoo-store"  # where image stores lay before; not reported as left out
 CLUTTER = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", STORE_FOLDER}
-DEEPEST = 2  # levels between the folder that is named and the class folders
-NAMED = 3  # files or folders that are named of those left out for the same reason
+DEEPEST = 2  # most levels of folders between the folder of the user and the class folders
+NAMED = 3  # how many of the files or folders left out for one reason are named
 UNREADABLE = "images that cannot be read"
 FORBIDDEN = "images without permission to read them"
-NAMED_TO_MEND = 10  # the same, of images that cannot be read or have no permission
+NAMED_TO_MEND = 10  # how many of the images are named that cannot or may not be read
 FOR_ALL = 0o444  # the mode of a file that anybody may read
 
 # How the folders of splits are called, in small letters and without signs between the words.

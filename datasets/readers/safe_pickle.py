@@ -28,7 +28,7 @@ import numpy as np
 
 from zoo.errors import UsageError
 
-LARGE_FILE = 1 << 28  # bytes, from which on to say that a file is held in memory
+LARGE_FILE = 1 << 28  # bytes; it is said of larger files that they are held in memory
 INTEGER_BITS = 64  # larger keys of a dictionary could be chosen so that all have the same hash
 ARRAY_KINDS = ("u1", "i1", "i2", "i4", "i8", "u2", "u4", "u8", "f4", "f8", "b1")
 # Hashing a tuple could recurse without end.
@@ -241,7 +241,7 @@ def _check_keys(keys: list[Any]) -> None:
 
 
 def _described(value: Any) -> str:
-    """What messages call a value: a text is quoted, of others the type is said."""
+    """A value as messages show it: a text in quotes, of any other value its type."""
     return repr(value[:80]) if isinstance(value, str) else f"a {type(value).__name__!r}"
 
 

@@ -45,7 +45,7 @@ def _cifar100() -> dict[str, Any]:
 def tieredimagenet() -> Lists:
     """Wnids of tiered-ImageNet: 351, 97, 160 (Ren et al. 2018)."""
     rows = _tiered_rows()
-    return {split: [wnid for wnid, of, _ in rows if of == split] for split in _SPLITS}
+    return {split: [wnid for wnid, its_split, _ in rows if its_split == split] for split in _SPLITS}
 
 
 def tiered_names() -> dict[str, str]:
@@ -67,13 +67,13 @@ def tiered_full_names() -> dict[str, str]:
 
 
 def tiered_superclasses() -> dict[str, str]:
-    """The wnid of the superclass of each class of tiered-ImageNet, by the class's."""
-    lines = [
-        line
-        for split in _SPLITS
-        for line in (_HERE / "tieredimagenet_ssl" / f"{split}.csv").read_text().split()
-    ]
-    return {wnid: general for wnid, _, general in (line.partition(",") for line in lines)}
+    """The superclass of each class of tiered-ImageNet: its wnid, by the wnid of the class."""
+    superclasses = {}
+    for split in _SPLITS:
+        for line in (_HERE / "tieredimagenet_ssl" / f"{split}.csv").read_text().split():
+            wnid, superclass = line.split(",")
+            superclasses[wnid] = superclass
+    return superclasses
 
 
 @cache  # a reader asks for each of 608 classes
@@ -86,11 +86,13 @@ def _tiered_rows() -> list[list[str]]:
 def cub() -> Lists:
     """Numbers of CUB-200-2011's species, 100, 50, 50: the usual split (Chen et al. 2019).
 
-    Of the folders in order, from 0: even ones are train, 1, 5, 9, ... val, 3, 7, 11, ... test
-    (wyharveychen/CloserLookFewShot, filelists/CUB/write_CUB_filelist.py).
+    The folders are numbered from 0 in their order. Even ones are train; 1, 5, 9, ... are val;
+    3, 7, 11, ... are test (wyharveychen/CloserLookFewShot, filelists/CUB/write_CUB_filelist.py).
     """
-    home = ("train", "val", "train", "test")
-    return {split: [f"{i + 1:03}" for i in range(200) if home[i % 4] == split] for split in _SPLITS}
+    of_four = ("train", "val", "train", "test")  # the splits of folders 0 to 3, 4 to 7, and so on
+    return {
+        split: [f"{i + 1:03}" for i in range(200) if of_four[i % 4] == split] for split in _SPLITS
+    }
 
 
 def omniglot(split: str) -> Lists:
@@ -100,9 +102,10 @@ def omniglot(split: str) -> Lists:
         split: ``vinyals`` (1028, 172, 423) or ``1200/423``, where meta-train is Vinyals' train and
             val together and there are no validation classes.
     """
-    files = dict(zip(_SPLITS, _SPLITS, strict=True))
     if split == "1200/423":
         files = {"train": "trainval", "test": "test"}
+    else:
+        files = {"train": "train", "val": "val", "test": "test"}
     folder = _HERE / "omniglot_vinyals_ssl"
     return {
         name: (folder / f"{file}.txt").read_text(encoding="utf-8").split()

@@ -13,7 +13,7 @@ LONGEST = 24  # characters of a class's name
 def confusion_figure(shares: pd.DataFrame, texts: pd.DataFrame) -> Figure:
     """One row per class and one column per prediction.
 
-    A cell is the darker, the larger its share of the class.
+    The larger a cell's share of the class, the darker it is.
 
     Args:
         shares: of the row's class, in [0, 1]; nan where a class could not be predicted.

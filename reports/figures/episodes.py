@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from zoo.reports.figures.style import COLOURS, shortened
 
 # All sizes are in pixels of the picture.
-PIXELS_WIDE = 1000  # about the width of all images; small ones are enlarged by a whole number
+PIXELS_WIDE = 1000  # about the width of a row of images, which are enlarged by a whole number
 LABEL = 190  # width of the names on the left
 HEAD = 64  # height of the titles above
 MARGIN = 14  # around all
@@ -65,7 +65,8 @@ def draw_episode(
     left, right = image_sheet(support, scale, below), image_sheet(query, scale, below)
     white = np.full((len(left), DIVIDE, 3), PAPER, np.uint8)
     canvas = np.concatenate([left, white, right], 1)
-    start, size = left.shape[1] + DIVIDE, side * scale
+    start = left.shape[1] + DIVIDE  # of the queries
+    size = side * scale  # of an image
     wrong = []  # top, left and predicted class of each wrong query
     for row, predicted in enumerate(mistaken_for or ()):
         for column, name in enumerate(predicted):

@@ -11,6 +11,8 @@ from zoo.reports.estimates import equality
 from zoo.reports.figures.style import interval_arms
 from zoo.reports.metrics import is_error, metric_of
 
+PAIR_MARKERS = "osD^v"
+
 
 def study_figure(numbers: pd.DataFrame, title: str) -> Figure:
     """The differences with their intervals, one panel per metric.
@@ -37,7 +39,7 @@ def study_figure(numbers: pd.DataFrame, title: str) -> Figure:
                 places + shift,
                 unit * of_pair["difference"],
                 interval_arms(of_pair, "difference", unit),
-                fmt="osD^v"[number % 5],
+                fmt=PAIR_MARKERS[number % len(PAIR_MARKERS)],
                 markersize=4,
                 capsize=2,
                 linewidth=1,

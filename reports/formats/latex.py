@@ -14,7 +14,7 @@ from zoo.reports.formats.table import (
     without_empty_columns,
 )
 
-PORTRAIT = 120  # characters of a row that fit on upright A4, in slightly smaller print
+PORTRAIT = 120  # characters in a row that fit on upright A4 when they are scaled down a little
 GREEK = dict(
     zip(
         "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ",

@@ -14,7 +14,8 @@ from zoo.reports.formats.table import (
     without_empty_columns,
 )
 
-# Signs that mean something. An underscore between letters does not, nor does a lone <, [ or ~.
+# Characters that Markdown would not print as they are. An underscore inside a word it does print,
+# and a lone <, [ or ~.
 SPECIAL = re.compile(r"[\\`*$|]|<(?=[A-Za-z/!?])|\](?=\()|~(?=~)|(?<![^\W_])_|_(?![^\W_])")
 
 

@@ -24,13 +24,12 @@ from zoo.reports.tables.cells import (
     departures,
     failures,
     listed,
-    phrases,
-    protocol,
     runs_of,
+    shared_protocol,
     usual,
     without_heading,
 )
-from zoo.reports.tables.comparison import INTERVALS, MEASURED, PUBLISHED, ranking_words
+from zoo.reports.tables.comparison import MEASURED, PUBLISHED, interval_words, ranking_words
 from zoo.reports.tables.differences import bold_cells
 
 ABLATION_COLUMNS = [
@@ -70,7 +69,8 @@ def ablation_numbers(
 
     Args:
         planned: one line for each run. Columns: `row`, its label; `learner`, as the row names it;
-            `overrides` in that name; `seed`; `run`, its name; `note`, why there is no run.
+            `overrides` in that name; `seed`; `run`, its name; `note`, the reason if there is no
+            run.
         measured: as `records.load` returns it.
         accuracies: by run, the accuracy in each test episode.
         published: as `published.published` returns it.
@@ -112,13 +112,18 @@ def ablation_numbers(
                 row |= _difference(row, first, accuracies)
         lines.append(row)
     columns = [
-        *("row", "learner", "block", "runs"),
+        "row",
+        "learner",
+        "block",
+        "runs",
         *columns_of("accuracy"),
         *columns_of("difference"),
         *THEIRS,
-        *("published_difference", "printed"),
+        "published_difference",
+        "printed",
         *COSTS,
-        *("marks", "remarks"),
+        "marks",
+        "remarks",
     ]
     blocks = [*first_rows]
     lines.sort(key=lambda row: blocks.index(row["block"]))
@@ -176,18 +181,16 @@ def ablation_table(numbers: pd.DataFrame, title: str, source: str) -> Table:
                 Cell(_number(line["update_memory"] / 1e6, ",.0f")),
             ]
         )
-    mixed = any(protocol(run).items() - common.items() for run in firsts)
-    aside = "; departures are marked" if mixed else ""
     seeds = max((len(runs) for runs in numbers["runs"]), default=0)
     first_row = "the first row of the block" if in_blocks else numbers["row"].iloc[0]
     claim = ""
     if seeds < 2:
         claim = ", each between two trained models: of one seed they say nothing about the parts"
     words = [
-        f"accuracy in %, {phrases(common)}{aside}.",
+        f"accuracy in %, {shared_protocol(common, firsts)}.",
         f"Differences are to {first_row}, paired over seeds and test episodes{claim}.",
         f"{UPDATE_SECONDS[seconds]} MB are what updates take at most, on {hardware}.",
-        INTERVALS[seeds > 1],
+        interval_words(seeds),
         "Published numbers are as printed.",
         *ranking_words(rows, seeds),
     ]
@@ -221,9 +224,12 @@ def ablation_csv_frame(numbers: pd.DataFrame) -> pd.DataFrame:
                 line |= {"published": row["published_difference"], "published_ci95": None}
             lines.append(line)
     columns = [
-        *("row", "learner", "block"),
+        "row",
+        "learner",
+        "block",
         *SAME_IN_ALL_ROWS,
-        *("seeds", "metric"),
+        "seeds",
+        "metric",
         *columns_of("value"),
         *THEIRS,
         "runs",
@@ -256,7 +262,7 @@ def _chosen(
 
 
 def _different_overrides(overrides: Mapping[str, Any], of_all: list[dict[str, Any]]) -> str:
-    """The overrides of a learner in which it differs from any of the others, as text."""
+    """As text, the overrides whose value some other learner of the row does not have."""
     different = {}
     for name, value in overrides.items():
         if any(others.get(name) != value for others in of_all):

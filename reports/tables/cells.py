@@ -17,7 +17,7 @@ NORMS = {
 MISSING = "missing"  # status of a run that was asked for and has no record; `failure` says why
 DEFAULT_OPTIONS = "default options"  # of a benchmark
 TRAINED_HERE = "trained on the same benchmark"
-# A key of `usual`, present where the checksum of some record covers its run's episodes.
+# A key of what `usual` returns, there if the checksum of any record covers its run's episodes.
 SOME_COVERED = "covered"
 
 # The headings of a table's blocks, in their order.
@@ -41,7 +41,7 @@ class CellRuns(NamedTuple):
     """The runs behind one measured number: they differ in the seed only, finished ones first."""
 
     runs: list[RecordRow]
-    unlike: str  # the settings in which they differ from other runs that belong in this cell, or ""
+    unlike: str  # in words, how their settings differ from those of other runs in this cell; or ""
 
 
 class Shape(NamedTuple):
@@ -52,7 +52,7 @@ class Shape(NamedTuple):
     shot: int
 
 
-Line = dict[Shape, CellRuns]  # one row of a table: the runs of each column that has some
+Line = dict[Shape, CellRuns]  # one row of a table: the runs in each column that has any
 
 
 def listed(runs: Sequence[RecordRow], name: str) -> str:
@@ -132,11 +132,19 @@ def same_version(a: RecordRow, b: RecordRow) -> bool:
 
 def phrases(common: dict[str, str]) -> str:
     """The shared protocol (see `usual`) in words, for a caption."""
-    plain = (DEFAULT_OPTIONS, TRAINED_HERE)
-    silent = ("data", SOME_COVERED)
+    hidden_parts = ("data", SOME_COVERED)
+    hidden_texts = (DEFAULT_OPTIONS, TRAINED_HERE)
     return ", ".join(
-        text for part, text in common.items() if part not in silent and text not in plain
+        text
+        for part, text in common.items()
+        if part not in hidden_parts and text not in hidden_texts
     )
+
+
+def shared_protocol(common: dict[str, str], runs: Sequence[RecordRow]) -> str:
+    """The shared protocol in words; they say it if any of these runs departs from it."""
+    departs = any(text != common.get(part) for run in runs for part, text in protocol(run).items())
+    return phrases(common) + ("; departures are marked" if departs else "")
 
 
 def protocol(run: RecordRow) -> dict[str, str]:
@@ -166,7 +174,7 @@ def tests_weights(run: RecordRow) -> bool:
 
 
 def of_what(run: RecordRow) -> str:
-    """Whether queries are counted per class, or per task, as in regression."""
+    """What queries are counted by: a class, or in regression a task."""
     return "a task" if pd.isna(run["way"]) else "a class"
 
 
@@ -179,8 +187,10 @@ def usual(runs: list[RecordRow]) -> dict[str, str]:
     common: dict[str, str] = {}
     for (part, text), _ in counts.most_common():
         common.setdefault(part, text)
-    some = {SOME_COVERED: ""} if any(pd.notna(run.get("results_hash")) for run in runs) else {}
-    return {part: common[part] for run in runs for part in protocol(run)} | some
+    shared = {part: common[part] for run in runs for part in protocol(run)}
+    if any(pd.notna(run.get("results_hash")) for run in runs):
+        shared[SOME_COVERED] = ""
+    return shared
 
 
 def block_of(run: RecordRow, common: dict[str, str]) -> str:
@@ -225,7 +235,7 @@ def departures(cell: CellRuns, common: dict[str, str]) -> list[str]:
     """The footnotes of a cell: departures from the shared protocol, and doubts about its records.
 
     Args:
-        cell: whose first run speaks for all.
+        cell: its first run stands for all of its runs.
         common: the protocol that most runs share, from `usual`.
     """
     run = cell.runs[0]
@@ -250,7 +260,7 @@ def doubts(run: RecordRow) -> list[str]:
     """Reasons to doubt a record: edited by hand, from uncommitted code, tested more than once."""
     passes = run.get("test_passes_begun")
     reasons = {
-        "edited since it was made: its checksum does not hold": run.get("checksum") == BROKEN,
+        "edited since it was made: its checksum does not match": run.get("checksum") == BROKEN,
         "record without a checksum": run.get("checksum") == NO_CHECKSUM,
         "made from uncommitted code": run.get("dirty") is True,
         "begun under another commit": bool(run.get("other_commits")),

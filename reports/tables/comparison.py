@@ -31,9 +31,8 @@ from zoo.reports.tables.cells import (
     block_of_row,
     departures,
     failures,
-    phrases,
-    protocol,
     runs_of,
+    shared_protocol,
     table_lines,
     tests_weights,
     usual,
@@ -45,12 +44,14 @@ LEARNED = 10  # points of accuracy over the untrained network from which a learn
 NAME, MEASURED, PUBLISHED = "learner", "measured", "published"
 SHARE = "share of the paper's tasks"
 CPU = "CPU hours of updates"
-INTERVALS = {  # by whether any number is of several seeds
-    False: "Intervals are of 95 % over test episodes: a claim about these trained weights, not "
-    "about training again.",
-    True: "Intervals are of 95 %: with several seeds for a new seed and new test episodes; with "
-    "one seed over test episodes, a claim about these trained weights.",
-}
+ONE_SEED_INTERVALS = (
+    "Intervals are of 95 % over test episodes: a claim about these trained weights, not about "
+    "training again."
+)
+SEVERAL_SEEDS_INTERVALS = (
+    "Intervals are of 95 %: with several seeds for a new seed and new test episodes; with one seed "
+    "over test episodes, a claim about these trained weights."
+)
 ERRORS_CLAIM = (
     "Medians are over the tasks, with bootstrap intervals; the trimmed mean leaves out the lowest "
     "and highest tenth of the tasks; diverged are tasks with more than ten times the error of "
@@ -183,15 +184,26 @@ def _caption(
     cells = [cell for line in table.values() for cell in line.values()]
     done = [[run for run in cell.runs if run["status"] == "done"] for cell in cells]
     seeds = max((len(runs) for runs in done), default=0)
-    mixed = any(protocol(cell.runs[0]).items() - common.items() for cell in cells)
-    aside = "; departures are marked" if mixed else ""
-    words = [f"{metric_of(main_metric).name}, {phrases(common)}{aside}.", INTERVALS[seeds > 1]]
+    firsts = [cell.runs[0] for cell in cells]
+    words = [
+        f"{metric_of(main_metric).name}, {shared_protocol(common, firsts)}.",
+        interval_words(seeds),
+    ]
     if is_error(main_metric):
         words.append(ERRORS_CLAIM)
-    if not all(tests_weights(cell.runs[0]) for cell in cells):  # nothing is published of those
+    if not all(map(tests_weights, firsts)):  # beside tests of weights nothing is published
         words.append("Published numbers are as printed.")
-    words += cost_words([cell.runs[0] for cell in cells])
+    words += cost_words(firsts)
     return " ".join([*words, *ranking_words(rows, seeds)])
+
+
+def interval_words(seeds: int) -> str:
+    """The sentence of a caption on what the intervals claim.
+
+    Args:
+        seeds: the largest number of finished runs behind a number of the table.
+    """
+    return SEVERAL_SEEDS_INTERVALS if seeds > 1 else ONE_SEED_INTERVALS
 
 
 def ranking_words(rows: Sequence[Sequence[Cell]], seeds: int) -> list[str]:
@@ -439,7 +451,7 @@ def cpu_hours(runs: Sequence[RecordRow | None]) -> Cell:
     """
     costs = [None if run is None else cpu_cost(run) for run in runs]
     texts = []
-    unknown_stages: dict[str, None] = {}  # each once, in order
+    unknown_stages: dict[str, None] = {}  # names, each once, in order
     for cost in costs:
         if cost is None or math.isnan(cost.updates):
             texts.append(NONE)
@@ -498,7 +510,7 @@ def heading_of(shape: Shape) -> str:
 
 def label_of(run: RecordRow) -> str:
     """The label of a row: the learner's title and its overrides."""
-    # Without the host: the title of a plug-in names it.
+    # The override `host` is left out, because the title of a plug-in names its host.
     shown = {name: value for name, value in run["variant"].items() if name != "host"}
     overrides = paper.format_overrides(shown)
     return f"{run['title']} [{overrides}]" if overrides else run["title"]

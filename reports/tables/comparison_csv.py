@@ -15,11 +15,19 @@ from zoo.reports.tables.comparison import EpisodeValues, error_numbers, estimate
 
 COST_COLUMNS = ["share", "cpu_seconds", "stage_cpu_seconds"]
 CELL_COLUMNS = [
-    *("label", "column", "block", "metric"),
+    "label",
+    "column",
+    "block",
+    "metric",
     *columns_of("value"),
-    *("mean", "trimmed_mean", "diverged"),
-    *("published", "published_ci95"),
-    *("bold", "seeds", "runs"),
+    "mean",
+    "trimmed_mean",
+    "diverged",
+    "published",
+    "published_ci95",
+    "bold",
+    "seeds",
+    "runs",
 ]
 AGREEMENT_WORDS = {paper.REACHED: "reached", paper.BELOW: "worse", "": "agrees"}
 
@@ -72,9 +80,20 @@ def comparison_csv_frame(
                     row["agreement"] = AGREEMENT_WORDS[arrow]
             rows.append(row)
     columns = [
-        *("learner", "variant", *copied[1:]),
-        *("metric", "mean", *columns_of("value"), "ci95", "trimmed_mean", "diverged", "episodes"),
-        *("published", "published_ci95", "published_source", "agreement"),
+        "learner",
+        "variant",
+        *copied[1:],
+        "metric",
+        "mean",
+        *columns_of("value"),
+        "ci95",
+        "trimmed_mean",
+        "diverged",
+        "episodes",
+        "published",
+        "published_ci95",
+        "published_source",
+        "agreement",
         *COST_COLUMNS,
         "run",
     ]

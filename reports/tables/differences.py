@@ -19,14 +19,25 @@ LEVEL = 0.05
 LEAST = 0.005  # the difference in accuracy that `needed` episodes would find: half a point
 # What a difference is between: the claim depends on the number of seeds.
 TRAINED, NEW = "these two trained models", "a new seed and new episodes"
-# What the runs of a pair must have in common, and what is said where they do not.
+# Columns in which the runs of a pair must be equal, and the reason to give if they are not.
 SAME = {"episodes_fingerprint": "other test episodes", "data_fingerprint": "other data"}
 SEEDS_TO_RANK = 3  # with fewer seeds of each row, a difference says little of the methods
 DIFFERENCE_COLUMNS = [
-    *("column", "block", "metric", "first", "second"),
+    "column",
+    "block",
+    "metric",
+    "first",
+    "second",
     *columns_of("difference"),
-    *("p", "p_holm", "wilcoxon", "wilcoxon_holm"),
-    *("seeds", "episodes", "claim", "needed", "why"),
+    "p",
+    "p_holm",
+    "wilcoxon",
+    "wilcoxon_holm",
+    "seeds",
+    "episodes",
+    "claim",
+    "needed",
+    "why",
 ]
 SEEDS = {TRAINED: "one seed", NEW: "several seeds"}
 HEADS = [
@@ -69,7 +80,8 @@ def row_differences(
         `p` of the t-test and `wilcoxon`, and with Holm's correction `p_holm` and `wilcoxon_holm`;
         `seeds`, a list; `episodes`, their number; `claim`, `TRAINED` or `NEW`; `needed`, the
         number of episodes that would find a difference of half a point of accuracy, inf where no
-        number would; `why` there is no comparison, else "". nan where there is no value.
+        number would; `why`, the reason if there is no comparison, else "". nan where there is no
+        value.
 
     Raises:
         ValueError: two runs of a column have the same label and seed.
@@ -168,7 +180,7 @@ def pairs_with_best(pairs: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
 
 
 def _in_favour_of(label: str, pairs: pd.DataFrame) -> pd.Series:
-    """In which of these pairs, each with this row and another one, this row is the better one."""
+    """For each pair of this row and another one, whether this row is the better one."""
     equal = pairs["metric"].map(equality)
     first_better = (pairs["difference"] > equal) != pairs["metric"].map(is_error)
     return first_better == (pairs["first"] == label)

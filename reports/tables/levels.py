@@ -22,8 +22,8 @@ from zoo.reports.tables.comparison import (
     share,
 )
 
-QUARTER = 2  # at least so many validations in each quarter tell whether accuracy still rises
-FALL = 0.95  # of a quarter's error is left at most after another one, where it still falls
+QUARTER = 2  # validations that a quarter needs to tell whether accuracy still rises
+FALL = 0.95  # accuracy still rises if the next quarter leaves at most this share of the error
 COLUMNS = [
     *("label", "column", "metric", "run"),
     *columns_of("value"),

@@ -29,22 +29,23 @@ from zoo.reports.tables.cells import (
 )
 from zoo.reports.tables.comparison import (
     CPU,
-    INTERVALS,
     NAME,
     PUBLISHED,
     SHARE,
     cost_words,
     cpu_hours,
     estimated,
+    interval_words,
     ranking_words,
     shares,
 )
 from zoo.reports.tables.differences import bold_cells
 
 AXES = ("benchmark_key", "way", "shot", "metric")  # selectors that belong to a table's columns
-# A cell shows runs of the first of these budgets that it has any of.
+# A cell shows runs of one budget: the first of these of which it has a finished run (`best_runs`).
 TRAINED_BUDGETS = ("paper", "hour", "quick", "smoke")
-ABOUT = ("row", "column", "block", "learner", "benchmark", "metric")  # columns of both numbers
+# Columns of the file that our number and the published one of a cell have in common.
+ABOUT = ("row", "column", "block", "learner", "benchmark", "metric")
 NOT_KNOWN = "not known whether transductive"
 OURS = "ours"
 PUBLISHED_ONLY = "published only: we have no such learner"
@@ -187,12 +188,23 @@ def paper_numbers(
         lines.append(row)
     common = _usual_by_benchmark(lines)
     for row in lines:
-        for run in row["runs"][:1]:
-            row["block"] = block_of(run, common[row["benchmark"]])
+        if row["runs"]:
+            row["block"] = block_of(row["runs"][0], common[row["benchmark"]])
     columns = [
-        *("row", "column", "learner", "benchmark", "metric", "block", "runs"),
+        "row",
+        "column",
+        "learner",
+        "benchmark",
+        "metric",
+        "block",
+        "runs",
         *columns_of(OURS),
-        *("published", "published_ci95", "printed", "source", "marks", "remarks"),
+        "published",
+        "published_ci95",
+        "printed",
+        "source",
+        "marks",
+        "remarks",
     ]
     numbers = pd.DataFrame(lines, columns=columns)
     ours = numbers[numbers[OURS].notna()]
@@ -206,7 +218,9 @@ def _usual_by_benchmark(lines: Sequence[RecordRow]) -> dict[str, dict[str, str]]
     """The protocol that most of our runs on each benchmark share."""
     runs: dict[str, list[RecordRow]] = {}
     for line in lines:
-        runs.setdefault(line["benchmark"], []).extend(line["runs"][:1])
+        of_benchmark = runs.setdefault(line["benchmark"], [])
+        if line["runs"]:
+            of_benchmark.append(line["runs"][0])
     return {benchmark: usual(group) for benchmark, group in runs.items() if group}
 
 
@@ -291,7 +305,7 @@ def _row(
             of_ours = footnotes + of_ours
         row.append(Cell(line["printed"] or NONE, _without_transductive(of_published, headed)))
         row.append(Cell(_text(line), of_ours, bold=line["bold"]))
-    firsts = [run for line in lines for run in line["runs"][:1]]
+    firsts = [line["runs"][0] for line in lines if line["runs"]]
     return [*row, Cell(shares(firsts or [None])), cpu_hours(firsts)]
 
 
@@ -305,17 +319,17 @@ def _claims(
     seeds = max((len(runs) for runs in numbers["runs"]), default=0)
     words = [
         f"Ours {'; '.join(protocols)}.",
-        INTERVALS[seeds > 1],
+        interval_words(seeds),
         "Published numbers are as printed.",
     ]
     if any(is_error(metric) for metric in numbers["metric"].dropna()):
         words.append(PLAIN_ERRORS)
-    words += cost_words([run for runs in numbers["runs"] for run in runs[:1]])
+    words += cost_words([runs[0] for runs in numbers["runs"] if runs])
     return " ".join([*words, *ranking_words(rows, seeds)])
 
 
 def _without_transductive(remarks: list[str], headed: bool) -> list[str]:
-    """The remarks without that on being transductive, where the heading of the block says it."""
+    """The remarks, without `TRANSDUCTIVE` if the heading of the block says it already."""
     return [text for text in remarks if not (headed and text == TRANSDUCTIVE)]
 
 

@@ -12,7 +12,7 @@ from zoo.reports.formats.table import NONE, Cell, Column, Table
 from zoo.reports.metrics import is_error, metric_of
 from zoo.reports.published import counted
 from zoo.reports.tables.cells import RecordRow, doubts, failures, runs_of
-from zoo.reports.tables.comparison import INTERVALS
+from zoo.reports.tables.comparison import interval_words
 
 SIDES = ("first", "second")
 RATIOS = (
@@ -28,7 +28,7 @@ def study_numbers(
 
     Args:
         planned: one line for each run. Columns: `tasks`; `pair`; `side`, first or second; `seed`;
-            `run`, its name; `note`, why there is no run.
+            `run`, its name; `note`, the reason if there is no run.
         measured: as `records.load` returns it.
         values: by run, for each test episode the accuracy, or in regression the squared error.
 
@@ -76,11 +76,15 @@ def study_numbers(
             marks.append("not measured")
         lines.append(row)
     columns = [
-        *("tasks", "pair", "metric"),
+        "tasks",
+        "pair",
+        "metric",
         *columns_of("first"),
         *columns_of("second"),
         *columns_of("difference"),
-        *("seeds", "marks", "runs"),
+        "seeds",
+        "marks",
+        "runs",
     ]
     return pd.DataFrame(lines, columns=columns)
 
@@ -111,7 +115,7 @@ def study_table(numbers: pd.DataFrame, title: str, heads: Sequence[str]) -> Tabl
     if counts:
         seeds = counted(most, "seed", "seeds")
         words.append(f"Up to {seeds}." if min(counts) < most else f"{seeds} each.")
-        words.append(INTERVALS[most > 1])
+        words.append(interval_words(most))
         words.append("Differences are paired over seeds and test episodes.")
     if "mse" in metrics:
         words.append(RATIOS)

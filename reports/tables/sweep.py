@@ -20,16 +20,16 @@ from zoo.reports.tables.cells import (
     departures,
     failures,
     listed,
-    phrases,
-    protocol,
     runs_of,
+    shared_protocol,
     usual,
     without_heading,
 )
-from zoo.reports.tables.comparison import INTERVALS, heading_of, ranking_words
+from zoo.reports.tables.comparison import heading_of, interval_words, ranking_words
 from zoo.reports.tables.differences import bold_cells
 
-# Footnote on a test whose record has another validation than the run that it tests.
+# Footnote on a test whose record has other validation results than the run it tests, so that it is
+# a test of weights which that run no longer has.
 STALE = "of other weights than its run has now: delete the record, and it is tested anew"
 
 
@@ -56,7 +56,7 @@ def sweep_numbers(
     for (learner, way, shot), line in planned.groupby(["learner", "way", "shot"], sort=False):
         tests = [records[name] for name in line["run"] if name in records]
         done = [run for run in tests if run["run"] in accuracies]
-        runs: list[RecordRow] = []  # for each test its record, or else that of the training
+        runs: list[RecordRow] = []  # for each test its record, or else the record of the training
         stale: list[str] = []
         for name, trained in zip(line["run"], line["trained"], strict=True):
             pair = [records[each] for each in (name, trained) if each in records]
@@ -103,8 +103,8 @@ def _first_runs(lines: Sequence[RecordRow]) -> dict[str, RecordRow]:
     """The first run of each learner that has one; it tells what all its tests share."""
     runs: dict[str, RecordRow] = {}
     for line in lines:
-        for run in line["runs"][:1]:
-            runs.setdefault(line["learner"], run)
+        if line["runs"]:
+            runs.setdefault(line["learner"], line["runs"][0])
     return runs
 
 
@@ -141,15 +141,13 @@ def sweep_table(numbers: pd.DataFrame, title: str, way: int, shot: int) -> Table
             text = with_interval(estimate_in(line, "accuracy").times(metric.unit), metric.form)
             row.append(Cell(text, line["marks"], bold=line["bold"]))
         rows.append(row)
-    mixed = any(protocol(run).items() - common.items() for run in first_runs.values())
-    aside = "; departures are marked" if mixed else ""
     seeds = max((len(runs) for runs in numbers["runs"]), default=0)
     words = [
-        f"{metric.name}, {phrases(common)}{aside}.",
+        f"{metric.name}, {shared_protocol(common, list(first_runs.values()))}.",
         f"Each learner was trained {'once' if seeds == 1 else f'with {seeds} seeds'}, its weights "
         f"chosen by {way}-way {shot}-shot validation, and tested as they are at every way and "
         "shot; chance is 100/N % at N ways.",
-        INTERVALS[seeds > 1],
+        interval_words(seeds),
         *ranking_words(rows, seeds),
     ]
     return Table(

@@ -19,7 +19,8 @@ def tuning_table(
 
     Args:
         trials: a row each. Columns: `trial`, its number; `status`, whole, stopped or failed;
-            `updates`; `validation`; `why` it failed; `opened`; and one for each setting.
+            `updates`; `validation`; `why`, the reason if it failed; `opened`, how often the test
+            split was opened; and one for each setting.
         title: learner and benchmark.
         judged_by: the metric of the validations.
         episodes: validation episodes.

@@ -313,7 +313,7 @@ def test_maml_takes_each(kind):
 
 
 def test_bad_input_is_named():
-    with pytest.raises(UsageError, match="for convolutions, and none is to move"):
+    with pytest.raises(UsageError, match="for convolutions, and no step moves any"):
         MAML(build_backbone("mlp", (2,)), 1, preconditioner="warp")
     with pytest.raises(UsageError, match="preconditioner: no 'wrap': choose from none, warp"):
         MAML(build_backbone("mlp", (2,)), 1, preconditioner="wrap")

@@ -234,7 +234,7 @@ def test_best_weights_are_taken_for_finished_only_where_that_is_written(
     assert weights(lost(run).trained(progress=False))
     inverted(0.5)(best)
     assert weights(lost(run).trained(progress=False))
-    assert "best.ckpt is damaged: its checksum does not hold; the run is trained again" in (
+    assert "best.ckpt is damaged: its checksum does not match; the run is trained again" in (
         capsys.readouterr().err
     )
 

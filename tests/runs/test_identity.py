@@ -290,4 +290,4 @@ def test_an_edited_record_keeps_its_name(tmp_path):
     path = folder / "maml-0badcafe.json"
     path.write_text(path.read_text().replace('"test_passes_begun": 1', '"test_passes_begun": 2'))
     renamed, kept = rename_records(folder)
-    assert not renamed and "checksum does not hold" in kept[path.name]
+    assert not renamed and "checksum does not match" in kept[path.name]

@@ -13,7 +13,7 @@ from zoo.commands import main
 from zoo.errors import UsageError
 from zoo.files import DamagedError
 from zoo.runs import on_ray
-from zoo.runs.on_ray import check_versions, make_there, order_of, take
+from zoo.runs.on_ray import check_versions, make_there, order_of, put_into_results
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.workspace import Workspace
@@ -32,7 +32,7 @@ def run(tmp_path, monkeypatch):
 def test_what_a_machine_makes_is_put_into_the_results(run):
     files = make_there(order_of(run, 1, []))
     assert not list(on_ray.FOLDER.glob("protonet*")) and not list(on_ray.FOLDER.glob("runs/*"))
-    take(files, run)
+    put_into_results(files, run)
     there = {path.name for path in run.workspace.results.iterdir()}
     assert there == {*files} and {path.rpartition(".")[2] for path in files} == {
         "json", "npz", "safetensors",
@@ -46,7 +46,7 @@ def test_what_a_machine_makes_is_put_into_the_results(run):
     ("damage", "says"),
     [
         (lambda name, text: None, "no record has come"),
-        (lambda name, text: text.replace(b'"seed": 0', b'"seed": 1'), "does not hold"),
+        (lambda name, text: text.replace(b'"seed": 0', b'"seed": 1'), "does not match"),
         (lambda name, text: b"{}", "is damaged: not a record of a run"),
     ],
 )
@@ -57,7 +57,7 @@ def test_what_comes_is_checked(run, damage, says):
     if damaged is not None:
         files[name] = damaged
     with pytest.raises(DamagedError, match=says):
-        take(files, run)
+        put_into_results(files, run)
     assert not run.record_path.exists()
 
 
@@ -71,7 +71,7 @@ def test_results_that_are_not_the_record_s_are_refused(run):
     np.savez(target, **changed)
     files[f"{run.name}.npz"] = target.read_bytes()
     with pytest.raises(DamagedError, match="not what was recorded"):
-        take(files, run)
+        put_into_results(files, run)
     assert not run.record_path.exists()
 
 
@@ -79,12 +79,16 @@ def test_other_versions_are_refused(run):
     order = order_of(run, 1, [])
     check_versions(order)
     other = replace(order, made_with={**order.made_with, "torch": "1.0"})
-    with pytest.raises(UsageError, match=r"other versions there: torch .*, expected 1\.0"):
+    with pytest.raises(
+        UsageError, match=r"that machine has other versions: torch .*, expected 1\.0"
+    ):
         make_there(other)
 
 
 def test_other_images_are_refused(run):
-    with pytest.raises(UsageError, match=r"expected other-run: the images in None are others"):
+    with pytest.raises(
+        UsageError, match=r"expected other-run: that machine has other images in None"
+    ):
         make_there(replace(order_of(run, 1, []), name="other-run"))
 
 

@@ -237,7 +237,7 @@ def test_one_that_was_changed_is_refused(stores, tmp_path):
     kept = json.loads(path.read_text())
     kept["identity"]["settings"]["lr"] = 0.5
     path.write_text(json.dumps(kept))
-    with pytest.raises(UsageError, match="its checksum does not hold; delete the folder"):
+    with pytest.raises(UsageError, match="its checksum does not match; delete the folder"):
         pre(tmp_path, stores, seed=1)
     del kept["checksum"]  # as earlier code wrote it
     path.write_text(json.dumps(kept))

@@ -83,7 +83,7 @@ def test_damaged_or_foreign_weights_are_refused(finished, stores, tmp_path):
     path.write_bytes(whole)
     with pytest.raises(UsageError, match="its hash is not that of the record"):
         other.trained(progress=False)
-    with pytest.raises(UsageError, match="checksum does not hold"):
+    with pytest.raises(UsageError, match="checksum does not match"):
         read_weights(path)
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(UsageError, match="cannot be read as weights"):

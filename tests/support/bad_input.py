@@ -45,7 +45,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "a network beyond memory": ([*MAML, "--backbone", "mlp[width=1000000]"], "GB of memory"),
     "a network beyond 64 bits": ([*MAML, "--backbone", "mlp[width=99999999999]"], "cannot be"),
     "an empty value": (["run", "maml[first_order=]", "glyphs"], "first_order '': expected true"),
-    "an option twice": (["run", "maml[clip=1,clip=2]", "glyphs"], "clip stands there twice"),
+    "an option twice": (["run", "maml[clip=1,clip=2]", "glyphs"], "clip is given twice"),
     "a number for true": (["run", "maml[first_order=1]", "glyphs"], "first_order 1: expected true"),
     "half a step": (["run", "maml[inner_steps=1.5]", "glyphs"], "inner_steps 1.5: expected"),
     "an open bracket": (["run", "maml[clip=1", "glyphs"], "closing bracket"),

@@ -310,5 +310,5 @@ def record_in_words(record: dict[str, Any], judged_by: str) -> str:
     else:
         value = f"{100 * mean:.2f} %"
     if records.checksum_state(record) != records.HOLDS:
-        return f"done, {value}, its checksum does not hold"
+        return f"done, {value}, its checksum does not match"
     return f"done, {value}"

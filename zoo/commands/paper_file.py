@@ -104,7 +104,7 @@ def paper_of(content: dict[str, Any]) -> Paper:
     labels = [str(row["label"]) for row in content["rows"]]
     for what, names in (("columns", heads), ("rows", labels)):
         if twice := [name for name in names if names.count(name) > 1]:
-            raise UsageError(f"{what}: {twice[0]!r} stands there twice")
+            raise UsageError(f"{what}: {twice[0]!r} is given twice")
     if with_comma := [head for head in heads if ", " in head]:
         raise UsageError(f"columns: {with_comma[0]!r}: a head has no comma")
     lines = []

@@ -50,7 +50,7 @@ def rename_records(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
             record = parse_record(path.read_bytes())
             old, new = record["run"], name_today(record, renamed)
             if checksum_state(record) == BROKEN:
-                raise UsageError("was edited since it was made: its checksum does not hold")
+                raise UsageError("was edited since it was made: its checksum does not match")
             if old != new:
                 rename_record(path, record, new, renamed)
                 renamed[old] = new

@@ -30,7 +30,7 @@ CITATION = '"""Title (Authors, Venue Year). https://arxiv.org/abs/0000.00000'
 
 
 def expect(holds: Any, problem: str, change: str) -> None:
-    """If it does not hold, fail with the problem and what to change."""
+    """Fail with the problem, and what to change, unless the condition `holds`."""
     if not holds:
         raise BrokenError(problem, change)
 
@@ -62,7 +62,7 @@ def difference_in_words(a: Tensor, b: Tensor) -> str:
 
 
 def mode_of(learner: Learner) -> str:
-    """The mode that it is in, in words."""
+    """The mode that a learner is in, in words."""
     return "training mode" if learner.training else "evaluation mode"
 
 
@@ -174,7 +174,7 @@ def shapes(make: Maker) -> None:
 
 
 def any_shape_taken() -> contextlib.AbstractContextManager[None]:
-    """Report an error inside this block as one of the shape: 5-way 2-shot worked."""
+    """Say of an error inside this block that the shape causes it, because 5-way 2-shot worked."""
     change = "let `forward` take any number of ways, shots, queries and tasks"
     return doing("the same with 4 tasks, 5-way 2-shot, had worked", change)
 
@@ -436,11 +436,11 @@ def evaluation_changes_nothing(make: Maker) -> None:
             "change it in training alone (`if self.training:`, or in `meta_loss`); steps on "
             "weights belong to a copy of them, as `zoo.adapt` makes one",
         )
-    left = [name for name, p in learner.named_parameters() if p.grad is not None]
+    with_gradient = [name for name, p in learner.named_parameters() if p.grad is not None]
     expect(
-        not left,
-        f"`evaluate(episode)` left a gradient in `.grad` of {', '.join(left)}, which the next "
-        "update would add to its own",
+        not with_gradient,
+        f"`evaluate(episode)` left a gradient in `.grad` of {', '.join(with_gradient)}, which the "
+        "next update would add to its own",
         "take gradients by `torch.autograd.grad(loss, tensors)`, which returns them, instead of "
         "`loss.backward()`",
     )
@@ -586,7 +586,7 @@ def follows_from_seed(make: Maker) -> None:
 @check("the memory in use does not grow from update to update")
 def memory_does_not_grow(make: Maker) -> None:
     """Compares the tensors alive after 3 updates and tests with those after 4 more."""
-    gc.freeze()  # count only what is made from here on
+    gc.freeze()  # so that only tensors made from here on are counted
     try:
         learner, alive = make(), []
         for seed in range(7):

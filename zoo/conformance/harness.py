@@ -126,7 +126,10 @@ class Maker:
         return cls
 
     def usable(self) -> None:
-        """Build the learner; only a UsageError is raised, other errors are left to the checks."""
+        """Build the learner to see whether its settings are refused.
+
+        Other errors than a UsageError are left to the checks, which report them.
+        """
         try:
             self()
         except UsageError:
@@ -159,7 +162,7 @@ def makers(key: str, options: Mapping[str, Any] | None = None) -> Iterator[Maker
     if cls.regression:
         others.append(Maker(key, options, regression=True))
     for other in others:
-        with contextlib.suppress(UsageError):  # it has not this mode, or not these on regression
+        with contextlib.suppress(UsageError):  # the learner has no such mode, or no such regression
             other.usable()
             yield other
 

@@ -35,7 +35,7 @@ SAVED = (
 
 
 class KilledError(Exception):
-    """In place of kill -9: only what is on disk stays."""
+    """Ends a run as kill -9 would: only what is on disk stays."""
 
 
 class RunWatcher(pl.Callback):
@@ -53,7 +53,7 @@ class RunWatcher(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Kill the run if it is time; Lightning calls the `CheckpointKeeper` before."""
+        """Kill the run after its last update; the `CheckpointKeeper` was called before."""
         if trainer.global_step == self.dies_after:
             raise KilledError
 
@@ -78,8 +78,8 @@ def short_run(make: Maker, folder: Path, stores: Any, dies_after: int | None = N
     Args:
         make: of the learner.
         folder: for the run's files.
-        stores: images that another run has opened, or None.
-        dies_after: the update after which the run is killed; None for none.
+        stores: images that another run has opened; None to open them.
+        dies_after: the update after which the run is killed; None if it is not killed.
     """
     workspace = Workspace(None, folder / "results", folder / "runs", "cpu", torch.get_num_threads())
     learner = format_variant(make.key, dict(make.options))

@@ -70,7 +70,7 @@ def adapts_to_support_alone(learner: Learner) -> bool:
 
 
 def query_with_support(support: Examples, x: Tensor, way: int) -> Episode:
-    """A task with one query, first in a batch with the support's own images.
+    """A task with one query, followed in its batch by the support's own images.
 
     A learner whose batch norm takes its statistics from the queries finds next to none in a single
     image: MAML then predicts by chance. The support's images give it some, and no query's logits

@@ -1,4 +1,4 @@
-"""Settings that a learner's constructor takes only to pass them on to its parent's."""
+"""Let a learner's constructor take all settings of its parent's without naming them again."""
 
 import inspect
 import re
@@ -14,10 +14,10 @@ def takes_settings_of(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorator of a constructor that passes ``**settings`` on to the constructor of `parent`.
 
-    Parsers and tables read settings from a constructor's signature and docstring. The decorated
-    constructor has in both its own parameters and then the parent's that it does not name itself.
-    Its own description of a parameter replaces the parent's. A name that neither has is refused
-    with a TypeError, as by any constructor.
+    Parsers and tables read settings from a constructor's signature and docstring. In both, the
+    decorated constructor shows the parameters that it names, and then the parent's other ones. If
+    it describes a parameter itself, its description replaces the parent's. A name that neither has
+    is refused with a TypeError, as by any constructor.
 
     Args:
         parent: the class whose constructor gets the settings.
@@ -30,12 +30,12 @@ def takes_settings_of(
     parent_init = inspect.getattr_static(parent, "__init__")
 
     def decorate(init: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(init).parameters
-        named = [p for p in own.values() if p.kind != p.VAR_KEYWORD]
+        own_parameters = inspect.signature(init).parameters
+        named = [p for p in own_parameters.values() if p.kind != p.VAR_KEYWORD]
         inherited = {
             name: p
             for name, p in inspect.signature(parent_init).parameters.items()
-            if name not in own and name not in without
+            if name not in own_parameters and name not in without
         }
         for name, value in defaults.items():
             inherited[name] = inherited[name].replace(default=value)

@@ -36,14 +36,14 @@ class PlugIn(Host):
 
     @classmethod
     def as_asked(cls, overrides: Mapping[str, Any]) -> type[Learner]:
-        """The class for the host that `overrides` name."""
+        """The class for the host that `overrides` name; if they name none, this class."""
         key = overrides.get("host", cls.host_key)
         return cls if key == cls.host_key else _on_host(cls, key)  # type: ignore[arg-type]
 
 
 @cache
 def _on_host(cls: type[PlugIn], key: str) -> type[Learner]:
-    """The plug-in of `cls` on another host.
+    """The class of the same plug-in on another host, the learner `key`.
 
     Raises:
         UsageError: that learner cannot be a host.
@@ -64,7 +64,7 @@ def _on_host(cls: type[PlugIn], key: str) -> type[Learner]:
 
 
 def _empty(cls: type[PlugIn], key: str) -> Learner:
-    """A learner without weights and settings; `pickle` fills it afterwards."""
+    """A learner without weights and settings, which `pickle` fills afterwards."""
     on_host = cls.as_asked({"host": key})
     learner: Learner = on_host.__new__(on_host)
     return learner

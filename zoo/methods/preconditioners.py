@@ -40,7 +40,7 @@ class Preconditioner(nn.Module):
 
 
 class Only(Preconditioner):
-    """Moves some parameters alone, by the gradient itself."""
+    """Moves only the named parameters, by the gradient itself."""
 
     def __init__(self, names: Collection[str]) -> None:
         """Move the parameters of these names."""
@@ -88,9 +88,9 @@ class Chain(Preconditioner):
 
 
 def learned_parameters(net: nn.Module, names: Collection[str] | None) -> dict[str, nn.Parameter]:
-    """The parameters of a network that are not frozen, in its order; of these only `names`, if any.
+    """The parameters of a network that are not frozen, in its order; with `names`, only these.
 
-    If all are frozen, as a whole learner may be for its test, all count as not frozen.
+    If all are frozen, as in a learner that is frozen for its test, all count as not frozen.
     """
     every = dict(net.named_parameters())
     learned = {name: p for name, p in every.items() if p.requires_grad} or every
@@ -105,7 +105,7 @@ def convolutions(net: nn.Module, names: Collection[str] | None) -> dict[str, nn.
     """
     weights = {name: p for name, p in learned_parameters(net, names).items() if p.dim() == 4}
     if not weights:
-        raise UsageError("preconditioner: this one is for convolutions, and none is to move")
+        raise UsageError("preconditioner: this one is for convolutions, and no step moves any")
     return weights
 
 
@@ -339,9 +339,9 @@ class PostBlock(Preconditioner):
         super().__init__()
         backbones = [(n, part) for n, part in net.named_modules() if hasattr(part, "after")]
         if not backbones:
-            raise UsageError("post_block: needs a backbone of blocks, as conv4 and resnet12")
+            raise UsageError("post_block: needs a backbone of blocks, such as conv4 or resnet12")
         prefix, backbone = backbones[0]
-        self.under = f"{prefix}.after.".lstrip(".")  # how the layers' parameters begin
+        self.under = f"{prefix}.after.".lstrip(".")  # how the names of their parameters begin
         weights = {id(p) for p in learned_parameters(net, names).values()}
         for number, channels in enumerate(backbone.widths):
             layers = backbone.layers(number)

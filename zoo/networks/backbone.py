@@ -13,9 +13,9 @@ A backbone is any nn.Module that keeps this contract; it need not be a `Backbone
   ones. Load weights before that: a converted layer has no `num_batches_tracked`. Norms that look
   at one image alone (layer, group, instance norm) stay as they are.
 - If the learner has an inner loop, a forward pass changes no other buffer (`batch_norm_context`).
-- A frozen parameter (requires_grad=False) stays as it is, in the inner loop too. One that no output
-  depends on has no gradient, and no step moves it.
-- Dropout draws again in every inner step.
+- A frozen parameter (requires_grad=False) stays as it is, in the inner loop too. A parameter that
+  no output depends on has no gradient, and no step moves it.
+- Dropout draws a new mask in every inner step.
 
 `prepare_backbone` checks a registered backbone. A network that is given to a learner directly is
 not checked, because the size of its images is not known: the learner reads `features_of` it, and
@@ -73,9 +73,9 @@ def batch_norm_context(
         net: any network. Layers that are not ours run as usual; without `track` they must change no
             buffer.
         track: whether running statistics move (not in inner steps).
-        support_rows: for batch-norm mode ``support``, how many rows at the start of the batch are
+        support_rows: in batch-norm mode ``support``, how many rows at the start of the batch are
             the support set; None means all.
-        fixed: images that enter more than once; what can be reused between passes is.
+        fixed: images that enter the network in several passes, which reuse results about them.
 
     Raises:
         UsageError: a layer that is not ours changed a buffer without `track`.

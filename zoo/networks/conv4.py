@@ -14,7 +14,7 @@ class ConvNet(BlockNet):
     family = "conv4"
 
     def __init__(self, image: tuple[int, int, int], channels: int, stride: int, mean: bool) -> None:
-        """With fresh weights.
+        """Make the layers, with fresh weights.
 
         Args:
             image: shape (C, H, W).

@@ -17,7 +17,7 @@ from zoo.errors import UsageError
 from zoo.networks import second_derivatives
 from zoo.networks.patch_statistics import PatchMoments, batch_moments
 
-SMALL = 0.01  # standard deviation of initial weights that should change nearly nothing
+SMALL = 0.01  # standard deviation of initial weights that should have nearly no effect
 
 
 class Conv(nn.Module):
@@ -92,7 +92,8 @@ _plain = False
 def plain() -> Iterator[None]:
     """Inside, `block` computes layer by layer as PyTorch does: a reference to compare with."""
     global _plain
-    before, _plain = _plain, True
+    before = _plain
+    _plain = True
     try:
         yield
     finally:
@@ -134,7 +135,7 @@ def _without_film(
     if _plain or norm.spans_processes:
         x = norm(conv(x.contiguous()))  # the layout in which PyTorch's own derivatives are faster
         x = F.max_pool2d(x, 2) if pool else x
-        return F.relu(x) if relu else x  # after the maximum, with the same result, it is cheaper
+        return F.relu(x) if relu else x  # after the maximum: the same result in less time
     weight, tasks = conv.folded()
     gamma, beta = norm.weight.flatten(), norm.bias.flatten()
     rows = norm.support_rows if norm.mode == "support" else None

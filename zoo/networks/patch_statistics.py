@@ -1,4 +1,4 @@
-"""Means and variances for batch norm: of a map, or of what a convolution makes of fixed data."""
+"""Means and variances for batch norm: of a map, or of a convolution's output on fixed data."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ def batch_moments(z: Tensor) -> tuple[Tensor, Tensor]:
     return _Moments.apply(channels_last(z))
 
 
-MOST_NUMBERS = 2**20  # of patches that are in memory at once
+MOST_NUMBERS = 2**20  # in the patches that are held in memory at once
 
 
 class PatchMoments(NamedTuple):

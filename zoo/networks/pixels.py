@@ -32,7 +32,7 @@ def pixels(image: tuple[int, ...]) -> Backbone:
 class Pixels20(Backbone):
     """The pixels of the image shrunk to 20x20, as features."""
 
-    family = "lstm_memory"  # that of the published networks that read these pixels
+    family = "lstm_memory"  # the published networks that read these pixels are listed under it
 
     def __init__(self, channels: int) -> None:
         super().__init__()

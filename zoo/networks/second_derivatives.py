@@ -22,7 +22,7 @@ from zoo.batch_norm import EPS, MOMENTUM
 
 
 class _NoMore(Function):
-    """Returns the value; its derivative in any of the sources is refused."""
+    """Returns the value, and raises an error if it is differentiated in any of the sources."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, *sources: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ def _convolve(x: Tensor, w: Tensor, stride: int, groups: int) -> Tensor:
 def _convolve_back(
     g: Tensor, x: Tensor, w: Tensor, stride: int, groups: int, to_x: bool, to_w: bool
 ) -> tuple[Tensor, Tensor]:
-    """The gradients in x, if `to_x`, and in w, if `to_w`, given that of the output, g."""
+    """The gradients in x (if `to_x`) and in w (if `to_w`), from g, the gradient in the output."""
     pad = w.shape[-1] // 2
     return torch.ops.aten.convolution_backward(
         g, x, w, None, [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], groups, [to_x, to_w, False]
@@ -274,7 +274,10 @@ def _move(
 
 
 class _BatchNorm(Function):
-    """With zhat = (z - mean) istd, p = zhat at its maxima, u = beta + gamma p, y = relu(u)."""
+    """With zhat = (z - mean) istd, p = zhat at its maxima, u = beta + gamma p, y = relu(u).
+
+    istd is 1 / sqrt(var + eps). Without a pool p is all of zhat, and without a ReLU y is u.
+    """
 
     @staticmethod
     def forward(
@@ -327,7 +330,7 @@ class _BatchNormBackward(Function):
         where: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         gu = gy if y is None else torch.ops.aten.threshold_backward(gy, y, 0)
-        ps = zhat if p is None else p
+        ps = zhat if p is None else p  # p, also without a pool
         count = zhat.numel() // len(gamma)
         gbeta, ggamma = _sums(gu), _sums(gu * ps)
         a = gamma * istd
@@ -350,7 +353,7 @@ class _BatchNormBackward(Function):
         ps = zhat if p is None else p
         count = zhat.numel() // len(gamma)
         h = channels_last(h)
-        hs = h if where is None else _take(h, where)
+        hs = h if where is None else _take(h, where)  # h at the maxima
         mean_h, mean_hz = _sums(h) / count, _sums(h * zhat) / count
         a = gamma * istd
         at = hg * istd - a * istd * mean_hz

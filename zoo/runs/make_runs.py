@@ -272,7 +272,7 @@ def make_run(run: Run, alone: bool = False, head: str = "  ") -> bool:
     for line in class_summary(record):
         print(f"  {line}", flush=True)
     if checksum_state(record) == BROKEN:
-        print(f"  {run.record_path} was edited: its checksum does not hold", file=sys.stderr)
+        print(f"  {run.record_path} was edited: its checksum does not match", file=sys.stderr)
     return bool(record["status"] != "failed")
 
 

@@ -1,8 +1,9 @@
-"""Runs made by the machines of a Ray cluster, a task a run, their files gathered into one folder.
+"""Let the machines of a Ray cluster make runs, and gather their files in one results folder.
 
-The machines need not share a disk. Each must have the same code and versions, which is compared
-before it works; the images lie at the same path on each, or are fetched there. A run whose machine
-dies is made by another one.
+Each run is one task of Ray. The machines need not share a disk: a task returns the content of its
+run's files. Before a machine makes a run, its code and versions are compared with those of the
+machine that asks. The images must be at the same path on every machine, or are fetched there. If a
+machine dies, another one makes its run.
 """
 
 import getpass
@@ -24,24 +25,26 @@ from zoo.runs.run import Run
 from zoo.runs.tune_cpu import tune_cpu
 from zoo.runs.workspace import Workspace
 
-RETRIES = 3  # of a run whose machine or process died
-NOT_COMPARED = ("device", "device_name", "python")  # of an environment
-FOLDER = Path(tempfile.gettempdir()) / f"zoo-on-ray-{getpass.getuser()}"  # on each machine
+RETRIES = 3  # how often a run is given out again whose machine or process died
+NOT_COMPARED = ("device", "device_name", "python")  # parts of an environment that may differ
+# Where a machine of the cluster keeps plug-ins and what is under way.
+FOLDER = Path(tempfile.gettempdir()) / f"zoo-on-ray-{getpass.getuser()}"
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a machine is asked to make.
+    """A run that a machine of the cluster is asked to make.
 
     Args:
         request: the run.
-        name: that the run must have there: it covers the settings and the images.
+        name: the name of the run. On the machine it must come out the same, which shows that
+            settings and images are the same there.
         data: folder of the images, the same path on every machine.
         threads: CPU threads to compute on.
-        on_gpu: whether it computes on a GPU.
-        fetch: whether images that are not there are fetched.
-        plugins: name and content of the files that register what it needs.
-        made_with: the versions that the machine must have, as `environment` has them.
+        on_gpu: whether to compute on a GPU.
+        fetch: whether to fetch the images if they are not there.
+        plugins: name and content of each plug-in file that the run needs.
+        made_with: the versions that the machine must have, as `environment` returns them.
     """
 
     request: RunRequest
@@ -55,23 +58,29 @@ class Order:
 
 
 def order_of(run: Run, threads: int, plugins: Sequence[Path]) -> Order:
-    """The order for a run."""
+    """The order to make a run.
+
+    Args:
+        run: to be made.
+        threads: CPU threads to compute on.
+        plugins: files that register what the run needs.
+    """
     workspace = run.workspace
-    kind = workspace.device_kind
+    device = workspace.device_kind
     return Order(
-        run.request,
-        run.name,
-        workspace.data.absolute() if workspace.data else None,
-        threads,
-        kind == "cuda",
-        workspace.fetch,
-        [(path.name, path.read_bytes()) for path in plugins],
-        environment(kind),
+        request=run.request,
+        name=run.name,
+        data=workspace.data.absolute() if workspace.data else None,
+        threads=threads,
+        on_gpu=device == "cuda",
+        fetch=workspace.fetch,
+        plugins=[(path.name, path.read_bytes()) for path in plugins],
+        made_with=environment(device),
     )
 
 
 def make_there(order: Order) -> dict[str, bytes]:
-    """Make a run on this machine, or go on with it.
+    """On a machine of the cluster: make a run, or go on with it if it was begun there.
 
     Returns:
         The content of its files by name: record, results, test episodes and weights.
@@ -83,11 +92,12 @@ def make_there(order: Order) -> dict[str, bytes]:
     check_versions(order)
     for name, content in order.plugins:
         path = FOLDER / "plugins" / name
-        with locked(_made(FOLDER) / "plugins.lock", lambda holder: None):
-            _made(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(FOLDER / "plugins.lock", lambda holder: None):
             write_bytes(path, content)
             load_plugin_file(path)
-    folder = _made(FOLDER / order.name)
+    folder = FOLDER / order.name
+    folder.mkdir(parents=True, exist_ok=True)
     workspace = Workspace(
         order.data,
         folder / "results",
@@ -100,20 +110,20 @@ def make_there(order: Order) -> dict[str, bytes]:
     run = Run(order.request, workspace)
     if run.name != order.name:
         raise UsageError(
-            f"{run.name}, expected {order.name}: the images in {order.data} are others there"
+            f"{run.name}, expected {order.name}: that machine has other images in {order.data}"
         )
     run.execute(progress=False)
-    found = {path.name: path.read_bytes() for path in workspace.results.iterdir() if path.is_file()}
+    files = {path.name: path.read_bytes() for path in workspace.results.iterdir() if path.is_file()}
     shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(run.folder, ignore_errors=True)
-    return found
+    return files
 
 
 def check_versions(order: Order) -> None:
-    """Refuse to work with other code or versions than the machine that asks.
+    """Refuse to make a run if this machine has other code or versions than the one that asks.
 
     Raises:
-        UsageError: says which.
+        UsageError: it has; names each version that differs.
     """
     here = environment("cuda" if order.on_gpu else "cpu")
     differing = [
@@ -122,30 +132,25 @@ def check_versions(order: Order) -> None:
         if name not in NOT_COMPARED and here.get(name) != value
     ]
     if differing:
-        raise UsageError(f"other versions there: {'; '.join(differing)}")
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+        raise UsageError(f"that machine has other versions: {'; '.join(differing)}")
 
 
 def make_on_ray(
     runs: Sequence[Run], threads: int, plugins: Sequence[Path], say: Callable[[Run, str], None]
 ) -> int:
-    """Let a cluster make runs, given out in this order as its machines come free.
+    """Let a cluster make runs. Each machine that becomes free gets the next run in this order.
 
-    The cluster is the one that the environment variable RAY_ADDRESS names, or the one that was
-    started on this machine; where there is none, this machine alone.
+    The cluster is the one that the environment variable RAY_ADDRESS names, or else one that was
+    started on this machine. If there is none, this machine makes the runs alone.
 
     Args:
-        runs: none of them has a record.
-        threads: of each.
-        plugins: files that register what they need.
-        say: takes each run once its record has come, with an empty text, or why it failed.
+        runs: to be made; none of them has a record.
+        threads: CPU threads of each run.
+        plugins: files that register what the runs need.
+        say: called with a run and "" when its record has come, or with the reason if it failed.
 
     Returns:
-        1 if one failed, else 0.
+        1 if a run failed, else 0.
 
     Raises:
         UsageError: Ray is not installed or finds no cluster.
@@ -156,68 +161,78 @@ def make_on_ray(
         raise UsageError(
             "--on ray needs Ray: python -m pip install 'meta-learning-zoo[ray]'"
         ) from None
-    begun = not ray.is_initialized()
-    if begun:
+    started_here = not ray.is_initialized()
+    if started_here:
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UsageError(f"--on ray: no cluster: {' '.join(str(error).split())}") from None
+            reason = " ".join(str(error).split())
+            raise UsageError(f"--on ray: no cluster: {reason}") from None
     on_gpu = runs[0].workspace.device_kind == "cuda"
-    remote = ray.remote(make_there).options(
+    task = ray.remote(make_there).options(
         num_cpus=threads, num_gpus=int(on_gpu), max_retries=RETRIES, retry_exceptions=False
     )
     try:
-        waiting = {remote.remote(order_of(run, threads, plugins)): run for run in runs}
+        waiting = {task.remote(order_of(run, threads, plugins)): run for run in runs}
         status = 0
         while waiting:
-            (done, *_), _ = ray.wait([*waiting])
-            run = waiting.pop(done)
+            ended, _ = ray.wait([*waiting])
+            run = waiting.pop(ended[0])
+            failure = ""
             try:
-                files = ray.get(done)
-            except Exception as error:  # whatever went wrong there
-                status = 1
-                say(run, reason(error))
-                continue
-            try:
-                take(files, run)
-            except DamagedError as error:
-                status = 1
-                say(run, str(error))
+                files = ray.get(ended[0])
+            except Exception as error:  # anything may have gone wrong on the machine
+                failure = failure_in_words(error)
             else:
-                say(run, "")
+                try:
+                    put_into_results(files, run)
+                except DamagedError as error:
+                    failure = str(error)
+            if failure:
+                status = 1
+            say(run, failure)
         return status
     finally:
-        if begun:
+        if started_here:
             ray.shutdown()
 
 
-def reason(error: BaseException) -> str:
-    """Why a task failed, in one line: the error on the machine, or what became of the machine."""
+def failure_in_words(error: BaseException) -> str:
+    """Why a task failed, in one line: the error on its machine, or what happened to the machine."""
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return lines[-1] if lines else type(cause).__name__
 
 
-def take(files: dict[str, bytes], run: Run) -> None:
-    """Put the files of a run into its results folder, the record last.
+def put_into_results(files: dict[str, bytes], run: Run) -> None:
+    """Check the files that came for a run, and write them into its results folder.
+
+    The record is written last, so that there is no record without its files. A file of test
+    episodes that is there already, for other runs on them, is left as it is.
+
+    Args:
+        files: content by name, as `make_there` returns it.
+        run: whose files they are.
 
     Raises:
-        DamagedError: they are not what was recorded.
+        DamagedError: they are not what was recorded; then no record is written.
     """
-    name, folder = f"{run.name}.json", run.workspace.results
+    name = f"{run.name}.json"
+    folder = run.workspace.results
     if name not in files:
         raise DamagedError("no record has come")
     try:
         record = parse_record(files[name])
         row_of(record, run.name)
         if checksum_state(record) != HOLDS:
-            raise ValueError("its checksum does not hold")
-        for other, content in files.items():
-            path = folder / other
-            if other != name and not (other.startswith("episodes-") and path.exists()):
+            raise ValueError("its checksum does not match")
+        for file_name, content in files.items():
+            path = folder / file_name
+            is_there = file_name.startswith("episodes-") and path.exists()
+            if file_name != name and not is_there:
                 write_bytes(path, content)
-        results = (record.get("arrays") or {}).get("results")
-        recorded_arrays(folder / f"{run.name}.npz", results)
+        hashes = record.get("arrays") or {}
+        recorded_arrays(folder / f"{run.name}.npz", hashes.get("results"))
     except ValueError as error:
         raise DamagedError(f"the record that has come is damaged: {error}") from None
     write_text(folder / name, files[name].decode())

@@ -55,7 +55,7 @@ def read_stage(folder: Path) -> dict[str, Any] | None:
     if not isinstance(kept, dict) or kept.get("schema") != STAGE_SCHEMA:
         raise UsageError(f"{path} is no stage of this version of the zoo: {AGAIN}")
     if checksum_state(kept) == BROKEN or not {"name", "hash", "identity"} <= kept.keys():
-        raise DamagedError(f"{path} is damaged: its checksum does not hold; {AGAIN}")
+        raise DamagedError(f"{path} is damaged: its checksum does not match; {AGAIN}")
     return kept
 
 

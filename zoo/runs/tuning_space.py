@@ -81,7 +81,7 @@ def parse_space(learner: type, text: str) -> dict[str, Choices | Range]:
         text: settings with their values, separated by spaces.
 
     Raises:
-        UsageError: a setting is unknown or stands there twice, or it cannot have a value; the
+        UsageError: a setting is unknown or is given twice, or it cannot have a value; the
             message names it.
     """
     space: dict[str, Choices | Range] = {}
@@ -93,7 +93,7 @@ def parse_space(learner: type, text: str) -> dict[str, Choices | Range]:
                 "range of rates"
             )
         if name in space:
-            raise UsageError(f"--space: {name} stands there twice; leave one out")
+            raise UsageError(f"--space: {name} is given twice; leave one out")
         space[name] = _values(learner, name, values)
     if not space:
         raise UsageError("--space: expected settings, such as outer_lr=1e-4..1e-2:log")
@@ -107,7 +107,7 @@ def _values(learner: type, name: str, text: str) -> Choices | Range:
     if not dots:
         values = _typed(learner, name, text.split(","))
         if len({*map(repr, values)}) < len(values):
-            raise UsageError(f"--space {name}={text}: a value stands there twice; leave one out")
+            raise UsageError(f"--space {name}={text}: a value is given twice; leave one out")
         return Choices(tuple(values))
     if colon and scale != LOG:
         raise UsageError(f"--space {name}={text}: expected :log behind a range, or nothing")

@@ -111,7 +111,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read as weights: {_line(error)}") from None
     if metadata.get("checksum") != tensors_hash(tensors):
-        raise UsageError(f"{path} is damaged or not ours: its checksum does not hold; delete it")
+        raise UsageError(f"{path} is damaged or not ours: its checksum does not match; delete it")
     check_about(path, metadata)
     return tensors, metadata
 

@@ -116,7 +116,7 @@ def test_bold_and_arrows_are_where_they_should_be(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"checksum": "0"}, "edited since it was made: its checksum does not hold"),
+        ({"checksum": "0"}, "edited since it was made: its checksum does not match"),
         ({"checksum": None}, "record without a checksum"),
         ({"environment": {"dirty": True}}, "made from uncommitted code"),
         ({"environment": {"other_commits": ["abc"]}}, "begun under another commit"),
