@@ -27,16 +27,19 @@ Departures from the paper:
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from zoo import Episode, Examples, InnerOptimizer, Learner, Params, adapt, call, register
-from zoo.baselines.npbml_losses import LearnedLoss, components_of
+from zoo.baselines.npbml_losses import LearnedLoss, base_loss, components_of
 from zoo.baselines.npbml_network import AdaptedTail, SharedRow, Trunk, run_own_weights
 from zoo.baselines.npbml_relation import Relate, Relations
+from zoo.errors import UsageError
 from zoo.methods.inner_loop import differentiable_copies
 from zoo.methods.preconditioners import Chain, build_preconditioner
 from zoo.networks.backbone import batch_norm_context
@@ -50,6 +53,7 @@ class NPBML(Learner):
     title = "NPBML"
     family = "gradient"
     gradient_based = True
+    added_later: Mapping[str, Any] = {"scale_free": False}
     net: AdaptedTail
     relations: Relations | None
 
@@ -68,6 +72,7 @@ class NPBML(Learner):
         relation_updates: int = 100000,
         relation_shot: int = 5,
         hard_labels: bool = False,
+        scale_free: bool = False,
         inner_lr: float = 0.01,
         inner_steps: int = 5,
         momentum: float = 0.9,
@@ -93,6 +98,8 @@ class NPBML(Learner):
                 none.
             relation_shot: K of its training episodes.
             hard_labels: L^Q takes the class with the largest score as label [authors' code].
+            scale_free: the learned losses steer the steps but cannot lengthen or shorten them along
+                the base loss's gradient, so that no inner rate hides in them [not in the paper].
             inner_lr: alpha [authors' code].
             inner_steps: gradient steps, in training and test [section 4].
             momentum: of the inner steps, Nesterov's [section 4; 0.9 in authors' code].
@@ -101,11 +108,14 @@ class NPBML(Learner):
             outer_lr: eta, of Adam [section 4].
         """
         components = components_of(loss, inductive)
+        if scale_free and not components:
+            raise UsageError("scale_free: without a learned loss there is no scale to leave out")
         relations = Relations(relation, backbone)  # copies it before FiLM and the head are added
         net = AdaptedTail(backbone, film, frozen)
         batch_norm = "support" if inductive else "batch"
         super().__init__(net, way, batch_norm=batch_norm, outer_lr=outer_lr)
         self.inductive, self.frozen, self.cosine = inductive, frozen, cosine
+        self.scale_free = scale_free
         self.losses = LearnedLoss(components, way, net.weights, film, hard_labels)
         self.precondition = build_preconditioner(
             preconditioner if warp else "none", net, net.adapted
@@ -149,7 +159,10 @@ class NPBML(Learner):
         losses = partial(self.losses, relations=relations)
         precondition = Chain(SharedRow(self.net.adapted, episode.way), self.precondition)
         optimizer = replace(
-            self.inner_optimizer, precondition=precondition, penalty=self.losses.regulariser
+            self.inner_optimizer,
+            precondition=precondition,
+            penalty=self.losses.regulariser,
+            reference=base_loss if self.scale_free else None,
         )
         return adapt(self.net, inputs, losses, optimizer, steps=self.inner_steps)
 

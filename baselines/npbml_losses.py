@@ -83,7 +83,7 @@ class LearnedLoss(nn.Module):
         """
         rows = y.shape[1]
         support_logits, query_logits = logits[:, :rows], logits[:, rows:]
-        total = task_cross_entropy(support_logits, y)
+        total = base_loss(logits, y)
         if "support" in self.nets:
             total = total + self.support(support_logits, y)
         if relations is not None:
@@ -110,6 +110,11 @@ class LearnedLoss(nn.Module):
         if "regulariser" not in self.nets:
             return weights[0].new_zeros(len(weights[0]))
         return self.nets["regulariser"](statistics(weights))
+
+
+def base_loss(logits: Tensor, y: Tensor) -> Tensor:
+    """L^base, the cross-entropy of the support: logits (T, n, N), y (T, N*K) -> (T,)."""
+    return task_cross_entropy(logits[:, : y.shape[1]], y)
 
 
 def soft_cross_entropy(logits: Tensor, scores: Tensor) -> Tensor:

@@ -114,6 +114,7 @@ def test_the_shared_row_of_the_head_learns_where_a_learned_loss_is_on():
     [
         {},
         {"frozen": False},
+        {"scale_free": True},
         {"preconditioner": "post_block"},
         {"preconditioner": "element_rates", "inductive": True},
         {"backbone": "resnet12[channels=2]", "inner_steps": 2},

@@ -11,6 +11,7 @@ from tests.conftest import episode_of
 from zoo import InnerOptimizer, adapt, call
 from zoo.errors import UsageError
 from zoo.losses import task_cross_entropy
+from zoo.methods.inner_loop import with_the_scale_of
 from zoo.networks.backbone import Classifier, build_backbone
 
 IMAGE = (2, 16, 16)
@@ -141,6 +142,33 @@ def test_running_statistics_do_not_move_in_inner_steps():
     assert torch.equal(net.backbone.norms[0].running_mean, before)
     call(net, theta, e.query.x)
     assert not torch.equal(net.backbone.norms[0].running_mean, before)
+
+
+def test_with_a_reference_a_loss_cannot_change_the_length_of_steps():
+    """A multiple of the reference takes the reference's steps; what is at right angles acts."""
+    net, e = network(), batch()
+
+    def adapted(losses, **options):
+        return adapt(net, e.support, losses, InnerOptimizer(0.3, **options), steps=3)
+
+    def tripled(logits, y):
+        return 3 * task_cross_entropy(logits, y)
+
+    def other(logits, y):
+        return task_cross_entropy(logits, y) + logits.square().mean((1, 2))
+
+    plain = adapted(task_cross_entropy)
+    same = adapted(tripled, reference=task_cross_entropy)
+    for name, value in plain.items():
+        torch.testing.assert_close(same[name], value, rtol=1e-9, atol=1e-12)
+    steered = adapted(other, reference=task_cross_entropy)
+    assert max((steered[name] - value).abs().max() for name, value in plain.items()) > 1e-3
+    g, along = torch.randn(2, 2, 4, 3).double()
+    kept = with_the_scale_of(g, along)
+    lengths = (kept * along).sum((1, 2)), along.square().sum((1, 2))
+    torch.testing.assert_close(*lengths)
+    torch.testing.assert_close(with_the_scale_of(kept, along), kept)
+    torch.testing.assert_close(with_the_scale_of(g, 0 * along), g)
 
 
 @pytest.mark.parametrize(("momentum", "decay"), [(0.0, 0.3), (0.9, 0.0), (0.9, 0.3)])

@@ -94,11 +94,8 @@ def adapt(
                 twice_differentiable() if second_order else nullcontext(),
             ):
                 named = dict(zip(names, theta, strict=True))
-                loss = losses(call(net, unmoved | named, x), y)
-                loss = loss if penalty is None else loss + penalty(named)
-                grads = torch.autograd.grad(
-                    loss.sum(), theta, create_graph=create_graph, materialize_grads=True
-                )
+                logits = call(net, unmoved | named, x)
+                grads = step_gradients(optimizer, losses, logits, y, named, create_graph)
                 moves = precondition(step, dict(zip(names, grads, strict=True)))
                 if weight_decay:
                     moves = {name: m + weight_decay * named[name] for name, m in moves.items()}
@@ -128,6 +125,57 @@ def adapt(
             theta = [p.detach() for p in theta]
             unmoved = {name: p.detach() for name, p in unmoved.items()}
     return unmoved | dict(zip(names, theta, strict=True))
+
+
+def step_gradients(
+    optimizer: InnerOptimizer,
+    losses: Losses,
+    logits: Tensor,
+    y: Tensor,
+    theta: Params,
+    create_graph: bool,
+) -> list[Tensor]:
+    """The gradient of L + R in each of the parameters theta that move, before P.
+
+    With a reference the addition to its gradient is at right angles to it (see `InnerOptimizer`).
+
+    Args:
+        optimizer: says what a step is.
+        losses: L.
+        logits: (T, n, N), of the parameters theta.
+        y: labels (T, n).
+        theta: the parameters that move.
+        create_graph: whether the gradient can be differentiated.
+    """
+
+    def gradients(loss: Tensor, keep: bool) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(
+            loss.sum(),
+            [*theta.values()],
+            create_graph=create_graph,
+            retain_graph=keep or create_graph,
+            materialize_grads=True,
+        )
+
+    loss = losses(logits, y)
+    if optimizer.penalty is not None:
+        loss = loss + optimizer.penalty(theta)
+    if optimizer.reference is None:
+        return [*gradients(loss, keep=False)]
+    of_loss = gradients(loss, keep=True)
+    of_reference = gradients(optimizer.reference(logits, y), keep=False)
+    return [*map(with_the_scale_of, of_loss, of_reference)]
+
+
+def with_the_scale_of(gradient: Tensor, reference: Tensor) -> Tensor:
+    """The reference, and what the gradient adds to it at right angles: both (T, *shape).
+
+    Where the reference is zero, it is the gradient.
+    """
+    g, along = gradient.flatten(1), reference.flatten(1)
+    square = along.square().sum(1, keepdim=True)
+    share = ((g - along) * along).sum(1, keepdim=True) / torch.where(square > 0, square, 1)
+    return (g - share * along).reshape(gradient.shape)
 
 
 def is_compiled(net: nn.Module) -> bool:

@@ -27,6 +27,9 @@ class InnerOptimizer:
         momentum: mu; 0 for none.
         weight_decay: w; it is added after P.
         penalty: R, of the parameters that move: (T,). If it is an nn.Module, it is learned too.
+        reference: a loss that keeps its scale, of logits and labels as L. What L + R adds to its
+            gradient counts only at right angles to it, in each parameter and task by itself, so
+            that the addition cannot make a step along this gradient longer or shorter.
         first_order: whether g is a constant to the outer loop.
         memory: ``full`` keeps every step's graph for the outer gradient. ``low`` keeps only every
             step's parameters: the same gradient in a third to two thirds more time, but without
@@ -41,6 +44,7 @@ class InnerOptimizer:
     momentum: float = 0.0
     weight_decay: float = 0.0
     penalty: Callable[[Params], Tensor] | None = None
+    reference: Callable[[Tensor, Tensor], Tensor] | None = None
     first_order: bool = False
     memory: str = "full"
 
