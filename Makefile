@@ -64,7 +64,7 @@ table-%: setup ## the comparison on a benchmark: glyphs (no data needed), omnigl
 ablation-%: setup ## a learner with parts left out on BENCHMARK=..., what each one adds: npbml, its paper's Tables 3 and 4
 	@$(BIN)/python -m zoo ablation '$*' '$(BENCHMARK)$(if $(OPTIONS),[$(OPTIONS)])' $(SETTINGS)
 
-study-%: setup ## learners beside others, pair by pair, table and figure: trlearner-functions, -images, -homogeneity
+study-%: setup ## learners beside others, pair by pair, table and figure: trlearner-functions, -images, -homogeneity, npbml-rate, -preconditioners, -homogeneity
 	@$(BIN)/python -m zoo study '$*' $(SETTINGS) $(if $(PAIRS),--pairs "$(PAIRS)")
 
 paper-%: setup ## a paper's table, our numbers beside its own, with RUN=1 made first: maml, protonet, npbml-1 to -4, ... (reports/papers)

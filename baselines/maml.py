@@ -14,8 +14,8 @@ Departures from the paper:
    the paper. If a test takes more steps than training, the further ones use the last step's rates.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from zoo import Episode, Examples, InnerOptimizer, Params, adapt, call, register
 from zoo.errors import UsageError
 from zoo.losses import task_loss
 from zoo.methods.host import Host
+from zoo.methods.inner_optimizer import Step
 from zoo.methods.preconditioners import LayerRates, Preconditioner, build_preconditioner
 from zoo.networks.backbone import Classifier, batch_norm_context
 from zoo.networks.layers import FixedImages
@@ -102,11 +103,15 @@ class MAML(Host):
         """Each task's theta'."""
         return self.adapt(self.net, episode.support)
 
-    def adapt(self, net: nn.Module, support: Examples, after_step: Any = None) -> Params:
+    def adapt(
+        self, net: nn.Module, support: Examples, watch: Callable[[Step], None] | None = None
+    ) -> Params:
         """Take several steps theta' = theta - alpha grad L_T(f_theta) (eq. 1)."""
         optimizer = replace(self.inner_optimizer, precondition=self.precondition)
+        if watch is not None:
+            optimizer = replace(optimizer, watch=watch)
         steps = self.inner_steps if self.training else self.test_steps
-        return adapt(net, support, task_loss, optimizer, steps=steps, after_step=after_step)
+        return adapt(net, support, task_loss, optimizer, steps=steps)
 
     def predict(self, models: Params, episode: Episode) -> Tensor:
         """f_theta'(queries): logits (T, N*Q, N)."""
@@ -123,8 +128,8 @@ class MAML(Host):
             return super().meta_loss(episode)
         losses: list[Tensor] = []
 
-        def add_loss(theta: Params) -> None:
-            losses.append(task_loss(self.predict(theta, episode), episode.query.y).mean())
+        def add_loss(step: Step) -> None:
+            losses.append(task_loss(self.predict(step.after, episode), episode.query.y).mean())
 
         self.adapt(self.net, episode.support, add_loss)
         weights = multi_step_weights(len(losses), self.progress / MULTI_STEP)

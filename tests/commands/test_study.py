@@ -232,7 +232,7 @@ def test_the_figure_of_errors_has_several_numbers_beside_its_axis(measure):
 
 def test_an_unknown_study_or_pair(capsys):
     assert main(["study", "nothing"]) == 2
-    assert "no study 'nothing': there are trlearner-functions" in capsys.readouterr().err
+    assert "no study 'nothing': there are npbml-homogeneity" in capsys.readouterr().err
     assert main(["study", "trlearner-functions", "--pairs", "CNP"]) == 2
     assert "choose from MAML, ANIL, Meta-SGD, T-Net" in capsys.readouterr().err
 
@@ -258,3 +258,18 @@ def test_a_study_from_end_to_end(tmp_path, capsys):
     assert all(stem.with_suffix(end).stat().st_size > 100 for end in (".md", ".csv", ".png"))
     assert main(["study", str(path), "--budget", "smoke", *where]) == 0
     assert "4 runs: 4 done" in capsys.readouterr().out
+
+
+def test_a_study_that_looks_at_the_steps_of_inner_loops(tmp_path, capsys):
+    study = {
+        "title": "T", "heads": [*HEADS], "seeds": "0", "quick": {}, "rates": 2,
+        "pairs": {"MAML": ["maml[inner_lr=0.3]", "maml[inner_lr=0.3,preconditioner=rate]"]},
+        "tasks": {"glyphs": {"benchmark": "glyphs", "shot": 1}},
+    }  # fmt: skip
+    path = tmp_path / "mine.yaml"
+    path.write_text(json.dumps(study), encoding="utf-8")
+    where = ["--results", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")]
+    assert main(["study", str(path), "--budget", "smoke", *where]) == 0
+    out = capsys.readouterr().out
+    assert "MAML [inner_lr=0.3], glyphs" in out and "0.300 (100 %)" in out
+    assert list((tmp_path / "results").glob("rates-study-mine-*.html"))

@@ -226,6 +226,17 @@ def build_parser() -> Parser:
     command.set_defaults(call=imported_command("weights", "test_command"))
 
     command = commands.add_parser(
+        "rates",
+        parents=[where],
+        help="say which learning rate explains each inner step of trained learners",
+    )
+    command.add_argument("names", nargs="+", metavar="NAME", help=WEIGHTS_NAME)
+    command.add_argument(
+        "--episodes", type=whole(1), default=50, help="validation tasks (default: 50)"
+    )
+    command.set_defaults(call=imported_command("rates", "rates_command"))
+
+    command = commands.add_parser(
         "weights",
         parents=[plugged],
         help="list the trained weights in a folder, or say what is known of one NAME",

@@ -13,13 +13,16 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from zoo.commands.definition_files import read_definition
+from zoo.commands.rates import report_rates
 from zoo.commands.run_set import RunSet, parse_numbers, run_set_of
+from zoo.commands.write_table import Output
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of
 from zoo.reports.figures.study import study_figure
 from zoo.reports.tables.study import SIDES, study_csv_frame, study_numbers, study_table
 from zoo.runs.make_runs import cores
+from zoo.runs.named_weights import find_weights
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.settings import SHARED_SETTING_NAMES, learner_variant, parse_values
@@ -34,6 +37,7 @@ STUDY_KEYS: dict[str, type] = {
     "pairs": dict,
     "tasks": dict,
     "threads": int,
+    "rates": int,
 }
 TASK_KEYS = {"benchmark", "way", "shot", "settings"}
 
@@ -48,6 +52,7 @@ class Study(NamedTuple):
     quick: dict[str, Any]  # settings of all runs with budget quick
     pairs: dict[str, tuple[str, str]]  # variants by label
     tasks: dict[str, dict[str, Any]]  # benchmark, way, shot and settings by label
+    rates: int  # validation tasks on which the rates of inner steps are looked at; 0 for none
 
 
 def study_command(options: argparse.Namespace) -> int:
@@ -88,7 +93,32 @@ def study_command(options: argparse.Namespace) -> int:
         study_csv_frame(numbers),
         study_figure(numbers, definition.title),
     )
+    if definition.rates:
+        report_study_rates(run_set, measured, definition.rates, ["rates", *words])
     return status
+
+
+def report_study_rates(
+    run_set: RunSet, measured: pd.DataFrame, episodes: int, name: Sequence[str]
+) -> None:
+    """Print and write the rates that explain the inner steps of the study's trained learners.
+
+    Args:
+        run_set: of the study.
+        measured: its records; those without weights are left out, with a line.
+        episodes: the number of validation tasks.
+        name: words that make up the names of the files.
+    """
+    results = run_set.workspace.results
+    trained = []
+    for run in measured["run"]:
+        try:
+            trained.append(find_weights(run, results))
+        except UsageError as error:
+            run_set.complain(f"  {error}")
+    if trained:
+        output = Output(results, name, run_set.how.command)
+        report_rates(trained, run_set.workspace, episodes, output)
 
 
 def study_runs(
@@ -179,7 +209,7 @@ def load_study(name: str) -> Study:
         UsageError: there is no such study, its file is malformed, or it names a learner or a
             benchmark that does not exist.
     """
-    path, content = read_definition("studies", name, "study", STUDY_KEYS, threads=0)
+    path, content = read_definition("studies", name, "study", STUDY_KEYS, threads=0, rates=0)
     if not is_pair(content["heads"]):
         raise UsageError(f"{path}: heads: expected two, not {content['heads']!r}")
     for label, pair in content["pairs"].items():

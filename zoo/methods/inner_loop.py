@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from zoo.episode import Examples
 from zoo.errors import UsageError
-from zoo.methods.inner_optimizer import InnerOptimizer
+from zoo.methods.inner_optimizer import InnerOptimizer, Step
 from zoo.methods.preconditioners import Params, learned_parameters
 from zoo.networks.backbone import batch_norm_context
 from zoo.networks.layers import FixedImages
@@ -43,7 +43,6 @@ def adapt(
     optimizer: InnerOptimizer,
     *,
     steps: int,
-    after_step: Callable[[Params], None] | None = None,
 ) -> Params:
     """Take `steps` steps of the optimizer on L, from the network's own parameters theta.
 
@@ -58,7 +57,6 @@ def adapt(
             nn.Module, and its parameters get a gradient.
         optimizer: says what a step is.
         steps: number of steps.
-        after_step: called with theta after each step.
 
     Returns:
         theta', every parameter with a leading T, including those that P does not move. If grad is
@@ -86,15 +84,15 @@ def adapt(
         names = [name for name in start if name in learned and precondition.moves(name)]
         unmoved = {name: p for name, p in start.items() if name not in names}
 
+        def predict(named: Params) -> Tensor:
+            with batch_norm_context(net, track=False, fixed=fixed):
+                return call(net, unmoved | named, x)
+
         def move(step: int, theta: Sequence[Tensor], create_graph: bool) -> list[Tensor]:
             """P(grad L(theta)), which the rate multiplies; for the names that move."""
-            with (
-                torch.enable_grad(),
-                batch_norm_context(net, track=False, fixed=fixed),
-                twice_differentiable() if second_order else nullcontext(),
-            ):
+            with torch.enable_grad(), twice_differentiable() if second_order else nullcontext():
                 named = dict(zip(names, theta, strict=True))
-                logits = call(net, unmoved | named, x)
+                logits = predict(named)
                 grads = step_gradients(optimizer, losses, logits, y, named, create_graph)
                 moves = precondition(step, dict(zip(names, grads, strict=True)))
                 if weight_decay:
@@ -111,6 +109,7 @@ def adapt(
         for step in range(steps):
             if not differentiable:
                 theta = [p.detach().requires_grad_() for p in theta]
+            before = theta
             if low_memory:
                 theta = _Step.apply(partial(move, step), lr, len(theta), *theta, *inputs)
             else:
@@ -119,8 +118,8 @@ def adapt(
                     velocity = [momentum * v + m for v, m in zip(velocity, moves, strict=True)]
                     moves = [m + momentum * v for v, m in zip(velocity, moves, strict=True)]
                 theta = [p - lr * m for p, m in zip(theta, moves, strict=True)]
-            if after_step:
-                after_step(dict(zip(names, theta, strict=True)))
+            moved = dict(zip(names, theta, strict=True))
+            optimizer.show(Step(step, dict(zip(names, before, strict=True)), moved, predict, y))
         if not differentiable:
             theta = [p.detach() for p in theta]
             unmoved = {name: p.detach() for name, p in unmoved.items()}

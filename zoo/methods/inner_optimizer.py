@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -9,6 +10,16 @@ from zoo.errors import UsageError
 from zoo.methods.preconditioners import Params, Preconditioner
 
 MEMORY = ("full", "low")
+
+
+class Step(NamedTuple):
+    """One step of the inner loop, for those who watch it."""
+
+    number: int  # from 0
+    before: Params  # the parameters that move
+    after: Params
+    predict: Callable[[Params], Tensor]  # logits (T, n, N) of such parameters, on the support
+    y: Tensor  # labels (T, rows): of the first rows of the logits, those of the support
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,7 @@ class InnerOptimizer:
         reference: a loss that keeps its scale, of logits and labels as L. What L + R adds to its
             gradient counts only at right angles to it, in each parameter and task by itself, so
             that the addition cannot make a step along this gradient longer or shorter.
+        watch: called with each step.
         first_order: whether g is a constant to the outer loop.
         memory: ``full`` keeps every step's graph for the outer gradient. ``low`` keeps only every
             step's parameters: the same gradient in a third to two thirds more time, but without
@@ -45,6 +57,7 @@ class InnerOptimizer:
     weight_decay: float = 0.0
     penalty: Callable[[Params], Tensor] | None = None
     reference: Callable[[Tensor, Tensor], Tensor] | None = None
+    watch: Callable[[Step], None] | None = None
     first_order: bool = False
     memory: str = "full"
 
@@ -53,3 +66,8 @@ class InnerOptimizer:
             raise UsageError(f"memory {self.memory}: choose from {', '.join(MEMORY)}")
         if self.momentum and self.memory == "low":
             raise UsageError("memory low: has no momentum; use memory full")
+
+    def show(self, step: Step) -> None:
+        """Hand a step to `watch`, if somebody watches."""
+        if self.watch is not None:
+            self.watch(step)
