@@ -98,8 +98,8 @@ class NPBML(Learner):
                 none.
             relation_shot: K of its training episodes.
             hard_labels: L^Q takes the class with the largest score as label [authors' code].
-            scale_free: the learned losses steer the steps but cannot lengthen or shorten them along
-                the base loss's gradient, so that no inner rate hides in them [not in the paper].
+            scale_free: whether the learned losses can only turn the steps, not lengthen or shorten
+                them along the base loss's gradient, as another inner rate would [not in the paper].
             inner_lr: alpha [authors' code].
             inner_steps: gradient steps, in training and test [section 4].
             momentum: of the inner steps, Nesterov's [section 4; 0.9 in authors' code].

@@ -17,17 +17,20 @@ NUMBERS = ["rate", "explained"]
 
 
 def step_rates_figure(rates: pd.DataFrame) -> Figure:
-    """Over the steps, of all layers together: above the rate, below the share that it explains.
+    """Two panels over the inner steps: the rate, and below it the share of a step that it explains.
+
+    Both are of all layers together.
 
     Args:
         rates: as `step_rates_table` takes them.
     """
     figure = figure_sheet(3.4, "")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    whole = rates[rates["layer"] == ""]
-    labels = list(dict.fromkeys(whole["label"]))
+    of_all_layers = rates[rates["layer"] == ""]
+    labels = list(dict.fromkeys(of_all_layers["label"]))
     for number, label in enumerate(labels):
-        of_label = whole[whole["label"] == label].groupby("step", as_index=False)[NUMBERS].mean()
+        of_label = of_all_layers[of_all_layers["label"] == label]
+        of_label = of_label.groupby("step", as_index=False)[NUMBERS].mean()
         look = style(number)._asdict() | {"markersize": 3, "linewidth": 0.9}
         upper.plot(of_label["step"], of_label["rate"], **look)
         lower.plot(of_label["step"], 100 * of_label["explained"], **look)

@@ -11,7 +11,7 @@ LEAST = 0.005  # a rate that explains less is not printed
 def step_rates_table(rates: pd.DataFrame, title: str, episodes: int) -> Table:
     """A row for each learner and layer, a column for each step: ``0.013 (94 %)``.
 
-    Of several runs of one label, such as several seeds, means.
+    If several runs have one label, such as several seeds, their means are shown.
 
     Args:
         rates: a line for each run, step and layer. Columns: `label` of the run, `step` from 1,

@@ -38,9 +38,9 @@ class InnerOptimizer:
         momentum: mu; 0 for none.
         weight_decay: w; it is added after P.
         penalty: R, of the parameters that move: (T,). If it is an nn.Module, it is learned too.
-        reference: a loss that keeps its scale, of logits and labels as L. What L + R adds to its
-            gradient counts only at right angles to it, in each parameter and task by itself, so
-            that the addition cannot make a step along this gradient longer or shorter.
+        reference: a loss of logits and labels, as L is. A step then takes its gradient, and of what
+            L + R adds to that gradient only the part at right angles to it, in each parameter and
+            task by itself. So L + R cannot make a step along this gradient longer or shorter.
         watch: called with each step.
         first_order: whether g is a constant to the outer loop.
         memory: ``full`` keeps every step's graph for the outer gradient. ``low`` keeps only every
