@@ -22,7 +22,7 @@ GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(
 $(if $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)),$(error \
   no variable $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)); there are $(KNOWN)))
 
-.PHONY: help setup test test-all lint check format campaign campaign-status new-learner readme outputs docs simulation faults bench bench-quick clean
+.PHONY: help setup test test-all lint check format campaign campaign-status new-learner readme outputs docs simulation faults study-cost bench bench-quick clean
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -63,6 +63,9 @@ table-%: setup ## the comparison on a benchmark: glyphs (no data needed), omnigl
 
 ablation-%: setup ## a learner with parts left out on BENCHMARK=..., what each one adds: npbml, its paper's Tables 3 and 4
 	@$(BIN)/python -m zoo ablation '$*' '$(BENCHMARK)$(if $(OPTIONS),[$(OPTIONS)])' $(SETTINGS)
+
+study-cost: setup ## what learners with an inner loop cost, CPU seconds and memory, on one network and the same tasks (20 minutes)
+	$(BIN)/python -m tests.bench.costs
 
 study-%: setup ## learners beside others, pair by pair, table and figure: trlearner-functions, -images, -homogeneity, npbml-rate, -preconditioners, -homogeneity
 	@$(BIN)/python -m zoo study '$*' $(SETTINGS) $(if $(PAIRS),--pairs "$(PAIRS)")

@@ -1,9 +1,10 @@
 """What learners with an inner loop cost: CPU seconds of an update and of an adaptation, memory.
 
-`make study-cost`, or `python -m tests.bench.costs [VARIANT ...]`: all on one network (Conv4-64) and
-the same four tasks (32x32 images, 5-way 5-shot, 15 queries a class), with five inner steps each, on
-one thread, and nothing but the learner's own work: no Lightning, no data. Each learner has a process
-of its own. CPU seconds hardly depend on what else the machine does.
+`make study-cost`, or `python -m tests.bench.costs [VARIANT ...]`. All learners have the same network
+(Conv4-64), the same four tasks (32x32 images, 5-way 5-shot, 15 queries a class), five inner steps
+if that is a setting of theirs, and one thread. Each has a process of its own. What is measured is
+the learner's own work, without Lightning and data. CPU seconds depend little on what else the
+machine does.
 """
 
 import subprocess
