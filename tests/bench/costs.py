@@ -1,6 +1,6 @@
 """What learners with an inner loop cost: CPU seconds of an update and of an adaptation, memory.
 
-`make study-cost`, or `python -m tests.bench.costs [VARIANT ...]`. All learners have the same network
+`make study-cost`, or `python -m tests.bench.costs [VARIANT ...]`. All learners have one network
 (Conv4-64), the same four tasks (32x32 images, 5-way 5-shot, 15 queries a class), five inner steps
 if that is a setting of theirs, and one thread. Each has a process of its own. What is measured is
 the learner's own work, without Lightning and data. CPU seconds depend little on what else the
