@@ -22,7 +22,7 @@ GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(
 $(if $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)),$(error \
   no variable $(filter-out $(KNOWN) -% MAKE%,$(GIVEN)); there are $(KNOWN)))
 
-.PHONY: help setup test test-all lint check format campaign campaign-status new-learner readme outputs docs simulation faults study-cost bench bench-quick clean
+.PHONY: help setup test test-all torchmeta lint check format campaign campaign-status new-learner readme outputs docs simulation faults study-cost bench bench-quick clean
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -44,8 +44,19 @@ setup: .venv/ready ## the environment in .venv: Python 3.11-3.13, PyTorch, Light
 test: setup ## the tests of the gate, 7 to 8 minutes on two cores; set ZOO_DATA=DIR to test on real images too
 	$(BIN)/python -m pytest $(WORKERS) $(TESTS)
 
-test-all: setup ## these and all that repeat them on other sets, forms and learners, or for longer (20 minutes)
+test-all: setup torchmeta ## these and all that repeat them on other sets, forms and learners, or for longer (20 minutes)
 	$(BIN)/python -m pytest $(WORKERS) -m '' --hypothesis-profile=all $(TESTS)
+
+torchmeta: .venv/torchmeta-ready ## torchmeta 1.8.0 in the environment, as `import zoo.torchmeta` and test-all need it
+
+# torchmeta asks for torch below 1.10, so nothing that it asks for is installed but what it really
+# needs. torchvision gets a folder of its own, see zoo/torchmeta.py; 0.28 goes with torch 2.13.
+.venv/torchmeta-ready: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  torchmeta==1.8.0 ordered-set==4.1.0 flaky==3.8.1
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/torchmeta \
+	  $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") torchvision==0.28.0
+	@touch $@
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

@@ -4,19 +4,24 @@ The benchmarks are in the files beside this one. Nothing heavy is imported befor
 opened, so that listing benchmarks is fast.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from zoo import registry, variants
 from zoo.datasets.splits import Lists
 from zoo.errors import UsageError
+from zoo.plugin_files import Plugin
 from zoo.values import same_value, shown
 
 if TYPE_CHECKING:
     from zoo.datasets.episodes.image_store import Store
     from zoo.datasets.readers.base import Reader
+
+
+TORCHMETA = ("torchmeta", "torchmeta_functions")  # keys of loaders, of classes or regression
 
 
 class Benchmark:
@@ -37,6 +42,8 @@ class Benchmark:
     image: ClassVar[tuple[int, ...]]  # (C, H, W), or the shape of another input
     regression: ClassVar[bool] = False
     own: ClassVar[bool] = False  # whether it is a user's own images, without published numbers
+    # Whether its images are kept in a store, so that each can be read by its number.
+    stored: ClassVar[bool] = True
     outputs: ClassVar[int] = 1  # numbers that a regression predicts for each input
     # Option -> its allowed values, the default first.
     allowed: ClassVar[dict[str, tuple[Any, ...]]] = {}
@@ -51,6 +58,11 @@ class Benchmark:
     per_class: int | None = 600  # images of each class; None: their numbers differ
     note: str = ""  # printed beside numbers measured on it
     licence: str = ""  # of its data, where the publisher states one
+
+    # Where somebody else's code draws the episodes: their way and shot, and the settings that
+    # follow from them, by name.
+    given: Mapping[str, int] = MappingProxyType({})
+    files: Sequence[Plugin] = ()  # of a user, that the records of its runs name
 
     def __init__(self, **options: Any) -> None:
         chosen = {name: values[0] for name, values in self.allowed.items()}
@@ -152,4 +164,8 @@ def find_benchmark(text: str) -> Benchmark:
         UsageError: no such benchmark, option or value.
     """
     key, options = variants.parse_variant(text)
+    if key in TORCHMETA:
+        from zoo.datasets.benchmarks.torchmeta_loaders import torchmeta_benchmark
+
+        return torchmeta_benchmark(options)
     return registry.benchmarks.get(key)(**options)

@@ -93,6 +93,7 @@ class Regression(Benchmark):
     """A distribution over functions."""
 
     regression = True
+    stored = False
     image: ClassVar[tuple[int, ...]] = (1,)
     backbone = "mlp"
     query = 100

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from zoo.errors import UsageError
 from zoo.runs.request import BUDGETS, TERMS
 from zoo.values import LARGEST, MOST_PARALLEL, parse_number, parse_whole, shown
+from zoo.variants import format_variant
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -148,6 +149,11 @@ def build_parser() -> Parser:
     )
     command.add_argument(
         "--help-all", action="store_true", help="every flag and setting, and where it comes from"
+    )
+    command.add_argument(
+        "--torchmeta",
+        metavar="MODULE:FUNCTION",
+        help="in place of BENCHMARK, torchmeta's loaders by split, which the function returns",
     )
     group = command.add_argument_group("how it is trained")
     group.add_argument(
@@ -503,7 +509,15 @@ def build_parser() -> Parser:
 
 
 def run_or_help(options: argparse.Namespace) -> int:
-    """``zoo run``, or its general help where the learner or the benchmark is not given."""
+    """``zoo run``, or its general help where the learner or the benchmark is not given.
+
+    Raises:
+        UsageError: both a benchmark and torchmeta's loaders are given.
+    """
+    if options.torchmeta:
+        if options.benchmark is not None:
+            raise UsageError(f"--torchmeta: takes the place of {options.benchmark}; leave one out")
+        options.benchmark = format_variant("torchmeta", {"loaders": options.torchmeta})
     if options.learner is None or options.benchmark is None:
         if not options.help_all:
             leave_out_of_help(options.parser)

@@ -15,10 +15,12 @@ import pandas as pd
 import torch
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from zoo.checkpoint_files import read_checkpoint
-from zoo.datasets.benchmarks.base import find_benchmark
+from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
 from zoo.datasets.benchmarks.in_memory import ImagesInMemory
+from zoo.datasets.benchmarks.torchmeta_loaders import TorchmetaLoaders
 from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.episode import Episode, Examples
 from zoo.errors import UsageError
@@ -64,7 +66,9 @@ def experiment(
 
     Args:
         learner: a key or variant, such as ``maml[first_order=true]``.
-        benchmark: a key or variant; or datasets of your own images by split, see `ImagesInMemory`.
+        benchmark: a key or variant; or datasets of your own images by split, see `ImagesInMemory`;
+            or torchmeta's loaders by split, see `TorchmetaLoaders`, which decide way, shot, queries
+            and meta-batch.
         way: N of the test episodes; None for 5. It must be None in regression.
         shot: K of the test episodes.
         terms: ``paper``, the settings of the learner's paper, or ``equal``, the same for all.
@@ -79,15 +83,28 @@ def experiment(
     """
     _, cls, _ = learner_of(learner)
     flags = parse_values(cls, settings, "experiment")
+    images: Benchmark | None = None
     if isinstance(benchmark, str):
-        key, images = benchmark, None
+        key = benchmark
     else:
-        key, images = ImagesInMemory.key, ImagesInMemory(benchmark)
+        images = own_benchmark(benchmark)
+        key = images.variant
     folder = Path(data or os.environ.get("ZOO_DATA", "data"))
     request = RunRequest(learner, key, way, shot, terms, budget, seed, flags=flags)
     with isolate_rng():  # the weights follow from the seed; the caller's random state stays
         plan = Plan(request, Workspace(folder, runs=Path(runs)), benchmark=images)
     return Experiment(plan.learner, plan.data)
+
+
+def own_benchmark(parts: Mapping[str, Any]) -> Benchmark:
+    """The benchmark of a user's datasets of images, or of torchmeta's loaders, by split.
+
+    Raises:
+        UsageError: they are neither.
+    """
+    if isinstance(parts, Mapping) and any(isinstance(p, DataLoader) for p in parts.values()):
+        return TorchmetaLoaders(parts)
+    return ImagesInMemory(parts)
 
 
 def load(

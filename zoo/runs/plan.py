@@ -99,12 +99,15 @@ class Plan:
 
     def _stages(self) -> list[Staging]:
         """What must be trained before the run."""
+        stores: Mapping[str, Any] = self.stores
+        if self.benchmark.given and ("pretrained_from" in self.settings or self.learner.stages()):
+            stores = {split: episodes.images for split, episodes in stores.items()}
         return stages_of_run(
             self.settings,
             self.learner,
             self.backbone,
             self.benchmark,
-            self.stores,
+            stores,
             self.workspace.runs,
             self.seed,
         )
@@ -155,8 +158,10 @@ class Plan:
             (benchmarks, self.benchmark.key),
             (backbones, backbone),
         ]
-        modules = dict.fromkeys(register.entries[key].module for register, key in keys)
-        return [LOADED_PLUGINS[module]._asdict() for module in modules if module in LOADED_PLUGINS]
+        entries = (register.entries.get(key) for register, key in keys)
+        modules = dict.fromkeys(entry.module for entry in entries if entry)
+        files = [LOADED_PLUGINS[module] for module in modules if module in LOADED_PLUGINS]
+        return [file._asdict() for file in (*files, *self.benchmark.files)]
 
     def episodes(self, seed: int) -> EpisodicDataModule:
         """The data module of this run."""

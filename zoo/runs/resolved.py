@@ -13,6 +13,7 @@ from zoo.learner import OUTER_DECAYS, Learner
 from zoo.memory import check_memory
 from zoo.networks.backbone import Backbone, build_backbone
 from zoo.registry import learner_of, learners
+from zoo.runs.given_episodes import with_given_settings, with_given_shape
 from zoo.runs.request import BUDGETS, TERMS, RunRequest
 from zoo.runs.settings import (
     LARGEST_SEED,
@@ -147,6 +148,7 @@ def resolve_request(request: RunRequest, benchmark: Benchmark | None = None) -> 
     """
     key, cls, overrides = learner_of(request.learner)
     benchmark = benchmark or find_benchmark(request.benchmark)
+    request = with_given_shape(request, benchmark)
     way = check_way(benchmark, request.way)
     check_tasks(cls, key, benchmark)
     for name, choices in (("terms", TERMS), ("budget", BUDGETS)):
@@ -159,6 +161,7 @@ def resolve_request(request: RunRequest, benchmark: Benchmark | None = None) -> 
     settings, changed = resolve(
         request, cls, settings_rows(), query=benchmark.query, backbone=benchmark.backbone
     )
+    settings = with_given_settings(settings, benchmark)
     if not benchmark.regression:
         check_count("train_way", settings["train_way"].value, 2)
     request = replace(request, way=None if benchmark.regression else way)

@@ -386,7 +386,7 @@ class Run(Plan):
 
     def _test_with(self, trainer: pl.Trainer, progress: bool) -> None:
         """Test on features if the learner allows it, which gives the same and is far faster."""
-        if self.benchmark.regression or not self.learner.embeds_alone:
+        if not (self.benchmark.stored and self.learner.embeds_alone):
             trainer.test(self.learner, self.data, verbose=False)
             return
         device = self.workspace.device_kind
@@ -398,9 +398,10 @@ class Run(Plan):
         """Measure how far the tested weights' probabilities can be trusted.
 
         Returns:
-            None in regression, and for a test of another run's weights.
+            None in regression, on episodes that other code draws, and for a test of another run's
+            weights.
         """
-        if self.benchmark.regression or self.weights_of:
+        if not self.benchmark.stored or self.weights_of:
             return None
         pl.seed_everything(self.seed, verbose=False)
         calibration = calibrate(self.learner.to(self.workspace.device_kind), self.data)

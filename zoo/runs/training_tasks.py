@@ -52,10 +52,10 @@ def choose_tasks(
     sampler, pool = settings["sampler"].value, settings["superclasses"].value
     meta_batch: Any = settings["meta_batch"].value
     augment = settings["augment"].value
-    if augment and benchmark.regression:
+    if augment and not benchmark.stored:
+        why = "augments in its loaders' transforms" if benchmark.given else "is regression"
         raise UsageError(
-            f"--augment {augment!r}: changes images, and {benchmark.key} is regression; leave it "
-            "out"
+            f"--augment {augment!r}: changes images, and {benchmark.key} {why}; leave it out"
         )
     if sampler not in SAMPLERS:
         raise UsageError(f"--sampler {sampler}: choose from {', '.join(SAMPLERS)}")
@@ -67,10 +67,9 @@ def choose_tasks(
         names = [benchmark.superclasses[name] for name in data.stores["train"].names]
         data.samplers["train"] = PooledSampler(data.samplers["train"], names, pool, meta_batch)
     if sampler == "adaptive":
-        if benchmark.regression:
-            raise UsageError(
-                f"--sampler adaptive: chooses by classes, and {benchmark.key} is regression"
-            )
+        if not benchmark.stored:
+            why = "is drawn by its loaders" if benchmark.given else "is regression"
+            raise UsageError(f"--sampler adaptive: chooses by classes, and {benchmark.key} {why}")
         data.choose_batches = partial(
             AdaptiveBatches,
             seed=seed,
