@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         predict,
         published,
         records,
+        torchmeta_batches,
     )
     from zoo.runs.checkpoints import TestRecorder
 
@@ -53,6 +54,7 @@ _HOME = {  # public name -> the module that defines it
     "register": "zoo.registry",
     "register_backbone": "zoo.registry",
     "register_benchmark": "zoo.registry",
+    "torchmeta_batches": "zoo.runs.api",
 }
 
 __all__ = [
@@ -77,6 +79,7 @@ __all__ = [
     "register",
     "register_backbone",
     "register_benchmark",
+    "torchmeta_batches",
 ]
 
 

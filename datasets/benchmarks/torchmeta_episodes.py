@@ -225,6 +225,8 @@ class LoaderEpisodes:
         _, _, batches = self._ahead
         batch = next(batches)
         self._ahead = drawn, number + 1, batches
+        if isinstance(batch, UsageError):
+            raise batch
         return batch
 
     @cached_property
@@ -273,7 +275,11 @@ class _Tasks(Dataset[Any]):
         self.episodes = episodes
 
     def __getitem__(self, task: tuple[int, Any]) -> Any:
-        return self.episodes.batch(*task)
+        """The batch, or the error instead, because a worker's would come with its traceback."""
+        try:
+            return self.episodes.batch(*task)
+        except UsageError as error:
+            return error
 
 
 class _From:

@@ -27,7 +27,7 @@ class TorchmetaLoaders(Benchmark):
     the values that they give: the loaders' transforms are the place to normalise or augment.
     """
 
-    title = "Torchmeta loaders"
+    title = "Episodes of torchmeta's loaders"
     stored = False
     per_class = None
 
@@ -84,10 +84,6 @@ class TorchmetaLoaders(Benchmark):
         if name:
             path = Path(str(sys.modules[name.partition(":")[0]].__file__))
             self.files = [plugin_of_file(path, path.read_bytes())]
-        self.note = (
-            "episodes drawn by torchmeta's loaders, not by the zoo: not to be compared with the "
-            "numbers of a benchmark here"
-        )
 
     @property
     def variant(self) -> str:

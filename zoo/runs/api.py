@@ -22,6 +22,7 @@ from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
 from zoo.datasets.benchmarks.in_memory import ImagesInMemory
 from zoo.datasets.benchmarks.torchmeta_loaders import TorchmetaLoaders
 from zoo.datasets.episodes.data_module import EpisodicDataModule
+from zoo.datasets.episodes.torchmeta_batches import TorchmetaBatches
 from zoo.episode import Episode, Examples
 from zoo.errors import UsageError
 from zoo.learner import Learner
@@ -33,6 +34,7 @@ from zoo.runs.named_weights import file_by_name, find_weights
 from zoo.runs.plan import Plan
 from zoo.runs.prediction import predict_photos
 from zoo.runs.request import RunRequest
+from zoo.runs.resolved import check_count
 from zoo.runs.settings import parse_values
 from zoo.runs.trained import trained_learner
 from zoo.runs.weights import check_image, check_normalisation
@@ -89,10 +91,9 @@ def experiment(
     else:
         images = own_benchmark(benchmark)
         key = images.variant
-    folder = Path(data or os.environ.get("ZOO_DATA", "data"))
     request = RunRequest(learner, key, way, shot, terms, budget, seed, flags=flags)
     with isolate_rng():  # the weights follow from the seed; the caller's random state stays
-        plan = Plan(request, Workspace(folder, runs=Path(runs)), benchmark=images)
+        plan = Plan(request, Workspace(data_folder(data), runs=Path(runs)), benchmark=images)
     return Experiment(plan.learner, plan.data)
 
 
@@ -105,6 +106,69 @@ def own_benchmark(parts: Mapping[str, Any]) -> Benchmark:
     if isinstance(parts, Mapping) and any(isinstance(p, DataLoader) for p in parts.values()):
         return TorchmetaLoaders(parts)
     return ImagesInMemory(parts)
+
+
+def torchmeta_batches(
+    benchmark: str | Mapping[str, Any],
+    split: str = "train",
+    *,
+    way: int = 5,
+    shot: int = 1,
+    query: int | None = None,
+    batch_size: int = 4,
+    batches: int = 1000,
+    seed: int = 0,
+    data: str | Path | None = None,
+    as_bytes: bool = False,
+) -> TorchmetaBatches:
+    """Our episodes as batches in torchmeta's form, for a script that is written for torchmeta.
+
+    ``for batch in zoo.torchmeta_batches("miniimagenet", "train", way=5, shot=1)`` takes the place
+    of a loop over a `BatchMetaDataLoader`; torchmeta itself is not needed.
+
+    Args:
+        benchmark: a key or variant of images; or datasets of your own images by split.
+        split: ``train``, ``val`` or ``test``.
+        way: N, torchmeta's ``ways``.
+        shot: K, its ``shots``.
+        query: Q for each class, its ``test_shots``; None for the benchmark's own number.
+        batch_size: tasks of a batch.
+        batches: of a pass; one over training batches goes on where the last one ended.
+        seed: of the training episodes; those of validation and test are fixed.
+        data: the folder of the image sets; None for $ZOO_DATA or, if that is not set, ``data``.
+        as_bytes: leave inputs uint8 from 0 to 255, instead of float32 from 0 to 1.
+
+    Raises:
+        UsageError: the benchmark has no such images or split, or too few of them.
+    """
+    if isinstance(benchmark, str):
+        source = find_benchmark(benchmark)
+    else:
+        source = ImagesInMemory(benchmark)
+    if not source.stored:
+        raise UsageError(f"{source.variant} has no images in a store; choose a benchmark that has")
+    if split not in source.splits:
+        raise UsageError(f"split {split!r}: {source.variant} has {', '.join(source.splits)}")
+    for name, value in (("way", way), ("shot", shot), ("batch_size", batch_size)):
+        check_count(name, value, 1)
+    store = source.open(data_folder(data))[split]
+    return TorchmetaBatches(
+        store,
+        split,
+        way=way,
+        shot=shot,
+        query=source.query if query is None else check_count("query", query, 1),
+        batch_size=batch_size,
+        batches=check_count("batches", batches, 1),
+        seed=check_count("seed", seed, 0),
+        size=source.image[1:],
+        as_bytes=as_bytes,
+    )
+
+
+def data_folder(data: str | Path | None) -> Path:
+    """The folder of the image sets; None for $ZOO_DATA or, if that is not set, ``data``."""
+    return Path(data or os.environ.get("ZOO_DATA", "data"))
 
 
 def load(
