@@ -22,6 +22,21 @@ class Combinations(Sampler):
             yield tuple(random.sample(range(CLASSES), 5))
 
 
+class Classes:
+    """As torchmeta's `ClassDataset`: each item is a class, a data set of (image, label)."""
+
+    num_classes = CLASSES
+
+    def __init__(self, tasks: "Tasks"):
+        self.tasks = tasks
+
+    def __len__(self):
+        return CLASSES
+
+    def __getitem__(self, number):
+        return [(self.tasks.image(number, 0), number) for _ in range(PER_CLASS)]
+
+
 class Tasks(Dataset):
     """5-way tasks on grey images; each class has a picture of its own."""
 
@@ -30,6 +45,11 @@ class Tasks(Dataset):
         self.means = self.means.repeat(4, 3)
         self.shot, self.query, self.noise = shot, query, noise
         self.random = np.random.RandomState()
+        self.dataset = Classes(self)
+
+    def image(self, number, shift):
+        noise = np.random.normal(0, self.noise, (1, 28, 28))
+        return torch.from_numpy((self.means[number] + shift + noise).clip(0, 1)).float()
 
     def seed(self, seed):
         self.random = np.random.RandomState(seed)
@@ -43,10 +63,7 @@ class Tasks(Dataset):
         for number, label in zip(classes, labels, strict=True):
             shift = self.random.uniform(-0.2, 0.2)
             for part, count in (("train", self.shot), ("test", self.query)):
-                for _ in range(count):
-                    noise = np.random.normal(0, self.noise, (1, 28, 28))
-                    image = (self.means[number] + shift + noise).clip(0, 1).astype(np.float32)
-                    task[part].append((torch.from_numpy(image), label))
+                task[part] += [(self.image(number, shift), label) for _ in range(count)]
         return task
 
 

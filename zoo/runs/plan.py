@@ -20,7 +20,7 @@ from zoo.runs.identity import name_in_use, run_identity, run_name, version_of
 from zoo.runs.request import RunRequest
 from zoo.runs.resolved import ResolvedRequest, resolve_request
 from zoo.runs.settings import SELECTORS
-from zoo.runs.stages import Staging, Stagings, stages_of_run
+from zoo.runs.stages import STAGE_SPLITS, Staging, Stagings, stages_of_run
 from zoo.runs.training_tasks import choose_tasks
 from zoo.runs.workspace import Workspace, tasks_together
 from zoo.variants import parse_variant
@@ -101,7 +101,7 @@ class Plan:
         """What must be trained before the run."""
         stores: Mapping[str, Any] = self.stores
         if self.benchmark.given and ("pretrained_from" in self.settings or self.learner.stages()):
-            stores = {split: episodes.images for split, episodes in stores.items()}
+            stores = {split: stores[split].images for split in STAGE_SPLITS if split in stores}
         return stages_of_run(
             self.settings,
             self.learner,
