@@ -114,7 +114,7 @@ def run_script(words: Sequence[str]) -> None:
     runpy.run_path(str(script), run_name="__main__")
 
 
-def main() -> None:
+def _main() -> None:
     """Run the script that the command line names, with torchmeta repaired."""
     try:
         repair()
@@ -125,6 +125,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    _main()
 else:
     repair()

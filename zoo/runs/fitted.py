@@ -13,10 +13,10 @@ import numpy as np
 
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
+from zoo.runs.given_episodes import FROM_DATA
 from zoo.runs.resolved import ResolvedRequest
 from zoo.runs.settings import Setting
 
-ORIGIN = "data"  # the origin of a setting that was lowered
 DEFAULT_WAY = 5
 
 
@@ -66,7 +66,7 @@ def fitted(resolved: ResolvedRequest, stores: Mapping[str, Store]) -> ResolvedRe
     def lower(name: str, most: int, why: str) -> None:
         setting = settings[name]
         if setting.origin not in ("config", "flag") and setting.value > most >= 1:
-            settings[name] = Setting(most, ORIGIN, f"{setting.value} by default, but {why}")
+            settings[name] = Setting(most, FROM_DATA, f"{setting.value} by default, but {why}")
 
     smallest = {split: smallest_class(stores[split]) for split in stores if split != "train"}
     split = min(smallest, key=lambda name: smallest[name][0])
@@ -89,5 +89,5 @@ def lowered_in_words(settings: Mapping[str, Setting]) -> list[str]:
     return [
         f"--{name} {setting.value} ({setting.source})"
         for name, setting in settings.items()
-        if setting.origin == ORIGIN
+        if setting.origin == FROM_DATA
     ]

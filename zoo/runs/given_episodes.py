@@ -8,7 +8,7 @@ from zoo.errors import UsageError
 from zoo.runs.request import RunRequest
 from zoo.runs.settings import Setting
 
-ORIGIN = "data"  # the origin of settings that follow from the data
+FROM_DATA = "data"  # the origin of settings that follow from the data
 ONE_SHOT = 1  # the shot of a request that names none
 
 
@@ -45,7 +45,7 @@ def with_given_settings(
             if setting.value != value:
                 raise UsageError(other(name, setting.value, value, benchmark))
         else:
-            filled[name] = Setting(value, ORIGIN, f"the loaders of {benchmark.variant}")
+            filled[name] = Setting(value, FROM_DATA, f"the loaders of {benchmark.variant}")
     return filled
 
 
