@@ -18,8 +18,10 @@ from zoo.datasets.benchmarks.torchmeta_loaders import MADE
 from zoo.errors import UsageError
 from zoo.registry import learners
 from zoo.reports.tables.comparison import comparison_table
+from zoo.runs.named_weights import find_weights
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
+from zoo.runs.tested_weights import WeightsTest
 from zoo.runs.workspace import Workspace
 
 FUNCTION = "tests.support.torchmeta_like:loaders"
@@ -130,6 +132,18 @@ def test_its_numbers_are_never_beside_ours(stores, tmp_path):
     for benchmark, title in (("glyphs", "glyphs"), (NAME, "torchmeta")):
         table = comparison_table(measured, zoo.published(), benchmark)
         assert len(table.rows) == 1 and table.title == title
+
+
+def test_weights_are_tested_on_loaders_like_those_they_were_trained_on(tmp_path, stores):
+    trained = run_of(tmp_path, "protonet").execute(progress=False)
+    workspace = Workspace(results=tmp_path / "results", runs=tmp_path / "runs", threads=1)
+    weights = find_weights(trained["run"], tmp_path / "results")
+    record = WeightsTest(weights, NAME, workspace).execute(progress=False)
+    assert record["metrics"] == trained["metrics"]
+    request = RunRequest("protonet", "glyphs", budget="smoke", flags=FEW)
+    ours = Run(request, workspace, stores=stores).execute(progress=False)
+    with pytest.raises(UsageError, match="its loaders decide how images are normalised"):
+        WeightsTest(find_weights(ours["run"], tmp_path / "results"), NAME, workspace)
 
 
 def test_in_python(tmp_path):

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
+from zoo.datasets.benchmarks.base import TORCHMETA, Benchmark, find_benchmark
 from zoo.datasets.episodes.data_module import EpisodicDataModule
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
@@ -26,6 +26,7 @@ from zoo.runs.settings import Setting
 from zoo.runs.stages import Staging
 from zoo.runs.weights import check_image
 from zoo.runs.workspace import Workspace
+from zoo.variants import parse_variant
 
 TESTED_FOLDER = "tested"  # below the results; holds the records of such tests
 
@@ -98,6 +99,13 @@ def resolve_test(
     """
     record, target = checked_record(weights), find_benchmark(benchmark)
     check_fit(weights, record, target)
+    trained_here = parse_variant(record["benchmark"])[0] not in TORCHMETA
+    if target.given and trained_here and not target.regression:
+        raise UsageError(
+            f"{target.variant}: its loaders decide how images are normalised, and {weights.name} "
+            "was trained on images that are normalised here; test weights that were trained on "
+            "loaders"
+        )
     for flag, value in (("shot", shot), ("query", query), ("test_episodes", test_episodes)):
         if value is not None:
             check_count(flag, value, 1)
@@ -110,7 +118,7 @@ def resolve_test(
         test_way = None
         outputs = check_way(target, way)
     else:
-        test_way = way or record["way"]
+        test_way = way or target.given.get("way") or record["way"]
         outputs = check_way(target, test_way)
     if learner.fixed_way and outputs != about["way"]:
         raise UsageError(
@@ -127,7 +135,7 @@ def resolve_test(
         record["learner"],
         target.variant,
         test_way,
-        shot or record["shot"],
+        shot or target.given.get("shot") or record["shot"],
         record["terms"],
         record["budget"],
         record["seed"],
