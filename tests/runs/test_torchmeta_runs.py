@@ -162,6 +162,16 @@ def test_regression_too(tmp_path):
     assert np.isfinite(record["metrics"]["mse"]["mean"])
 
 
+@pytest.mark.parametrize("learner", in_full(["protonet", "cnp"], "protonet"))
+def test_rows_of_a_table_too(learner, tmp_path):
+    """Inputs that are no images take the MLP."""
+    name = "torchmeta[loaders=tests.support.torchmeta_like:rows]"
+    flags = {"aggregate": "class"} if learner == "cnp" else {}  # of an MLP it takes another
+    record = run_of(tmp_path, learner, name, **flags).execute(progress=False)
+    assert record["settings"]["backbone"]["value"] == "mlp"
+    assert record["metrics"]["accuracy"]["mean"] > 0.3
+
+
 @pytest.mark.parametrize("learner", in_full(learners.names(), "finetune"))
 def test_it_feeds_every_learner(learner, tmp_path):
     run = run_of(tmp_path, learner)
