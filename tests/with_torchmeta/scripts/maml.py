@@ -74,7 +74,7 @@ def main(folder):
     torch.manual_seed(0)
     network = Network()
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
-    for batch in batches(folder, "train", 100):
+    for batch in batches(folder, "train", 60):
         losses = [
             F.cross_entropy(*query_logits(network, task, steps=1)) for task in tasks_of(batch)
         ]

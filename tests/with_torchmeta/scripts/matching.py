@@ -59,7 +59,7 @@ def main(folder):
     network = nn.Sequential(*layers, nn.Flatten())
     before = accuracy(network, folder)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-    for batch in batches(folder, "train", 100):
+    for batch in batches(folder, "train", 60):
         (images, labels), (queries, answers) = batch["train"], batch["test"]
         loss = matching_loss(
             embedded(network, images), labels, embedded(network, queries), answers, WAYS

@@ -50,7 +50,7 @@ def main(folder):
     network = nn.Sequential(*layers, nn.Flatten())
     before = accuracy(network, folder)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-    for batch in batches(folder, "train", 100):
+    for batch in batches(folder, "train", 60):
         loss = prototypical_loss(*prototypes_and_queries(network, batch))
         optimizer.zero_grad()
         loss.backward()
