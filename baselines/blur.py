@@ -81,7 +81,7 @@ class BLUR(LearnedRule):
             steps: how often the support is shown, with an update of the synapses each time
                 [notebook].
             rate: of these updates; a random genome starts with its negative [genome_util.py].
-            loss: ``cross_entropy`` of the queries, or ``mse`` from labels of 1 and -1 [blur_meta.py].
+            loss: ``cross_entropy``, or ``mse`` from labels of 1 and -1 [blur_meta.py].
             scale: logits are predictions times this, under ``cross_entropy`` [ours].
             evolution: learn by evolution strategies, with a pair of genomes a task, instead of
                 backpropagation through the steps [the paper has CMA-ES].
