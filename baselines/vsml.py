@@ -39,6 +39,7 @@ class VSML(LearnedRule):
 
     title = "VSML"
     sequential = True
+    only_by_name = True  # a test of it takes as long as a whole row of another learner
 
     def __init__(
         self,
