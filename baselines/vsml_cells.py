@@ -13,8 +13,6 @@ from torch.nn import functional as F
 
 from zoo.methods.learned_rule import Rule
 
-TINY = 1e-5  # of the variance in a layer norm
-
 
 class Cell(nn.Module):
     """The parameters that all cells share: 4n (2m + n + 1) + 2m (n + 1), and 4m of layer norms."""
@@ -99,7 +97,7 @@ def message(rule: Rule, h: Tensor, direction: str) -> Tensor:
     if f"{direction}_scale" not in rule:  # then the mean may be taken first
         return times(h.mean(over), weight) + bias
     sent = applied(h, weight) + bias.unsqueeze(1)
-    normal = F.layer_norm(sent, sent.shape[-1:], eps=TINY)
+    normal = F.layer_norm(sent, sent.shape[-1:])
     scale, offset = (rule[f"{direction}_{name}"].unsqueeze(1) for name in ("scale", "offset"))
     return normal.mean(over) * scale + offset
 
