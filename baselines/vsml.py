@@ -9,12 +9,15 @@ Departures from the paper, of which we read the abstract and the authors' code
    in an update and 100,001 updates.
 2. The code shows a query as the last example of the sequence. Here each query is shown to a copy of
    the network that the support has left, which gives the same logits for any number of queries.
-3. Images enter as the benchmark normalises them, shrunk to 14x14; the code has 28x28.
+3. Images are shrunk to 14x14, and each image's pixels have mean 0 and variance 1 when they enter.
+   The code has 28x28, normalised by the mean and deviation of the data set.
 4. The initial cells are new random numbers for each task in training, and always the same in a
    test; the code draws them anew there too.
-5. `gate_bias` is 5 in the code. The few examples of an episode change a cell little then.
-6. We left out convolutional layers, separate cells for each layer or for the way back, batches of
-   several examples and random projections of the pixels.
+5. We left out convolutional layers, separate cells for each layer or for the way back, errors that
+   wait for the next example, batches of several examples and random projections of the pixels.
+
+On glyphs 300 updates of 4 tasks, a minute of one core, take it from 19.7 to 63.9 % (`zoo run vsml
+glyphs`); nearest pixels have 60.2. Longer runs, 28x28 and evolution have not been tried.
 """
 
 from itertools import pairwise

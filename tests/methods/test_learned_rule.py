@@ -5,6 +5,9 @@ import torch
 
 from tests.conftest import episode_of
 from zoo.baselines.blur import BLUR
+from zoo.baselines.vsml import VSML
+from zoo.conformance import Maker
+from zoo.conformance.resuming import resumes
 from zoo.errors import UsageError
 from zoo.methods.learned_rule import Draw, evolved_loss
 from zoo.networks.backbone import build_backbone
@@ -73,6 +76,26 @@ def test_evolution_keeps_no_graph_and_repeats_with_its_seed():
         found.append([p.grad for p in learner.rules.parameters()])
         assert learner.recent_loss.min() > 0
     assert all(torch.equal(a, b) and a.any() for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("cls", [BLUR, VSML])
+def test_a_population_learns_every_number_that_backpropagation_learns(cls):
+    found = []
+    for evolution in (False, True):
+        torch.manual_seed(0)
+        learner = cls(build_backbone("pixels14", IMAGE), 5, evolution=evolution, noise=0.2)
+        learner.meta_loss(episode_of(5, 1, 1, tasks=3)).backward()
+        found.append({name for name, p in learner.named_parameters() if p.grad is not None})
+        assert all(p.grad.isfinite().all() for p in learner.parameters() if p.grad is not None)
+    normalised = {name for name in found[0] if "_scale" in name or "_offset" in name}
+    assert found[1] == found[0] - normalised and len(found[1]) >= 6
+
+
+@pytest.mark.full
+def test_a_killed_evolution_ends_as_an_undisturbed_one(monkeypatch):
+    monkeypatch.setattr("zoo.conformance.resuming.BACKBONE", "pixels14")
+    for key in ("blur", "vsml"):
+        resumes(Maker(key, {"evolution": True}, backbone="pixels14"))
 
 
 def test_evolution_needs_a_backbone_with_nothing_to_learn():

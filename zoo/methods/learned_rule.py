@@ -57,6 +57,7 @@ class LearnedRule(EmbeddingLearner):
 
     family = "learned rule"
     way_equivariant = False  # a class has random numbers of its own to start from
+    recent_loss: Tensor
 
     def __init__(
         self,
