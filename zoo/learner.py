@@ -69,6 +69,7 @@ class Learner(pl.LightningModule):
     uneven_support: bool = False  # classes of a support set may differ in how many images they have
     copies: tuple[nn.Module, ...] = ()  # of the backbone; pre-trained weights go into them too
     remark = ""  # a footnote that tables must put on its numbers
+    only_by_name: bool = False  # a table or sweep that names no learners leaves it out
     why_it_waits = ""  # why an update or a test reads numbers back from the device, if it must
     host_key = ""  # key of its host (TRLearner); the host's rows of settings apply to it too
     version: int = 1  # raised when the same settings give other numbers than before

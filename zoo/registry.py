@@ -166,6 +166,11 @@ def learner_of(text: str) -> tuple[str, Any, dict[str, Any]]:
     return key, learners.get(key).as_asked(overrides), overrides
 
 
+def usual_learners() -> list[str]:
+    """The keys of the learners that a table has if it names none: all but those `only_by_name`."""
+    return [key for key in learners.names() if not learners.get(key).only_by_name]
+
+
 def backbone_variant(text: str) -> str:
     """The text of a backbone's variant with only the options that differ from their defaults.
 

@@ -21,8 +21,8 @@ RUNS: dict[str, tuple[Any, ...]] = {
     **{
         f"{key} on glyphs": (key, "glyphs", *SMOKE, *SMALL)
         for key in (
-            "anil", "cnp", "maml", "mann", "matchingnet", "metanet", "metasgd", "npbml", "protonet",
-            "reptile", "snail", "tnet", "trlearner",
+            "anil", "blur", "cnp", "maml", "mann", "matchingnet", "metanet", "metasgd", "npbml",
+            "protonet", "reptile", "snail", "tnet", "trlearner", "vsml",
         )
     },
     "finetune on glyphs": ("finetune", "glyphs", *SMOKE),

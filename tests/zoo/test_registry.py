@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.errors import UsageError
-from zoo.registry import Registry, benchmarks, learners
+from zoo.registry import Registry, benchmarks, learners, usual_learners
 from zoo.values import LARGEST
 from zoo.variants import format_variant, parse_variant, split_variants
 
@@ -13,6 +13,10 @@ from zoo.variants import format_variant, parse_variant, split_variants
 def test_the_zoo_has_its_learners_and_benchmarks():
     assert {"maml", "protonet"} <= set(learners.names())
     assert {"glyphs", "omniglot", "miniimagenet", "cifarfs", "fc100"} <= set(benchmarks.names())
+
+
+def test_a_learner_may_be_in_tables_by_name_alone():
+    assert {*learners.names()} - {*usual_learners()} == {"vsml"}
 
 
 def test_an_unknown_key_is_named_back():

@@ -13,7 +13,7 @@ import pandas as pd
 from zoo.commands.run_set import RunSet, parse_numbers, read_records, run_set_of
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
-from zoo.registry import learner_of, learners
+from zoo.registry import learner_of, usual_learners
 from zoo.reports.figures.sweep import sweep_figure
 from zoo.reports.tables.sweep import sweep_csv_frame, sweep_numbers, sweep_table
 from zoo.runs.checkpoints import CheckpointKeeper
@@ -75,7 +75,7 @@ def sweep_command(options: argparse.Namespace) -> int:
     if benchmark.regression:
         raise UsageError(f"{benchmark.variant} is regression: it has no ways to sweep over")
     variants = list(dict.fromkeys(map(learner_variant, variants_in(options.learners))))
-    titles = titles_of(variants or learners.names())
+    titles = titles_of(variants or usual_learners())
     way = check_way(benchmark, options.way)
     shot = check_count("shot", options.shot, 1)
     shapes = [(way, k) for k in sorted(parse_numbers(options.shots, "--shots", 1))]

@@ -22,7 +22,7 @@ from zoo.commands.write_table import Drawing, Output, write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.files import slug
-from zoo.registry import learners
+from zoo.registry import learners, usual_learners
 from zoo.reports import published
 from zoo.reports.estimates import Estimate, compare, shared_episodes
 from zoo.reports.figures.comparison import accuracy_figure, cost_figure, curves_figure
@@ -99,7 +99,7 @@ class TableRequest:
         """Every run that the table asks for, even if it cannot be made."""
         names = self.learners
         if not names:
-            names = learners.names()
+            names = usual_learners()
             if find_benchmark(self.benchmark).regression:
                 names = [key for key in names if learners.get(key).regression]
         both_terms = TERMS if self.terms == "both" else (self.terms,)

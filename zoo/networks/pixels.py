@@ -29,21 +29,27 @@ def pixels(image: tuple[int, ...]) -> Backbone:
     return Pixels(math.prod(image))
 
 
-class Pixels20(Backbone):
-    """The pixels of the image shrunk to 20x20, as features."""
+class ShrunkPixels(Backbone):
+    """The pixels of the image shrunk by means over areas, as features."""
 
-    family = "lstm_memory"  # the published networks that read these pixels are listed under it
-
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, side: int, family: str) -> None:
         super().__init__()
-        self.features = channels * 20 * 20
+        self.side, self.family = side, family
+        self.features = channels * side * side
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, *image) -> (n, D)."""
-        return F.interpolate(x, size=(20, 20), mode="area").flatten(1)
+        return F.interpolate(x, size=(self.side, self.side), mode="area").flatten(1)
 
 
 @register_backbone("pixels20")
 def pixels20(image: tuple[int, ...]) -> Backbone:
     """The pixels of the image shrunk to 20x20 by means over areas (Santoro 2016)."""
-    return Pixels20(checked_image_shape("pixels20", image, 1)[0])
+    # The published networks that read these pixels are listed under this family.
+    return ShrunkPixels(checked_image_shape("pixels20", image, 1)[0], 20, "lstm_memory")
+
+
+@register_backbone("pixels14")
+def pixels14(image: tuple[int, ...]) -> Backbone:
+    """The pixels of the image shrunk to 14x14 by means over areas."""
+    return ShrunkPixels(checked_image_shape("pixels14", image, 1)[0], 14, "pixels")
