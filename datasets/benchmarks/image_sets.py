@@ -129,7 +129,11 @@ class Omniglot(Benchmark):
 
     key = "omniglot"
     title = "Omniglot"
-    forms = ("omniglot_folders.OmniglotFolders", "torchmeta_hdf5.TorchmetaOmniglot")
+    forms = (
+        "omniglot_folders.OmniglotFolders",
+        "torchmeta_hdf5.TorchmetaOmniglot",
+        "ren_cache.RenOmniglot",
+    )
     image = (1, 28, 28)
     allowed: ClassVar = {"split": ("vinyals", "1200/423")}
     mean = (0.0,)
@@ -154,7 +158,7 @@ class Cub(Benchmark):
 
     key = "cub"
     title = "CUB-200-2011"
-    forms = ("class_folders.CubFolders", "torchmeta_hdf5.TorchmetaCub")
+    forms = ("class_folders.CubFolders", "torchmeta_hdf5.TorchmetaCub", "ren_cache.CubCache")
     image = (3, 84, 84)
     mean, std = MiniImageNet.mean, MiniImageNet.std  # not measured
     per_class = None

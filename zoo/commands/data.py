@@ -45,7 +45,9 @@ def convert_command(options: argparse.Namespace) -> int:
     if (source := benchmark.source.variant) != benchmark.variant:
         raise UsageError(f"{benchmark.variant} has the images of {source}: convert {source}")
     fetch(benchmark, options.data, options.yes)
-    print(write(benchmark, benchmark.open(options.data), options.to, options.out))
+    stores = benchmark.open(options.data)
+    reader = benchmark.find(options.data) if benchmark.forms else None
+    print(write(benchmark, stores, options.to, options.out, reader))
     return 0
 
 
