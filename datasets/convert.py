@@ -267,8 +267,8 @@ def _omniglot_csv(reader: Reader, out: Path) -> None:
             (folder / file).write_bytes(_png(drawing[..., None]))
             rows[split_of[name]].append([f"{name}/{file}", name])
     for split, of_split in rows.items():
-        with (out / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(of_split)
+        with (out / f"{split}.csv").open("w", newline="", encoding="utf-8") as lists:
+            csv.writer(lists, lineterminator="\n").writerows(of_split)
 
 
 def _torchmeta_omniglot(reader: Reader, out: Path) -> None:
@@ -336,7 +336,8 @@ def _pkl_omniglot(stores: Mapping[str, Store], out: Path) -> None:
             "labels": np.repeat(np.arange(len(counts), dtype=np.int32), counts),
             "label_str": labels,
         }
-        _dump(out / REN_OMNIGLOT_FILE.format(split), content)
+        part = "trainval" if split == "train" and "val" not in stores else split
+        _dump(out / REN_OMNIGLOT_FILE.format(part), content)
 
 
 def _pkl_cifar(prefix: str) -> Writer:

@@ -33,10 +33,10 @@ class RenCache(ArrayReader):
 
     form = "Ren cache pickle"
     needs = f"{REN_FILE.format('train')}, -val.pkl (or -validation.pkl), -test.pkl"
-    homes = MINI_HOMES
+    homes: ClassVar[tuple[str, ...]] = MINI_HOMES
     recipe = "RGB 84x84, 1"
     side = 84
-    names: ClassVar = {
+    names: ClassVar[dict[str, tuple[str, ...]]] = {
         "train": (REN_FILE.format("train"),),
         "val": (REN_FILE.format("val"), REN_FILE.format("validation")),
         "test": (REN_FILE.format("test"),),
@@ -75,7 +75,9 @@ class CubCache(RenCache):
     form = "CUB cache pickle"
     needs = "cub-cache-{train,val,test}.pkl (from zoo convert)"
     homes = ("cub",)
-    names: ClassVar = {split: (CUB_FILE.format(split),) for split in ("train", "val", "test")}
+    names: ClassVar[dict[str, tuple[str, ...]]] = {
+        split: (CUB_FILE.format(split),) for split in ("train", "val", "test")
+    }
 
     def name_of(self, key: str) -> str:
         """``001`` of ``001.Black_footed_Albatross``."""
@@ -92,19 +94,22 @@ class RenOmniglot(ArrayReader):
     side = 28
     channels = 1
     names: ClassVar = {
-        split: (REN_OMNIGLOT_FILE.format(split),) for split in ("train", "val", "test")
+        split: (REN_OMNIGLOT_FILE.format(split),) for split in ("train", "trainval", "val", "test")
     }
 
     def __init__(self, folder: Path, lists: dict[str, list[str]], per_class: int | None) -> None:
-        # A file for train alone has 1,028 characters and one for trainval 1,200.
-        if "val" not in lists:
-            self.names = {**self.names, "train": (REN_OMNIGLOT_FILE.format("trainval"),)}
         turns = sorted(QUARTER_TURNS)
         turned = {
             split: [f"{name}/{turn}" for name in names for turn in turns]
             for split, names in lists.items()
         }
         super().__init__(folder, turned, per_class)
+
+    def where(self, split: str) -> Path:
+        """The split's file; training and validation classes together are in one for trainval."""
+        if split == "train" and "val" not in self.lists:
+            return self.folder / REN_OMNIGLOT_FILE.format("trainval")
+        return super().where(split)
 
     def images(self, split: str) -> Iterator[np.ndarray]:
         """Arrays (20, 1, 28, 28), ink 255, in the order of the file; see `Reader.images`."""
