@@ -130,6 +130,9 @@ class Benchmark:
             return reader
         raise NotFoundError(not_found(self, data))
 
+    def take_shape(self, stores: Mapping[str, Any]) -> None:
+        """Learn from opened data what shape inputs have, where the benchmark does not fix it."""
+
     def open(self, data: Path | None) -> dict[str, "Store"]:
         """The image store of each split; the first time, all images are decoded and checked.
 

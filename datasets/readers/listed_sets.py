@@ -28,7 +28,7 @@ from zoo.errors import UsageError
 
 class _Listed(Reader):
     form = "image lists"
-    needs = "base.json (Closer Look), train.json or train.csv (easyfsl, LibFewShot), images"
+    needs = "base.json, train.json or train.csv"
     again = "write the list again, with all images of each class"
 
     @classmethod

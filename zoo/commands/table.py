@@ -99,9 +99,9 @@ class TableRequest:
         """Every run that the table asks for, even if it cannot be made."""
         names = self.learners
         if not names:
-            names = learners.names()
-            if find_benchmark(self.benchmark).regression:
-                names = [key for key in names if learners.get(key).regression]
+            regression = find_benchmark(self.benchmark).regression
+            wanted = "regression" if regression else "of_images"
+            names = [key for key in learners.names() if getattr(learners.get(key), wanted)]
         both_terms = TERMS if self.terms == "both" else (self.terms,)
         ways: Sequence[int | None] = self.ways or [None]
         cells = itertools.product(both_terms, names, ways, self.shots, self.seeds)
