@@ -9,6 +9,7 @@ the most frequent ones; of a word that is none of them, and of a missing one, al
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -168,11 +169,7 @@ class Encoding:
     """How tables become arrays; made from training tables, and the same for all."""
 
     def __init__(self, tables: Sequence[Table]) -> None:
-        """Look at the columns of the training tables.
-
-        Raises:
-            UsageError: the tables differ in how many outputs they have, or have none in common.
-        """
+        """Look at the columns of the training tables."""
         import pandas as pd
 
         self.outputs = [*tables[0].targets.columns]
@@ -191,29 +188,38 @@ class Encoding:
             elif len(numbers):
                 missing = missing or len(present) < len(values)
                 self.columns.append(Numbers(name, *standard(numbers), missing))
-        targets = np.concatenate([self._targets(table) for table in tables])
-        self.scale = [standard(column) for column in targets.T]
+        self.tables = tables
+
+    @cached_property
+    def scale(self) -> list[tuple[float, float]]:
+        """Mean and standard deviation of each output, over the rows of the training tables."""
+        targets = np.concatenate([self.numbers(table) for table in self.tables])
+        return [standard(column) for column in targets.T]
 
     @property
     def inputs(self) -> int:
         """D: the numbers that a row of inputs becomes."""
         return sum(column.width for column in self.columns)
 
-    def encode(self, table: Table) -> tuple[Floats, Floats]:
-        """Inputs float32 (n, D) and standardised outputs float32 (n, outputs) of a table.
-
-        Raises:
-            UsageError: it has other outputs, or outputs that are no numbers.
-        """
+    def x(self, table: Table) -> Floats:
+        """The inputs of a table, float32 (n, D)."""
         import pandas as pd
 
         nothing = pd.Series(np.nan, index=table.inputs.index, dtype=object)
         parts = [column.encode(table.inputs.get(column.name, nothing)) for column in self.columns]
-        mean, deviation = np.array(self.scale).T
-        targets = (self._targets(table) - mean) / deviation
-        return np.concatenate(parts, 1).astype(np.float32), targets.astype(np.float32)
+        return np.concatenate(parts, 1).astype(np.float32)
 
-    def _targets(self, table: Table) -> Floats:
+    def y(self, table: Table) -> Floats:
+        """The standardised outputs of a table, float32 (n, outputs)."""
+        mean, deviation = np.array(self.scale).T
+        return ((self.numbers(table) - mean) / deviation).astype(np.float32)
+
+    def numbers(self, table: Table) -> Floats:
+        """The outputs of a table as they are, (n, outputs).
+
+        Raises:
+            UsageError: it has another number of outputs, or one that is not of numbers.
+        """
         if len(table.targets.columns) != len(self.outputs):
             raise UsageError(
                 f"table {table.name!r} has the outputs {', '.join(table.targets.columns)}, the "
@@ -224,8 +230,8 @@ class Encoding:
         for name, numbers in zip(table.targets.columns, columns, strict=True):
             if np.isnan(numbers).any():
                 raise UsageError(
-                    f"table {table.name!r}: its output {name!r} is not of numbers; name the "
-                    f'outputs in {FACTS}, {{"targets": [...]}}'
+                    f"table {table.name!r}: its output {name!r} is not of numbers; for classes "
+                    f"name the benchmark tabular[task=classification], or the outputs in {FACTS}"
                 )
         return np.stack(columns, 1)
 
@@ -241,7 +247,7 @@ class TableArrays(NamedTuple):
 
 def encoded(tables: Sequence[Table], encoding: Encoding) -> TableArrays:
     """Encode the tables of a split."""
-    pairs = [encoding.encode(table) for table in tables]
+    pairs = [(encoding.x(table), encoding.y(table)) for table in tables]
     counts = np.array([len(x) for x, _ in pairs], np.int64)
     x, y = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
     return TableArrays([table.name for table in tables], counts, x, y)

@@ -1,15 +1,16 @@
-"""Own tables: a folder of csv or parquet files, one regression task each.
+"""Own tables: a folder of csv or parquet files, one task of regression or classification each.
 
-A task's episode is some rows of its table to learn from, and others to predict. Splits are the
+A task's episode is some rows of its table to learn from, and others to predict; of classes, rows of
+N classes of the table. Splits are the
 folders train, val and test, or what splits.csv says of each file, or a rule that depends on the
 files' names and a seed, as for own images. `table_columns` says what becomes of the columns.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from zoo.datasets.benchmarks.table_columns import (
     read_facts,
     read_table,
 )
+from zoo.datasets.episodes.hash_random import Integers, derive, draw
 from zoo.datasets.episodes.sampler import EpisodeSampler, Indices
 from zoo.datasets.readers.any_folders import divide
 from zoo.datasets.readers.own_listing import folders_of_splits, split_of
@@ -103,14 +105,74 @@ def _parts(queries: int) -> tuple[slice, slice]:
     return slice(queries, None), slice(None, queries)
 
 
+class TableOfClasses(NamedTuple):
+    """The rows of each class of one table."""
+
+    name: str
+    rows: dict[str, NDArray[np.float32]]  # (n, D)
+
+
+class OneTableSampler(EpisodeSampler):
+    """Draws a table, N of its classes, and rows of these."""
+
+    def __init__(
+        self,
+        tables: Sequence[TableOfClasses],
+        way: int,
+        shot: int,
+        query: int,
+        key: NDArray[np.uint64],
+        split: str,
+    ) -> None:
+        """Check that such episodes can be drawn.
+
+        Args:
+            tables: of the split.
+            way: N.
+            shot: K.
+            query: Q, rows of each class.
+            key: from `zoo.datasets.episodes.hash_random.key_of`.
+            split: its name, for messages.
+
+        Raises:
+            UsageError: a table has fewer than N classes, or a class fewer than K + Q rows.
+        """
+        flag = "--train_" if split == "train" else "--"
+        for table in tables:
+            if len(table.rows) < way:
+                raise UsageError(
+                    f"{flag}way {way}: {split} table {table.name!r} has {len(table.rows)} classes; "
+                    f"take {flag}way {len(table.rows)} at most, or leave that table out"
+                )
+            for name, rows in table.rows.items():
+                if len(rows) < shot + query:
+                    raise UsageError(
+                        f"shot {shot} + query {query}: class {name!r} of {split} table "
+                        f"{table.name!r} has {len(rows)} rows; take a smaller {flag}shot and "
+                        f"{flag}query, or leave small classes out with tabular[least=...]"
+                    )
+        counts = np.array([len(rows) for table in tables for rows in table.rows.values()])
+        super().__init__(counts, way, shot, query, key, split)
+        self.sizes = np.array([len(table.rows) for table in tables])  # classes of each table
+
+    def classes(self, numbers: NDArray[np.uint64], keys: NDArray[np.uint64]) -> Integers:
+        """The classes of episodes, all of one table: (T, N)."""
+        table_keys, class_keys = (derive(keys, np.full(1, s, np.uint64)) for s in range(2))
+        chosen = draw(table_keys, np.full(len(keys), len(self.sizes)), 1)[:, 0]
+        places = draw(class_keys, self.sizes[chosen], self.way)
+        first = np.cumsum([0, *self.sizes])[chosen]
+        return first[:, None] + places
+
+
 @register_benchmark("tabular")
 class Tabular(Regression):
-    """Own tables: a folder of csv or parquet files, one regression task each."""
+    """Own tables: a folder of csv or parquet files, one regression or classification task each."""
 
     key = "tabular"
     title = "Tables"
     query = 15
     allowed: ClassVar = {
+        "task": ("regression", "classification"),
         "outputs": tuple(range(1, 17)),
         "least": (0, 20, 30, 50, 100, 200, 500),
         "seed": tuple(range(10)),
@@ -118,12 +180,17 @@ class Tabular(Regression):
     licence = "that of your tables"
 
     @property
+    def regression(self) -> bool:  # type: ignore[override]
+        """Whether numbers are predicted, and not classes."""
+        return self.options["task"] == "regression"
+
+    @property
     def outputs(self) -> int:  # type: ignore[override]
         """The numbers that are predicted for each row."""
         return self.options["outputs"]
 
-    def open(self, data: Path | None = None) -> dict[str, Tables]:  # type: ignore[override]
-        """The tables of each split, normalised by those of training.
+    def open(self, data: Path | None = None) -> dict[str, Any]:
+        """The tables of each split, normalised by those of training: `Tables`, or a `Store`.
 
         Raises:
             UsageError: there are none, or they do not go together; the message says what to do.
@@ -135,19 +202,29 @@ class Tabular(Regression):
             split: list(self._large(read_table(path, facts) for path in paths))
             for split, paths in self._files(data).items()
         }
-        if least := self.options["least"]:
-            for split, tables in splits.items():
-                if not tables:
-                    raise UsageError(f"{data}: no {split} table has {least} rows; lower `least`")
+        least = self.options["least"]
+        for split, tables in splits.items():
+            if not tables:
+                raise UsageError(
+                    f"{data}: no {split} table has {max(least, 1)} rows with an output"
+                )
         encoding = Encoding(splits["train"])
+        if not encoding.inputs:
+            raise UsageError(f"{data}: no column of inputs has a value in the training tables")
+        if not self.regression:
+            from zoo.datasets.benchmarks.classes_of_tables import ClassesOfTables
+
+            by_split = {
+                split: [classes_of(table, encoding, least) for table in tables]
+                for split, tables in splits.items()
+            }
+            return {split: ClassesOfTables.of(tables) for split, tables in by_split.items()}
         if len(encoding.outputs) != self.outputs:
             raise UsageError(
                 f"{data}: tables have {len(encoding.outputs)} outputs "
                 f"({', '.join(encoding.outputs[:5])}); name the benchmark "
                 f"tabular[outputs={len(encoding.outputs)}], or the outputs in tables.json"
             )
-        if not encoding.inputs:
-            raise UsageError(f"{data}: no column of inputs has a value in the training tables")
         return {
             split: Tables(encoded(tables, encoding), self.outputs)
             for split, tables in splits.items()
@@ -155,10 +232,12 @@ class Tabular(Regression):
 
     def take_shape(self, stores: Any) -> None:
         """Learn from opened tables how many inputs there are."""
-        self.image = (stores["train"].tables.x.shape[1],)  # type: ignore[misc]
+        train = stores["train"]
+        x = train.tables.x if self.regression else train.images
+        self.image = (x.shape[1],)  # type: ignore[misc]
 
     def _large(self, tables: Iterator[Table]) -> Iterator[Table]:
-        least = max(self.options["least"], 1)
+        least = max(self.options["least"], 1)  # of classes: rows of each, see `classes_of`
         return (table for table in tables if len(table.inputs) >= least)
 
     def _files(self, data: Path) -> dict[str, list[Path]]:
@@ -186,6 +265,29 @@ class Tabular(Regression):
                     "or the folders train, val and test"
                 )
         return {split: files[split] for split in ("train", "val", "test") if files.get(split)}
+
+
+def classes_of(table: Table, encoding: Encoding, least: int) -> TableOfClasses:
+    """The encoded rows of each class of a table; classes with fewer than `least` are left out.
+
+    Raises:
+        UsageError: it has several outputs, or fewer than two classes.
+    """
+    if len(table.targets.columns) != 1:
+        raise UsageError(
+            f"table {table.name!r} has the outputs {', '.join(table.targets.columns)}; expected "
+            "one column of classes: name it in tables.json"
+        )
+    labels = table.targets.iloc[:, 0].map(str).to_numpy(object)
+    x = encoding.x(table)
+    rows = {name: x[labels == name] for name in sorted({*labels})}
+    rows = {name: of_class for name, of_class in rows.items() if len(of_class) >= least}
+    if len(rows) < 2:
+        more = f" of at least {least} rows" if least else ""
+        raise UsageError(
+            f"table {table.name!r} has {len(rows)} classes{more}; expected two or more"
+        )
+    return TableOfClasses(table.name, rows)
 
 
 def _by_list(path: Path, paths: list[Path]) -> dict[str, list[Path]]:

@@ -99,9 +99,11 @@ class TableRequest:
         """Every run that the table asks for, even if it cannot be made."""
         names = self.learners
         if not names:
-            regression = find_benchmark(self.benchmark).regression
-            wanted = "regression" if regression else "of_images"
-            names = [key for key in learners.names() if getattr(learners.get(key), wanted)]
+            benchmark, names = find_benchmark(self.benchmark), learners.names()
+            if benchmark.regression:
+                names = [key for key in names if learners.get(key).regression]
+            elif len(benchmark.image) > 1:
+                names = [key for key in names if learners.get(key).of_images]
         both_terms = TERMS if self.terms == "both" else (self.terms,)
         ways: Sequence[int | None] = self.ways or [None]
         cells = itertools.product(both_terms, names, ways, self.shots, self.seeds)

@@ -225,3 +225,60 @@ def test_the_digits_make_tables(tmp_path: Path) -> None:
     assert len({*stores["train"].tables.counts.tolist()}) > 1
     with pytest.raises(UsageError, match="2 outputs"):
         opened(tmp_path)
+
+
+def blobs(classes: int, rows: int, seed: int) -> pd.DataFrame:
+    """Classes that two inputs tell apart."""
+    random = np.random.default_rng(seed)
+    label = np.repeat(np.arange(classes), rows)
+    centres = random.normal(0, 5, (classes, 2))
+    frame = pd.DataFrame(
+        centres[label] + random.normal(0, 0.3, (len(label), 2)), columns=["a", "b"]
+    )
+    return frame.assign(target=[f"class {number}" for number in label])
+
+
+CLASSES = "tabular[task=classification]"
+
+
+def test_an_episode_of_classes_is_of_one_table(tmp_path: Path) -> None:
+    tables = {f"{s}/{i}": blobs(2 + i, 20 + i, i) for s in ("train", "test") for i in range(3)}
+    store = opened(write(tmp_path, tables), CLASSES)["test"]
+    names = np.array(store.names)
+    assert len(names) == 2 + 3 + 4
+    for shot in (1, 5):
+        drawn = store.sampler(2, shot, 10, key_of("test", 0), "test")
+        classes = drawn.indices(0, 60).classes
+        tables_of = np.array([name.partition(":")[0] for name in names])[classes]
+        assert (tables_of[:, 0] == tables_of[:, 1]).all() and {*tables_of[:, 0]} == {*"012"}
+        assert (classes[:, 0] != classes[:, 1]).all()
+    with pytest.raises(UsageError, match=r"--way 3: test table '0' has 2 classes"):
+        store.sampler(3, 1, 10, key_of("test", 0), "test")
+    with pytest.raises(UsageError, match=r"class 'class 0' of test table '0' has 20 rows"):
+        store.sampler(2, 11, 10, key_of("test", 0), "test")
+
+
+def test_small_classes_are_left_out_if_asked(tmp_path: Path) -> None:
+    uneven = pd.concat([blobs(3, 25, 0), blobs(1, 5, 1).assign(target="rare")])
+    write(tmp_path, {f"{split}/a": uneven for split in ("train", "test")})
+    variant = "tabular[task=classification,least=20]"
+    assert opened(tmp_path, variant)["test"].names == [f"a: class {i}" for i in range(3)]
+    with pytest.raises(UsageError, match="0 classes of at least 30 rows"):
+        opened(tmp_path, "tabular[task=classification,least=30]")
+
+
+@pytest.mark.parametrize("learner", ["protonet", "linear", "mean", "maml"])
+def test_classes_are_learned_and_told_apart(learner: str, tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "data",
+        {f"{s}/{i}": blobs(3, 30, i) for s in ("train", "val", "test") for i in range(2)},
+    )
+    words = ["--data", str(folder), "--way", "3", "--shot", "2", "--budget", "smoke"]
+    words += ["--results", str(tmp_path / "out"), "--runs", str(tmp_path / "runs")]
+    assert main(["run", learner, CLASSES, *words, "--threads", "1"]) == 0
+    (path,) = (tmp_path / "out").glob("*.json")
+    accuracy = json.loads(path.read_text())["metrics"]["accuracy"]["mean"]
+    if learner == "mean":
+        assert accuracy == pytest.approx(1 / 3)
+    elif learner != "maml":
+        assert accuracy > 0.9
