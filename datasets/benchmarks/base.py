@@ -36,6 +36,7 @@ class Benchmark:
     forms: ClassVar[tuple[str, ...]] = ()
     image: ClassVar[tuple[int, ...]]  # (C, H, W), or the shape of another input
     regression: ClassVar[bool] = False
+    tables: ClassVar[bool] = False  # whether inputs are rows of tables, not images or points
     own: ClassVar[bool] = False  # whether it is a user's own images, without published numbers
     outputs: ClassVar[int] = 1  # numbers that a regression predicts for each input
     # Option -> its allowed values, the default first.

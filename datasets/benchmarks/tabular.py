@@ -170,6 +170,7 @@ class Tabular(Regression):
 
     key = "tabular"
     title = "Tables"
+    tables = True
     query = 15
     allowed: ClassVar = {
         "task": ("regression", "classification"),
@@ -218,6 +219,10 @@ class Tabular(Regression):
                 split: [classes_of(table, encoding, least) for table in tables]
                 for split, tables in splits.items()
             }
+            for split, tables_of in by_split.items():
+                by_split[split] = [table for table in tables_of if len(table.rows) > 1]
+                if not by_split[split]:
+                    raise UsageError(f"{data}: no {split} table has two classes of {least} rows")
             return {split: ClassesOfTables.of(tables) for split, tables in by_split.items()}
         if len(encoding.outputs) != self.outputs:
             raise UsageError(
@@ -271,7 +276,7 @@ def classes_of(table: Table, encoding: Encoding, least: int) -> TableOfClasses:
     """The encoded rows of each class of a table; classes with fewer than `least` are left out.
 
     Raises:
-        UsageError: it has several outputs, or fewer than two classes.
+        UsageError: it has several outputs, or only one class although none was left out.
     """
     if len(table.targets.columns) != 1:
         raise UsageError(
@@ -281,12 +286,9 @@ def classes_of(table: Table, encoding: Encoding, least: int) -> TableOfClasses:
     labels = table.targets.iloc[:, 0].map(str).to_numpy(object)
     x = encoding.x(table)
     rows = {name: x[labels == name] for name in sorted({*labels})}
-    rows = {name: of_class for name, of_class in rows.items() if len(of_class) >= least}
     if len(rows) < 2:
-        more = f" of at least {least} rows" if least else ""
-        raise UsageError(
-            f"table {table.name!r} has {len(rows)} classes{more}; expected two or more"
-        )
+        raise UsageError(f"table {table.name!r} has {len(rows)} classes; expected two or more")
+    rows = {name: of_class for name, of_class in rows.items() if len(of_class) >= least}
     return TableOfClasses(table.name, rows)
 
 

@@ -1,6 +1,8 @@
 """What `convert` writes is opened by the classes of the libraries it is written for."""
 
 import pickle
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,11 +14,14 @@ from tests.datasets.test_convert import FEW, small_set, stores_of
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.datasets.convert import convert
 from zoo.datasets.episodes.image_store import Store
+from zoo.errors import UsageError
 
 
 def torchmeta_datasets() -> ModuleType:
     """torchmeta's data sets, where it is installed and can be imported."""
     pytest.importorskip("h5py")
+    with suppress(ImportError, UsageError):  # not there, or torchmeta is not
+        import_module("zoo.torchmeta")  # which lets it be imported beside today's torchvision
     reason = "torchmeta is not installed, or does not import beside this PyTorch and torchvision"
     return pytest.importorskip("torchmeta.datasets", reason=reason, exc_type=ImportError)
 

@@ -52,6 +52,8 @@ def choose_tasks(
     sampler, pool = settings["sampler"].value, settings["superclasses"].value
     meta_batch: Any = settings["meta_batch"].value
     augment = settings["augment"].value
+    if augment and benchmark.tables:
+        raise UsageError(f"--augment {augment!r}: changes images, not tables; leave it out")
     if augment and benchmark.regression:
         raise UsageError(
             f"--augment {augment!r}: changes images, and {benchmark.key} is regression; leave it "
@@ -71,6 +73,8 @@ def choose_tasks(
             raise UsageError(
                 f"--sampler adaptive: chooses by classes, and {benchmark.key} is regression"
             )
+        if benchmark.tables:
+            raise UsageError("--sampler adaptive: mixes the classes of tables; leave it out")
         data.choose_batches = partial(
             AdaptiveBatches,
             seed=seed,

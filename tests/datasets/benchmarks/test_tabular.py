@@ -263,7 +263,7 @@ def test_small_classes_are_left_out_if_asked(tmp_path: Path) -> None:
     write(tmp_path, {f"{split}/a": uneven for split in ("train", "test")})
     variant = "tabular[task=classification,least=20]"
     assert opened(tmp_path, variant)["test"].names == [f"a: class {i}" for i in range(3)]
-    with pytest.raises(UsageError, match="0 classes of at least 30 rows"):
+    with pytest.raises(UsageError, match="no train table has two classes of 30 rows"):
         opened(tmp_path, "tabular[task=classification,least=30]")
 
 
@@ -282,3 +282,33 @@ def test_classes_are_learned_and_told_apart(learner: str, tmp_path: Path) -> Non
         assert accuracy == pytest.approx(1 / 3)
     elif learner != "maml":
         assert accuracy > 0.9
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["convert", CLASSES, "--to", "csv", "--out", "new"], "has no images to write"),
+        (["show", CLASSES, "-o", "a.png"], "has no images to show"),
+        (["plot", "cnp", "tabular", "-o", "a.png"], "tabular has no functions to draw"),
+        (["run", "protonet", CLASSES, "--augment", "flip"], "changes images, not tables"),
+        (["run", "protonet", CLASSES, "--sampler", "adaptive"], "mixes the classes of tables"),
+        (["run", "protonet", CLASSES, "--pretrained_from", "pretrain"], "no classes to tell apart"),
+        (["run", "cnp", "tabular[outputs=0]"], "outputs=0 is unknown"),
+        (["run", "cnp", "tabular"], "--shot 5"),
+    ],
+)
+def test_what_tables_cannot_do_is_said_in_a_line(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = write(tmp_path / "data", {f"{s}/a": blobs(5, 30, 0) for s in ("train", "test")})
+    monkeypatch.chdir(tmp_path)
+    if words[:3] == ["run", "cnp", "tabular"]:
+        words, message = [*words], "is not of numbers; for classes name the benchmark"
+    assert main([*words, "--data", str(folder)]) != 0
+    errors = capsys.readouterr()
+    text = errors.err + errors.out
+    assert message in text and "Traceback" not in text
