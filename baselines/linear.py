@@ -22,7 +22,7 @@ class LinearRegression(EmbeddingLearner):
     title = "Linear"
     family = "reference"
     regression = True
-    of_images = False
+    only_of_tables = True
 
     def __init__(self, backbone: nn.Module, way: int, *, penalty: float = 1.0) -> None:
         """The penalty is for inputs of variance 1, as `tabular` has them.

@@ -18,7 +18,7 @@ class MeanPredictor(Learner):
     title = "Mean"
     family = "reference"
     regression = True
-    of_images = False
+    only_of_tables = True
     uses_inputs = False
 
     def __init__(self, backbone: nn.Module, way: int) -> None:

@@ -102,8 +102,8 @@ class TableRequest:
             benchmark, names = find_benchmark(self.benchmark), learners.names()
             if benchmark.regression:
                 names = [key for key in names if learners.get(key).regression]
-            elif len(benchmark.image) > 1:
-                names = [key for key in names if learners.get(key).of_images]
+            if not benchmark.tables:
+                names = [key for key in names if not learners.get(key).only_of_tables]
         both_terms = TERMS if self.terms == "both" else (self.terms,)
         ways: Sequence[int | None] = self.ways or [None]
         cells = itertools.product(both_terms, names, ways, self.shots, self.seeds)
