@@ -63,7 +63,8 @@ JOBS: list[tuple[str, str, dict[str, Any]]] = [
 TRAINED = [  # of a few updates each
     *((learner, "glyphs") for learner in (
         "anil", "cnp", "finetune", "linear", "maml", "mann", "matchingnet", "mean", "metanet",
-        "metasgd", "npbml", "pixelnn", "pretrained", "protonet", "reptile", "snail", "tnet", "trlearner",
+        "metasgd", "npbml", "pixelnn", "pretrained", "protonet", "reptile", "snail", "tnet",
+        "trlearner",
     )),
     *((learner, "sinusoid") for learner in ("maml[inner_steps=2]", "cnp", "trlearner")),
 ]  # fmt: skip
