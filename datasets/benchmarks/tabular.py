@@ -216,7 +216,7 @@ class Tabular(Regression):
             from zoo.datasets.benchmarks.classes_of_tables import ClassesOfTables
 
             by_split = {
-                split: [classes_of(table, encoding, least) for table in tables]
+                split: [rows_by_class(table, encoding, least) for table in tables]
                 for split, tables in splits.items()
             }
             for split, tables_of in by_split.items():
@@ -242,7 +242,7 @@ class Tabular(Regression):
         self.image = (x.shape[1],)  # type: ignore[misc]
 
     def _large(self, tables: Iterator[Table]) -> Iterator[Table]:
-        least = max(self.options["least"], 1)  # of classes: rows of each, see `classes_of`
+        least = max(self.options["least"], 1)  # of classes: rows of each, see `rows_by_class`
         return (table for table in tables if len(table.inputs) >= least)
 
     def _files(self, data: Path) -> dict[str, list[Path]]:
@@ -272,7 +272,7 @@ class Tabular(Regression):
         return {split: files[split] for split in ("train", "val", "test") if files.get(split)}
 
 
-def classes_of(table: Table, encoding: Encoding, least: int) -> TableOfClasses:
+def rows_by_class(table: Table, encoding: Encoding, least: int) -> TableOfClasses:
     """The encoded rows of each class of a table; classes with fewer than `least` are left out.
 
     Raises:
