@@ -62,9 +62,9 @@ JOBS: list[tuple[str, str, dict[str, Any]]] = [
 ]
 TRAINED = [  # of a few updates each
     *((learner, "glyphs") for learner in (
-        "anil", "blur", "cnp", "finetune", "maml", "mann", "matchingnet", "metanet", "metasgd",
-        "npbml", "pixelnn", "pretrained", "protonet", "reptile", "snail", "tnet", "trlearner",
-        "vsml",
+        "anil", "blur", "cnp", "finetune", "linear", "maml", "mann", "matchingnet", "mean",
+        "metanet", "metasgd", "npbml", "pixelnn", "pretrained", "protonet", "reptile", "snail",
+        "tnet", "trlearner", "vsml",
     )),
     *((learner, "sinusoid") for learner in ("maml[inner_steps=2]", "cnp", "trlearner")),
 ]  # fmt: skip

@@ -50,7 +50,7 @@ USED_ONCE = {
     "datasets/episodes/superclass_sampler.py": "a way of sampling, beside the others",
     "datasets/episodes/image_batches.py": "the data module of stages, beside the episodes'",
     "datasets/episodes/torchmeta_batches.py": "our episodes in another form, beside them",
-    "datasets/readers/any_folders.py": "a form that is read, beside the others",
+    "datasets/readers/ren_cache.py": "a form that is read, beside the others",
     "datasets/readers/torchmeta_hdf5.py": "a form that is read, beside the others",
     "zoo/methods/learner_plugin.py": "for whoever writes a plug-in on learners",
     "zoo/networks/conv5.py": "a registered backbone",

@@ -65,6 +65,8 @@ class Learner(pl.LightningModule):
     gradient_based: bool = False
     regression: bool = False
     wrappable: bool = False
+    uses_inputs: bool = True  # else it is a reference that predicts from the outputs alone
+    only_of_tables: bool = False  # whether `zoo table` has it only for `tabular`, unless asked
     embeds_alone: bool = False
     uneven_support: bool = False  # classes of a support set may differ in how many images they have
     copies: tuple[nn.Module, ...] = ()  # of the backbone; pre-trained weights go into them too

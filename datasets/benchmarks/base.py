@@ -41,6 +41,7 @@ class Benchmark:
     forms: ClassVar[tuple[str, ...]] = ()
     image: ClassVar[tuple[int, ...]]  # (C, H, W), or the shape of another input
     regression: ClassVar[bool] = False
+    tables: ClassVar[bool] = False  # whether inputs are rows of tables, not images or points
     own: ClassVar[bool] = False  # whether it is a user's own images, without published numbers
     # Whether its images are kept in a store, so that each can be read by its number.
     stored: ClassVar[bool] = True
@@ -141,6 +142,9 @@ class Benchmark:
         if reader := next(self.found(data), None):
             return reader
         raise NotFoundError(not_found(self, data))
+
+    def take_shape(self, stores: Mapping[str, Any]) -> None:
+        """Learn from opened data what shape inputs have, where the benchmark does not fix it."""
 
     def open(self, data: Path | None) -> dict[str, "Store"]:
         """The image store of each split; the first time, all images are decoded and checked.

@@ -42,6 +42,7 @@ class MiniImageNet(_Resized):
         "category_split.CategorySplit",
         "tadam.TadamMini",
         "class_folders.ClassFolders",
+        "listed_sets.MiniLists",
     )
     allowed: ClassVar = {"size": (84, 32)}  # 32 to test weights that were trained on CIFAR images
     # Of the train split: means from gidariss/FewShotWithoutForgetting, deviations measured.
@@ -64,6 +65,7 @@ class TieredImageNet(Benchmark):
         "tiered.TieredNpz",
         "torchmeta_hdf5.TorchmetaTiered",
         "class_folders.TieredFolders",
+        "listed_sets.TieredLists",
     )
     image = (3, 84, 84)
     mean, std = MiniImageNet.mean, MiniImageNet.std  # also images of ImageNet; not measured
@@ -95,6 +97,7 @@ class CifarFs(_Cifar100):
         "class_folders.R2d2Folders",
         "metaoptnet.CifarFsPickles",
         "torchmeta_hdf5.TorchmetaCifarFs",
+        "listed_sets.CifarLists",
     )
     std = (68.2 / 255, 65.4 / 255, 70.7 / 255)  # of its train split
 
@@ -115,6 +118,7 @@ class Fc100(_Cifar100):
         "tadam.TadamFc100",
         "torchmeta_hdf5.TorchmetaFc100",
         "class_folders.R2d2Folders",
+        "listed_sets.CifarLists",
     )
     std = (69.9 / 255, 67.1 / 255, 73.3 / 255)  # of its train split
 
@@ -129,7 +133,12 @@ class Omniglot(Benchmark):
 
     key = "omniglot"
     title = "Omniglot"
-    forms = ("omniglot_folders.OmniglotFolders", "torchmeta_hdf5.TorchmetaOmniglot")
+    forms = (
+        "omniglot_folders.OmniglotFolders",
+        "torchmeta_hdf5.TorchmetaOmniglot",
+        "ren_cache.RenOmniglot",
+        "listed_sets.OmniglotLists",
+    )
     image = (1, 28, 28)
     allowed: ClassVar = {"split": ("vinyals", "1200/423")}
     mean = (0.0,)
@@ -154,7 +163,12 @@ class Cub(Benchmark):
 
     key = "cub"
     title = "CUB-200-2011"
-    forms = ("class_folders.CubFolders", "torchmeta_hdf5.TorchmetaCub")
+    forms = (
+        "class_folders.CubFolders",
+        "torchmeta_hdf5.TorchmetaCub",
+        "ren_cache.CubCache",
+        "listed_sets.CubLists",
+    )
     image = (3, 84, 84)
     mean, std = MiniImageNet.mean, MiniImageNet.std  # not measured
     per_class = None
@@ -166,7 +180,7 @@ class Cub(Benchmark):
 
 @register_benchmark("folder")
 class Folder(_Sized):
-    """Own images: a folder for each class, or train/, val/ and test/ with such folders."""
+    """Own images: a folder for each class, such folders in train/, val/, test/, or a list."""
 
     key = "folder"
     title = "Folder"

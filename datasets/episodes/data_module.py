@@ -438,6 +438,8 @@ class EpisodicDataModule(pl.LightningDataModule):
 
     def normalise(self, x: Tensor) -> Tensor:
         """Stored pixels (..., C, h, w) resized and normalised for a network: (..., C, H, W)."""
+        if x.is_floating_point():  # rows of a table, which are normalised already
+            return x
         return normalised_pixels(self.sized(x), self.mean, self.std)
 
     def sized(self, x: Tensor) -> Tensor:

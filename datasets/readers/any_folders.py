@@ -1,5 +1,9 @@
-"""Somebody's own images: a folder for each class, or such folders in train/, val/ and test/."""
+"""Somebody's own images: a folder for each class, such folders in train/, val/ and test/, a list.
 
+Lists of images are read by `image_lists`, parquet files with images by `parquet_images`.
+"""
+
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +22,14 @@ from zoo.datasets.readers.base import (
     load_image,
     readable,
 )
+from zoo.datasets.readers.image_lists import (
+    META_ALBUM,
+    ONE_CSV,
+    find_list,
+    locate,
+    read_list,
+    where_to_put,
+)
 from zoo.datasets.readers.own_listing import (
     DEEPEST,
     ImageFile,
@@ -32,6 +44,8 @@ from zoo.datasets.readers.own_listing import (
     why_unread,
 )
 from zoo.datasets.readers.own_pixels import as_seen
+from zoo.datasets.readers.parquet_images import FORM as PARQUET
+from zoo.datasets.readers.parquet_images import ParquetBytes, list_rows, parquet_files
 from zoo.datasets.splits import Lists
 from zoo.errors import UsageError
 
@@ -40,7 +54,9 @@ ENOUGH = 5  # classes that a split gets, if there are so many: tests are 5-way b
 LEAST = 2  # images that a class needs: one to learn from and one to classify
 TOO_SMALL = "classes of a single image"
 ALL_UNREADABLE = "classes without an image that can be read"
-NEEDS = "a folder of images for each class, or train/, val/ and test/ with such folders"
+MISSING = "listed images that are missing"
+ANY_FOLDER = "any folder"
+NEEDS = "a folder a class, in train/, val/, test/ or not; or a list of images; or parquet files"
 ANEW = "folder[splits=anew] puts the images of each class together and splits the classes anew"
 
 Splits = dict[str, dict[str, list[ImageFile]]]  # the images of each class of each split
@@ -50,24 +66,31 @@ class Layout:
     """The classes that a folder holds, by split; those of no split are in a split called "all"."""
 
     def __init__(
-        self, folder: Path, splits: Splits, places: Mapping[str, Path], remark: str = ""
+        self,
+        folder: Path,
+        splits: Splits,
+        places: Mapping[str, Path],
+        remark: str = "",
+        form: str = ANY_FOLDER,
     ) -> None:
         """All arguments become attributes.
 
         Args:
             folder: that holds the class folders, or the folders of the splits.
             splits: the images of each class of each split.
-            places: the folder of each split.
+            places: the folder of each split, or the file that lists its images.
             remark: one line about how the folders were understood, if that is not obvious.
+            form: how the images lie.
         """
-        self.folder, self.splits, self.places, self.remark = folder, splits, places, remark
+        self.folder, self.splits, self.places = folder, splits, places
+        self.remark, self.form = remark, form
 
 
 def find_layout(folder: Path, left: LeftOut) -> Layout:
-    """The class folders in a folder, or in folders below it.
+    """The classes that a list in a folder names, or the class folders in it or in folders below it.
 
-    If they lie in several folders, such as ``birds/robin`` and ``fish/carp``, all of them together
-    are the classes.
+    Where there is neither, parquet files with images. If class folders lie in several folders, such
+    as ``birds/robin`` and ``fish/carp``, all of them together are the classes.
 
     Args:
         folder: to look in.
@@ -78,10 +101,58 @@ def find_layout(folder: Path, left: LeftOut) -> Layout:
         UsageError: it is not clear which folders are the classes.
     """
     with readable(folder):
+        of_list = _listed(folder, left)
+        if of_list and any(of_list.splits.values()):
+            return of_list
         layouts = _layouts_below(str(folder), left, DEEPEST)
+        if of_list and not (layouts and of_list.form == ONE_CSV):
+            (file, *_) = of_list.places.values()
+            raise UsageError(
+                f"{file}: {of_list.form}, and none of its images is there; {where_to_put(folder)}"
+            )
+        files = {} if layouts else parquet_files(folder)
+        if files:
+            splits = list_rows(files, left)
+            places = {split: paths[0] for split, paths in files.items()}
+            return Layout(folder, in_usual_order(splits), places, form=PARQUET)
     if not layouts:
         raise NoImagesError(f"{folder}: expected {NEEDS}; it has no folder of images")
     return layouts[0] if len(layouts) == 1 else _joined(folder, layouts)
+
+
+def _listed(folder: Path, left: LeftOut) -> Layout | None:
+    """The layout of a list of images in a folder; None if there is no list.
+
+    Listed images that are missing are left out. The layout is empty if all of them are.
+
+    Raises:
+        UsageError: the list is damaged, or has some images with a split and some without.
+    """
+    found = find_list(folder)
+    if found is None:
+        return None
+    located = locate(folder, found, read_list(found))
+    if "all" in located.splits and len(located.splits) > 1:
+        (file, *_) = found.files.values()
+        raise UsageError(f"{file}: has images with a split and some without; give each a split")
+    splits = {
+        split: {name: images for name, images in classes.items() if images}
+        for split, classes in located.splits.items()
+    }
+    if any(splits.values()):
+        for path in itertools.chain(*located.missing.values()):
+            left.add(MISSING, os.path.join(folder, path.lstrip("/")))
+    files = [path.name for path in found.files.values()]
+    remark = f"classes are read from {', '.join(files)}"
+    if found.form == META_ALBUM:
+        remark += ", their super-categories are not used"
+    return Layout(folder, in_usual_order(splits), found.files, remark, found.form)
+
+
+def in_usual_order(splits: Splits) -> Splits:
+    """The splits in the order train, val, test, with their classes in the order of their names."""
+    order = [split for split in (*SHARES, "all") if split in splits]
+    return {split: dict(sorted(splits[split].items())) for split in order}
 
 
 def _joined(folder: Path, layouts: Sequence[Layout]) -> Layout:
@@ -302,7 +373,7 @@ def divide(names: Sequence[str], seed: int) -> Lists:
 class AnyFolders(Reader):
     """Images of any size and mode, converted as viewers show them and squashed to one size."""
 
-    form = "any folder"
+    form = ANY_FOLDER
     needs = NEEDS
     homes = ()
     again = "mend it, or take it out of the folder"
@@ -326,6 +397,8 @@ class AnyFolders(Reader):
         lists = {split: list(classes) for split, classes in self.splits.items()}
         super().__init__(layout.folder, lists, None)
         self.left_out, self.remark = left.text(), layout.remark
+        self.form = layout.form  # type: ignore[misc]
+        self._bytes = ParquetBytes()
         self.side = size
         self.recipe = f"as seen, RGB, squashed to {size}x{size} where it is not, {FILTER.name}, 2"
 
@@ -343,16 +416,14 @@ class AnyFolders(Reader):
         """The folder of the split; if there is none, the folder of all classes."""
         return self.places.get(split, self.folder)
 
-    def scan(self, split: str) -> Mapping[str, Sequence[Path]]:
+    def scan(self, split: str) -> Mapping[str, Sequence[ImageFile]]:
         """Image files by class; see `Reader.scan`."""
-        return {
-            name: [Path(image.path) for image in images]
-            for name, images in self.splits[split].items()
-        }
+        return self.splits[split]
 
     def image_files(self, split: str) -> list[Path]:
-        """All images of the split."""
-        return [path for paths in self.scanned(split).values() for path in paths]
+        """All images of the split that are files."""
+        images = (image for images in self.scanned(split).values() for image in images)
+        return [Path(image.path) for image in images if image.row is None]
 
     def images(self, split: str) -> Iterator[np.ndarray]:
         """As `Reader.images`, but images that cannot be read are left out.
@@ -363,20 +434,21 @@ class AnyFolders(Reader):
             UsageError: no class has `LEAST` images that can be read.
         """
         groups = [self.scanned(split)[name] for name in self.classes(split)]
-        decoded = in_order(self.decoded_or_none, (path for group in groups for path in group))
+        decoded = in_order(self.decoded_or_none, (item for group in groups for item in group))
         left, usable = LeftOut(self.folder), 0
         for group in groups:
-            images = {path: next(decoded) for path in group}
-            for path, image in images.items():
+            images = {item: next(decoded) for item in group}
+            for item, image in images.items():
                 if image is None:
-                    left.add(why_unread(path), str(path))
+                    left.add(why_unread(Path(item.path)), item.label)
             pixels = [image for image in images.values() if image is not None]
             if len(pixels) >= LEAST:
                 usable += 1
                 yield by_content(np.stack(pixels))
             else:
-                left.add(TOO_SMALL if pixels else ALL_UNREADABLE, str(group[0].parent))
+                left.add(TOO_SMALL if pixels else ALL_UNREADABLE, self._place(group[0]))
                 yield np.empty((0, 3, self.side, self.side), np.uint8)
+        self._bytes.forget()
         self.unreadable = left.text()
         if not usable:
             raise UsageError(
@@ -384,17 +456,22 @@ class AnyFolders(Reader):
                 f"{self.unreadable}; mend them"
             )
 
-    def decoded_or_none(self, item: Path) -> np.ndarray | None:
+    def _place(self, image: ImageFile) -> str:
+        """The folder of an image's class, or the file that holds it."""
+        return os.path.dirname(image.path) if image.row is None else image.path
+
+    def decoded_or_none(self, item: ImageFile) -> np.ndarray | None:
         """The image of `decode`, or None if it cannot be read."""
         try:
             return self.decode(item)
         except UsageError:
             return None
 
-    def decode(self, item: Path) -> np.ndarray:
+    def decode(self, item: ImageFile) -> np.ndarray:
         """The image (3, side, side) of a file, as viewers show it."""
-        name = shown(str(item))
-        return colour_pixels(as_seen(load_image(item, name, self.again)), self.side, name)
+        name = shown(item.label)
+        source = Path(item.path) if item.row is None else self._bytes.of(item)
+        return colour_pixels(as_seen(load_image(source, name, self.again)), self.side, name)
 
     def fingerprint(self) -> str:
         """A hash of the names, sizes, times of change and permissions of all images."""
@@ -407,7 +484,7 @@ class AnyFolders(Reader):
         for split, classes in self.splits.items():
             for name, images in classes.items():
                 states = "\n".join(
-                    f"{i.path[start:]} {i.size} {i.changed_ns}{'' if i.readable else ' forbidden'}"
+                    f"{i.label[start:]} {i.size} {i.changed_ns}{'' if i.readable else ' forbidden'}"
                     for i in images
                 )
                 text = f"{split}\n{name}\n{states}\n"

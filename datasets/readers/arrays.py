@@ -12,9 +12,10 @@ from zoo.errors import UsageError
 
 
 class ArrayReader(Reader):
-    """Each split is one file, with images uint8 (n, side, side, 3), RGB, and n labels."""
+    """Each split is one file, with images uint8 (n, side, side, channels) and n labels."""
 
     side: ClassVar[int]
+    channels: ClassVar[int] = 3  # RGB
     # For each split the names that its file may have, the publisher's name first.
     names: ClassVar[dict[str, tuple[str, ...]]]
 
@@ -33,21 +34,21 @@ class ArrayReader(Reader):
         return next((path for path in paths if path.is_file()), paths[0])
 
     def decode(self, item: np.ndarray) -> np.ndarray:
-        """The image (3, side, side) of a row (side, side, 3)."""
+        """The image (channels, side, side) of a row (side, side, channels)."""
         return item.transpose(2, 0, 1)
 
     def pixels(self, path: Path, pixels: Any) -> np.ndarray:
-        """The array `pixels` itself, after a check that it is uint8 (n, side, side, 3).
+        """The array `pixels` itself, after a check that it is uint8 (n, side, side, channels).
 
         Raises:
             UsageError: it has another shape or type, or is no array.
         """
-        shape = (self.side, self.side, 3)
+        shape = (self.side, self.side, self.channels)
         if not isinstance(pixels, np.ndarray):
             raise UsageError(f"{path}: expected an array of pixels in it; {self.again}")
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != shape:
             raise UsageError(
-                f"{path}: expected pixels of uint8 (n, {self.side}, {self.side}, 3), found "
+                f"{path}: expected pixels of uint8 (n, {', '.join(map(str, shape))}), found "
                 f"{pixels.dtype} {pixels.shape}; {self.again}"
             )
         return pixels
@@ -59,7 +60,7 @@ class ArrayReader(Reader):
 
         Args:
             path: the file, for messages.
-            pixels: what the file has as images; must be uint8 (n, side, side, 3).
+            pixels: what the file has as images; must be uint8 (n, side, side, channels).
             labels: what it has as their labels; must be a list or array of n.
             names: the name of the class of each label.
 

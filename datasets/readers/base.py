@@ -195,7 +195,7 @@ class Reader(ABC):
         """A hash of the names, sizes and times of change of the files, not of their contents."""
         with readable(self.folder):
             files = self.files()
-        state = [(path.relative_to(self.folder).as_posix(), *_stat(path)) for path in files]
+        state = [(_name_below(path, self.folder), *_stat(path)) for path in files]
         facts = json.dumps([self.form, self.recipe, self.lists, state])
         return blake2b(facts.encode(), digest_size=16).hexdigest()
 
@@ -220,6 +220,12 @@ def by_content(images: np.ndarray) -> np.ndarray:
     """
     order = sorted(range(len(images)), key=lambda i: blake2b(images[i].tobytes()).digest())
     return images[order]
+
+
+def _name_below(path: Path, folder: Path) -> str:
+    """A path from a folder; that of a file elsewhere as it is."""
+    inside = path.is_relative_to(folder)
+    return (path.relative_to(folder) if inside else path).as_posix()
 
 
 def _stat(path: Path) -> tuple[int, int]:

@@ -120,7 +120,7 @@ class R2d2Folders(ClassFolders):
 
     form = "r2d2 folders"
     needs = "cifar100/data/ (from cifar100.zip), a folder a class"
-    homes = (
+    homes: ClassVar[tuple[str, ...]] = (
         "cifar100/data", "cifarfs/cifar100/data", "cifarfs/data", "cifarfs", "cifarfs/processed",
         "CIFAR-FS", "data",
     )  # fmt: skip
@@ -133,7 +133,13 @@ class CubFolders(ClassFolders):
 
     form = "CUB-200-2011 folder"
     needs = "images/ with the 200 folders (from CUB_200_2011.tgz)"
-    homes = ("images", "CUB_200_2011/images", "cub/CUB_200_2011/images", "cub/images", "cub")
+    homes: ClassVar[tuple[str, ...]] = (
+        "images",
+        "CUB_200_2011/images",
+        "cub/CUB_200_2011/images",
+        "cub/images",
+        "cub",
+    )
     grey = True  # a few are
 
     @classmethod

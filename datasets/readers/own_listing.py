@@ -45,6 +45,12 @@ class ImageFile(NamedTuple):
     size: int
     changed_ns: int
     readable: bool  # whether this user may read it: a permission that returns changes no file
+    row: int | None = None  # of a parquet file, if the image is in one
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return self.path if self.row is None else f"{self.path}, row {self.row}"
 
 
 class Listed(NamedTuple):
@@ -143,6 +149,12 @@ def split_of(name: str) -> str | None:
     """The split that a folder of this name is for, such as "train" of ``Training-Set``, or None."""
     letters = "".join(sign for sign in name.lower() if sign.isalnum())
     return next((split for split, names in SPLIT_NAMES.items() if letters in names), None)
+
+
+def folders_of_splits(folder: Path) -> dict[str, Path]:
+    """The folders in a folder that are called as splits are."""
+    places = sorted(path for path in folder.iterdir() if path.is_dir())
+    return {split: path for path in places if (split := split_of(path.name))}
 
 
 def classes_of(folders: Iterable[str], left: LeftOut) -> list[Listed]:

@@ -38,9 +38,24 @@ class RaviCsv(Reader):
 
     @classmethod
     def is_in(cls, folder: Path, lists: dict[str, list[str]]) -> bool:
-        """Whether two of the three csv files and images/ are there; messages name what is not."""
+        """Whether two of the three csv files and images/ are there; messages name what is not.
+
+        Csv files of another header, or most of whose classes are not mini-ImageNet's, are others'.
+        """
         names = ("train.csv", "val.csv", "test.csv", "images")
-        return sum((folder / name).exists() for name in names) >= 2
+        if sum((folder / name).exists() for name in names) < 2:
+            return False
+        ours = {name for of_split in lists.values() for name in of_split}
+        labels: set[str] = set()
+        for name in names[:3]:
+            try:
+                for _, row in _rows(folder / name):
+                    if row == ["class_name", "image_name"]:  # easyfsl's
+                        return False
+                    labels.add(row[-1])
+            except UsageError:  # missing or damaged, of which messages tell later
+                continue
+        return not labels or 2 * len(labels & ours) > len(labels)
 
     def files(self) -> list[Path]:
         """The csv files and the folder of images."""

@@ -15,6 +15,13 @@ Lists = dict[str, list[str]]
 _HERE = Path(__file__).parent
 _SPLITS = ("train", "val", "test")
 
+# The alphabets of images_evaluation in Lake et al.'s release; the other 30 are background.
+_EVALUATION = frozenset(
+    """Angelic Atemayar_Qelisayer Atlantean Aurek-Besh Avesta Ge_ez Glagolitic Gurmukhi Kannada
+    Keble Malayalam Manipuri Mongolian Old_Church_Slavonic_(Cyrillic) Oriya Sylheti
+    Syriac_(Serto) Tengwar Tibetan ULOG""".split()
+)
+
 
 def miniimagenet() -> Lists:
     """Wnids of mini-ImageNet: 64, 16, 20 (Ravi & Larochelle 2017)."""
@@ -93,6 +100,18 @@ def cub() -> Lists:
     return {
         split: [f"{i + 1:03}" for i in range(200) if of_four[i % 4] == split] for split in _SPLITS
     }
+
+
+def cub_names() -> dict[str, str]:
+    """The full name of each species, such as ``001.Black_footed_Albatross``, by its number."""
+    names = (_HERE / "cub_names.txt").read_text(encoding="utf-8").split()
+    return {name.partition(".")[0]: name for name in names}
+
+
+def omniglot_part(character: str) -> str:
+    """The folder of Lake et al.'s release that has a character, ``Alphabet/characterNN``."""
+    evaluation = character.partition("/")[0] in _EVALUATION
+    return "images_evaluation" if evaluation else "images_background"
 
 
 def omniglot(split: str) -> Lists:

@@ -5,7 +5,7 @@ import pandas as pd
 from zoo.reports.formats.table import NONE, Cell, Column, Table
 
 ALL_LAYERS = "all"
-LEAST = 0.005  # a rate that explains less is not printed
+LEAST_EXPLAINED = 0.005  # a rate that explains less is not printed
 
 
 def step_rates_table(rates: pd.DataFrame, title: str, episodes: int) -> Table:
@@ -39,6 +39,6 @@ def step_rates_table(rates: pd.DataFrame, title: str, episodes: int) -> Table:
 def _text(rate: float, explained: float) -> str:
     if pd.isna(rate) or pd.isna(explained):
         return NONE
-    if explained < LEAST:
+    if explained < LEAST_EXPLAINED:
         return "(0 %)"
     return f"{rate:#.3g} ({100 * explained:.0f} %)"

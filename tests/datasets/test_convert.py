@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support import pictures
+from tests.support.forms import cub_folders, omniglot_folders
 from zoo.commands import main
-from zoo.datasets.benchmarks.base import find_benchmark
+from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
 from zoo.datasets.convert import convert
 from zoo.datasets.episodes.image_store import Store
 from zoo.datasets.readers.base import by_content
@@ -44,6 +46,7 @@ def stores_of(key: str) -> dict[str, Store]:
         ("fc100", "pkl", "Fc100Pickles"),
         ("tieredimagenet", "torchmeta", "TorchmetaTiered"),
         ("tieredimagenet", "pkl", "TieredPng"),
+        ("cub", "pkl", "CubCache"),
     ],
 )
 def test_what_was_written_is_read_back(
@@ -60,6 +63,57 @@ def test_what_was_written_is_read_back(
     for split, store in stores.items():
         assert again[split].fingerprint == store.fingerprint
     assert {path.name for path in tmp_path.iterdir()} == {"out", "stores"}
+
+
+@pytest.mark.usefixtures("small_sets")
+@pytest.mark.parametrize(
+    ("key", "form", "reader"),
+    [
+        ("omniglot", "folders", "OmniglotFolders"),
+        ("omniglot", "torchmeta", "TorchmetaOmniglot"),
+        ("omniglot", "pkl", "RenOmniglot"),
+        ("cub", "torchmeta", "TorchmetaCub"),
+    ],
+)
+def test_published_images_are_written_and_read_back(
+    key: str, form: str, reader: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if form == "torchmeta":
+        pytest.importorskip("h5py")
+    monkeypatch.setenv("ZOO_STORE", str(tmp_path / "stores"))
+    benchmark = small_set(key, tmp_path / "in")
+    stores, source = benchmark.open(tmp_path / "in"), benchmark.find(tmp_path / "in")
+    convert(benchmark, stores, form, tmp_path / "out", source)
+    assert type(benchmark.find(tmp_path / "out")).__name__ == reader
+    again = benchmark.open(tmp_path / "out")
+    for split, store in stores.items():
+        assert again[split].fingerprint == store.fingerprint
+    if form == "pkl" and key == "omniglot":  # which has no drawings of the published size
+        with pytest.raises(UsageError, match=r"no drawings of 105x105.*convert from"):
+            convert(benchmark, again, "folders", tmp_path / "new", benchmark.find(tmp_path / "out"))
+
+
+def small_set(key: str, folder: Path) -> Benchmark:
+    """Omniglot or CUB with a few classes, written into a folder as it is published."""
+    tables = pictures.tables_of(key)
+    if key == "omniglot":
+        tables = pictures.few(tables, train=30, val=4, test=6)
+    (omniglot_folders if key == "omniglot" else cub_folders)(folder, tables)
+    benchmark = find_benchmark(key)
+    if key == "omniglot":
+        lists = {split: list(classes) for split, classes in tables.items()}
+        benchmark.lists = lambda: lists  # type: ignore[method-assign]
+        benchmark.per_class = pictures.DRAWINGS
+    return benchmark
+
+
+def test_learn2learn_finds_the_validation_of_mini_imagenet(tmp_path: Path) -> None:
+    convert(find_benchmark("miniimagenet"), stores_of("miniimagenet"), "pkl", tmp_path / "out")
+    val, validation = (
+        (tmp_path / "out" / f"mini-imagenet-cache-{name}.pkl").read_bytes()
+        for name in ("val", "validation")
+    )
+    assert val == validation
 
 
 def test_glyphs_become_a_folder_of_images(tmp_path: Path) -> None:

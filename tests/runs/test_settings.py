@@ -28,7 +28,13 @@ from zoo.runs.settings import (
 
 ROWS = settings_rows()
 MAML = learners.get("maml")
-NO_EPISODES = ["finetune", "pixelnn", "pretrained"]  # learn in none, nor of equal terms
+NO_EPISODES = [
+    "finetune",
+    "linear",
+    "mean",
+    "pixelnn",
+    "pretrained",
+]  # learn in none, nor of equal terms
 TERMS, BUDGETS = ("paper", "equal"), ("smoke", "quick", "hour", "paper")
 JOB = RunRequest("maml", "omniglot", 5, 1, "paper", "quick")
 

@@ -171,6 +171,62 @@ def cub_folders(root: Path, tables: Tables, change: Change = as_is) -> None:
     save(root / "CUB_200_2011" / "classes.txt", "1 001.Black_footed_Albatross\n")
 
 
+# --- lists of images ---
+
+
+def closer_look(
+    root: Path, tables: Tables, change: Change = as_is, *, inside: str, images: str
+) -> None:
+    """Chen et al.'s lists; paths are of the machine that wrote them, labels of all classes."""
+    every = sorted(name for classes in tables.values() for name in classes)
+    for split, classes in tables.items():
+        files, labels = [], []
+        for name, of_class in classes.items():
+            for i, picture in enumerate(of_class):
+                file = f"{images}/{name}/{name}_{7 * i + 3}.jpg"
+                save(root / inside / file, change(file, picture.file))
+                files.append(f"/home/somebody/{inside}/{file}")
+                labels.append(every.index(name))
+        content = {"label_names": every, "image_names": files, "image_labels": labels}
+        stem = {"train": "base", "val": "val", "test": "novel"}[split]
+        save(root / inside / f"{stem}.json", change(stem, json.dumps(content)))
+
+
+def easyfsl_json(
+    root: Path, tables: Tables, change: Change = as_is, *, inside: str, suffix: str = ".jpg"
+) -> None:
+    """Bennequin's specs of the folder of each class, relative to his repository."""
+    for split, classes in tables.items():
+        content = {
+            "class_names": list(classes),
+            "class_roots": [f"./{inside}/images/{name}" for name in classes],
+        }
+        class_folders(root, {split: classes}, change, inside=f"{inside}/images", suffix=suffix)
+        save(root / inside / f"{split}.json", change(split, json.dumps(content)))
+
+
+def easyfsl_csv(root: Path, tables: Tables, change: Change = as_is, *, inside: str) -> None:
+    """Bennequin's specs of mini-ImageNet, with ImageNet's file names."""
+    class_folders(root, tables, change, inside=f"{inside}/images", suffix=".JPEG")
+    for split, classes in tables.items():
+        lines = [",".join(("class_name", "image_name"))]
+        for name, of_class in classes.items():
+            lines += [f"{name},{name}_{7 * i + 3}.JPEG" for i in range(len(of_class))]
+        save(root / inside / f"{split}.csv", change(split, "\n".join(lines)))
+
+
+def libfewshot(root: Path, tables: Tables, change: Change = as_is, *, suffix: str = ".jpg") -> None:
+    """LibFewShot's lists and folder of images."""
+    for split, classes in tables.items():
+        lines = ["filename,label"]
+        for name, of_class in classes.items():
+            for i, picture in enumerate(of_class):
+                file = f"{split}_{name.replace('/', '-')}_{i}{suffix}"
+                save(root / "images" / file, change(file, picture.file))
+                lines.append(f"{file},{name}")
+        save(root / f"{split}.csv", change(split, "\r\n".join(lines) + "\r\n"))
+
+
 # --- tiered-ImageNet ---
 
 
@@ -450,6 +506,15 @@ FORMS = {
                 partial(r2d2, inside="miniimagenet", lists="ravi-larochelle", suffix=".jpg"),
             ),
             "yaoyao": ("ClassFolders", partial(split_folders, inside="processed_images")),
+            "Closer Look": (
+                "MiniLists",
+                partial(
+                    closer_look,
+                    inside="filelists/miniImagenet",
+                    images="ILSVRC2015/Data/CLS-LOC/train",
+                ),
+            ),
+            "easyfsl": ("MiniLists", partial(easyfsl_csv, inside="data/mini_imagenet")),
         },
     ),
     **_forms(
@@ -470,6 +535,10 @@ FORMS = {
             ),
             "folders": ("TieredFolders", partial(class_folders, suffix=".png")),
             "split folders": ("TieredFolders", partial(split_folders, suffix=".png")),
+            "easyfsl": (
+                "TieredLists",
+                partial(easyfsl_json, inside="data/tiered_imagenet", suffix=".png"),
+            ),
         },
     ),
     **_forms(
@@ -486,6 +555,7 @@ FORMS = {
             ),
             "MetaOptNet": ("CifarFsPickles", partial(metaoptnet, prefix="CIFAR_FS_")),
             "torchmeta": ("TorchmetaCifarFs", partial(torchmeta_cifar, benchmark="cifar-fs")),
+            "LibFewShot": ("CifarLists", partial(libfewshot, suffix=".png")),
         },
     ),
     **_forms(
@@ -507,6 +577,7 @@ FORMS = {
             "Lake": ("OmniglotFolders", omniglot_folders),
             "merged": ("OmniglotFolders", partial(omniglot_folders, merged="omniglot/data")),
             "torchmeta": ("TorchmetaOmniglot", torchmeta_omniglot),
+            "csv": ("OmniglotLists", partial(libfewshot, suffix=".png")),
         },
     ),
     **_forms(
@@ -514,6 +585,10 @@ FORMS = {
         {
             "published": ("CubFolders", cub_folders),
             "torchmeta": ("TorchmetaCub", partial(torchmeta, folder="cub", raw=False, names=False)),
+            "Closer Look": (
+                "CubLists",
+                partial(closer_look, inside="filelists/CUB", images="photographs"),
+            ),
         },
     ),
     **_forms("folder", {"split folders": ("AnyFolders", partial(split_folders, suffix=".png"))}),

@@ -40,12 +40,14 @@ def convert_command(options: argparse.Namespace) -> int:
     from zoo.datasets.convert import convert as write
 
     benchmark = find_benchmark(options.benchmark)
-    if benchmark.regression:
-        raise UsageError(f"{benchmark.variant} is regression, and has no images to write")
+    if benchmark.regression or benchmark.tables:
+        raise UsageError(f"{benchmark.variant} has no images to write")
     if (source := benchmark.source.variant) != benchmark.variant:
         raise UsageError(f"{benchmark.variant} has the images of {source}: convert {source}")
     fetch(benchmark, options.data, options.yes)
-    print(write(benchmark, benchmark.open(options.data), options.to, options.out))
+    stores = benchmark.open(options.data)
+    reader = benchmark.find(options.data) if benchmark.forms else None
+    print(write(benchmark, stores, options.to, options.out, reader))
     return 0
 
 
@@ -106,8 +108,8 @@ def show_command(options: argparse.Namespace) -> int:
     path: Path = options.output.expanduser()
     ending = path.suffix[1:].lower()
     check_picture_path(path, ending)
-    if benchmark.regression:
-        raise UsageError(f"{benchmark.variant} is regression, and has no images to show")
+    if benchmark.regression or benchmark.tables:
+        raise UsageError(f"{benchmark.variant} has no images to show")
     if options.worst is not None:
         raise UsageError("--worst: a benchmark's episodes have no predictions; name a run")
     fetch(benchmark, options.data, options.yes)

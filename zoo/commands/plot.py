@@ -37,8 +37,9 @@ def plot_command(options: argparse.Namespace) -> int:
     if options.tasks < 1:
         raise UsageError(f"--tasks {options.tasks}: expected a number of at least 1")
     benchmark = find_benchmark(options.benchmark)
-    if not benchmark.regression:
-        keys = ", ".join(key for key in benchmarks.names() if find_benchmark(key).regression)
+    if not benchmark.regression or benchmark.tables:
+        drawn = (each for each in map(find_benchmark, benchmarks.names()) if not each.tables)
+        keys = ", ".join(each.key for each in drawn if each.regression)
         raise UsageError(f"{benchmark.variant} has no functions to draw; choose from {keys}")
     run = plan_run(options)
     draw = draw_images if isinstance(run.stores["test"], ImagesAsFunctions) else draw_functions

@@ -307,6 +307,8 @@ def support_order(make: Maker) -> None:
 @check("the images of the support are used")
 def support_is_used(make: Maker) -> None:
     """Other images for the same labels give other predictions."""
+    if not make.cls.uses_inputs:
+        raise DoesNotApplyError("`uses_inputs` is False: it predicts from the outputs alone")
     learner, batch = make().eval(), make.episode()
     other = batch._replace(support=Examples(batch.support.x.flip(1), batch.support.y))
     same = torch.allclose(ask(learner, other), ask(learner, batch), atol=1e-6)

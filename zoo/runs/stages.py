@@ -387,7 +387,7 @@ def pretraining_stage(
     """
     source, text = settings["pretrained_from"].value, settings["backbone"].value
     flag = f"--pretrained_from {source}"
-    if benchmark.regression:
+    if benchmark.regression or benchmark.tables:
         raise UsageError(f"{flag}: {benchmark.key} has no classes to tell apart; leave it out")
     if not any(True for _ in backbone.parameters()):
         raise UsageError(f"{flag}: backbone {text} has nothing to learn; leave it out")

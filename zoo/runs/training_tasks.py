@@ -52,6 +52,8 @@ def choose_tasks(
     sampler, pool = settings["sampler"].value, settings["superclasses"].value
     meta_batch: Any = settings["meta_batch"].value
     augment = settings["augment"].value
+    if augment and benchmark.tables:
+        raise UsageError(f"--augment {augment!r}: changes images, not tables; leave it out")
     if augment and not benchmark.stored:
         why = "augments in its loaders' transforms" if benchmark.given else "is regression"
         raise UsageError(
@@ -67,6 +69,8 @@ def choose_tasks(
         names = [benchmark.superclasses[name] for name in data.stores["train"].names]
         data.samplers["train"] = PooledSampler(data.samplers["train"], names, pool, meta_batch)
     if sampler == "adaptive":
+        if benchmark.tables:
+            raise UsageError("--sampler adaptive: mixes the classes of tables; leave it out")
         if not benchmark.stored:
             why = "is drawn by its loaders" if benchmark.given else "is regression"
             raise UsageError(f"--sampler adaptive: chooses by classes, and {benchmark.key} {why}")

@@ -35,7 +35,7 @@ CLASSES = {
 
 def test_every_benchmark_is_registered_with_a_summary() -> None:
     names = "cifarfs cub fc100 folder glyphs miniimagenet omniglot tieredimagenet"
-    names += " sinusoid sinusoid_metasgd sinusoid_reptile harmonic gp completion"
+    names += " sinusoid sinusoid_metasgd sinusoid_reptile harmonic gp completion tabular"
     assert set(names.split()) <= set(benchmarks.names())
     for key in benchmarks.names():
         benchmark = find_benchmark(key)

@@ -116,7 +116,7 @@ def test_folders_too_high(levels: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda p: None, "expected a folder of images for each class"),
+        (lambda p: None, "expected a folder a class"),
         (lambda p: fill(p), "it has no folder of images"),
         (lambda p: classes(p, 1), "found 1 such classes; tests need 2, training and tests 4"),
         (lambda p: classes(p, 9, images=1), "at least 2 images a class, found 0 such classes"),
