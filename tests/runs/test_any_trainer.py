@@ -2,6 +2,7 @@
 
 import copy
 import math
+import shutil
 import warnings
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 
 import zoo
 import zoo.losses
+from tests.conftest import in_full
 from tests.runs.test_run import numbers_of, plan
 from tests.runs.test_settings import NO_EPISODES
 from zoo import Episode, Examples
@@ -419,12 +421,12 @@ def mixed(episodes):
     return episode._replace(way=torch.tensor([5, 4]))
 
 
-@pytest.mark.parametrize("learner", ["maml", "protonet", "npbml[relation_updates=0]", "reptile"])
+@pytest.mark.parametrize("learner", in_full(VARIANTS, "maml", "protonet", "npbml", "reptile"))
 def test_double_precision(learner, stores, tmp_path):
-    """Gives the numbers of single precision but for rounding."""
+    """Gives the numbers of single precision but for rounding; the battery has each by itself."""
     losses = {}
     for precision in ("32-true", "64-true"):
-        run = plan(tmp_path, stores, learner, flags=FEW)
+        run = plan(tmp_path, stores, learner, flags={**FEW, "train_way": 5})
         run.learner.stages_trained = True
         fit = trainer(precision=precision, max_steps=1, limit_val_batches=0)
         fit.fit(run.learner, run.data)
@@ -442,17 +444,30 @@ def test_other_precisions_are_refused(precision, stores, tmp_path):
         trainer(precision=precision).fit(run.learner, run.data)
 
 
-def test_a_compiled_network(stores, tmp_path):
-    """Gives the numbers of one that is not, in first-order learners; others refuse it in a line."""
-    losses = []
+@pytest.mark.parametrize("backend", in_full(["eager", "inductor"], "eager"))
+@pytest.mark.parametrize(
+    "learner", in_full(["maml[first_order=true]", "protonet", "reptile"], "maml[first_order=true]")
+)
+def test_a_compiled_network(learner, backend, stores, tmp_path):
+    """Gives the numbers of one that is not: of an update, and of the test's forward passes."""
+    if backend == "inductor" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        pytest.skip("no C++ compiler, which torch.compile's own backend needs")
+    torch._dynamo.reset()
+    found = []
     for compiled in (False, True):
-        run = plan(tmp_path, stores, "maml[first_order=true]", flags={**FEW, "updates": 1})
+        run = plan(tmp_path, stores, learner, flags={**FEW, "updates": 1})
         if compiled:
-            run.learner.net.compile(backend="eager")
+            run.learner.net.compile(backend=backend)
         fit = trainer(limit_val_batches=0)
         fit.fit(run.learner, run.data)
-        losses.append(float(fit.callback_metrics["train/loss"]))
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+        loss = float(fit.callback_metrics["train/loss"])
+        (tested,) = trainer(limit_test_batches=2).test(run.learner, run.data, verbose=False)
+        found.append([loss, tested["test/nll"]])
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+    assert run.learner.net._compiled_call_impl is not None
+
+
+def test_a_compiled_network_of_second_order_is_refused(stores, tmp_path):
     run = plan(tmp_path, stores, flags=FEW)
     run.learner.net.compile(backend="eager")
     with pytest.raises(UsageError, match="no right second derivative: set first_order=true"):
@@ -476,6 +491,22 @@ def test_clipping_and_early_stopping_are_the_trainers(stores, tmp_path):
     fit.fit(run.learner, run.data)
     assert norms and max(norms) == pytest.approx(1e-3, rel=1e-4)
     assert fit.global_step == 4  # two validations
+
+
+def test_clipping_by_a_setting_is_clipping_by_the_trainer(stores, tmp_path):
+    """Bit for bit; a checkpoint and the weights of a run keep it."""
+    trained = []
+    for setting, option in (({"gradient_clip_val": 1e-3}, {}), ({}, {"gradient_clip_val": 1e-3})):
+        run = plan(tmp_path, stores, flags={**FEW, **setting})
+        fit = trainer(limit_val_batches=0, **option)
+        fit.fit(run.learner, run.data)
+        trained.append(copy.deepcopy(run.learner.state_dict()))
+        if setting:
+            fit.save_checkpoint(tmp_path / "clipped.ckpt")
+            run.execute(progress=False)
+            for again in (tmp_path / "clipped.ckpt", run.record_path.with_suffix(".safetensors")):
+                assert zoo.load(again).hparams["gradient_clip_val"] == 1e-3
+    assert all(torch.equal(trained[0][name], value) for name, value in trained[1].items())
 
 
 def test_loggers_show_the_settings(stores, tmp_path):
