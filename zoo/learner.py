@@ -439,11 +439,16 @@ class Learner(pl.LightningModule):
             )
 
     def on_train_start(self) -> None:
-        """Refuse a training of unknown length if its updates depend on the length.
+        """Refuse a training where nothing is learned, or of unknown length if rates depend on it.
 
         Raises:
             UsageError: says what to tell the Trainer.
         """
+        if not any(p.requires_grad for p in self.parameters()):
+            raise UsageError(
+                f"{self.title}: nothing in it is learned in episodes: leave out the fit, or let it "
+                "make its stages alone by max_steps=0"
+            )
         if self.needs_length and not math.isfinite(self.planned_updates):
             raise UsageError(
                 f"{self.title}: its updates depend on how many there will be, and the Trainer does "
@@ -593,6 +598,8 @@ class Learner(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The outer optimiser of all parameters; its rate follows `outer_rate`."""
+        if not any(True for _ in self.parameters()):
+            return None
         optimizer = self.outer_optimizer(self.parameters(), lr=self.outer_lr)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda update: self.outer_rate(self._progress_at(update))
