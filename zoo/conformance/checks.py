@@ -28,7 +28,7 @@ from zoo.learner import Learner
 from zoo.runs.settings import constructor_defaults, documentation
 
 # A rounded number may fall on the other side of a ReLU, so gradients through steps differ by more.
-ROUNDING = 0.01
+DOUBLE_ROUNDING = 0.01
 CITATION = '"""Title (Authors, Venue Year). https://arxiv.org/abs/0000.00000'
 
 
@@ -459,7 +459,7 @@ def double_precision(make: Maker) -> None:
     for name, value in double.items():
         difference = float((single[name] - value).norm() / value.norm().clamp(min=1e-6))
         expect(
-            difference < ROUNDING,
+            difference < DOUBLE_ROUNDING,
             f"with weights and images of float64 the {name} differs from that of float32 by "
             f"{difference:.1g} of its size, which is more than rounding",
             change,
