@@ -103,7 +103,7 @@ new-learner: setup ## the skeleton of a learner, NAME=my_learner: baselines/my_l
 
 readme: setup ## tables of docs and README: of learners from the register, of results from their files
 	@$(BIN)/python -m zoo list --table --into docs/learners.md
-	@$(BIN)/python -m zoo include README.md docs/results.md docs/speed.md docs/torchmeta.md
+	@$(BIN)/python -m zoo include README.md docs/results.md docs/comparisons.md docs/speed.md docs/torchmeta.md
 
 outputs: setup ## what the docs show of commands and of the tutorial, where it is no longer what they print (a minute)
 	@$(BIN)/python -m tests.pages.console

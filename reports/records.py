@@ -33,6 +33,7 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "weights_of": ("weights_of", str | None),  # a test of another run's weights
     "trained_on": ("trained_on.benchmark", str | None),  # in a test by `zoo test`
     "settings": ("settings", dict),
+    "lowered": ("lowered", list | None),  # settings that were lowered to fit own images, and why
     "backbone_family": ("backbone_family", str | None),
     "transductive": ("traits.transductive", bool),
     "batch_norm": ("traits.batch_norm", str | None),
@@ -103,6 +104,7 @@ LISTS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "validation_median": ("numbers", _is_number_or_none),
     "diverged_validation": ("numbers", _is_number_or_none),
     "stages": ("stages with name and hash", _is_stage),
+    "lowered": ("texts", lambda value: isinstance(value, str)),
 }
 HOLDS, BROKEN, NO_CHECKSUM = "holds", "broken", "none"
 

@@ -34,6 +34,7 @@ TRAITS = {
     "embeds_alone": "in evaluation, `net` embeds an image whatever the other images are",
 }
 OUTER_DECAYS = ("paper", "cosine")
+CLIP_ALGORITHMS = ("norm", "value")  # of Lightning's Trainer
 PRECISIONS = ("32-true", "64-true")  # of Lightning's Trainer
 
 
@@ -180,6 +181,8 @@ class Learner(pl.LightningModule):
         learner.outer_decay = kept.get("outer_decay", "paper")
         if "micro_batch" in kept:
             learner.micro_batch = kept["micro_batch"]
+        if "gradient_clip_val" in kept:
+            learner.clip_by(kept["gradient_clip_val"], kept["gradient_clip_algorithm"])
         if "image_mean" in kept:
             learner.normalise_by(kept["image_mean"], kept["image_std"])
         learner.stages_trained = True  # its weights are those after the stages
@@ -226,6 +229,21 @@ class Learner(pl.LightningModule):
     @micro_batch.setter
     def micro_batch(self, tasks: int | None) -> None:
         self.hparams["micro_batch"] = tasks
+
+    def clip_by(self, limit: float, algorithm: str = "norm") -> None:
+        """Clip the outer gradient so, in place of the learner's own way; `hparams` keep it.
+
+        Args:
+            limit: of the gradient's norm, or of each of its elements; 0 for no clipping.
+            algorithm: ``norm`` or ``value``, as Lightning's ``gradient_clip_algorithm``.
+
+        Raises:
+            UsageError: there is no such algorithm.
+        """
+        if algorithm not in CLIP_ALGORITHMS:
+            choices = ", ".join(CLIP_ALGORITHMS)
+            raise UsageError(f"gradient_clip_algorithm {algorithm}: choose from {choices}")
+        self.hparams.update(gradient_clip_val=limit, gradient_clip_algorithm=algorithm)
 
     def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Set how images are normalised (see `normalised`); `hparams` and checkpoints keep it.
@@ -424,11 +442,16 @@ class Learner(pl.LightningModule):
             )
 
     def on_train_start(self) -> None:
-        """Refuse a training of unknown length if its updates depend on the length.
+        """Refuse a training where nothing is learned, or of unknown length if rates depend on it.
 
         Raises:
             UsageError: says what to tell the Trainer.
         """
+        if not any(p.requires_grad for p in self.parameters()):
+            raise UsageError(
+                f"{self.title}: nothing in it is learned in episodes: leave out the fit, or let it "
+                "make its stages alone by max_steps=0"
+            )
         if self.needs_length and not math.isfinite(self.planned_updates):
             raise UsageError(
                 f"{self.title}: its updates depend on how many there will be, and the Trainer does "
@@ -578,6 +601,8 @@ class Learner(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The outer optimiser of all parameters; its rate follows `outer_rate`."""
+        if not any(True for _ in self.parameters()):
+            return None
         optimizer = self.outer_optimizer(self.parameters(), lr=self.outer_lr)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda update: self.outer_rate(self._progress_at(update))
@@ -596,7 +621,10 @@ class Learner(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the outer gradient as the Trainer asks, or else as the learner's settings say."""
+        """Clip the outer gradient as the Trainer asks, else as `clip_by`, else as the paper."""
+        if gradient_clip_val is None:
+            gradient_clip_val = self.hparams.get("gradient_clip_val")
+            gradient_clip_algorithm = self.hparams.get("gradient_clip_algorithm")
         if gradient_clip_val is not None:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif self.clip_value is not None:

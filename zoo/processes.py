@@ -1,12 +1,10 @@
 """Processes that train one learner together, each on its own device."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import distributed
 
-FIRST = "ZOO_FIRST_PROCESS"  # environment variable: the id of the process that makes the run
 _alone = False
 
 
@@ -34,13 +32,3 @@ def rank() -> int:
     if not (distributed.is_available() and distributed.is_initialized()):
         return 0
     return distributed.get_rank()
-
-
-def note_first_process() -> None:
-    """Tell the processes that this one will start that they are its helpers."""
-    os.environ.setdefault(FIRST, str(os.getpid()))
-
-
-def started_to_help() -> bool:
-    """Whether another process of ``zoo run`` started this one as a helper."""
-    return os.environ.get(FIRST, str(os.getpid())) != str(os.getpid())

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from zoo.datasets.readers.base import FILTER, load_image
+from zoo.datasets.readers.base import FILTER, load_image, readable
 from zoo.datasets.readers.own_listing import (
     LeftOut,
     Listed,
@@ -58,7 +58,7 @@ def support_photos(folder: Path, image: Sequence[int]) -> Photos:
             found.append(left_out)
         raise UsageError(
             f"--support {folder}: expected a folder of images for each class, at least two; found "
-            f"{'; '.join(found)}"
+            f"{'; '.join(found)}{folder_to_name(flat, '--support', 2)}"
         )
     photos = read_photos(labelled(by_class), image, left)
     missing = [name for name in by_class if name not in (photos.labels or ())]
@@ -91,8 +91,26 @@ def query_photos(folder: Path, image: Sequence[int]) -> Photos:
     unknown: list[tuple[Path, str | None]] = [(Path(image.path), None) for image in flat.images]
     photos = read_photos(in_folders or unknown, image, left)
     if not photos.files:
-        raise UsageError(f"--query {folder}: no image in it; {photos.left_out or 'it is empty'}")
+        raise UsageError(
+            f"--query {folder}: no image in it; {photos.left_out or 'it is empty'}"
+            f"{folder_to_name(flat, '--query', 1)}"
+        )
     return photos
+
+
+def folder_to_name(top: Listed, flag: str, least: int) -> str:
+    """The end of a message: the folder to name instead, one level below; "" if there is none.
+
+    Args:
+        top: the folder that was named.
+        flag: that named it.
+        least: how many class folders the other one has at least.
+    """
+    for path in top.folders:
+        inside = list_folder(path, LeftOut(Path(path)))
+        if len(classes_of(inside.folders, LeftOut(Path(path)))) >= least:
+            return f"; the class folders lie one level below: name {flag} {shown(path)}"
+    return ""
 
 
 def listed(folder: Path, left: LeftOut, flag: str) -> tuple[dict[str, list[Path]], Listed]:
@@ -108,8 +126,9 @@ def listed(folder: Path, left: LeftOut, flag: str) -> tuple[dict[str, list[Path]
     """
     if not folder.is_dir():
         raise UsageError(f"{flag} {folder}: there is no such folder")
-    root = list_folder(os.fspath(folder), left)
-    classes = classes_of(root.folders, left)
+    with readable(folder, flag):
+        root = list_folder(os.fspath(folder), left)
+        classes = classes_of(root.folders, left)
     return {each.name: [Path(image.path) for image in each.images] for each in classes}, root
 
 

@@ -201,14 +201,19 @@ class Reader(ABC):
 
 
 @contextmanager
-def readable(folder: Path) -> Iterator[None]:
-    """Raise a UsageError if a folder cannot be listed, mostly because permission is missing."""
+def readable(folder: Path, flag: str = "--data") -> Iterator[None]:
+    """Raise a UsageError if a folder cannot be listed, mostly because permission is missing.
+
+    Args:
+        folder: that is listed, with those in it.
+        flag: that named it, for the message.
+    """
     try:
         yield
     except OSError as error:
         raise UsageError(
             f"{error.filename or folder}: cannot be read ({error.strerror}); make it readable for "
-            "you, or name another folder with --data"
+            f"you, or name another folder with {flag}"
         ) from error
 
 

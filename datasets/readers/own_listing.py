@@ -21,6 +21,7 @@ STORE_FOLDER = "zoo-store"  # where image stores lay before; not reported as lef
 CLUTTER = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", STORE_FOLDER}
 DEEPEST = 2  # most levels of folders between the folder of the user and the class folders
 NAMED = 3  # how many of the files or folders left out for one reason are named
+DEEPER = "folders whose images lie deeper than the others'"
 UNREADABLE = "images that cannot be read"
 FORBIDDEN = "images without permission to read them"
 NAMED_TO_MEND = 10  # how many of the images are named that cannot or may not be read
@@ -177,11 +178,21 @@ def classes_of(folders: Iterable[str], left: LeftOut) -> list[Listed]:
             classes.append(listed)
             left.take(left_inside)
             leave_inner_folders(listed, left)
-        elif any(inner):
-            left.add("folders whose images lie one folder deeper than the others'", path)
+        elif any(inner) or images_below(listed.folders):
+            left.add(DEEPER, path)
         else:
             left.add("folders without images", path)
     return classes
+
+
+def images_below(folders: Iterable[str]) -> list[ImageFile]:
+    """The images in some folders and in all folders inside them, links to folders left out."""
+    images = []
+    for path in folders:
+        listed = list_folder(path, LeftOut(Path(path)))
+        images += listed.images
+        images += images_below(each for each in listed.folders if not os.path.islink(each))
+    return images
 
 
 def leave_images(listed: Listed, left: LeftOut) -> None:
@@ -193,7 +204,7 @@ def leave_images(listed: Listed, left: LeftOut) -> None:
 def leave_inner_folders(listed: Listed, left: LeftOut) -> None:
     """Leave out what lies in the folders of a class's folder."""
     for inner in listed.folders:
-        images = list_folder(inner, LeftOut(left.root)).images
+        images = images_below([inner])
         for image in images:
             left.add("images in a folder inside a class's folder", image.path)
         if not images:

@@ -242,6 +242,8 @@ def departures(cell: CellRuns, common: dict[str, str]) -> list[str]:
     texts = [text for part, text in protocol(run).items() if text != common[part]]
     if isinstance(run["remark"], str):
         texts.append(run["remark"])
+    if isinstance(lowered := run.get("lowered"), list):
+        texts.append(f"fitted to the images: {'; '.join(lowered)}")
     if SOME_COVERED in common and not all(covers_episodes(each) for each in cell.runs):
         texts.append("what each episode gave is not under the record's checksum")
     if run["transductive"] is True:

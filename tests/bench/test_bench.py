@@ -1,12 +1,14 @@
 """The comparison with other libraries: its table, and the checks that stand before a ratio."""
 
 import mmap
+import re
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.bench import predict
 from tests.bench.environments import InstallError
 from tests.bench.peers import NAMES, Problem, plain
 from tests.bench.problem import CHECK, write_problem
@@ -184,3 +186,12 @@ def test_problems_are_the_same_every_time(tmp_path):
         arrays = {name: a[name] for name in a.files}
     tasks = [arrays.pop(n) for n in ("support_x", "support_y", "query_x", "query_y")]
     assert Problem(arrays, *tasks, steps=1, lr=0.1).tasks == 2
+
+
+def test_predictions_of_photos_are_timed(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["predict", "20"])
+    predict.main()
+    said = capsys.readouterr().out
+    assert re.fullmatch(
+        r"20 photos of 500x375 .*: \d+\.\d s, \d+\.\d s of CPU, with a page of \d\.\d MB\n", said
+    )

@@ -296,7 +296,7 @@ def test_the_same_in_python(weights, photos):
         (
             "groups",
             [],
-            "found none; left out: folders whose images lie one folder deeper than the ",
+            "found none; left out: folders whose images lie deeper than the others', 4 (a, b",
         ),
         ("mixed", [], "has images and also folders of images"),
         ("no query", [], "there is no such folder"),
@@ -323,8 +323,37 @@ def test_what_cannot_be_is_said(change, words, said, weights, photos, capsys):
             path.write_bytes(b"\x89PNG nothing")
     assert run_predict(weights["protonet"], photos, *words) == 2
     err = capsys.readouterr().err
-    assert said in err and "Traceback" not in err
+    assert said in err and err.count("\n") == 1
     assert not (photos / "out.pdf").exists()
+
+
+@pytest.mark.parametrize("part", ["support", "query"])
+def test_a_folder_one_level_too_high_names_the_one_below(part, weights, photos, capsys):
+    folder = photos / part
+    folder.rename(photos / "other")
+    folder.mkdir()
+    (photos / "other").rename(folder / part)
+    assert run_predict(weights["protonet"], photos) == 2
+    err = capsys.readouterr().err
+    assert f"left out: folders whose images lie deeper than the others', 1 ({part})" in err
+    assert err.endswith(f"lie one level below: name --{part} {folder / part}\n")
+
+
+@pytest.mark.parametrize("part", ["support", "query"])
+def test_a_class_folder_that_may_not_be_listed_is_one_line(
+    part, weights, photos, capsys, monkeypatch
+):
+    closed, scandir = str(photos / part / CLASSES[1]), os.scandir
+
+    def refusing(path):
+        if str(path) == closed:
+            raise PermissionError(13, "Permission denied", closed)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert run_predict(weights["protonet"], photos) == 2
+    said = f"{closed}: cannot be read (Permission denied); make it readable for you, or name "
+    assert capsys.readouterr().err == f"zoo: {said}another folder with --{part}\n"
 
 
 def test_a_learner_of_another_number_of_classes(weights, photos, capsys):

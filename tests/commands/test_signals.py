@@ -99,6 +99,45 @@ def test_a_table_of_two_workers_stopped(number, tmp_path):
         assert (process.returncode, process.communicate()[1]) == (143, STOP_LINE)
 
 
+def children_of(process: subprocess.Popen) -> list[Path]:
+    """The folders below /proc of the processes that a process has started."""
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [Path("/proc") / number for number in path.read_text().split()]
+
+
+def has_ended(process: Path) -> bool:
+    """Whether the process with this folder below /proc is gone, or waits to be buried."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="children are found below /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_on_two_devices_stopped(number, tmp_path):
+    """The signal reaches the first process alone, while the other waits for its gradients."""
+    words = ["run", "maml", "sinusoid", "--updates", "1000", "--validations", "2", "--devices", "2",
+             "--meta_batch", "2", "--val_episodes", "20", "--test_episodes", "20",
+             *folders_of(tmp_path)]  # fmt: skip
+    process = start_zoo(*words)
+    wait_until(lambda: list(tmp_path.glob("runs/maml*/last.ckpt")), process)
+    (helper,) = children_of(process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)  # waits for the other too, which has its output
+    assert (process.returncode, said) == (128 + number, STOP_LINE)
+    deadline = time.monotonic() + 5
+    while not has_ended(helper):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not held(tmp_path)
+    again = start_zoo(*words)
+    again.communicate(timeout=120)
+    assert again.returncode == 0
+    assert 0 < record_in(tmp_path)["updates"]["executed_by_this_process"] < 1000
+
+
 def test_a_second_signal_ends_at_once():
     code = (
         "import time\nfrom zoo.commands.signals import stoppable\n"

@@ -82,6 +82,14 @@ def test_the_share_of_the_papers_tasks(zoo, tmp_path):
     assert "python -m zoo run 'protonet[" in said.out
 
 
+def test_the_command_of_own_images_asks_for_their_folder(zoo, tmp_path):
+    (path,) = (tmp_path / "results").glob("protonet*.json")
+    record = json.loads(path.read_text()) | {"benchmark": "folder[size=28]"}
+    path.write_text(json.dumps(record))
+    _, said = zoo("weights", "protonet", "--json")
+    assert json.loads(said.out)["command"] == f"{record['weights']['command']} --data DIR"
+
+
 def test_weights_without_a_record_say_what_they_can(zoo, tmp_path):
     for path in (tmp_path / "results").glob("protonet*.json"):
         path.unlink()

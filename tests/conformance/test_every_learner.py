@@ -6,7 +6,7 @@ import pytest
 
 from zoo import learners
 from zoo.conformance import CHECKS, Check, DoesNotApplyError, Maker, makers
-from zoo.conformance.checks import stays_on_device
+from zoo.conformance.checks import double_precision, stays_on_device
 from zoo.conformance.resuming import BATTERY, resumes
 from zoo.errors import UsageError
 
@@ -21,7 +21,8 @@ def trials():
         for make in makers(key, fewer):
             for check in BATTERY if make.options == fewer else CHECKS:
                 repeats = check.run is resumes and make.regression and key != "maml"
-                another_mode = make.options != fewer and check.run is stays_on_device  # seconds
+                takes_seconds = check.run in (stays_on_device, double_precision)
+                another_mode = make.options != fewer and takes_seconds
                 marks = [pytest.mark.full] if repeats or another_mode else []
                 yield pytest.param(make, check, id=f"{make}-{check.run.__name__}", marks=marks)
 

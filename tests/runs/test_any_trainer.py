@@ -2,6 +2,7 @@
 
 import copy
 import math
+import shutil
 import warnings
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 
 import zoo
 import zoo.losses
+from tests.conftest import in_full
 from tests.runs.test_run import numbers_of, plan
 from tests.runs.test_settings import NO_EPISODES
 from zoo import Episode, Examples
@@ -26,7 +28,17 @@ FEW = {
     "backbone": "conv4_strided[channels=8]", "updates": 4, "validations": 2, "val_episodes": 6,
     "test_episodes": 10, "meta_batch": 4, "query": 3, "train_query": 3,
 }  # fmt: skip
+STAGE = {
+    "pretrained_from": "pretrain", "pretrain_updates": 2, "pretrain_batch": 8,
+    "pretrain_validations": 1, "pretrain_val_episodes": 2,
+}  # fmt: skip
 TRAINED = [key for key in learners.names() if key not in NO_EPISODES]
+UNTRAINED = {
+    "pixelnn": {"backbone": "pixels"},
+    "pretrained": STAGE,
+    "finetune[head_steps=10]": STAGE,
+    "finetune[head=cosine,head_steps=10]": {"pretrained_from": None},
+}
 VARIANTS = [
     *TRAINED,
     "trlearner[host=protonet]",
@@ -80,6 +92,11 @@ def test_ten_lines_of_lightning_give_the_numbers_of_zoo_run(learner, stores, tmp
     fit = trainer(callbacks=[best], enable_checkpointing=True, val_check_interval=2)
     fit.fit(learner, data)
     learner = type(learner).load_from_checkpoint(best.best_model_path).eval()
+    check_tested(learner, data, expected)
+
+
+def check_tested(learner, data, expected) -> None:
+    """Test by a plain Trainer, and compare with the numbers of `zoo run`, bit for bit."""
     recorder = zoo.TestRecorder()
     pl.seed_everything(0, verbose=False)
     if learner.embeds_alone:  # `zoo run` embeds each image once
@@ -91,6 +108,23 @@ def test_ten_lines_of_lightning_give_the_numbers_of_zoo_run(learner, stores, tmp
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         assert np.array_equal(found[name].astype(values.dtype), values), name
+
+
+@pytest.mark.parametrize("learner", UNTRAINED)
+def test_of_what_learns_nothing_in_episodes_too(learner, stores, tmp_path):
+    """The stage that comes before, a pre-training, is trained by both."""
+    flags = {**FEW, "updates": 0, **UNTRAINED[learner]}
+    run = plan(tmp_path / "run", stores, learner, flags=flags)
+    run.execute(progress=False)
+    ours = plan(tmp_path / "ours", stores, learner, flags=flags)
+    fresh = copy.deepcopy(ours.learner.state_dict())
+    trainer(max_steps=0, limit_val_batches=0).fit(ours.learner, ours.data)
+    trained = any(not torch.equal(ours.learner.state_dict()[name], fresh[name]) for name in fresh)
+    assert trained == ("pretrain_updates" in flags)
+    check_tested(ours.learner.eval(), ours.data, numbers_of(run))
+    batches = plan(tmp_path, stores, flags=FEW).data
+    with pytest.raises(UsageError, match="nothing in it is learned in episodes: leave out the fit"):
+        trainer(limit_val_batches=0).fit(ours.learner, batches)
 
 
 def test_of_regression_too(tmp_path):
@@ -256,8 +290,7 @@ def test_another_learners_checkpoint_is_refused(stores, tmp_path):
 
 def test_a_copy_with_untrained_stages_is_refused(stores, tmp_path):
     """It would give the stage's weights to the original."""
-    flags = {**FEW, "pretrained_from": "pretrain", "pretrain_updates": 2, "pretrain_batch": 8,
-             "pretrain_validations": 1, "pretrain_val_episodes": 2}  # fmt: skip
+    flags = {**FEW, **STAGE}
     run = plan(tmp_path, stores, flags=flags)
     copied = copy.deepcopy(run.learner)
     with pytest.raises(UsageError, match="a copy of a learner whose stages are not trained yet"):
@@ -353,8 +386,7 @@ def test_a_network_of_ones_own_is_given_again(stores, tmp_path):
 
 def test_stages_are_run_or_asked_for(stores, tmp_path):
     """By a plain Trainer, once; a learner made by hand says what it lacks."""
-    flags = {**FEW, "pretrained_from": "pretrain", "pretrain_updates": 2, "pretrain_batch": 8,
-             "pretrain_validations": 1, "pretrain_val_episodes": 2}  # fmt: skip
+    flags = {**FEW, **STAGE}
     run = plan(tmp_path, stores, flags=flags)
     fresh = {name: value.clone() for name, value in run.learner.net.backbone.state_dict().items()}
     trainer(max_steps=0, limit_val_batches=0).fit(run.learner, run.data)
@@ -419,12 +451,12 @@ def mixed(episodes):
     return episode._replace(way=torch.tensor([5, 4]))
 
 
-@pytest.mark.parametrize("learner", ["maml", "protonet", "npbml[relation_updates=0]", "reptile"])
+@pytest.mark.parametrize("learner", in_full(VARIANTS, "maml", "protonet", "npbml", "reptile"))
 def test_double_precision(learner, stores, tmp_path):
-    """Gives the numbers of single precision but for rounding."""
+    """Gives the numbers of single precision but for rounding; the battery has each by itself."""
     losses = {}
     for precision in ("32-true", "64-true"):
-        run = plan(tmp_path, stores, learner, flags=FEW)
+        run = plan(tmp_path, stores, learner, flags={**FEW, "train_way": 5})
         run.learner.stages_trained = True
         fit = trainer(precision=precision, max_steps=1, limit_val_batches=0)
         fit.fit(run.learner, run.data)
@@ -442,17 +474,31 @@ def test_other_precisions_are_refused(precision, stores, tmp_path):
         trainer(precision=precision).fit(run.learner, run.data)
 
 
-def test_a_compiled_network(stores, tmp_path):
-    """Gives the numbers of one that is not, in first-order learners; others refuse it in a line."""
-    losses = []
+FIRST_ORDER = "maml[first_order=true,inner_steps=1,test_steps=1]"
+
+
+@pytest.mark.parametrize("backend", in_full(["eager", "inductor"], "eager"))
+@pytest.mark.parametrize("learner", in_full([FIRST_ORDER, "protonet", "reptile"], FIRST_ORDER))
+def test_a_compiled_network(learner, backend, stores, tmp_path):
+    """Gives the numbers of one that is not: of an update, and of the test's forward passes."""
+    if backend == "inductor" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        pytest.skip("no C++ compiler, which torch.compile's own backend needs")
+    torch._dynamo.reset()
+    found = []
     for compiled in (False, True):
-        run = plan(tmp_path, stores, "maml[first_order=true]", flags={**FEW, "updates": 1})
+        run = plan(tmp_path, stores, learner, flags={**FEW, "updates": 1})
         if compiled:
-            run.learner.net.compile(backend="eager")
+            run.learner.net.compile(backend=backend)
         fit = trainer(limit_val_batches=0)
         fit.fit(run.learner, run.data)
-        losses.append(float(fit.callback_metrics["train/loss"]))
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+        loss = float(fit.callback_metrics["train/loss"])
+        (tested,) = trainer(limit_test_batches=1).test(run.learner, run.data, verbose=False)
+        found.append([loss, tested["test/nll"]])
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+    assert run.learner.net._compiled_call_impl is not None
+
+
+def test_a_compiled_network_of_second_order_is_refused(stores, tmp_path):
     run = plan(tmp_path, stores, flags=FEW)
     run.learner.net.compile(backend="eager")
     with pytest.raises(UsageError, match="no right second derivative: set first_order=true"):
@@ -476,6 +522,22 @@ def test_clipping_and_early_stopping_are_the_trainers(stores, tmp_path):
     fit.fit(run.learner, run.data)
     assert norms and max(norms) == pytest.approx(1e-3, rel=1e-4)
     assert fit.global_step == 4  # two validations
+
+
+def test_clipping_by_a_setting_is_clipping_by_the_trainer(stores, tmp_path):
+    """Bit for bit; a checkpoint and the weights of a run keep it."""
+    trained = []
+    for setting, option in (({"gradient_clip_val": 1e-3}, {}), ({}, {"gradient_clip_val": 1e-3})):
+        run = plan(tmp_path, stores, flags={**FEW, **setting})
+        fit = trainer(limit_val_batches=0, **option)
+        fit.fit(run.learner, run.data)
+        trained.append(copy.deepcopy(run.learner.state_dict()))
+        if setting:
+            fit.save_checkpoint(tmp_path / "clipped.ckpt")
+            run.execute(progress=False)
+            for again in (tmp_path / "clipped.ckpt", run.record_path.with_suffix(".safetensors")):
+                assert zoo.load(again).hparams["gradient_clip_val"] == 1e-3
+    assert all(torch.equal(trained[0][name], value) for name, value in trained[1].items())
 
 
 def test_loggers_show_the_settings(stores, tmp_path):

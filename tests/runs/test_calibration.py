@@ -8,7 +8,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from tests.conftest import blobs
 from tests.runs.test_run import SMALL, plan
+from zoo import Episode, Examples
 from zoo.datasets.episodes.data_module import rows_of
 from zoo.runs.calibration import (
     Calibration,
@@ -20,6 +22,7 @@ from zoo.runs.calibration import (
     one_by_one,
     rejection_curve,
     whole_episode,
+    without_class,
 )
 from zoo.runs.prediction import query_logits
 from zoo.runs.weights import read_weights, weights_path
@@ -60,6 +63,38 @@ def test_the_rejection_curve_by_hand():
     assert curve[0.65] == pytest.approx((2 / 3, 0.5, 0.5))
     assert curve[0.8] == pytest.approx((1 / 3, 1.0, 0.5))
     assert len(curve) == 23
+
+
+def test_an_episode_without_one_of_its_classes():
+    """The others keep their images and move up; the queries of the class are the strangers."""
+    y = torch.tensor([[2, 0, 1, 3, 1, 0, 2, 3]])
+    x = y.float()[..., None]  # an image tells its class
+    episode, outside = without_class(Episode(Examples(x, y), Examples(x, y), 4), 1)
+    assert episode.way == outside.way == 3 and torch.equal(episode.support.x, outside.support.x)
+    for part in episode[:2]:
+        assert part.x.flatten().tolist() == [2, 0, 3, 0, 2, 3]
+        assert part.y.tolist() == [[1, 0, 2, 0, 1, 2]]
+    assert outside.query.x.flatten().tolist() == [1, 1] and outside.query.y.tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("learner", ["protonet", "npbml[inductive=true]", "maml"])
+def test_rejecting_where_validation_has_only_the_classes_of_an_episode(learner, stores, tmp_path):
+    """Measured with one class taken out; of a learner with an output a class it cannot be."""
+    few = {**stores, "val": blobs(5, seed=1)}
+    flags = {**SMALL, "updates": 2, "validations": 1, "train_way": 5, "pretrained_from": None}
+    flags |= {"relation_updates": 0} if "npbml" in learner else {}
+    run = plan(tmp_path, few, learner, flags=flags)
+    found = calibrate(run.learner, run.data)
+    assert found.way == 5 and found.queries == 20 * 5 * 3
+    if run.learner.fixed_way:
+        assert found.rejection is None and found.rejection_way is None
+        return
+    assert found.rejection_way == 4
+    assert found.rejection[0][1] == 1 and found.rejection[0][3] == 0
+    rejected = [row[3] for row in found.rejection]
+    assert rejected == sorted(rejected) and rejected[-1] > 0.5
+    enough = calibrate(run.learner, plan(tmp_path, stores, learner, flags=flags).data)
+    assert enough.rejection_way == 5
 
 
 def test_strangers_are_of_other_classes(stores, tmp_path):

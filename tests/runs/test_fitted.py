@@ -160,3 +160,8 @@ def test_a_table_of_a_small_folder_is_made(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "fitted to the images: --way 2 (5 by default, but val has 2 classes)" in said
     assert "--query 2 (15 by default, but val class 'c" in said and "| 2-way 1-shot" in said
+    files = [*(tmp_path / "results").glob("table-folder*")]
+    for ending in (".md", ".html", ".tex"):
+        (path,) = [path for path in files if path.suffix == ending]
+        text = path.read_text(encoding="utf-8").replace("-{}-", "--")
+        assert "fitted to the images" in text and "query 2 (15 by default, but val class" in text

@@ -3,12 +3,13 @@
 import csv
 
 import pytest
+import pytorch_lightning as pl
 
 from tests.runs.test_run import SMALL, KilledError, kill_at, plan
 from zoo.commands.parser import build_parser
 from zoo.commands.run_set import workspace_of
 from zoo.errors import UsageError
-from zoo.runs.loggers_and_callbacks import callback_of, check_logger, logged_rows, logger_of
+from zoo.runs.loggers_and_callbacks import callback_of, check_logger, logged_rows
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run
 from zoo.runs.workspace import Workspace
@@ -91,18 +92,60 @@ def missing(name):
     raise ImportError(name)
 
 
-def test_tensorboard(tmp_path):
-    """Where it is installed: a curve that goes on behind the updates of the checkpoint."""
+def killed_and_resumed(folder, stores, monkeypatch, logger: str) -> Run:
+    """A run with a logger that was killed at update 17, two behind its checkpoint, and went on."""
+    work = Workspace(results=folder / "results", runs=folder / "runs", threads=1, logger=logger)
+    request = RunRequest("maml", "glyphs", flags=FLAGS)
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        kill_at(patch, "on_train_batch_end", 17)
+        Run(request, work, stores=stores).execute(progress=False)
+    run = Run(request, work, stores=stores)
+    run.execute(progress=False)
+    return run
+
+
+def test_tensorboard(stores, tmp_path, monkeypatch):
+    """Where it is installed: of a resumed run one curve, that of the CSV log."""
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    for updates, steps in ((0, range(8)), (5, range(5, 12))):
-        logger = logger_of("tensorboard", tmp_path, "a run", updates)
-        for step in steps:
-            logger.log_metrics({"train/loss": float(step)}, step)
-        logger.finalize("success")
-    events = EventAccumulator(str(tmp_path / "log")).Reload().Scalars("train/loss")
-    assert [event.step for event in events] == [*range(12)]
+    whole = plan(tmp_path / "csv", stores, flags=FLAGS)
+    whole.execute(progress=False)
+    run = killed_and_resumed(tmp_path, stores, monkeypatch, "tensorboard")
+    events = EventAccumulator(str(run.folder / "log")).Reload()
+    for name in ("train/loss", "val/accuracy"):
+        expected = [(int(row["step"]), float(row[name])) for row in logged(whole) if row[name]]
+        found = [(event.step, event.value) for event in events.Scalars(name)]
+        assert [step for step, _ in found] == [step for step, _ in expected], name
+        assert [v for _, v in found] == pytest.approx([v for _, v in expected]), name
+    assert "inner_lr: 0.4" in (run.folder / "log" / "hparams.yaml").read_text()
+
+
+def test_wandb(stores, tmp_path, monkeypatch):
+    """Where it is installed, without its service: a run that goes on under the same name."""
+    wandb = pytest.importorskip("wandb")
+    for name, value in (("WANDB_MODE", "offline"), ("WANDB_SILENT", "true")):
+        monkeypatch.setenv(name, value)
+    names = []
+    finished = pl.loggers.WandbLogger.finalize
+
+    def finalize(self, status):  # in the killed process too, as its end does it
+        names.append(self.experiment.id)
+        finished(self, status)
+
+    monkeypatch.setattr(pl.loggers.WandbLogger, "finalize", finalize)
+    try:
+        run = killed_and_resumed(tmp_path, stores, monkeypatch, "wandb")
+        found, settings = dict(wandb.run.summary), dict(wandb.run.config)
+    finally:
+        wandb.finish()
+    assert {*names} == {run.name[-64:]} and len(names) == 2
+    record = run.record()
+    assert (
+        found["trainer/global_step"] == 29 and found["val/accuracy"] == record["validation"][-1][1]
+    )
+    assert settings["inner_lr"] == 0.4 and settings["learner"] == "maml"
+    assert len(list((run.folder / "wandb").glob("offline-run-*/*.wandb"))) >= 1
 
 
 @pytest.mark.parametrize("end", ["3,0.5x\n", "x,1\n", "3,1,2,3\n", "\0\n", "3,1e999999\nx"])

@@ -267,14 +267,19 @@ def test_a_killed_augmented_run_ends_as_an_undisturbed_one(more, stores, tmp_pat
         assert np.array_equal(numbers(killed)[name], value), name
 
 
-def test_runs_without_augmentation_or_decay_keep_their_names(stores, tmp_path):
+def test_runs_without_augmentation_decay_or_clipping_keep_their_names(stores, tmp_path):
     run = plan(tmp_path, stores)
-    assert not {"augment", "outer_decay"} & {*run.identity["settings"]}
-    same = {**SMALL, "augment": "", "outer_decay": "paper"}
+    later = {"augment": "", "outer_decay": "paper", "gradient_clip_val": None}
+    assert not {*later, "gradient_clip_algorithm"} & {*run.identity["settings"]}
+    same = {**SMALL, **later}
     assert plan(tmp_path, stores, flags=same).name == run.name
-    others = [{"augment": "flip"}, {"augment": "shift"}, {"outer_decay": "cosine"}]
+    others = [
+        {"augment": "flip"}, {"augment": "shift"}, {"outer_decay": "cosine"},
+        {"gradient_clip_val": 0.5}, {"gradient_clip_val": 0},
+        {"gradient_clip_val": 0.5, "gradient_clip_algorithm": "value"},
+    ]  # fmt: skip
     names = {plan(tmp_path, stores, flags={**SMALL, **other}).name for other in others}
-    assert len(names | {run.name}) == 4
+    assert len(names | {run.name}) == 7
 
 
 def test_words_that_there_are_not(stores, tmp_path):
@@ -282,6 +287,15 @@ def test_words_that_there_are_not(stores, tmp_path):
         plan(tmp_path, stores, flags={**SMALL, "augment": "turn"})
     with pytest.raises(UsageError, match="--outer_decay linear: choose from paper, cosine"):
         plan(tmp_path, stores, flags={**SMALL, "outer_decay": "linear"})
+    for clip, said in (
+        (
+            {"gradient_clip_algorithm": "sum", "gradient_clip_val": 1.0},
+            "sum: choose from norm, val",
+        ),
+        ({"gradient_clip_algorithm": "value"}, "value: clips nothing by itself; add --gradient_cl"),
+    ):
+        with pytest.raises(UsageError, match=f"--gradient_clip_algorithm {said}"):
+            plan(tmp_path, stores, flags={**SMALL, **clip})
     with pytest.raises(
         UsageError, match="--augment 'flip': changes images, and sinusoid is regression"
     ):
@@ -302,6 +316,36 @@ def test_the_rate_falls_by_a_cosine_whatever_the_learners_own(key, stores, tmp_p
     run.execute(progress=False)
     assert rates == pytest.approx([1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2])
     assert run.trajectory == ""
+
+
+@pytest.mark.parametrize(
+    ("clip", "largest", "element"),
+    [
+        ({"gradient_clip_val": 1e-3}, 1e-3, None),
+        ({"gradient_clip_val": 1e-4, "gradient_clip_algorithm": "value"}, None, 1e-4),
+        ({"clip": 1e-4}, None, 1e-4),  # MAML's own
+        ({"clip": 1e-4, "gradient_clip_val": 0}, None, None),  # in place of it, none
+    ],
+)
+def test_a_run_clips_the_outer_gradient_as_asked(
+    clip, largest, element, stores, tmp_path, monkeypatch
+):
+    seen = []
+
+    def watch(self, trainer, pl_module, optimizer):
+        grads = [p.grad.flatten() for p in pl_module.parameters() if p.grad is not None]
+        seen.extend([torch.cat(grads)] if grads else [])
+
+    monkeypatch.setattr(zoo.runs.checkpoints.CheckpointKeeper, "on_before_zero_grad", watch)
+    few = {"meta_batch": 2, "updates": 3, "validations": 1, "val_episodes": 2, "test_episodes": 2}
+    run = plan(tmp_path, stores, flags={**SMALL, **few, **clip})
+    record = run.execute(progress=False)
+    norm = max(float(gradient.norm()) for gradient in seen)
+    highest = max(float(gradient.abs().max()) for gradient in seen)
+    assert norm == pytest.approx(largest, rel=1e-4) if largest else norm > 2e-3
+    assert highest == pytest.approx(element, rel=1e-4) if element else highest > 1e-4
+    for name, value in clip.items():
+        assert record["settings"][name]["value"] == value and record["variant"][name] == value
 
 
 def test_divergence_is_recorded_and_not_tried_again(stores, tmp_path):

@@ -274,6 +274,25 @@ class OnTheCPU(Sound):
         return prediction + torch.zeros(prediction.shape[-1])
 
 
+class Single(Sound):
+    """Turns everything into 32-bit numbers."""
+
+    breaks = ("double_precision",)
+
+    def classify(self, support, query, episode):
+        return super().classify(support.float(), query.float(), episode)
+
+
+class OfAnotherType(Sound):
+    """Computes something else in 64 bits."""
+
+    breaks = ("double_precision",)
+
+    def classify(self, support, query, episode):
+        scale = 0.5 if query.dtype == torch.float64 else 1.0
+        return scale * super().classify(support, query, episode)
+
+
 class Squaring(OneByOne):
     """Squares images before embedding them, and squares features too where it is given those."""
 

@@ -16,7 +16,7 @@ from zoo.commands.parser import build_parser
 from zoo.commands.signals import STOP_LINE, Stopped, stoppable
 from zoo.errors import DISK_FULL, UsageError
 from zoo.runs.tune_cpu import tune_cpu
-from zoo.runs.workers import end_with_parent
+from zoo.runs.workers import end_with_parent, started_to_help
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal that stopped it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    worker = end_with_parent()
+    worker = end_with_parent() or started_to_help()
     tune_cpu()
     for stream in (sys.stdout, sys.stderr):  # a path that is not UTF-8 is printed with escapes
         if isinstance(stream, io.TextIOWrapper):

@@ -139,11 +139,14 @@ def page(trained: Trained, predictions: Predictions, options: argparse.Namespace
                 figure_bytes(figure_of_counts(counts), "svg"),
             )
         )
-    curve = (predictions.calibration or {}).get("rejection")
+    calibration = predictions.calibration or {}
+    curve = calibration.get("rejection")
     if curve:
+        # Records of earlier versions do not say it; there it was the way of all episodes.
+        way = calibration.get("rejection_way") or calibration.get("way")
         figures.append(
             (
-                "What --reject costs, on validation episodes of "
+                f"What --reject costs, on {f'{way}-way ' if way else ''}validation episodes of "
                 f"{about['benchmark']}: accuracy of the photos that are kept, and share of photos "
                 "of other classes that are rejected, against the share of photos kept.",
                 figure_bytes(rejection_figure(curve, options.reject), "svg"),

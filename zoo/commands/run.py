@@ -11,13 +11,13 @@ from zoo.commands.run_help import full_help, short_help
 from zoo.commands.run_set import workspace_of
 from zoo.errors import UsageError
 from zoo.files import read_yaml
-from zoo.processes import started_to_help
 from zoo.registry import learner_of
 from zoo.runs.make_runs import execute
 from zoo.runs.request import RunRequest
 from zoo.runs.resolved import resolve_request
 from zoo.runs.run import Run
 from zoo.runs.settings import learner_variant, parse_flags, parse_values
+from zoo.runs.workers import started_to_help
 
 
 def plan_run(options: argparse.Namespace) -> Run:

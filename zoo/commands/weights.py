@@ -101,12 +101,24 @@ def card_of(weights: NamedWeights) -> dict[str, Any]:
 
 
 def command_of(record: Mapping[str, Any]) -> str:
-    """The command that trains the weights of a record; older records do not hold it."""
+    """The command that trains the weights of a record; older records do not hold it.
+
+    Where images of one's own lie the record does not say: DIR stands for their folder.
+    """
     names = ("benchmark", "way", "shot", "terms", "budget", "seed")
     learner = format_variant(record["learner"], record["variant"])
     request = RunRequest(learner, **{name: record[name] for name in names})
     recorded = (record.get("weights") or {}).get("command")
-    return recorded or shlex.join(request.command)
+    command = recorded or shlex.join(request.command)
+    return f"{command} --data DIR" if is_of_own_images(record["benchmark"]) else command
+
+
+def is_of_own_images(benchmark: str) -> bool:
+    """Whether a benchmark is a folder of somebody's own images."""
+    try:
+        return find_benchmark(benchmark).own
+    except UsageError:  # a plug-in's that is not loaded
+        return False
 
 
 def licence_of(about: Mapping[str, Any]) -> str | None:

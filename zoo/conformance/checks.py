@@ -9,6 +9,7 @@ import copy
 import gc
 import io
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -26,6 +27,8 @@ from zoo.episode import Episode, Examples
 from zoo.learner import Learner
 from zoo.runs.settings import constructor_defaults, documentation
 
+# A rounded number may fall on the other side of a ReLU, so gradients through steps differ by more.
+DOUBLE_ROUNDING = 0.01
 CITATION = '"""Title (Authors, Venue Year). https://arxiv.org/abs/0000.00000'
 
 
@@ -423,6 +426,57 @@ def on_meta(batch: Episode) -> Episode:
     """The same meta-batch on the device `meta`: shapes without numbers."""
     support, query = (Examples(x.to("meta"), y.to("meta")) for x, y in batch[:2])
     return Episode(support, query, batch.way)
+
+
+@check("in 64-bit numbers it computes what it computes in 32-bit ones, but for rounding")
+def double_precision(make: Maker) -> None:
+    """The loss, its gradient and the predictions, as under a Trainer of precision 64-true."""
+    change = (
+        "make new tensors of the type of the others, by `.to(x)` or `x.new_zeros(...)`, and "
+        "convert nothing to a fixed type, as `.float()` does"
+    )
+    found: list[dict[str, Tensor]] = []
+    for dtype in (torch.float32, torch.float64):
+        learner, tested = make().to(dtype), make().to(dtype).eval()
+        batch = make.episode().to(dtype)
+        values: dict[str, Tensor] = {}
+        with default_type(dtype), doing(f"all numbers were {dtype}", change):
+            loss = lose(learner.train(), batch)
+            if parameters := [p for _, p in learnable(learner)]:
+                loss.backward()
+                values = {
+                    "gradient": torch.cat(
+                        [p.grad.flatten() for p in parameters if p.grad is not None]
+                    )
+                }
+            values |= {"loss": loss.detach(), "predictions": ask(tested, batch).detach()}
+        for name, value in values.items():
+            expect(
+                value.dtype == dtype,
+                f"with weights and images of {dtype} the {name} came out as {value.dtype}",
+                change,
+            )
+        found.append(values)
+    single, double = found
+    for name, value in double.items():
+        difference = float((single[name] - value).norm() / value.norm().clamp(min=1e-6))
+        expect(
+            difference < DOUBLE_ROUNDING,
+            f"with weights and images of float64 the {name} differs from that of float32 by "
+            f"{difference:.1g} of its size, which is more than rounding",
+            change,
+        )
+
+
+@contextlib.contextmanager
+def default_type(dtype: torch.dtype) -> Iterator[None]:
+    """In this block new tensors have this type, as in the steps of a Trainer of its precision."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @check("a test changes nothing in the learner")

@@ -42,6 +42,7 @@ class Calibration(NamedTuple):
     shot: int
     rejection: list[tuple[float, ...]] | None  # see `rejection_curve`
     alone: "Calibration | None" = None  # of a transductive learner given one query at a time
+    rejection_way: int | None = None  # N of the episodes of `rejection`
 
     def as_json(self) -> dict[str, Any]:
         """The form in which records and weights keep it."""
@@ -111,21 +112,67 @@ def measured(
         calibration_error(*halves[half], fit_temperature(*halves[1 - half])) for half in (0, 1)
     ]
     logits, y = torch.cat(known), torch.cat(labels)
+    accuracy, queries = float((logits.argmax(-1) == y).double().mean()), len(y)
+    before = calibration_error(logits, y, 1.0)
     temperature = fit_temperature(logits, y)
+    way = rejection_way = data.samplers["val"].way
     rejection = None
+    if not unknown and way > 2 and not learner.fixed_way:  # every episode has all classes
+        rejection_way = way - 1
+        logits, y, unknown = logits_without_one_class(learner, data, count, logits_of)
     if unknown:
         rejection = rejection_curve(logits / temperature, y, torch.cat(unknown) / temperature)
     return Calibration(
         temperature,
         sum(errors) / 2,
-        calibration_error(logits, y, 1.0),
-        float((logits.argmax(-1) == y).double().mean()),
-        len(y),
+        before,
+        accuracy,
+        queries,
         count,
-        data.samplers["val"].way,
+        way,
         data.samplers["val"].shot,
         rejection,
+        rejection_way=rejection_way if rejection else None,
     )
+
+
+def logits_without_one_class(
+    learner: Learner, data: EpisodicDataModule, count: int, logits_of: "LogitsOf"
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The logits of validation episodes of which one class is taken out, each class in turn.
+
+    Where validation has no more classes than an episode, there are strangers in no other way.
+
+    Returns:
+        Logits (n, N-1) of the queries of the other classes, their labels (n,), and a list of the
+        logits of the queries of the classes that were taken out.
+    """
+    known: list[Tensor] = []
+    labels: list[Tensor] = []
+    unknown: list[Tensor] = []
+    for number, (whole, _) in enumerate(episodes_and_strangers(data, count, learner.device)):
+        episode, outside = without_class(whole, number % whole.way)
+        logits, y, others = logits_of(learner, episode, outside, number)
+        known.append(logits)
+        labels.append(y)
+        unknown += others
+    return torch.cat(known), torch.cat(labels), unknown
+
+
+def without_class(whole: Episode, left_out: int) -> tuple[Episode, Episode]:
+    """An episode of one task without one of its classes, and the same with that class's queries.
+
+    The labels of the latter are all 0.
+    """
+    support, query = (
+        Examples(x[:, rows], y[:, rows] - (y[:, rows] > left_out).to(y.dtype))
+        for x, y in whole[:2]
+        for rows in [y[0] != left_out]
+    )
+    strangers = whole.query.x[:, whole.query.y[0] == left_out]
+    labels = torch.zeros(strangers.shape[:2], dtype=torch.int64, device=strangers.device)
+    episode = Episode(support, query, whole.way - 1)
+    return episode, episode._replace(query=Examples(strangers, labels))
 
 
 # Takes a learner, an episode, the same episode with queries of other classes (None if there are

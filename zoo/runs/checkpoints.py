@@ -25,12 +25,12 @@ from zoo.episode import Episode
 from zoo.errors import UsageError
 from zoo.files import DamagedError, checksum_of, make_again, write_arrays, write_bytes
 from zoo.learner_outputs import check_values
-from zoo.processes import started_to_help
 from zoo.reports.metrics import is_error
 from zoo.runs.cost_meter import CostMeter
 from zoo.runs.devices import all_agree, gather_objects
 from zoo.runs.divergence import TaskErrors, Validated, diverged, mean_square
 from zoo.runs.source_files import SourceFiles, changed_files, other_plugins
+from zoo.runs.workers import started_to_help
 
 SECONDS_BETWEEN_SAVES = float(os.environ.get("ZOO_SECONDS_BETWEEN_SAVES", "30"))
 PULL = ("train/gradient_ratio", "train/gradient_cosine")  # logged by learners that add a loss

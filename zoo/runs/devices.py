@@ -5,6 +5,7 @@ line; they compute their share of every batch and write nothing.
 """
 
 import os
+import signal
 import threading
 import time
 from typing import Any, TypeVar
@@ -14,6 +15,23 @@ import torch
 from torch import distributed
 
 Value = TypeVar("Value")
+
+
+class OwnSignals(pl.Callback):
+    """Takes SIGTERM back from Lightning, as the program had it before.
+
+    Lightning's handler broadcasts to the other processes, and hangs where these wait for something
+    else of this one, such as its gradients.
+    """
+
+    def __init__(self) -> None:
+        self.handler = signal.getsignal(signal.SIGTERM)
+
+    def _take_back(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.handler)
+
+    on_train_start = on_test_start = _take_back
 
 
 def end_with_first_process() -> None:

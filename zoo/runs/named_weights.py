@@ -87,6 +87,8 @@ class NamedWeights:
             raise UsageError(f"{self.path} does not fit its learner: {error}") from None
         learner.stages_trained = True
         learner.outer_decay = settings["outer_decay"]
+        if settings["gradient_clip_val"] is not None:
+            learner.clip_by(settings["gradient_clip_val"], settings["gradient_clip_algorithm"])
         if about["mean"]:  # a regression has none
             learner.normalise_by(about["mean"], about["std"])
         return learner.eval()

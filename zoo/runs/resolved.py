@@ -9,7 +9,7 @@ import torch
 
 from zoo.datasets.benchmarks.base import Benchmark, find_benchmark
 from zoo.errors import UsageError
-from zoo.learner import OUTER_DECAYS, Learner
+from zoo.learner import CLIP_ALGORITHMS, OUTER_DECAYS, Learner
 from zoo.memory import check_memory
 from zoo.networks.backbone import Backbone, build_backbone
 from zoo.registry import learner_of, learners
@@ -18,6 +18,7 @@ from zoo.runs.request import BUDGETS, TERMS, RunRequest
 from zoo.runs.settings import (
     LARGEST_SEED,
     SHARED_SETTING_NAMES,
+    Protocol,
     Setting,
     constructor_defaults,
     paper_tasks,
@@ -112,9 +113,26 @@ class ResolvedRequest:
         if decay not in OUTER_DECAYS:
             raise UsageError(f"--outer_decay {decay}: choose from {', '.join(OUTER_DECAYS)}")
         learner.outer_decay = decay
+        self._clip(learner)
         if not self.benchmark.regression:
             learner.normalise_by(self.benchmark.mean, self.benchmark.std)
         return backbone, learner
+
+    def _clip(self, learner: Learner) -> None:
+        """Let the learner clip its outer gradient as the settings ask, if they ask for it."""
+        limit = self.every_setting["gradient_clip_val"].value
+        algorithm = self.every_setting["gradient_clip_algorithm"].value
+        if algorithm not in CLIP_ALGORITHMS:
+            raise UsageError(
+                f"--gradient_clip_algorithm {algorithm}: choose from {', '.join(CLIP_ALGORITHMS)}"
+            )
+        if limit is not None:
+            learner.clip_by(limit, algorithm)
+        elif algorithm != Protocol.gradient_clip_algorithm:
+            raise UsageError(
+                f"--gradient_clip_algorithm {algorithm}: clips nothing by itself; add "
+                "--gradient_clip_val, the largest value that an element may have"
+            )
 
     def _learner_options(self) -> set[str]:
         """The names of the settings that the learner's constructor takes."""

@@ -21,7 +21,6 @@ from zoo.errors import UsageError
 from zoo.files import DamagedError, alone_in, reserve, write_text
 from zoo.learner import Learner
 from zoo.plugin_files import plugin_of_file
-from zoo.processes import started_to_help
 from zoo.reports.confusions import accuracy_of_classes, most_confused, pooled_predictions
 from zoo.reports.records import parse_record, row_of
 from zoo.runs.calibration import Calibration, calibrate
@@ -54,6 +53,7 @@ from zoo.runs.record import (
 from zoo.runs.source_files import SourceFiles, source_files
 from zoo.runs.trainer import trainer_for, training_options, updates_between
 from zoo.runs.weights import load_weights, save_weights, tensors_hash, weights_path
+from zoo.runs.workers import started_to_help
 from zoo.runs.workspace import UNDER_WAY
 
 RUN_SCHEMA = 1  # the version of records

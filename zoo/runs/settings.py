@@ -59,6 +59,10 @@ class Protocol:
         updates: number of outer-loop updates.
         outer_decay: how the outer learning rate falls over the updates: paper as in the learner's
             own paper, which mostly keeps it; cosine by half a cosine to zero instead.
+        gradient_clip_val: the outer gradient is clipped to this, in place of the learner's own
+            clipping; 0 for no clipping, null for the learner's own.
+        gradient_clip_algorithm: what gradient_clip_val limits: the norm of the whole gradient, or
+            the value of each element.
         validations: how often validation episodes are run during training, at equal distances; it
             is lowered to a number that divides the updates.
         val_episodes: number of episodes in each validation.
@@ -77,6 +81,8 @@ class Protocol:
     micro_batch: int | None = None
     updates: int = 60000
     outer_decay: str = "paper"
+    gradient_clip_val: float | None = None
+    gradient_clip_algorithm: str = "norm"
     validations: int = 10
     val_episodes: int = 200
     test_episodes: int = 1000
@@ -123,12 +129,14 @@ SETTINGS_ADDED_LATER: dict[str, Any] = {
     "superclasses": None,
     "augment": "",
     "outer_decay": "paper",
+    "gradient_clip_val": None,
+    "gradient_clip_algorithm": "norm",
 }
 _SHARED_FIELDS = [field for group in SHARED_SETTINGS for field in fields(group)]
 SHARED_SETTING_NAMES = {field.name for field in _SHARED_FIELDS}
 POSITIVE_SETTINGS = {
     field.name for field in _SHARED_FIELDS if not isinstance(field.default, float | str)
-} - {"updates", "pretrain_seed"}
+} - {"updates", "pretrain_seed", "gradient_clip_val"}
 
 
 class Setting(NamedTuple):

@@ -10,8 +10,9 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from zoo.checkpoint_files import read_checkpoint, write_checkpoint
-from zoo.processes import note_first_process
 from zoo.runs.checkpoints import CheckpointKeeper
+from zoo.runs.devices import OwnSignals
+from zoo.runs.workers import note_first_process
 
 
 class CheckedFiles(TorchCheckpointIO):
@@ -41,6 +42,7 @@ def trainer_for(device: str, progress: bool, devices: int = 1, **options: Any) -
     """
     if devices > 1:
         note_first_process()
+        options["callbacks"] = [*options.get("callbacks", ()), OwnSignals()]
     return pl.Trainer(
         accelerator={"cpu": "cpu", "cuda": "gpu"}[device],
         devices=devices,

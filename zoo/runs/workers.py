@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
+FIRST = "ZOO_FIRST_PROCESS"  # environment variable: the id of the process that makes the run
 PARENT_PIPE = "ZOO_PARENT_PIPE"  # environment variable of a worker: its end of the pipe
 SECONDS_TO_STOP = 5.0  # workers that are told to stop are killed after this time
 
@@ -96,3 +97,13 @@ def _end_with(pipe: int) -> None:
     """Wait until the other end of a pipe is closed, then exit; files are whole at any time."""
     os.read(pipe, 1)  # nothing is ever written into it
     os._exit(1)
+
+
+def note_first_process() -> None:
+    """Tell the processes that this one will start that they are its helpers."""
+    os.environ.setdefault(FIRST, str(os.getpid()))
+
+
+def started_to_help() -> bool:
+    """Whether another process of ``zoo run`` started this one as a helper."""
+    return os.environ.get(FIRST, str(os.getpid())) != str(os.getpid())

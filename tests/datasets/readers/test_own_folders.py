@@ -153,7 +153,24 @@ def test_a_group_beside_class_folders_is_named(tmp_path: Path) -> None:
     classes(tmp_path / "birds", 3, 20)
     reader = opened(tmp_path)
     assert {*held(reader)} == {f"c{number:02}" for number in range(15)}
-    assert "one folder deeper than the others', 1 (birds)" in reader.left_out
+    assert "images lie deeper than the others', 1 (birds)" in reader.left_out
+
+
+def test_images_two_folders_below_are_counted_as_images(tmp_path: Path) -> None:
+    """Beside class folders, inside one, and in a folder of a split: none is an empty folder."""
+    for names in ("birds/songbirds/robin", "c00/more/old"):
+        fill(tmp_path / "own" / names)
+    classes(tmp_path / "own")
+    (tmp_path / "own/nothing/at/all").mkdir(parents=True)
+    said = opened(tmp_path / "own").left_out
+    assert "folders whose images lie deeper than the others', 1 (birds)" in said
+    assert "images in a folder inside a class's folder, 4 (c00/more/old/0.png, " in said
+    assert "folders without images, 1 (nothing)" in said
+    for first, split in ((0, "train"), (9, "test")):
+        classes(tmp_path / "splits" / split, 5, first)
+    fill(tmp_path / "splits/train/birds/songbirds/robin")
+    said = opened(tmp_path / "splits").left_out
+    assert "folders whose images lie deeper than the others', 1 (train/birds)" in said
 
 
 def test_doctor_says_why_own_images_are_refused_and_nothing_else(
