@@ -68,13 +68,13 @@ def test_what_it_tests_on_data_passes(tmp_path, folders):
 
 
 @pytest.mark.parametrize(
-    ("script", "before", "after"),
-    [("maml", 0.3, 0.6), ("protonet", 0.45, 0.5), ("matching", 0.6, 0.75)],
+    ("script", "gain"), [("maml", 0.2), ("protonet", 0.03), ("matching", 0.08)]
 )
-def test_scripts_on_images_learn(script, before, after, folders, tmp_path):
+def test_scripts_on_images_learn(script, gain, folders, tmp_path):
+    """Accuracy on test tasks before and after: 0.21 and 0.61 for MAML here."""
     words = ["-m", "zoo.torchmeta", str(SCRIPTS / f"{script}.py"), str(folders)]
-    values = [float(value) for value in python(*words, cwd=tmp_path).split()[1::2]]
-    assert values[0] < before and values[1] > after
+    before, after = [float(value) for value in python(*words, cwd=tmp_path).split()[1::2]]
+    assert 0.1 < before < before + gain < after <= 1
 
 
 def test_a_script_on_sine_waves_learns(tmp_path):
