@@ -18,6 +18,9 @@ Departures from the paper, of which we read the abstract and the authors' code
 6. The paper also names CMA-ES; `evolution` is the simpler strategy of VSML.
 7. We left out what the code has besides: genomes of each layer, Oja's term, saturation and
    normalisation of synapses, steps without feedback.
+
+On glyphs 500 updates (`zoo run blur glyphs`, seeds 0, 1 and 2) give 66.1, 65.8 and 64.1 %; seed 0
+untrained has 19.5, nearest pixels 60.2.
 """
 
 import torch
