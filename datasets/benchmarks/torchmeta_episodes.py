@@ -10,7 +10,7 @@ import hashlib
 import random
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import count
 from typing import Any, NamedTuple
@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
@@ -68,7 +67,7 @@ class TaskOrder:
     def indices(self, first: int, tasks: int) -> TaskNumbers:
         """Episodes first, ..., first + tasks - 1."""
         last = first + tasks
-        with isolate_rng(include_cuda=False):
+        with callers_random_states():
             while len(self._drawn) < last:
                 seed_globals(self._seed(0, len(self._drawn)))
                 self._drawn.append(self._next())
@@ -191,7 +190,7 @@ class LoaderEpisodes:
         Raises:
             UsageError: the loader's data set, its transforms or its `collate_fn` failed.
         """
-        with isolate_rng(include_cuda=False):
+        with callers_random_states():
             seed_globals(seed)
             try:
                 if callable(reseed := getattr(self.loader.dataset, "seed", None)):
@@ -258,7 +257,7 @@ class LoaderEpisodes:
                 "set that combines the classes of a ClassDataset"
             )
         names, arrays = [], []
-        with isolate_rng(include_cuda=False):
+        with callers_random_states():
             for number in range(len(classes)):
                 seed_globals(number)
                 task = classes[number]
@@ -306,6 +305,18 @@ def close_files(dataset: Any) -> None:
     if callable(close):
         with suppress(AttributeError):  # torchmeta's fail if the file was never opened
             close()
+
+
+@contextmanager
+def callers_random_states() -> Iterator[None]:
+    """Put the random states of Python, numpy and torch (on the CPU) back at the end."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
 
 
 def seed_globals(seed: int) -> None:

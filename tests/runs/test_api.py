@@ -19,7 +19,7 @@ PUBLIC = {
     "Episode", "Examples", "InnerOptimizer", "Learner", "Params", "TestRecorder", "UsageError",
     "adapt", "build_backbone", "call", "difference", "experiment", "learners", "load",
     "make_episode", "predict", "published", "records", "register", "register_backbone",
-    "register_benchmark",
+    "register_benchmark", "torchmeta_batches",
 }  # fmt: skip
 
 

@@ -330,7 +330,7 @@ class Forgetful(Sound):
 class Unseeded(Sound):
     """Its initial weights are drawn from the system's random numbers."""
 
-    breaks = ("follows_from_seed", "resumes")
+    breaks = ("follows_from_seed", "resumes", "double_precision")
 
     def prepare(self):
         with torch.no_grad():

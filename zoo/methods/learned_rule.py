@@ -47,8 +47,9 @@ class Draw:
         return self._filled(shape, lambda x, g: nn.init.trunc_normal_(x, generator=g))
 
     def _filled(self, shape: tuple[int, ...], fill: Callable[..., Tensor]) -> Tensor:
+        """Filled in single precision, so that a learner of another precision draws the same."""
         if self.generator is None:
-            return fill(self.like.new_empty(shape), None)
+            return fill(self.like.new_empty(shape, dtype=torch.float32), None).to(self.like)
         return fill(torch.empty(shape), self.generator).to(self.like)
 
 

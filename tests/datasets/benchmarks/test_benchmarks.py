@@ -102,7 +102,7 @@ def test_missing_images_get_one_screen_of_advice(variant: str, tmp_path: Path) -
         assert max(map(len, screen.replace(str(data), "").splitlines())) <= 100
         for word in (benchmark.title, "https://", f"make table-{benchmark.key} DATA="):
             assert word in screen
-        assert str(data or "want of a data folder") in screen
+        assert str(data or "no data folder was given") in screen
     assert list(tmp_path.iterdir()) == []
 
 
