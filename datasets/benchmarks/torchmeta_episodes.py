@@ -346,7 +346,9 @@ def check_hash(task: Any, dataset: Any, where: str) -> None:
     classes: Any = getattr(dataset, "dataset", None)
     indices = [task]
     if isinstance(task, tuple) and hasattr(classes, "num_classes"):
-        indices += [getattr(classes[number], "index", None) for number in task]
+        with callers_random_states():
+            seed_globals(0)
+            indices += [getattr(classes[number], "index", None) for number in task]
     if any(has_text(index) for index in indices):
         raise UsageError(
             f"{where}: a task or a class has text as its index, so its split into support and "
