@@ -50,7 +50,7 @@ class Draw:
         """Filled in single precision, so that a learner of another precision draws the same."""
         if self.generator is None:
             return fill(self.like.new_empty(shape, dtype=torch.float32), None).to(self.like)
-        return fill(torch.empty(shape), self.generator).to(self.like)
+        return fill(torch.empty(shape, dtype=torch.float32), self.generator).to(self.like)
 
 
 class LearnedRule(EmbeddingLearner):
