@@ -216,12 +216,13 @@ def test_what_still_rises_is_made_longer(accuracies, longer, stores, tmp_path):
     }  # fmt: skip
     workspace = Workspace(tmp_path, tmp_path / "results", tmp_path / "runs", "cpu", 1)
     run_set = RunSet(workspace, HowToRun())
-    ((_, run),) = runs_of_stage(stage(content), run_set)
-    assert [*longer_runs(stage(content), run_set)] == []
+    runs = dict(runs_of_stage(stage(content), run_set))
+    (run,) = runs.values()
+    assert longer_runs(stage(content), runs, run_set) == {}
     record = {**run.execute(progress=False), "validation": list(enumerate(accuracies, 1))}
     run.record_path.write_text(json.dumps({**record, "checksum": checksum(record)}))
-    requests = [request.learner for request, _ in longer_runs(stage(content), run_set)]
-    assert requests == longer
+    found = longer_runs(stage(content), runs, run_set)
+    assert [request.learner for request in found] == longer
 
 
 def test_images_that_are_not_there_are_said_once(tmp_path, capsys):

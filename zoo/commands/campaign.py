@@ -9,7 +9,7 @@ import argparse
 import itertools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -102,11 +102,14 @@ def campaign_command(options: argparse.Namespace) -> int:
 
     status = 0
     for stage in stages:
-        for part in (runs_of_stage, longer_runs):
-            planned = [run for _, run in part(stage, run_set) if run is not None]
-            for run in planned:
+        runs = dict(runs_of_stage(stage, run_set))
+        made: set[str] = set()
+        while new := [run for run in runs.values() if run is not None and run.name not in made]:
+            made |= {run.name for run in new}
+            for run in new:
                 remove_if_finished(run)
-            status |= work_through(planned, make)
+            status |= work_through(new, make)
+            runs |= longer_runs(stage, runs, run_set)
     return status
 
 
@@ -204,13 +207,21 @@ def runs_of_stage(stage: CampaignStage, run_set: RunSet) -> Iterator[tuple[RunRe
         yield request, _planned(stage, request, run_set)
 
 
-def longer_runs(stage: CampaignStage, run_set: RunSet) -> Iterator[tuple[RunRequest, Run | None]]:
+def longer_runs(
+    stage: CampaignStage, runs: Mapping[RunRequest, Run | None], run_set: RunSet
+) -> dict[RunRequest, Run | None]:
     """The longer runs that a stage asks for, as far as its records decide that they are needed.
 
     They are decided on validation alone, never by a test.
+
+    Args:
+        stage: says how much longer.
+        runs: of the stage, from `runs_of_stage`; longer ones that are planned already stay.
+        run_set: where they are planned.
     """
+    found: dict[RunRequest, Run | None] = {}
     for request in stage.requests:
-        updates, last = 0, _planned(stage, request, run_set)
+        updates, last = 0, runs[request]
         for factor in stage.longer:
             if last is None or not rose_to_its_end(last):
                 break
@@ -218,8 +229,9 @@ def longer_runs(stage: CampaignStage, run_set: RunSet) -> Iterator[tuple[RunRequ
             key, _, options = learner_of(request.learner)
             variant = format_variant(key, {**options, "updates": factor * updates})
             longer = replace(request, learner=variant)
-            last = _planned(stage, longer, run_set)
-            yield longer, last
+            last = runs[longer] if longer in runs else _planned(stage, longer, run_set)
+            found[longer] = last
+    return found
 
 
 def _planned(stage: CampaignStage, request: RunRequest, run_set: RunSet) -> Run | None:
@@ -253,13 +265,14 @@ def print_status(title: str, stages: Sequence[CampaignStage], run_set: RunSet, j
     total = 0.0
     seen: set[str] = set()
     for stage in stages:
-        pairs = [*runs_of_stage(stage, run_set), *longer_runs(stage, run_set)]
-        runs = [run for _, run in pairs]
+        pairs = dict(runs_of_stage(stage, run_set))
+        pairs |= longer_runs(stage, pairs, run_set)
+        runs = list(pairs.values())
         new = [run for run in runs if run and not done(run) and run.name not in seen]
         seen |= {run.name for run in new}
         seconds = estimator.pretrainings(new)
         lines = []
-        for request, run in pairs:
+        for request, run in pairs.items():
             text, left = state_of(run, estimator)
             lines.append(f"    {text:<38} {request.words}")
             if run in new:  # a run that stands in two stages counts once
