@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -227,40 +227,41 @@ class Search:
         with locked(self.folder / "next", lambda holder: None):
             states = self.optuna.trial.TrialState
             under_way = self.study.get_trials(deepcopy=False, states=[states.RUNNING])
-            number = len(self.finished) + len(under_way)
-            if number >= count:
+            others = [*self.finished, *under_way]
+            if len(others) >= count:
                 return None
             # The file does not hold the sampler's state; a new sampler must not repeat an old one.
             seed = self.first.seed + 1000 * len(self.study.get_trials(deepcopy=False))
             self.study.sampler = self.optuna.samplers.TPESampler(
                 seed=seed, constant_liar=True, multivariate=False
             )
-            return self._ask()
+            return self._ask([trial.user_attrs.get(SETTINGS) for trial in others])
 
-    def _ask(self) -> "optuna.Trial | None":
+    def _ask(self, tried: Sequence[Any]) -> "optuna.Trial | None":
         """A trial with settings that no other has; None if all combinations of lists were tried.
 
         Optuna may propose the same values again. Such a trial is given up, and one with values that
         were not tried takes its place.
+
+        Args:
+            tried: the settings of the other trials.
         """
-        states = self.optuna.trial.TrialState
-        running = self.study.get_trials(deepcopy=False, states=[states.RUNNING])
-        tried = [trial.user_attrs.get(SETTINGS) for trial in [*self.finished, *running]]
-        left = self.combinations
-        if left is not None:
-            left = [settings for settings in left if settings not in tried]
-            if not left:
-                return None
-        trial = self.study.ask()
-        settings = {name: values.suggest(name, trial) for name, values in self.space.items()}
+        left = [settings for settings in self.combinations or [] if settings not in tried]
+        if self.combinations is not None and not left:
+            return None
+        trial, settings = self._proposed()
         if settings in tried and left:
-            self.study.tell(trial, state=states.FAIL)
+            self.study.tell(trial, state=self.optuna.trial.TrialState.FAIL)
             self.study.enqueue_trial(left[trial.number % len(left)])
-            trial = self.study.ask()
-            settings = {name: values.suggest(name, trial) for name, values in self.space.items()}
+            trial, settings = self._proposed()
         trial.set_user_attr(SETTINGS, settings)
         trial.set_user_attr(NUMBER, len(tried) + 1)
         return trial
+
+    def _proposed(self) -> "tuple[optuna.Trial, dict[str, Any]]":
+        """A trial of Optuna's, and the settings that it proposes."""
+        trial = self.study.ask()
+        return trial, {name: values.suggest(name, trial) for name, values in self.space.items()}
 
     def _make(
         self, trial: "optuna.Trial", count: int, say: Callable[[str], None], progress: bool
