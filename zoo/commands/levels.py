@@ -2,6 +2,7 @@
 
 import argparse
 
+import numpy as np
 import pandas as pd
 
 from zoo.commands.missing_cells import missing_row
@@ -9,9 +10,10 @@ from zoo.commands.run_set import load_records, measured_values, parse_numbers
 from zoo.commands.write_table import Drawing, Output, write_table
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
-from zoo.registry import learners
+from zoo.registry import learner_of, learners
 from zoo.reports.figures.comparison import curves_figure
 from zoo.reports.published import published
+from zoo.reports.tables.cells import runs_of
 from zoo.reports.tables.levels import level_numbers, levels_table, options_of
 from zoo.runs.request import RunRequest
 from zoo.runs.settings import learner_variant
@@ -25,7 +27,8 @@ def levels_command(options: argparse.Namespace) -> int:
         raise UsageError(f"{benchmark.variant} is regression: zoo levels compares accuracies")
     if not options.results.is_dir():
         raise UsageError(f"--results {options.results}: no such folder")
-    asked = list(dict.fromkeys(map(learner_variant, variants_in(options.learners))))
+    asked = [without_length(name) for name in variants_in(options.learners)]
+    asked = list(dict.fromkeys(asked))
     shots = parse_numbers(options.shots, "--shots", 1)
     measured = load_records(options.results)
     measured = measured[
@@ -37,10 +40,10 @@ def levels_command(options: argparse.Namespace) -> int:
         & measured["shot"].isin(shots)
         & measured["weights_of"].isna()
     ]
-    names = measured.apply(lambda run: format_variant(run["learner"], options_of(run)), axis=1)
+    names = [format_variant(run["learner"], options_of(run)) for run in runs_of(measured)]
+    there = set(zip(names, measured["shot"], strict=True))
     if asked:
-        measured = measured[names.isin(asked)]
-    there = set(zip(names, measured["shot"], strict=False))
+        measured = measured[np.isin(np.array(names, object), asked)]
     absent = [
         missing_row(
             RunRequest(name, benchmark.variant, options.way, shot, options.terms, options.budget),
@@ -65,3 +68,9 @@ def levels_command(options: argparse.Namespace) -> int:
     output = Output(options.results, words, options.words)
     write_table(output, [table], {"": numbers}, {"": Drawing(figure, caption)})
     return 0
+
+
+def without_length(name: str) -> str:
+    """A variant without the options that say how long it trains, as rows of the table have it."""
+    key, _, options = learner_of(learner_variant(name))
+    return format_variant(key, options_of({"variant": options}))

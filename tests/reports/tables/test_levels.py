@@ -108,4 +108,6 @@ def test_the_command_makes_no_run(tmp_path, capsys):
     assert main(["levels", "omniglot", "--learners", "protonet maml", *where]) == 0
     out = capsys.readouterr().out
     assert "0 of 2 published numbers are reached" in out and out.count("not run") == 2
+    assert main(["levels", "omniglot", "--learners", "protonet[updates=12000]", *where]) == 0
+    assert "| ProtoNet  |" in capsys.readouterr().out  # rows are of learners, however long
     assert not list(results.glob("*.json")) and list(results.glob("levels-omniglot-*.html"))
