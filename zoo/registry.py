@@ -166,9 +166,18 @@ def learner_of(text: str) -> tuple[str, Any, dict[str, Any]]:
     return key, learners.get(key).as_asked(overrides), overrides
 
 
-def usual_learners() -> list[str]:
-    """The keys of the learners that a table has if it names none: all but those `only_by_name`."""
-    return [key for key in learners.names() if not learners.get(key).only_by_name]
+def usual_learners(of_tables: bool = False) -> list[str]:
+    """The keys of the learners that a table has if it names none.
+
+    Those that are `only_by_name` are left out, and unless the tasks are `of_tables`, those that are
+    `only_of_tables`.
+    """
+    classes = {key: learners.get(key) for key in learners.names()}
+    return [
+        key
+        for key, cls in classes.items()
+        if not cls.only_by_name and (of_tables or not cls.only_of_tables)
+    ]
 
 
 def backbone_variant(text: str) -> str:

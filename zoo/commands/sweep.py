@@ -75,7 +75,7 @@ def sweep_command(options: argparse.Namespace) -> int:
     if benchmark.regression:
         raise UsageError(f"{benchmark.variant} is regression: it has no ways to sweep over")
     variants = list(dict.fromkeys(map(learner_variant, variants_in(options.learners))))
-    titles = titles_of(variants or usual_learners())
+    titles = titles_of(variants or usual_learners(benchmark.tables))
     way = check_way(benchmark, options.way)
     shot = check_count("shot", options.shot, 1)
     shapes = [(way, k) for k in sorted(parse_numbers(options.shots, "--shots", 1))]

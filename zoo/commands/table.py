@@ -99,11 +99,10 @@ class TableRequest:
         """Every run that the table asks for, even if it cannot be made."""
         names = self.learners
         if not names:
-            benchmark, names = find_benchmark(self.benchmark), usual_learners()
+            benchmark = find_benchmark(self.benchmark)
+            names = usual_learners(benchmark.tables)
             if benchmark.regression:
                 names = [key for key in names if learners.get(key).regression]
-            if not benchmark.tables:
-                names = [key for key in names if not learners.get(key).only_of_tables]
         both_terms = TERMS if self.terms == "both" else (self.terms,)
         ways: Sequence[int | None] = self.ways or [None]
         cells = itertools.product(both_terms, names, ways, self.shots, self.seeds)
