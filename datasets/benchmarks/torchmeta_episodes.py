@@ -10,7 +10,7 @@ import hashlib
 import random
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cached_property
 from itertools import count
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
@@ -67,7 +68,7 @@ class TaskOrder:
     def indices(self, first: int, tasks: int) -> TaskNumbers:
         """Episodes first, ..., first + tasks - 1."""
         last = first + tasks
-        with callers_random_states():
+        with isolate_rng(include_cuda=False):
             while len(self._drawn) < last:
                 seed_globals(self._seed(0, len(self._drawn)))
                 self._drawn.append(self._next())
@@ -190,7 +191,7 @@ class LoaderEpisodes:
         Raises:
             UsageError: the loader's data set, its transforms or its `collate_fn` failed.
         """
-        with callers_random_states():
+        with isolate_rng(include_cuda=False):
             seed_globals(seed)
             try:
                 if callable(reseed := getattr(self.loader.dataset, "seed", None)):
@@ -257,7 +258,7 @@ class LoaderEpisodes:
                 "set that combines the classes of a ClassDataset"
             )
         names, arrays = [], []
-        with callers_random_states():
+        with isolate_rng(include_cuda=False):
             for number in range(len(classes)):
                 seed_globals(number)
                 task = classes[number]
@@ -307,18 +308,6 @@ def close_files(dataset: Any) -> None:
             close()
 
 
-@contextmanager
-def callers_random_states() -> Iterator[None]:
-    """Put the random states of Python, numpy and torch (on the CPU) back at the end."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-
-
 def seed_globals(seed: int) -> None:
     """Seed Python, numpy and torch (on the CPU) by a number in [0, 2^63)."""
     random.seed(seed)
@@ -346,7 +335,7 @@ def check_hash(task: Any, dataset: Any, where: str) -> None:
     classes: Any = getattr(dataset, "dataset", None)
     indices = [task]
     if isinstance(task, tuple) and hasattr(classes, "num_classes"):
-        with callers_random_states():
+        with isolate_rng(include_cuda=False):
             seed_globals(0)
             indices += [getattr(classes[number], "index", None) for number in task]
     if any(has_text(index) for index in indices):
