@@ -429,7 +429,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         if batch.keys is not None:
             numbers = numbers_for(batch.keys, x.shape[1])
             pixels = augment(x.flatten(0, 1), self.augmentations, numbers, self.size)
-            x = self.normalised(pixels).unflatten(0, x.shape[:2])
+            x = self.normalise_pixels(pixels).unflatten(0, x.shape[:2])
         elif not x.is_floating_point():
             x = self.normalise(x)
         return Episode(
@@ -440,9 +440,9 @@ class EpisodicDataModule(pl.LightningDataModule):
         """Stored pixels (..., C, h, w) resized and normalised for a network: (..., C, H, W)."""
         if x.is_floating_point():  # rows of a table, which are normalised already
             return x
-        return self.normalised(x)
+        return self.normalise_pixels(x)
 
-    def normalised(self, pixels: Tensor) -> Tensor:
+    def normalise_pixels(self, pixels: Tensor) -> Tensor:
         """The same, of pixels alone: augmented ones are floating-point numbers from 0 to 255."""
         return normalised_pixels(self.sized(pixels), self.mean, self.std)
 

@@ -131,5 +131,5 @@ class ImageDataModule(EpisodicDataModule):
         if self.augmentations:
             numbers = numbers_for(key_of("augment", self.seed, batch.number), len(x))
             x = augment(x, self.augmentations, numbers, self.size)
-            return Examples(self.normalised(x), batch.y)
+            return Examples(self.normalise_pixels(x), batch.y)
         return Examples(self.normalise(x), batch.y)

@@ -16,8 +16,9 @@ from zoo.datasets.episodes.augmentation import (
     shifted,
 )
 from zoo.datasets.episodes.hash_random import key_of
-from zoo.datasets.episodes.image_batches import ImageBatches
+from zoo.datasets.episodes.image_batches import ImageBatches, ImageDataModule
 from zoo.errors import UsageError
+from zoo.runs.settings import Protocol
 
 
 def images(n=6, channels=3, size=16):
@@ -164,3 +165,14 @@ def test_batches_go_on_where_they_were():
 def test_a_batch_is_at_most_all_images():
     (batch,) = ImageBatches(blobs(2, 5), 64, 1, seed=0)
     assert len(batch.y) == 10
+
+
+@pytest.mark.parametrize("augment", ["", "crop jitter flip", "shift flip"])
+def test_images_of_a_pretraining_are_normalised_whether_augmented_or_not(augment):
+    store = blobs(12, 20, (3, 28, 28), 0)
+    protocol = {n: f.default for n, f in Protocol.__dataclass_fields__.items()}
+    settings = {**protocol, "query": 2, "updates": 2, "batch": 16, "seed": 0, "augment": augment}
+    data = ImageDataModule({"train": store, "val": store}, (0.5,) * 3, (0.25,) * 3, settings, 1)
+    for batch in data.train_dataloader():
+        x = data.on_after_batch_transfer(batch, 0).x
+        assert x.min() >= -2 and x.max() <= 2 and x.std() > 0.5  # 0 and 255 become -2 and 2
