@@ -114,16 +114,25 @@ def adapt(
                 theta = _Step.apply(partial(move, step), lr, len(theta), *theta, *inputs)
             else:
                 moves = move(step, theta, second_order)
-                if momentum:
-                    velocity = [momentum * v + m for v, m in zip(velocity, moves, strict=True)]
-                    moves = [m + momentum * v for v, m in zip(velocity, moves, strict=True)]
+                moves, velocity = with_momentum(moves, velocity, momentum)
                 theta = [p - lr * m for p, m in zip(theta, moves, strict=True)]
-            moved = dict(zip(names, theta, strict=True))
-            optimizer.show(Step(step, dict(zip(names, before, strict=True)), moved, predict, y))
+            if optimizer.watch is not None:
+                named, moved = (dict(zip(names, p, strict=True)) for p in (before, theta))
+                optimizer.watch(Step(step, named, moved, predict, y))
         if not differentiable:
             theta = [p.detach() for p in theta]
             unmoved = {name: p.detach() for name, p in unmoved.items()}
     return unmoved | dict(zip(names, theta, strict=True))
+
+
+def with_momentum(
+    moves: list[Tensor], velocity: list[Tensor], momentum: float
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Nesterov's moves from plain ones, P(g) + w theta, and the new velocity."""
+    if not momentum:
+        return moves, velocity
+    velocity = [momentum * v + m for v, m in zip(velocity, moves, strict=True)]
+    return [m + momentum * v for v, m in zip(velocity, moves, strict=True)], velocity
 
 
 def step_gradients(

@@ -66,8 +66,3 @@ class InnerOptimizer:
             raise UsageError(f"memory {self.memory}: choose from {', '.join(MEMORY)}")
         if self.momentum and self.memory == "low":
             raise UsageError("memory low: has no momentum; use memory full")
-
-    def show(self, step: Step) -> None:
-        """Hand a step to `watch`, if somebody watches."""
-        if self.watch is not None:
-            self.watch(step)
