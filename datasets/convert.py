@@ -15,10 +15,10 @@ from PIL import Image
 
 from zoo.datasets.benchmarks.base import Benchmark
 from zoo.datasets.episodes.image_store import Store
-from zoo.datasets.readers.base import Reader, in_order
+from zoo.datasets.readers.base import Reader, in_order, optional_module
 from zoo.datasets.readers.omniglot_folders import DRAWN_SIZE, OmniglotReader
 from zoo.datasets.readers.ren_cache import CUB_FILE, QUARTER_TURNS, REN_FILE, REN_OMNIGLOT_FILE
-from zoo.datasets.readers.torchmeta_hdf5 import Row, h5py_for
+from zoo.datasets.readers.torchmeta_hdf5 import Row
 from zoo.datasets.splits import (
     coarse_names,
     cub_names,
@@ -141,7 +141,7 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 def _hdf5(path: Path) -> Any:
-    return h5py_for("--to torchmeta").File(path, "w")
+    return optional_module("h5py", "--to torchmeta").File(path, "w")
 
 
 def _folder(out: Path, name: str) -> Path:
@@ -162,7 +162,7 @@ def _torchmeta_mini(stores: Mapping[str, Store], out: Path) -> None:
 
 def _torchmeta_tiered(stores: Mapping[str, Store], out: Path) -> None:
     full, general = tiered_full_names(), tiered_superclasses()
-    files = h5py_for("--to torchmeta").vlen_dtype(np.uint8)
+    files = optional_module("h5py", "--to torchmeta").vlen_dtype(np.uint8)
     out = _folder(out, "tieredimagenet")
     for split, store in stores.items():
         with _hdf5(out / f"{split}_data.hdf5") as file:
@@ -195,7 +195,7 @@ def _torchmeta_cifar(part: str) -> Writer:
 
 
 def _torchmeta_cub(reader: Reader, out: Path) -> None:
-    names, files = cub_names(), h5py_for("--to torchmeta").vlen_dtype(np.uint8)
+    names, files = cub_names(), optional_module("h5py", "--to torchmeta").vlen_dtype(np.uint8)
     out = _folder(out, "cub")
     for split in reader.lists:
         with _hdf5(out / f"{split}_data.hdf5") as file:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from zoo.datasets.episodes.hash_random import Floats, Integers
-from zoo.datasets.readers.base import one_line
+from zoo.datasets.readers.base import one_line, optional_module
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,18 +75,11 @@ def read_table(path: Path, facts: Facts) -> Table:
     """
     import pandas as pd
 
+    if path.suffix != ".csv":
+        optional_module("pyarrow.parquet", path)
     try:
         frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    except ImportError:
-        raise UsageError(
-            f"{path}: expected pyarrow, which such files need, it is not installed; "
-            "pip install pyarrow"
-        ) from None
-    except (
-        OSError,
-        ValueError,
-        OverflowError,
-    ) as error:  # pandas' and pyarrow's are of these kinds
+    except (OSError, ValueError, OverflowError) as error:  # the kinds that pandas and pyarrow raise
         raise UsageError(
             f"{path}: expected a table, it cannot be read ({one_line(error)}); write it again"
         ) from error

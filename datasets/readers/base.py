@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import blake2b
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar
@@ -360,3 +361,23 @@ def compare_classes(
             raise UsageError(f"{source}: holds class {name!r}, which is {what}, {advice}")
     for name in sorted(set(expected).difference(names)):
         raise UsageError(f"{source}: class {name!r} of the {split} split is missing, {advice}")
+
+
+def optional_module(name: str, what: object) -> Any:
+    """A module of a package that is not installed by default.
+
+    Args:
+        name: of the module, such as pyarrow.parquet.
+        what: needs it; the message begins with that.
+
+    Raises:
+        UsageError: the package is not installed.
+    """
+    try:
+        return import_module(name)
+    except ImportError:
+        package = name.partition(".")[0]
+        raise UsageError(
+            f"{what}: expected {package}, which such files need, it is not installed; "
+            f"pip install {package}"
+        ) from None

@@ -294,11 +294,17 @@ def _csv_rows(path: Path, form: str) -> Rows:
         ) from error
 
 
+@lru_cache(maxsize=12)  # asked for each row of a file
+def _columns(header: tuple[str, ...]) -> tuple[int | None, ...]:
+    """The places of class, path and split in a header."""
+    return tuple(column_of(header, names) for names in (CLASS_COLUMNS, PATH_COLUMNS, SPLIT_COLUMNS))
+
+
 def _fields(
     path: Path, line: int, header: Sequence[str], row: Sequence[str]
 ) -> tuple[str, str, str]:
     """The class, path and split of a row."""
-    at = [column_of(header, names) for names in (CLASS_COLUMNS, PATH_COLUMNS, SPLIT_COLUMNS)]
+    at = _columns(tuple(header))
     name, file, split = (row[place].strip() if place is not None else "" for place in at)
     if not name or not file:
         raise UsageError(
@@ -377,9 +383,7 @@ class Located(NamedTuple):
     """The images of a list that are there, by split and class."""
 
     splits: dict[str, dict[str, list[ImageFile]]]
-    missing: dict[
-        str, list[str]
-    ]  # the listed paths that are not there, by the file that lists them
+    missing: dict[str, list[str]]  # listed paths that are not there, by the file that lists them
 
 
 def locate(folder: Path, found: ImageList, listed: ListedPaths) -> Located:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.datasets.readers.base import one_line
+from zoo.datasets.readers.base import one_line, optional_module
 from zoo.datasets.readers.image_lists import CLASS_COLUMNS, PATH_COLUMNS, column_of
 from zoo.datasets.readers.own_listing import ImageFile, LeftOut, shown, split_of
 from zoo.errors import UsageError
@@ -36,22 +36,6 @@ def parquet_files(folder: Path) -> dict[str, list[Path]]:
             split = split_of(path.stem.partition("-")[0]) or split_of(place.name) or "all"
             found.setdefault(split, []).append(path)
     return found
-
-
-def pyarrow_for(what: object) -> Any:
-    """The module pyarrow.parquet, which is not installed by default.
-
-    Raises:
-        UsageError: it is not installed; the message begins with `what`, which needs it.
-    """
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise UsageError(
-            f"{what}: expected pyarrow, which such files need, it is not installed; "
-            "pip install pyarrow"
-        ) from None
-    return pyarrow.parquet
 
 
 def list_rows(
@@ -84,7 +68,7 @@ def list_rows(
 
 def _class_names(path: Path) -> list[str | None]:
     """The class of each row; None where it has none."""
-    parquet = pyarrow_for(path)
+    parquet = optional_module("pyarrow.parquet", path)
     try:
         schema = parquet.read_schema(path)
         column, names = _class_column(path, schema)
@@ -170,7 +154,7 @@ class ParquetBytes:
         return data
 
     def _read(self, path: Path) -> tuple[Any, bool]:
-        parquet = pyarrow_for(path)
+        parquet = optional_module("pyarrow.parquet", path)
         try:
             column, struct = _image_column(path, parquet.read_schema(path))
             return parquet.read_table(path, columns=[column])[column], struct

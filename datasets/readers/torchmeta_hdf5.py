@@ -11,7 +11,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from zoo.datasets.readers.base import FILTER, Reader, colour_pixels, load_image
+from zoo.datasets.readers.base import (
+    FILTER,
+    Reader,
+    colour_pixels,
+    load_image,
+    optional_module,
+)
 from zoo.datasets.readers.omniglot_folders import DRAWN_SIZE, OmniglotReader
 from zoo.datasets.splits import tiered_names
 from zoo.errors import UsageError
@@ -23,21 +29,6 @@ class Row(NamedTuple):
     dataset: Any
     row: int
     name: str  # for messages
-
-
-def h5py_for(what: object) -> Any:
-    """The module h5py, which is not installed by default.
-
-    Raises:
-        UsageError: it is not installed; the message begins with `what`, which needs it.
-    """
-    try:
-        import h5py
-    except ImportError:
-        raise UsageError(
-            f"{what}: expected h5py, which such files need, it is not installed; pip install h5py"
-        ) from None
-    return h5py
 
 
 @contextmanager
@@ -68,7 +59,7 @@ class _Torchmeta(Reader):
         Raises:
             UsageError: h5py is not installed, or the file is missing or damaged.
         """
-        h5py = h5py_for(path)
+        h5py = optional_module("h5py", path)
         if path not in self._open:
             with reading(path, self.again):
                 self._open[path] = h5py.File(path, "r")
