@@ -75,7 +75,7 @@ table-%: setup ## the comparison on a benchmark: glyphs (no data needed), omnigl
 ablation-%: setup ## a learner with parts left out on BENCHMARK=..., what each one adds: npbml, its paper's Tables 3 and 4
 	@$(BIN)/python -m zoo ablation '$*' '$(BENCHMARK)$(if $(OPTIONS),[$(OPTIONS)])' $(SETTINGS)
 
-study-cost: setup ## what learners with an inner loop cost, CPU seconds and memory, on one network and the same tasks (20 minutes)
+study-cost: setup ## what learners with an inner loop cost, CPU seconds and memory, on one network and the same tasks
 	$(BIN)/python -m tests.bench.costs
 
 study-%: setup ## learners beside others, pair by pair, table and figure: trlearner-functions, -images, -homogeneity, npbml-rate, -preconditioners, -homogeneity

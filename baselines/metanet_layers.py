@@ -175,8 +175,8 @@ class ByLSTM(nn.Module):
 def last_output(lstm: nn.LSTM, x: Tensor) -> Tensor:
     """The last output of an LSTM of one layer that starts at zero: (steps, I, P) -> (H, P).
 
-    With hundreds of sequences P, this takes half the time of calling `lstm`, which needs their
-    numbers in another order in memory.
+    With thousands of sequences P, this is faster than calling `lstm`, which needs their numbers in
+    another order in memory.
     """
     of_input, of_h, bias_of_input, bias_of_h = lstm.all_weights[0]
     weight = torch.cat([of_input, of_h], 1)  # (4H, I + H)

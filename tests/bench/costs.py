@@ -11,15 +11,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from tabulate import tabulate
 
+from tests.bench.worker import ROOT, timed
 from zoo.files import write_text
 
 ROUNDS = 5
 TASKS, STEPS = 4, 5
-OUT = Path("results/bench/costs.md")
+OUT = ROOT / "results" / "bench" / "costs.md"
 VARIANTS = [
     "maml[first_order=true]",
     "maml",
@@ -53,18 +53,18 @@ def measure(variant: str) -> list[float]:
     import torch
 
     from tests.bench.ours import plain_step
-    from tests.bench.worker import timed
     from tests.conftest import episode_of
     from zoo.networks.backbone import build_backbone
     from zoo.registry import learner_of
 
     torch.set_num_threads(1)
     _, cls, options = learner_of(variant)
-    known = signature(cls.as_asked(options).__init__).parameters
+    cls = cls.as_asked(options)
+    known = signature(cls.__init__).parameters
     same = {"inner_steps": STEPS, "test_steps": STEPS}
     options = {**{name: value for name, value in same.items() if name in known}, **options}
     image = (3, 32, 32)
-    learner = cls.as_asked(options)(build_backbone("conv4", image), 5, **options)
+    learner = cls(build_backbone("conv4", image), 5, **options)
     episode = episode_of(5, 5, 15, tasks=TASKS, image=image)
     update = plain_step(learner, episode)
 
@@ -101,7 +101,7 @@ def main(variants: Sequence[str]) -> None:
             continue
         numbers = [float(word) for word in done.stdout.split()]
         first = first or numbers
-        times = [f"{a / b:.2f}" for a, b in zip(numbers, first, strict=True)][:2]
+        times = [f"{numbers[n] / first[n]:.2f}" for n in range(2)]
         row = [f"{numbers[0]:.3f}", times[0], f"{numbers[1]:.3f}", times[1], f"{numbers[2]:,.0f}"]
         rows.append([f"`{variant}`", *row])
         print(*rows[-1], file=sys.stderr, flush=True)
