@@ -7,7 +7,7 @@ support, and queries are rejected if their largest probability is below a thresh
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,15 +96,8 @@ def measured(
         count: how many of them are used.
         logits_of: `whole_episode` or `one_by_one`.
     """
-    known: list[Tensor] = []  # logits of queries whose class is in the support
-    labels: list[Tensor] = []
-    unknown: list[Tensor] = []  # logits of queries of other classes
     pairs = episodes_and_strangers(data, count, learner.device)
-    for number, (episode, outside) in enumerate(pairs):
-        logits, y, others = logits_of(learner, episode, outside, number)
-        known.append(logits)
-        labels.append(y)
-        unknown += others
+    known, labels, unknown = collected(learner, pairs, logits_of)
     halves = [(torch.cat(known[half::2]), torch.cat(labels[half::2])) for half in (0, 1)]
     if not all(z.isfinite().all() for z, _ in halves):
         return None
@@ -119,7 +112,8 @@ def measured(
     rejection = None
     if not unknown and way > 2 and not learner.fixed_way:  # every episode has all classes
         rejection_way = way - 1
-        logits, y, unknown = logits_without_one_class(learner, data, count, logits_of)
+        known, labels, unknown = logits_without_one_class(learner, data, count, logits_of)
+        logits, y = torch.cat(known), torch.cat(labels)
     if unknown:
         rejection = rejection_curve(logits / temperature, y, torch.cat(unknown) / temperature)
     return Calibration(
@@ -136,27 +130,42 @@ def measured(
     )
 
 
-def logits_without_one_class(
-    learner: Learner, data: EpisodicDataModule, count: int, logits_of: "LogitsOf"
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """The logits of validation episodes of which one class is taken out, each class in turn.
+# Logits of the queries whose class is in the support, and their labels, a tensor each for every
+# episode; and a list of the logits of queries of other classes.
+Collected = tuple[list[Tensor], list[Tensor], list[Tensor]]
 
-    Where validation has no more classes than an episode, there are strangers in no other way.
 
-    Returns:
-        Logits (n, N-1) of the queries of the other classes, their labels (n,), and a list of the
-        logits of the queries of the classes that were taken out.
+def collected(
+    learner: Learner, pairs: Iterable[tuple[Episode, Episode | None]], logits_of: "LogitsOf"
+) -> Collected:
+    """The logits of some episodes.
+
+    Args:
+        learner: in evaluation mode.
+        pairs: episodes, each also with queries of other classes, or None if there are none.
+        logits_of: `whole_episode` or `one_by_one`.
     """
     known: list[Tensor] = []
     labels: list[Tensor] = []
     unknown: list[Tensor] = []
-    for number, (whole, _) in enumerate(episodes_and_strangers(data, count, learner.device)):
-        episode, outside = without_class(whole, number % whole.way)
+    for number, (episode, outside) in enumerate(pairs):
         logits, y, others = logits_of(learner, episode, outside, number)
         known.append(logits)
         labels.append(y)
         unknown += others
-    return torch.cat(known), torch.cat(labels), unknown
+    return known, labels, unknown
+
+
+def logits_without_one_class(
+    learner: Learner, data: EpisodicDataModule, count: int, logits_of: "LogitsOf"
+) -> Collected:
+    """The logits of validation episodes of which one class is taken out, each class in turn.
+
+    If validation has only as many classes as an episode, there are no strangers otherwise.
+    """
+    wholes = enumerate(episodes_and_strangers(data, count, learner.device))
+    pairs = (without_class(whole, number % whole.way) for number, (whole, _) in wholes)
+    return collected(learner, pairs, logits_of)
 
 
 def without_class(whole: Episode, left_out: int) -> tuple[Episode, Episode]:
@@ -164,11 +173,13 @@ def without_class(whole: Episode, left_out: int) -> tuple[Episode, Episode]:
 
     The labels of the latter are all 0.
     """
-    support, query = (
-        Examples(x[:, rows], y[:, rows] - (y[:, rows] > left_out).to(y.dtype))
-        for x, y in whole[:2]
-        for rows in [y[0] != left_out]
-    )
+
+    def without(x: Tensor, y: Tensor) -> Examples:
+        rows = y[0] != left_out
+        labels = y[:, rows]
+        return Examples(x[:, rows], labels - (labels > left_out).to(y.dtype))
+
+    support, query = without(*whole.support), without(*whole.query)
     strangers = whole.query.x[:, whole.query.y[0] == left_out]
     labels = torch.zeros(strangers.shape[:2], dtype=torch.int64, device=strangers.device)
     episode = Episode(support, query, whole.way - 1)
