@@ -1,5 +1,6 @@
 """The differences between all rows of a comparison, as a matrix in colours."""
 
+import math
 import textwrap
 
 import numpy as np
@@ -16,8 +17,8 @@ from zoo.reports.tables.differences import LEVEL, TRAINED
 def difference_matrix(pairs: pd.DataFrame, column: str, metric: str = "accuracy") -> Figure:
     """The differences in one column of a table: row minus column, pale where not significant.
 
-    It is 3.4 inches wide, as a column of a paper, for up to 16 rows, and wider in proportion for
-    more.
+    It is 3.4 inches wide, as a column of a paper, for up to 16 rows with short names; more rows
+    and longer names make it wider.
 
     Args:
         pairs: as `row_differences` returns it.
@@ -31,6 +32,12 @@ def difference_matrix(pairs: pd.DataFrame, column: str, metric: str = "accuracy"
     width = 3.4 * max(1.0, count / 16)
     label_width = min(0.32 * width, 1.6)
     cell_width = (width - label_width - 0.05) / count
+    label_size = min(7.0, 72 * cell_width / 2)  # points
+    character = 0.6 * label_size / 72
+    characters = int(label_width / character) - 4  # 4 are for the number
+    characters = max([characters, *map(_two_lines, labels)])
+    width += max(0.0, (characters + 4) * character - label_width)
+    label_width = max(label_width, (characters + 4) * character)
     cell_height = min(cell_width, 0.4)
     height = cell_height * count + 0.55
     figure = Figure(figsize=(width, height), dpi=300)
@@ -43,9 +50,7 @@ def difference_matrix(pairs: pd.DataFrame, column: str, metric: str = "accuracy"
         )
     )
     _draw_cells(axes, part, labels, metric, text_size=min(7.0, 72 * cell_width / 2.15))
-    label_size = min(7.0, 72 * cell_width / 2)  # points
-    characters = int(72 * label_width / (0.6 * label_size)) - 4  # 4 are for the number
-    names = [f"{_fitted(label, characters)}  {n}" for n, label in enumerate(labels, 1)]
+    names = [f"{_wrapped(label, characters)}  {n}" for n, label in enumerate(labels, 1)]
     numbers = [str(n) for n in range(1, len(labels) + 1)]
     axes.set_yticks(range(len(labels)), names, fontsize=label_size, linespacing=0.9)
     axes.set_xticks(range(len(labels)), numbers, fontsize=label_size)
@@ -109,10 +114,15 @@ def _short(value: float, metric: str) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
-def _fitted(label: str, width: int) -> str:
-    """A label in at most two lines of `width` characters, cut at the end."""
-    first, *others = textwrap.wrap(label.replace(",", ", "), width)
-    rest = " ".join(others)
-    if len(rest) > width:
-        rest = rest[: width - 1] + "…"
-    return f"{first}\n{rest}" if rest else first
+def _wrapped(label: str, width: int) -> str:
+    """A label in lines of `width` characters, broken at spaces and after commas."""
+    lines = textwrap.wrap(label.replace(",", ", "), width, break_long_words=False)
+    return "\n".join(line.replace(", ", ",") for line in lines)
+
+
+def _two_lines(label: str) -> int:
+    """The fewest characters a line that let a label stand in two lines."""
+    width = math.ceil(len(label) / 2)
+    while _wrapped(label, width).count("\n") > 1:
+        width += 1
+    return width

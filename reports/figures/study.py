@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 from zoo.reports.estimates import equality
 from zoo.reports.figures.style import interval_arms
 from zoo.reports.metrics import is_error, metric_of
+from zoo.reports.tables.cells import RecordRow, runs_of
 
 PAIR_MARKERS = "osD^v"
 
@@ -62,3 +63,26 @@ def study_figure(numbers: pd.DataFrame, title: str) -> Figure:
             axes.legend(fontsize=6, frameon=False)
     figure.suptitle(textwrap.fill(title, 50 * len(metrics)), fontsize=8)
     return figure
+
+
+def study_caption(numbers: pd.DataFrame, title: str) -> str:
+    """What `study_figure` shows, in a sentence for those who cannot see it too."""
+    shown = numbers.dropna(subset=["difference"])
+    if shown.empty:
+        return f"{title}: no pair is measured yet"
+    ranges = []
+    for metric in dict.fromkeys(shown["metric"]):
+        ordered = shown[shown["metric"] == metric].sort_values("difference")
+        smallest, largest = map(_difference_text, runs_of(ordered.iloc[[0, -1]]))
+        ranges.append(f"from {smallest} to {largest}")
+    what = "the second of each pair against the first, with 95 % intervals"
+    return f"{title}: {what}, {'; '.join(ranges)}"
+
+
+def _difference_text(line: RecordRow) -> str:
+    """The difference or the ratio of a pair, and of which pair it is."""
+    if is_error(line["metric"]):
+        number = f"×{line['difference']:.2f}"
+    else:
+        number = f"{metric_of(line['metric']).unit * line['difference']:+.1f} points"
+    return f"{number} ({line['pair']}, {line['tasks']})"

@@ -88,3 +88,14 @@ def _panel(axes: Axes, shown: pd.DataFrame, over: str, learners: list[str]) -> N
         axes.plot(between, chance, **CHANCE)
     plain_axes(axes)
     axes.grid(color="0.9", linewidth=0.5)
+
+
+def sweep_caption(numbers: pd.DataFrame, title: str, way: int, shot: int) -> str:
+    """What `sweep_figure` shows, in a sentence for those who cannot see it too."""
+    shown = numbers.dropna(subset=["accuracy"])
+    shown = shown[(shown["way"] == way) | (shown["shot"] == shot)]
+    words = [f"{title}: accuracy over shots at {way}-way, and over ways at {shot}-shot"]
+    for (n, k), part in shown.groupby(["way", "shot"]):
+        low, high = 100 * part["accuracy"].min(), 100 * part["accuracy"].max()
+        words.append(f"{n}-way {k}-shot {low:.0f} to {high:.0f} %")
+    return "; ".join(words)

@@ -6,18 +6,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from zoo.reports.estimates import columns_of, compare, estimate, estimate_in, shared_episodes
+from zoo.reports.estimates import (
+    columns_of,
+    compare,
+    estimate,
+    estimate_in,
+    shared_episodes,
+    trimmed_mean,
+)
 from zoo.reports.formats.numbers import ratio_text, with_interval
 from zoo.reports.formats.table import NONE, Cell, Column, Table
 from zoo.reports.metrics import is_error, metric_of
 from zoo.reports.published import counted
 from zoo.reports.tables.cells import RecordRow, doubts, failures, runs_of
-from zoo.reports.tables.comparison import interval_words
+from zoo.reports.tables.comparison import error_text, interval_words
 
 SIDES = ("first", "second")
+MEANS = ("trimmed_mean", "mean")  # of squared errors, beside the median
 RATIOS = (
     "Of squared errors the median over the tasks is shown, and as difference the ratio of the "
-    "second's error to the first's (of their geometric means): below 1 the second is better."
+    "second's error to the first's (of their geometric means): below 1 the second is better. The "
+    "trimmed mean leaves out the lowest and highest tenth of the tasks; the mean, which papers "
+    "print, has no interval: a few tasks decide it."
 )
 
 
@@ -35,8 +45,9 @@ def study_numbers(
     Returns:
         One line for each kind of tasks and pair: `metric`; `first` and `second`, mean accuracies
         as fractions of 1 or median squared errors; `difference`, second minus first, or the ratio
-        of squared errors; each with the ends of its 95 % interval (`_low`, `_high`); `seeds` that
-        both have; `marks`, the footnotes; `runs`. nan where there is no value.
+        of squared errors; each with the ends of its 95 % interval (`_low`, `_high`); of squared
+        errors also the means (`first_trimmed_mean`, `first_mean` and so on); `seeds` that both
+        have; `marks`, the footnotes; `runs`. nan where there is no value.
     """
     records = {run["run"]: run for run in runs_of(measured)}
     lines = []
@@ -60,8 +71,7 @@ def study_numbers(
             pair_runs = [of_side[side][seed] for side in SIDES for seed in seeds]
             metric = "mse" if pd.isna(tested[0].get("accuracy")) else "accuracy"
             first, second = np.split(shared_episodes([values[name] for name in pair_runs]), 2)
-            row |= estimate(first, metric).columns("first")
-            row |= estimate(second, metric).columns("second")
+            row |= _side_columns("first", first, metric) | _side_columns("second", second, metric)
             try:
                 row |= compare(second, first, metric).estimate.columns("difference")
             except ValueError:
@@ -82,6 +92,7 @@ def study_numbers(
         *columns_of("first"),
         *columns_of("second"),
         *columns_of("difference"),
+        *(f"{side}_{name}" for side in SIDES for name in MEANS),
         "seeds",
         "marks",
         "runs",
@@ -102,7 +113,9 @@ def study_table(numbers: pd.DataFrame, title: str, heads: Sequence[str]) -> Tabl
             Cell(line["tasks"]),
             Cell(line["pair"], line["marks"]),
             Cell(_number(line, "first")),
+            *_mean_cells(line, "first"),
             Cell(_number(line, "second")),
+            *_mean_cells(line, "second"),
             Cell(_number(line, "difference", "+")),
         ]
         for line in runs_of(numbers)
@@ -120,7 +133,10 @@ def study_table(numbers: pd.DataFrame, title: str, heads: Sequence[str]) -> Tabl
     if "mse" in metrics:
         words.append(RATIOS)
     difference = "difference" if most != 1 else "difference between these two trained models"
-    columns = [Column(name) for name in ("tasks", "learner", *heads, difference)]
+    headings = ["tasks", "learner"]
+    for head in heads:
+        headings += [head, f"{head}: trimmed mean", f"{head}: mean"]
+    columns = [Column(heading) for heading in (*headings, difference)]
     return Table(title, " ".join(words), columns, rows)
 
 
@@ -134,11 +150,21 @@ def study_csv_frame(numbers: pd.DataFrame) -> pd.DataFrame:
             if name == "difference" and is_error(row["metric"]):
                 line["what"] = "ratio"
             line |= estimate_in(row, name).columns("value")
+            line |= {mean: row.get(f"{name}_{mean}") for mean in MEANS}
             line["seeds"] = " ".join(map(str, row["seeds"]))
             line["runs"] = " ".join(row["runs"])
             lines.append(line)
-    columns = ["tasks", "pair", "metric", "what", *columns_of("value"), "seeds", "runs"]
+    columns = ["tasks", "pair", "metric", "what", *columns_of("value"), *MEANS, "seeds", "runs"]
     return pd.DataFrame(lines, columns=columns)
+
+
+def _side_columns(side: str, values: np.ndarray, metric: str) -> dict[str, float]:
+    """The columns of one side of a pair: its estimate and, of squared errors, the means."""
+    columns = estimate(values, metric).columns(side)
+    if is_error(metric):
+        columns[f"{side}_trimmed_mean"] = trimmed_mean(values)
+        columns[f"{side}_mean"] = float(values.mean())
+    return columns
 
 
 def _diverged(planned_pair: pd.DataFrame, records: Mapping[str, RecordRow]) -> list[str]:
@@ -151,6 +177,12 @@ def _diverged(planned_pair: pd.DataFrame, records: Mapping[str, RecordRow]) -> l
             per_cent = 100 * sum(shares) / len(shares)
             footnotes.append(f"{side}: {per_cent:.2g} % of the tasks diverged")
     return footnotes
+
+
+def _mean_cells(line: RecordRow, side: str) -> list[Cell]:
+    """The trimmed mean and the mean of a squared error; empty for an accuracy."""
+    values = [line[f"{side}_{name}"] for name in MEANS]
+    return [Cell() if pd.isna(value) else Cell(error_text(value)) for value in values]
 
 
 def _number(line: RecordRow, name: str, sign: str = "-") -> str:

@@ -13,7 +13,7 @@ from zoo.commands.study import load_study
 from zoo.errors import UsageError
 from zoo.reports import records
 from zoo.reports.estimates import compare, estimate, estimate_in
-from zoo.reports.figures.study import study_figure
+from zoo.reports.figures.study import study_caption, study_figure
 from zoo.reports.formats.markdown import to_markdown
 from zoo.reports.tables.study import study_csv_frame, study_numbers, study_table
 
@@ -96,6 +96,7 @@ def test_seeds_are_crossed_with_episodes(measure):
     assert estimate_in(row, "difference") == compare(second, first, "accuracy").estimate
     assert estimate_in(row, "first") == estimate(first, "accuracy")
     assert row["seeds"] == [0, 1, 2]
+    assert f"{100 * row['difference']:+.1f} points" in study_caption(measure(lines, runs), "T")
     table = study_table(measure(lines, runs), "T", HEADS)
     assert table.columns[-1].name == "difference" and "3 seeds each" in table.caption
     assert "for a new seed and new test episodes" in table.caption
@@ -191,11 +192,15 @@ def test_errors_are_medians_and_their_difference_is_a_ratio(measure):
     table = study_table(found, "T", HEADS)
     text = [cell.text for cell in table.rows[0]]
     ratio = estimate_in(row, "difference")
-    assert text[4] == f"×{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+    assert text[-1] == f"×{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
     assert text[2].startswith(f"{np.median(first):.3f} (")
+    middle = np.sort(second.ravel())[5:-5]
+    assert text[6:8] == [f"{middle.mean():.3f}", f"{second.mean():.3f}"]
     assert "below 1 the second is better" in table.caption
     frame = study_csv_frame(found)
     assert frame["what"].tolist() == ["first", "second", "ratio"]
+    assert frame["trimmed_mean"].tolist()[1] == pytest.approx(middle.mean())
+    assert study_caption(found, "T").endswith(f"×{ratio.value:.2f} (MAML, Omniglot)")
 
 
 def test_a_seed_that_failed_does_not_make_accuracies_errors(measure):

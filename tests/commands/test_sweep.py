@@ -13,7 +13,7 @@ from zoo.commands.sweep import SWEEP_FOLDER, RunAtShape
 from zoo.errors import UsageError
 from zoo.reports import records
 from zoo.reports.estimates import estimate, estimate_in
-from zoo.reports.figures.sweep import sweep_figure
+from zoo.reports.figures.sweep import sweep_caption, sweep_figure
 from zoo.reports.formats.markdown import to_markdown
 from zoo.reports.tables.sweep import STALE, sweep_csv_frame, sweep_numbers, sweep_table
 from zoo.runs.checkpoints import DivergedError
@@ -321,6 +321,12 @@ def test_a_point_of_other_weights_is_marked(measure):
     for name, curve in (("p-5w5s", [[4, 0.5]]), ("p-20w1s", [[4, 0.25]])):
         runs.append((record(name, [0.5, 0.6], validation=curve), [0.5, 0.6]))
     assert measure(planned, runs)["marks"].tolist() == [[], [STALE], []]
+
+
+def test_the_caption_of_the_figure_has_its_numbers(measure):
+    caption = sweep_caption(whole(measure), "Glyphs", 5, 1)
+    assert caption.startswith("Glyphs: accuracy over shots at 5-way, and over ways at 1-shot; ")
+    assert "5-way 1-shot 60 to 70 %" in caption and "20-way 1-shot 30 to 30 %" in caption
 
 
 def test_the_figure_shows_both_axes_and_chance(measure):

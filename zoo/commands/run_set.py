@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from zoo.commands.write_jobs import write_jobs
 from zoo.commands.write_table import Drawing, Output, write_table
@@ -128,7 +127,11 @@ class RunSet:
         return self.how.worker or self.how.write_jobs is not None
 
     def report(
-        self, name: Sequence[str], table: Table, data: pd.DataFrame, figure: Figure | None = None
+        self,
+        name: Sequence[str],
+        table: Table,
+        data: pd.DataFrame,
+        drawing: Drawing | None = None,
     ) -> None:
         """Print the table of a command that has one, and write it with its numbers and its figure.
 
@@ -136,13 +139,10 @@ class RunSet:
             name: words that make up the names of the files.
             table: the table as text.
             data: its numbers, one a row.
-            figure: its figure, if it has one.
+            drawing: its figure, if it has one.
         """
         output = Output(self.workspace.results, name, self.how.command, self.how.dry_run)
-        drawn = {}
-        if figure is not None:
-            drawn[""] = Drawing(figure, f"{table.title}: its numbers with their 95 % intervals")
-        write_table(output, [table], {"": data}, drawn)
+        write_table(output, [table], {"": data}, {} if drawing is None else {"": drawing})
 
     def read(self) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
         """The records of the runs and their measured values, as `read_records` returns them.

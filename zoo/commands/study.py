@@ -15,11 +15,11 @@ import pandas as pd
 from zoo.commands.definition_files import read_definition
 from zoo.commands.rates import report_rates
 from zoo.commands.run_set import RunSet, parse_numbers, run_set_of
-from zoo.commands.write_table import Output
+from zoo.commands.write_table import Drawing, Output
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of
-from zoo.reports.figures.study import study_figure
+from zoo.reports.figures.study import study_caption, study_figure
 from zoo.reports.tables.study import SIDES, study_csv_frame, study_numbers, study_table
 from zoo.runs.make_runs import cores
 from zoo.runs.named_weights import find_weights
@@ -91,7 +91,7 @@ def study_command(options: argparse.Namespace) -> int:
         words,
         study_table(numbers, definition.title, definition.heads),
         study_csv_frame(numbers),
-        study_figure(numbers, definition.title),
+        Drawing(study_figure(numbers, definition.title), study_caption(numbers, definition.title)),
     )
     if definition.rates:
         report_study_rates(run_set, measured, definition.rates, ["rates", *words])

@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 
 from zoo.commands.run_set import RunSet, parse_numbers, read_records, run_set_of
+from zoo.commands.write_table import Drawing
 from zoo.datasets.benchmarks.base import find_benchmark
 from zoo.errors import UsageError
 from zoo.registry import learner_of, usual_learners
-from zoo.reports.figures.sweep import sweep_figure
+from zoo.reports.figures.sweep import sweep_caption, sweep_figure
 from zoo.reports.tables.sweep import sweep_csv_frame, sweep_numbers, sweep_table
 from zoo.runs.checkpoints import CheckpointKeeper
 from zoo.runs.make_runs import execute
@@ -108,7 +109,10 @@ def sweep_command(options: argparse.Namespace) -> int:
         words,
         sweep_table(numbers, benchmark.title, way, shot),
         sweep_csv_frame(numbers),
-        sweep_figure(numbers, benchmark.title, way, shot),
+        Drawing(
+            sweep_figure(numbers, benchmark.title, way, shot),
+            sweep_caption(numbers, benchmark.title, way, shot),
+        ),
     )
     return status
 

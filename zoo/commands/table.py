@@ -28,10 +28,12 @@ from zoo.reports.estimates import Estimate, compare, shared_episodes
 from zoo.reports.figures.comparison import accuracy_figure, cost_figure, curves_figure
 from zoo.reports.figures.difference_matrix import difference_matrix
 from zoo.reports.formats.table import Table
-from zoo.reports.metrics import is_error
+from zoo.reports.metrics import is_error, metric_of
+from zoo.reports.tables.cells import runs_of
 from zoo.reports.tables.comparison import compared_rows, comparison_numbers, comparison_table
 from zoo.reports.tables.comparison_csv import cells_csv_frame, comparison_csv_frame
 from zoo.reports.tables.differences import (
+    LEVEL,
     best_rows,
     differences_table,
     pairs_with_best,
@@ -400,16 +402,20 @@ def table_figures(
         return {}
     metric = "mse" if is_error(numbers["metric"].iloc[0]) else "accuracy"
     what = "median squared error" if is_error(metric) else "accuracy"
+    first_column = numbers[numbers["column"] == numbers["column"].iloc[0]]
     drawings = {
         f"-{metric}": Drawing(
             accuracy_figure(numbers, metric=metric),
-            f"{title}: {what} of each row with its 95 % interval, and the published number, hollow",
+            f"{title}: {what} of each row with its 95 % interval, published numbers hollow; "
+            f"{smallest_and_largest(first_column)}",
         )
     }
-    for column in dict.fromkeys(differences["column"]):
-        drawings[f"-differences-{slug(column)}"] = Drawing(
-            difference_matrix(differences, column, metric),
-            f"{title}, {column}: every row of a block compared with every other",
+    for column, pairs in differences.groupby("column", sort=False):
+        different = int((pairs["p_holm"] < LEVEL).sum())
+        drawings[f"-differences-{slug(str(column))}"] = Drawing(
+            difference_matrix(differences, str(column), metric),
+            f"{title}, {column}: every row of a block compared with every other; "
+            f"{different} of {len(pairs)} pairs are told apart",
         )
     columns_of_runs: dict[tuple[str, ...], list[str]] = {}  # a figure of curves for each key
     for column in dict.fromkeys(map(str, contenders["column"])):
@@ -429,6 +435,22 @@ def table_figures(
             f"{title}, {heading}: validation results while each row trained",
         )
     return drawings
+
+
+def smallest_and_largest(numbers: pd.DataFrame) -> str:
+    """The smallest and the largest number of one column of a table, with the labels of their rows.
+
+    Args:
+        numbers: those lines of `comparison_numbers` that have this column.
+    """
+    ordered = numbers.sort_values("value")
+    metric = metric_of(numbers["metric"].iloc[0])
+    ends = ordered.iloc[[0, -1]]
+    texts = [
+        f"{line['label']} {format(metric.unit * line['value'], metric.form)}"
+        for line in runs_of(ends)
+    ]
+    return f"{numbers['column'].iloc[0]}: from {texts[0]} to {texts[1]}"
 
 
 def labelled(measured: pd.DataFrame, contenders: pd.DataFrame) -> pd.DataFrame:
