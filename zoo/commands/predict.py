@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 from tabulate import tabulate
 
 from zoo.commands.picture_files import figure_bytes
-from zoo.datasets.readers.base import load_image
+from zoo.datasets.readers.base import in_order, load_image
 from zoo.datasets.readers.own_pixels import as_seen
 from zoo.errors import UsageError
 from zoo.files import check_folder_of, write_text
@@ -215,9 +215,10 @@ def confusion_table(counts: pd.DataFrame) -> Table:
 
 def query_cards(predictions: Predictions) -> list[Card]:
     """Every photo with its prediction; those with the lowest probability come first."""
+    table = predictions.table.assign(photo=predictions.query.files)
+    rows: list[dict[str, Any]] = table.sort_values("probability", kind="stable").to_dict("records")  # type: ignore[assignment]
     cards = []
-    for place in np.argsort(predictions.table["probability"].to_numpy(), kind="stable"):
-        row: Any = predictions.table.iloc[int(place)]
+    for row, picture in zip(rows, in_order(thumbnail, [row["photo"] for row in rows]), strict=True):
         state = ""
         if "right" in row:
             state = "right" if row["right"] else "wrong"
@@ -230,20 +231,21 @@ def query_cards(predictions: Predictions) -> list[Card]:
         ]
         if state == "wrong":
             lines.insert(1, f"is {row['class']}")
-        cards.append(Card(thumbnail(predictions.query.files[place]), lines, state))
+        cards.append(Card(picture, lines, state))
     return cards
 
 
 def support_galleries(predictions: Predictions) -> list[Gallery]:
     """The support photos with their classes."""
     support = predictions.support
-    pairs = zip(support.files, support.labels or [], strict=True)
-    return [Gallery("Support photos", [Card(thumbnail(path), [name]) for path, name in pairs])]
+    pictures = in_order(thumbnail, support.files)
+    pairs = zip(pictures, support.labels or [], strict=True)
+    return [Gallery("Support photos", [Card(picture, [name]) for picture, name in pairs])]
 
 
 def thumbnail(path: Path) -> bytes:
     """A small JPEG of a photo."""
-    photo = as_seen(load_image(path))
+    photo = as_seen(load_image(path, least=THUMBNAIL))
     photo.thumbnail((THUMBNAIL, THUMBNAIL))
     content = io.BytesIO()
     photo.save(content, "JPEG", quality=80)

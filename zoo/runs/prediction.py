@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from zoo.datasets.benchmarks.own_photos import Photos, query_photos, support_photos
+from zoo.datasets.episodes.embedded_images import images_at_once
 from zoo.episode import Episode, Examples
 from zoo.errors import UsageError
 from zoo.learner import Learner
@@ -173,20 +174,39 @@ def query_logits(learner: Learner, support: Examples, pixels: np.ndarray, alone:
         pixels: of the queries, (n, C, H, W) uint8.
         alone: whether each query is classified by itself, see `query_with_support`.
     """
+    step = images_at_once(pixels.shape[1:])
+    starts = range(0, len(pixels), step)
+    images = (learner.normalised(pixels[start : start + step]) for start in starts)
+    if not learner.embeds_alone:
+        return logits_of_queries(learner, support, torch.cat(list(images)), alone)
+    with learner.embedded() as network:
+        z_support = Examples(network(support.x[0])[None], support.y)
+        z_query = torch.cat([network(x) for x in images])
+        return logits_of_queries(learner, z_support, z_query, alone)
+
+
+def logits_of_queries(learner: Learner, support: Examples, x: Tensor, alone: bool) -> Tensor:
+    """The logits of every query, (n, N).
+
+    Args:
+        learner: in evaluation mode.
+        support: of one task, (1, N*K, ...) and (1, N*K).
+        x: the queries, (n, ...): images, or features if the support has features.
+        alone: whether each query is classified by itself, see `query_with_support`.
+    """
     way = int(support.y.max()) + 1
     if alone:
         size = 1
     else:
-        size = len(pixels) if learner.transductive else AT_ONCE
+        size = len(x) if learner.transductive else AT_ONCE
 
     def episodes() -> Iterator[Episode]:
-        for start in range(0, len(pixels), size):
-            x = learner.normalised(pixels[start : start + size])[None]
+        for part in x.split(size):
             if alone:
-                yield query_with_support(support, x, way)
+                yield query_with_support(support, part[None], way)
                 continue
-            labels = torch.zeros(x.shape[:2], dtype=torch.int64, device=x.device)
-            yield Episode(support, Examples(x, labels), way)
+            labels = torch.zeros((1, len(part)), dtype=torch.int64, device=x.device)
+            yield Episode(support, Examples(part[None], labels), way)
 
     logits = logits_of_one_support(learner, episodes())
     return torch.cat([part[:1] if alone else part for part in logits])
