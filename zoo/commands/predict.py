@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
@@ -215,10 +214,12 @@ def confusion_table(counts: pd.DataFrame) -> Table:
 
 def query_cards(predictions: Predictions) -> list[Card]:
     """Every photo with its prediction; those with the lowest probability come first."""
-    table = predictions.table.assign(photo=predictions.query.files)
-    rows: list[dict[str, Any]] = table.sort_values("probability", kind="stable").to_dict("records")  # type: ignore[assignment]
+    rows: list[Any] = predictions.table.to_dict("records")
+    pairs = list(zip(predictions.query.files, rows, strict=True))
+    pairs.sort(key=lambda pair: pair[1]["probability"])
+    pictures = in_order(thumbnail, [path for path, _ in pairs])
     cards = []
-    for row, picture in zip(rows, in_order(thumbnail, [row["photo"] for row in rows]), strict=True):
+    for (_, row), picture in zip(pairs, pictures, strict=True):
         state = ""
         if "right" in row:
             state = "right" if row["right"] else "wrong"
