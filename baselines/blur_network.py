@@ -58,7 +58,7 @@ def gradient_genome(step: float) -> Genome:
 
 
 class Dynamics(NamedTuple):
-    """What of a network is no number of the genome."""
+    """What else makes up a network, and is not learned."""
 
     hidden: Callable[[Tensor], Tensor]  # activation of hidden neurons, (T, k, n, J) -> the same
     last: Callable[[Tensor], Tensor]  # activation of the last layer
@@ -116,7 +116,8 @@ def first_synapses(
 def forward_pass(rule: Rule, how: Dynamics, synapses: Network, x: Tensor) -> list[Tensor]:
     """The neurons of each layer, the inputs first: a' = act(eta (a U) W), for x (T, n, D).
 
-    The neurons of a layer are zero before. State 0 of the last layer is the prediction.
+    The neurons of a layer are zero before, so the rule has no term of theirs. State 0 of the last
+    layer is the prediction.
     """
     states = rule["forward_mix"].shape[-1]
     neurons = [F.pad(x.unsqueeze(1), (0, 0, 0, 0, 0, states - 1))]
@@ -132,6 +133,7 @@ def backward_pass(
 ) -> list[Tensor]:
     """The neurons after feedback has come down from the last layer: a' = act(f a + eta (b V) W).
 
+    b are the neurons of the layer above.
     Only hidden layers change. With `multiplies`, a' = a in state 0 and f a (b V) W in the others.
     """
     neurons = [*neurons]
@@ -162,7 +164,10 @@ def update_synapses(
 
 
 def updated(rule: Rule, synapses: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    """The synapses from u to v after one update; of `symmetric` ones state 0 is kept alone."""
+    """The synapses from u to v after one update.
+
+    `symmetric` synapses have one state, and only state 0 of the mixed neurons changes them.
+    """
     states = synapses.shape[1]
     before = mixed(u, rule["pre"][..., :states])
     after = mixed(v, rule["post"].mT[..., :states])

@@ -157,7 +157,8 @@ class LRUA(nn.Module):
     def least_used(self, usage: Tensor) -> Tensor:
         """The H rows of smallest usage, where w^lu is 1, the smallest first: (T, H) (eq. 6).
 
-        There are exactly H: rows of equal usage, such as unwritten ones, have the same contents.
+        There are exactly H, where (eq. 6) takes all rows of equal usage. Such rows, as unwritten
+        ones, have the same contents: it does not matter which of them are taken.
         """
         return usage.topk(self.heads, dim=1, largest=False).indices
 

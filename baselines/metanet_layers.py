@@ -237,12 +237,14 @@ def contrastive(r: Tensor, s: Tensor, same: Tensor, margin: float) -> Tensor:
 
 
 def pairs(z: Tensor, y: Tensor, way: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs of examples, by turns of one class and of two: at most `count`, and at most 2N.
+    """Pairs of support examples: at most `count`, and at most 2N.
 
-    Each class has its first two examples in them; the support's order is random.
+    Every other pair is two examples of one class, the next one an example of this class and one of
+    the class behind it; classes come in their order. With fewer than 2N pairs the last classes may
+    be in none. Of each class only the first two examples are used; the support's order is random.
 
     Args:
-        z: features (T, N*K, D).
+        z: features (T, N*K, D), with K at least 2.
         y: (T, N*K).
         way: N.
         count: how many pairs.

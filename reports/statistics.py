@@ -95,8 +95,8 @@ def _level_reaching_zero(
 ) -> Any:
     """The level at which `crossed`'s interval just reaches 0, found by bisection.
 
-    It lies between the p-values that a t-test has with either of the degrees of freedom, which are
-    the last two arguments. The middle of two levels is their geometric mean.
+    It lies between `one_end` and `other_end`, the p-values that a t-test has with either of the
+    degrees of freedom. The levels are halved on a logarithmic scale.
     """
     low = np.maximum(np.minimum(one_end, other_end), 1e-300)
     high = np.maximum(np.maximum(one_end, other_end), 1e-300)

@@ -67,10 +67,12 @@ class Learner(pl.LightningModule):
     regression: bool = False
     wrappable: bool = False
     uses_inputs: bool = True  # else it is a reference that predicts from the outputs alone
-    only_of_tables: bool = False  # whether `zoo table` has it only for `tabular`, unless asked
+    # Whether tables list it without being asked only for the benchmark `tabular`.
+    only_of_tables: bool = False
     embeds_alone: bool = False
     uneven_support: bool = False  # classes of a support set may differ in how many images they have
-    copies: tuple[nn.Module, ...] = ()  # of the backbone; pre-trained weights go into them too
+    # Further copies of the backbone, as NPBML keeps; the pre-trained weights go into them too.
+    copies: tuple[nn.Module, ...] = ()
     remark = ""  # a footnote that tables must put on its numbers
     only_by_name: bool = False  # a table or sweep that names no learners leaves it out
     why_it_waits = ""  # why an update or a test reads numbers back from the device, if it must
@@ -82,7 +84,7 @@ class Learner(pl.LightningModule):
     clip_value: float | None = None  # each of its elements is clipped to +- this
     # Called with the learner: trains its stages, or loads them where they were trained before.
     train_stages: Callable[..., Any] | None = None
-    stages_trained: bool = False  # whether the stages have given their weights
+    stages_trained: bool = False  # whether it has the weights of its stages
     # For settings that older records lack: the value that their runs had.
     added_later: Mapping[str, Any] = {}
 
@@ -101,7 +103,7 @@ class Learner(pl.LightningModule):
         self._keep_settings()
         self.net = net
         self.way = way
-        # A network without batch norm has no mode of it, and is inductive by itself.
+        # A network without batch norm needs no mode: no query's logits depend on other queries.
         self.batch_norm = batch_norm if set_batch_norm(net, batch_norm) else "none"
         self.outer_lr = outer_lr
 
@@ -318,8 +320,8 @@ class Learner(pl.LightningModule):
     def loss_terms(self, episode: Episode) -> dict[str, Tensor]:
         """The terms of the outer-loop objective by name: scalars, weighted and averaged.
 
-        The first is called ``host``. A learner that adds further losses overrides this method
-        instead of `meta_loss`; the log then compares their gradients (`log_pull`).
+        The first, its own loss, is called ``host``. A learner that adds further losses overrides
+        this method instead of `meta_loss`; the log then compares their gradients (`log_pull`).
         """
         predicted = check_predictions(self, self(episode), episode)
         return {"host": task_loss(predicted, episode.query.y).mean()}
@@ -374,7 +376,8 @@ class Learner(pl.LightningModule):
         """What must be trained before meta-training, in this order; not the pre-training.
 
         The weights of a stage are loaded into a part of this learner before the next stage is
-        trained. Where `pretrained_from` is set, the backbone has its weights before the first.
+        trained. Where `pretrained_from` is set, the pre-trained weights are loaded into the
+        backbone before the first stage.
         """
         return []
 
@@ -449,8 +452,8 @@ class Learner(pl.LightningModule):
         """
         if not any(p.requires_grad for p in self.parameters()):
             raise UsageError(
-                f"{self.title}: nothing in it is learned in episodes: leave out the fit, or let it "
-                "make its stages alone by max_steps=0"
+                f"{self.title}: nothing in it is learned in episodes: do not call fit, or call it "
+                "with max_steps=0, which trains its stages alone"
             )
         if self.needs_length and not math.isfinite(self.planned_updates):
             raise UsageError(
@@ -509,11 +512,11 @@ class Learner(pl.LightningModule):
 
         def part_loss(part: Episode) -> Tensor:
             terms = self.loss_terms(part) if self.adds_losses else {"host": self.meta_loss(part)}
+            if len(terms) > 1 and not means:  # of the first part only
+                self.log_pull(terms)
             for name, term in terms.items():
                 share = term.detach() / (batch.tasks / part.tasks)
                 means[name] = means[name] + share if name in means else share
-            if len(terms) > 1:
-                self.log_pull(terms)
             return torch.stack([*terms.values()]).sum()
 
         if size >= batch.tasks and not shared:
@@ -533,7 +536,7 @@ class Learner(pl.LightningModule):
             values["added_loss"] = loss - terms["host"]
         logged = torch.stack([*values.values()])
         if together() > 1:
-            torch.distributed.all_reduce(logged)  # every process has as many tasks
+            torch.distributed.all_reduce(logged)  # all have equally many tasks
             logged = logged / together()
         named = dict(zip((f"train/{name}" for name in values), logged, strict=True))
         self.log("train/loss", named.pop("train/loss"), prog_bar=True, batch_size=tasks)
@@ -550,7 +553,7 @@ class Learner(pl.LightningModule):
         ``train/gradient_ratio`` is the norm of the added losses' gradient over the norm of the
         host's, ``train/gradient_cosine`` the cosine between the two. They cost two backward passes,
         so only every `log_every_n_steps`-th update computes them, where Lightning writes a line of
-        its log; an update of several micro-batches computes them on the last one.
+        its log; an update of several micro-batches computes them on the first one.
         """
         trainer: Any = self._trainer
         if not trainer or (self.global_step + 1) % trainer.log_every_n_steps:

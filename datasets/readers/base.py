@@ -176,8 +176,8 @@ class Reader(ABC):
     def images(self, split: str) -> Iterator[np.ndarray]:
         """The images of each class, uint8 (n, C, H, W), in the order of `classes`.
 
-        Within a class they are in the order of `by_content`. An array is empty if none of the
-        images of its class can be used.
+        Within a class they are in the order of `by_content`. A reader that leaves out images
+        which cannot be used may give an empty array.
 
         Raises:
             UsageError: an image is damaged, or has another mode or size than the form has.

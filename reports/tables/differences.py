@@ -1,4 +1,8 @@
-"""Every row of a comparison against every other: which differences are significant."""
+"""Every row of a comparison against every other: which differences are significant.
+
+Rows are compared within a block, those that can be compared: the inductive rows, the transductive
+ones, or those that were tested on other episodes (`zoo.reports.tables.cells.block_of`).
+"""
 
 import itertools
 from collections.abc import Iterator, Mapping

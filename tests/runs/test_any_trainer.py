@@ -123,7 +123,7 @@ def test_of_what_learns_nothing_in_episodes_too(learner, stores, tmp_path):
     assert trained == ("pretrain_updates" in flags)
     check_tested(ours.learner.eval(), ours.data, numbers_of(run))
     batches = plan(tmp_path, stores, flags=FEW).data
-    with pytest.raises(UsageError, match="nothing in it is learned in episodes: leave out the fit"):
+    with pytest.raises(UsageError, match="nothing in it is learned in episodes: do not call fit"):
         trainer(limit_val_batches=0).fit(ours.learner, batches)
 
 

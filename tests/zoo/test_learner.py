@@ -44,6 +44,26 @@ def test_what_is_logged_changes_nothing(tmp_path, monkeypatch):
     assert all(torch.equal(p, ends[1][n]) for n, p in ends[0].items())
 
 
+def test_the_gradients_of_added_losses_are_compared_once_an_update(monkeypatch):
+    """Also where the update computes its tasks in parts: two further backward passes, not more."""
+    learner, batch = Maker("maml", {"inner_steps": 1})(), Maker("maml").episode()
+    own = type(learner)
+
+    def two_terms(self, part):
+        loss = self(part).square().mean()
+        return {"host": loss, "more": loss}
+
+    monkeypatch.setattr(own, "loss_terms", two_terms)
+    compared = []
+    monkeypatch.setattr(own, "log_pull", lambda self, terms: compared.append(terms))
+    monkeypatch.setattr(own, "log", lambda *_, **__: None)
+    monkeypatch.setattr(own, "log_dict", lambda *_, **__: None)
+    learner.micro_batch = 1
+    assert batch.tasks > 1
+    learner.training_step(batch, 0)
+    assert len(compared) == 1
+
+
 def test_no_added_loss_is_logged_where_there_is_none(tmp_path):
     for line in logged(Maker("maml", {"inner_steps": 1}, regression=True), tmp_path):
         assert not [name for name in line if "host_loss" in name or "gradient" in name]

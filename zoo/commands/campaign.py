@@ -62,8 +62,8 @@ class CampaignStage:
         name: a short name, such as A.
         title: what a reader sees.
         requests: its runs, in the order in which they are made.
-        longer: rising factors. Then a run whose accuracy on validation tasks still rose at its end
-            is made anew with so many times its updates.
+        longer: factors, the smallest first. A run whose accuracy on validation tasks still rose at
+            its end is followed by one with so many times its updates, made anew.
     """
 
     name: str
@@ -216,7 +216,7 @@ def longer_runs(
 
     Args:
         stage: says how much longer.
-        runs: of the stage, from `runs_of_stage`; longer ones that are planned already stay.
+        runs: of the stage, from `runs_of_stage`; longer ones that are in it are used again.
         run_set: where they are planned.
     """
     found: dict[RunRequest, Run | None] = {}
@@ -289,7 +289,7 @@ def print_status(title: str, stages: Sequence[CampaignStage], run_set: RunSet, j
 
 
 def done(run: Run) -> bool:
-    """Whether a run has its record."""
+    """Whether a run has its record, that of a failed run included."""
     return run.record_path.exists()
 
 

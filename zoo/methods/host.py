@@ -54,14 +54,14 @@ def logits_of_one_support(learner: Learner, episodes: Iterable[Episode]) -> Iter
     """
     models = None
     for episode in episodes:
-        if isinstance(learner, Host) and adapts_to_support_alone(learner):
+        if isinstance(learner, Host) and models_ignore_queries(learner):
             models = learner.models(episode) if models is None else models
             yield learner.predict(models, episode)[0]
         else:
             yield learner(episode)[0]
 
 
-def adapts_to_support_alone(learner: Learner) -> bool:
+def models_ignore_queries(learner: Learner) -> bool:
     """Whether the adapted models are the same whatever the queries are.
 
     An encoder may look at the queries too, and then the adapted models depend on them.

@@ -2,6 +2,9 @@
 
 Per-task parameters have a leading T. A task's loss depends on its own copy alone, so one call of
 `torch.autograd.grad` on the sum of the losses gives every task its own gradient.
+
+The letters are those of `InnerOptimizer`: L is the loss, R the penalty, P the preconditioner and w
+the weight decay.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -89,7 +92,7 @@ def adapt(
                 return call(net, unmoved | named, x)
 
         def move(step: int, theta: Sequence[Tensor], create_graph: bool) -> list[Tensor]:
-            """P(grad L(theta)), which the rate multiplies; for the names that move."""
+            """P(grad (L + R)) + w theta, which the rate multiplies; for the names that move."""
             with torch.enable_grad(), twice_differentiable() if second_order else nullcontext():
                 named = dict(zip(names, theta, strict=True))
                 logits = predict(named)
@@ -176,9 +179,10 @@ def step_gradients(
 
 
 def with_the_scale_of(gradient: Tensor, reference: Tensor) -> Tensor:
-    """The reference, and what the gradient adds to it at right angles: both (T, *shape).
+    """The reference plus the part of the gradient that is at right angles to it, (T, *shape).
 
-    Where the reference is zero, it is the gradient.
+    Along the reference the step stays what the reference alone would make. Where the reference is
+    zero, the result is the gradient.
     """
     g, along = gradient.flatten(1), reference.flatten(1)
     square = along.square().sum(1, keepdim=True)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from zoo.datasets.episodes.data_module import EpisodicDataModule, MetaBatches, PixelBatch
 from zoo.episode import Episode, Examples
 from zoo.learner import Learner
-from zoo.methods.host import adapts_to_support_alone, logits_of_one_support, query_with_support
+from zoo.methods.host import logits_of_one_support, models_ignore_queries, query_with_support
 from zoo.runs.record import finite_or_none
 
 EPISODES = 50  # validation episodes that are used
@@ -209,7 +209,7 @@ def one_by_one(
     A learner that adapts anew for each query takes long. It is given one query of each episode, in
     turn of each class, and none of other classes. See `query_with_support`.
     """
-    adapts_once = adapts_to_support_alone(learner)
+    adapts_once = models_ignore_queries(learner)
     queries = len(episode.query.y[0]) // episode.way
     places = [queries * label for label in range(episode.way)]
     if not adapts_once:

@@ -184,7 +184,7 @@ class Plan:
         """How many tasks are computed at once: a number for training, one for evaluation."""
         tasks = self["meta_batch"]
         on_gpu = self.workspace.device_kind == "cuda"
-        most = tasks_together(self.benchmark.image, on_gpu)
+        usual = tasks_together(self.benchmark.image, on_gpu)
         asked = self["micro_batch"]
         if asked is not None and tasks % asked:
             raise UsageError(f"--micro_batch {asked}: must divide --meta_batch {tasks}")
@@ -200,8 +200,8 @@ class Plan:
         elif on_gpu or regression or learner.joint_tasks or not learner.gradient_based:
             training = tasks
         else:
-            training = math.gcd(tasks, most)
-        return training, FUNCTIONS_AT_ONCE if regression else most
+            training = math.gcd(tasks, usual)  # the parts of a meta-batch are equally large
+        return training, FUNCTIONS_AT_ONCE if regression else usual
 
     def _check_memory(self) -> None:
         """Refuse to compute so many tasks at once that their inputs alone exceed the memory.

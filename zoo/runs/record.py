@@ -19,9 +19,9 @@ from zoo.reports.statistics import interval
 def summarised(results: Mapping[str, np.ndarray]) -> tuple[dict[str, dict[str, Any]], str]:
     """Mean and half-width of the 95 % interval of each metric, and whether the run failed.
 
-    A squared error may be infinite for some tasks, those that diverged, as its median is a number
-    still. The run failed if it is infinite for half of the tasks or more, or if another metric is
-    not finite for any.
+    A squared error may be infinite for some tasks, those that diverged: its median is finite all
+    the same. The run failed if it is infinite for half of the tasks or more, or if another metric
+    is not finite for any.
 
     Args:
         results: for each metric a number an episode, (E,); and ``prediction``, which is left out.
@@ -59,7 +59,9 @@ def write_results(path: Path, results: Mapping[str, np.ndarray], way: int | None
 
 
 def write_test_episodes(folder: Path, data: EpisodicDataModule, regression: bool) -> str:
-    """Write the test episodes' classes and images, once for all runs that share them.
+    """Write which classes and images the test episodes have, once for all runs that share them.
+
+    These are numbers of classes and images, not pixels.
 
     In regression it writes what determines the functions, see `Points` in
     datasets/benchmarks/regression.py.
