@@ -365,6 +365,10 @@ def row_of(record: dict[str, Any], stem: str) -> dict[str, Any]:
     except (TypeError, KeyError):
         raise ValueError("settings without values") from None
     _check_inside(row)
+    _value(record, "environment", dict | None)
+    plugins = _value(record, "environment.plugins", list | None) or []
+    if not all(isinstance(plugin, dict) and "file" in plugin for plugin in plugins):
+        raise ValueError("environment.plugins: expected plug-ins with file")
     metrics = _value(record, "metrics", dict | None) or {}
     if row["status"] == "done" and not metrics:
         raise ValueError("done, but without metrics")

@@ -410,6 +410,24 @@ def test_a_damaged_record_is_named(undisturbed, stores, tmp_path):
         run.execute(progress=False)
 
 
+def test_a_folder_in_a_records_place_is_named(stores, tmp_path):
+    run = plan(tmp_path, stores)
+    run.record_path.mkdir(parents=True)
+    with pytest.raises(UsageError, match="is a folder: move it away"):
+        run.record()
+
+
+@pytest.mark.parametrize(
+    "environment", [5, "x", {"plugins": 5}, {"plugins": [5]}, {"plugins": [{}]}]
+)
+def test_a_record_of_another_environment_than_we_write_is_named(environment, stores, tmp_path):
+    run = plan(tmp_path, stores, flags={**SMALL, "updates": 1, "validations": 1})
+    record = run.execute(progress=False)
+    run.record_path.write_text(json.dumps({**record, "environment": environment}))
+    with pytest.raises(UsageError, match=r"not a whole record: .*environment"):
+        run.record()
+
+
 def test_who_deletes_a_record_gets_a_new_run(stores, tmp_path):
     flags = {**SMALL, "updates": 2, "validations": 1}
     run = plan(tmp_path, stores, flags=flags)

@@ -135,6 +135,10 @@ class Run(Plan):
             identity = identity_of_record(record, self.cls)
         except FileNotFoundError:
             return None
+        except IsADirectoryError:
+            raise UsageError(
+                f"{self.record_path} is a folder: move it away, and the run is made"
+            ) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             why = f" ({' '.join(str(error).split())})" if isinstance(error, ValueError) else ""
             raise UsageError(
