@@ -17,6 +17,7 @@ from typing import Any, Union, get_args, get_origin
 
 DIGITS = 15  # most of a whole number; every reader of JSON keeps so many exactly
 LARGEST = 10**DIGITS - 1
+LARGEST_FLOAT = 1e30  # of a setting: networks and optimisers compute in float32, which ends at 3e38
 MOST_PARALLEL = max(os.cpu_count() or 1, 64)  # processes, or threads of one
 SHOWN_CHARACTERS = 60  # of a value in a message
 _WHOLE = re.compile(r"[+-]?[0-9]+")
@@ -145,7 +146,10 @@ def typed_value(value: Any, annotation: Any) -> Any:
         if int in types and (isinstance(value, Integral) or float(number).is_integer()):
             return checked_whole(int(number))
         if float in types:
-            return _finite_float(number)
+            number = _finite_float(number)
+            if abs(number) > LARGEST_FLOAT:
+                raise ValueError(f"expected a number of at most {LARGEST_FLOAT:g}")
+            return number
     if str in types and isinstance(value, str | bool | Real):
         return " ".join(value.split()) if isinstance(value, str) else format_value(value)
     expected = " or ".join([words for each, words in _TYPE_WORDS.items() if each in types])

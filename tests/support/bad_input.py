@@ -34,6 +34,10 @@ BAD: dict[str, tuple[list[str], str]] = {
     "a seed below 0": ([*RUN, "--seed", "-1"], "--seed -1: expected a whole number from 0"),
     "a seed of more than 32 bits": ([*RUN, "--seed", "4294967296"], "to 4294967295"),
     "a rate that is not finite": ([*RUN, "--outer_lr", "1e400"], "--outer_lr '1e400': expected"),
+    "a rate beyond what a network computes in": (
+        [*RUN, "--outer_lr", "1e38"],
+        "expected a number of at most 1e+30",
+    ),
     "a rate that is no number": ([*RUN, "--outer_lr", "nan"], "--outer_lr 'nan': expected"),
     "a rate below 0": ([*RUN, "--outer_lr", "-1"], "--outer_lr -1.0: expected"),
     "a flag without its value": ([*RUN, "--outer_lr"], "--outer_lr: expected a value"),
