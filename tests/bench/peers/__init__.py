@@ -24,6 +24,7 @@ NAMES = (
     "torchopt",
     "torchmeta",
     "jax_",
+    "compiled",
     "ours",
     "ours_low",
 )
