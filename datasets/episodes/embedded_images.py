@@ -27,7 +27,7 @@ class Features(Store):
 def images_at_once(image: Sequence[int]) -> int:
     """How many images a network had best embed at once, so that its maps stay in the cache.
 
-    On a processor, Conv4 took 0.7 of the time for images of 84x84 with 10 at once that it took with
+    On a processor, Conv4 took 0.7 of the time for images of 84x84 with 9 at once that it took with
     64 (``python -m tests.bench.embedding``).
 
     Args:

@@ -89,6 +89,22 @@ def accuracy_figure(numbers: pd.DataFrame, *, metric: str = "accuracy", title: s
     return figure
 
 
+def smallest_and_largest(numbers: pd.DataFrame) -> str:
+    """The smallest and the largest number of one column of a table, with the labels of their rows.
+
+    Args:
+        numbers: those lines of `comparison_numbers` that have this column.
+    """
+    ordered = numbers.sort_values("value")
+    metric = metric_of(numbers["metric"].iloc[0])
+    ends = ordered.iloc[[0, -1]]
+    texts = [
+        f"{line['label']} {format(metric.unit * line['value'], metric.form)}"
+        for line in runs_of(ends)
+    ]
+    return f"{numbers['column'].iloc[0]}: from {texts[0]} to {texts[1]}"
+
+
 def _draw_points(
     axes: Axes, part: pd.DataFrame, y: np.ndarray, unit: int, with_published: bool
 ) -> None:

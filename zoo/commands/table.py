@@ -25,11 +25,15 @@ from zoo.files import slug
 from zoo.registry import learners, usual_learners
 from zoo.reports import published
 from zoo.reports.estimates import Estimate, compare, shared_episodes
-from zoo.reports.figures.comparison import accuracy_figure, cost_figure, curves_figure
+from zoo.reports.figures.comparison import (
+    accuracy_figure,
+    cost_figure,
+    curves_figure,
+    smallest_and_largest,
+)
 from zoo.reports.figures.difference_matrix import difference_matrix
 from zoo.reports.formats.table import Table
-from zoo.reports.metrics import is_error, metric_of
-from zoo.reports.tables.cells import runs_of
+from zoo.reports.metrics import is_error
 from zoo.reports.tables.comparison import compared_rows, comparison_numbers, comparison_table
 from zoo.reports.tables.comparison_csv import cells_csv_frame, comparison_csv_frame
 from zoo.reports.tables.differences import (
@@ -435,22 +439,6 @@ def table_figures(
             f"{title}, {heading}: validation results while each row trained",
         )
     return drawings
-
-
-def smallest_and_largest(numbers: pd.DataFrame) -> str:
-    """The smallest and the largest number of one column of a table, with the labels of their rows.
-
-    Args:
-        numbers: those lines of `comparison_numbers` that have this column.
-    """
-    ordered = numbers.sort_values("value")
-    metric = metric_of(numbers["metric"].iloc[0])
-    ends = ordered.iloc[[0, -1]]
-    texts = [
-        f"{line['label']} {format(metric.unit * line['value'], metric.form)}"
-        for line in runs_of(ends)
-    ]
-    return f"{numbers['column'].iloc[0]}: from {texts[0]} to {texts[1]}"
 
 
 def labelled(measured: pd.DataFrame, contenders: pd.DataFrame) -> pd.DataFrame:

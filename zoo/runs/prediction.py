@@ -1,7 +1,7 @@
 """Predicts the class of each photo, from a trained learner and a few photos of each class."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -174,38 +174,47 @@ def query_logits(learner: Learner, support: Examples, pixels: np.ndarray, alone:
         pixels: of the queries, (n, C, H, W) uint8.
         alone: whether each query is classified by itself, see `query_with_support`.
     """
-    step = images_at_once(pixels.shape[1:])
-    starts = range(0, len(pixels), step)
-    images = (learner.normalised(pixels[start : start + step]) for start in starts)
+    if alone:
+        size = 1
+    else:
+        size = len(pixels) if learner.transductive else AT_ONCE
     if not learner.embeds_alone:
-        return logits_of_queries(learner, support, torch.cat(list(images)), alone)
+        images = (learner.normalised(part) for part in in_parts(pixels, size))
+        return logits_of_queries(learner, support, images, alone)
+    step = images_at_once(pixels.shape[1:])
     with learner.embedded() as network:
-        z_support = Examples(network(support.x[0])[None], support.y)
-        z_query = torch.cat([network(x) for x in images])
-        return logits_of_queries(learner, z_support, z_query, alone)
+        z_support = torch.cat([network(x) for x in support.x[0].split(step)])
+        z = torch.cat([network(learner.normalised(part)) for part in in_parts(pixels, step)])
+        support = Examples(z_support[None], support.y)
+        return logits_of_queries(learner, support, z.split(size), alone)
 
 
-def logits_of_queries(learner: Learner, support: Examples, x: Tensor, alone: bool) -> Tensor:
+def in_parts(pixels: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Images (n, C, H, W), at most `size` at a time."""
+    for start in range(0, len(pixels), size):
+        yield pixels[start : start + size]
+
+
+def logits_of_queries(
+    learner: Learner, support: Examples, parts: Iterable[Tensor], alone: bool
+) -> Tensor:
     """The logits of every query, (n, N).
 
     Args:
         learner: in evaluation mode.
         support: of one task, (1, N*K, ...) and (1, N*K).
-        x: the queries, (n, ...): images, or features if the support has features.
-        alone: whether each query is classified by itself, see `query_with_support`.
+        parts: the queries that are classified at once, each (m, ...): images, or features if the
+            support has features.
+        alone: whether each query is classified by itself, see `query_with_support`; then m is 1.
     """
     way = int(support.y.max()) + 1
-    if alone:
-        size = 1
-    else:
-        size = len(x) if learner.transductive else AT_ONCE
 
     def episodes() -> Iterator[Episode]:
-        for part in x.split(size):
+        for part in parts:
             if alone:
                 yield query_with_support(support, part[None], way)
                 continue
-            labels = torch.zeros((1, len(part)), dtype=torch.int64, device=x.device)
+            labels = torch.zeros((1, len(part)), dtype=torch.int64, device=part.device)
             yield Episode(support, Examples(part[None], labels), way)
 
     logits = logits_of_one_support(learner, episodes())

@@ -2,9 +2,9 @@
 
 A graph that was compiled cannot be differentiated twice, so the whole meta-gradient is inside the
 compiled function, by `torch.func.grad`. Compilation is left out of the time: it falls into the
-warm-up, whose seconds stand below the table. First order only: on two busy cores, one inner step of
-the second order took 571 s to compile, where the first order took 20 s. Nothing is installed for
-it; it needs a C++ compiler.
+warm-up, whose seconds stand below the table. First order only: on busy cores one inner step of the
+second order took over nine minutes to compile, where the first order took a third of one. Nothing
+is installed for it; it needs a C++ compiler.
 """
 
 from collections.abc import Callable
