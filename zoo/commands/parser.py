@@ -291,6 +291,9 @@ def build_parser() -> Parser:
         metavar="N",
         help="how many processes share the trials (default: auto, which finishes them soonest)",
     )
+    command.add_argument(
+        "--on", choices=["ray"], help="let the machines of a Ray cluster make the trials"
+    )
     command.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     command.set_defaults(call=imported_command("tune", "tune_command"))
 

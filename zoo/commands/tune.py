@@ -25,6 +25,7 @@ from zoo.runs.long_runs import in_workers
 from zoo.runs.make_runs import automatic_jobs, threads_each
 from zoo.runs.request import RunRequest
 from zoo.runs.tuning import SETTINGS, Search, TrialRun
+from zoo.runs.tuning_on_ray import make_trials_on_ray
 from zoo.runs.tuning_space import best_is_at_an_end, parse_space
 from zoo.runs.workspace import Workspace
 
@@ -62,7 +63,7 @@ def say(line: str) -> None:
 
 
 def make_trials(search: Search, options: argparse.Namespace, workspace: Workspace) -> None:
-    """Make the trials that are missing, in this process or in several."""
+    """Make the trials that are missing: in this process, in several, or on a Ray cluster."""
     done, trials = len(search.finished), options.trials
     if search.combinations is not None:
         trials = min(trials, len(search.combinations))
@@ -73,6 +74,10 @@ def make_trials(search: Search, options: argparse.Namespace, workspace: Workspac
     if not left:
         return
     jobs = options.jobs
+    if options.on == "ray":
+        plugins = options.plugin or ()
+        make_trials_on_ray(search, trials, jobs, options.threads or 1, plugins, say)
+        return
     if jobs is None:
         on_cpu = workspace.device_kind == "cpu"
         jobs = automatic_jobs(left, seconds, options.threads) if on_cpu else 1

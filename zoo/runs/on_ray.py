@@ -6,11 +6,12 @@ machine that asks. The images must be at the same path on every machine, or are 
 machine dies, another one makes its run.
 """
 
+import contextlib
 import getpass
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,26 @@ def make_there(order: Order) -> dict[str, bytes]:
     Raises:
         UsageError: this machine has other code, versions or images, or the run cannot be made.
     """
+    workspace = workspace_there(order)
+    run = Run(order.request, workspace)
+    check_name(run, order)
+    run.execute(progress=False)
+    results = workspace.results
+    files = {path.name: path.read_bytes() for path in results.iterdir() if path.is_file()}
+    shutil.rmtree(results.parent, ignore_errors=True)
+    shutil.rmtree(run.folder, ignore_errors=True)
+    return files
+
+
+def workspace_there(order: Order) -> Workspace:
+    """On a machine of the cluster: load the plug-ins of an order, and make its folders.
+
+    Returns:
+        Where the run reads, writes and computes. The folder of its results is its own.
+
+    Raises:
+        UsageError: this machine has other code or versions.
+    """
     tune_cpu()
     check_versions(order)
     for name, content in order.plugins:
@@ -98,7 +119,7 @@ def make_there(order: Order) -> dict[str, bytes]:
             load_plugin_file(path)
     folder = FOLDER / order.name
     folder.mkdir(parents=True, exist_ok=True)
-    workspace = Workspace(
+    return Workspace(
         order.data,
         folder / "results",
         FOLDER / "runs",
@@ -107,16 +128,18 @@ def make_there(order: Order) -> dict[str, bytes]:
         fetch=order.fetch,
         yes=True,
     )
-    run = Run(order.request, workspace)
+
+
+def check_name(run: Run, order: Order) -> None:
+    """Refuse a run that has another name on this machine, as it has with other images.
+
+    Raises:
+        UsageError: it has.
+    """
     if run.name != order.name:
         raise UsageError(
             f"{run.name}, expected {order.name}: that machine has other images in {order.data}"
         )
-    run.execute(progress=False)
-    files = {path.name: path.read_bytes() for path in workspace.results.iterdir() if path.is_file()}
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.rmtree(run.folder, ignore_errors=True)
-    return files
 
 
 def check_versions(order: Order) -> None:
@@ -135,22 +158,12 @@ def check_versions(order: Order) -> None:
         raise UsageError(f"that machine has other versions: {'; '.join(differing)}")
 
 
-def make_on_ray(
-    runs: Sequence[Run], threads: int, plugins: Sequence[Path], say: Callable[[Run, str], None]
-) -> int:
-    """Let a cluster make runs. Each machine that becomes free gets the next run in this order.
+@contextlib.contextmanager
+def ray_cluster() -> Iterator[Any]:
+    """Connect to a Ray cluster; yields the package `ray`.
 
     The cluster is the one that the environment variable RAY_ADDRESS names, or else one that was
-    started on this machine. If there is none, this machine makes the runs alone.
-
-    Args:
-        runs: to be made; none of them has a record.
-        threads: CPU threads of each run.
-        plugins: files that register what the runs need.
-        say: called with a run and "" when its record has come, or with the reason if it failed.
-
-    Returns:
-        1 if a run failed, else 0.
+    started on this machine. If there is none, this machine alone is the cluster.
 
     Raises:
         UsageError: Ray is not installed or finds no cluster.
@@ -168,11 +181,46 @@ def make_on_ray(
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UsageError(f"--on ray: no cluster: {reason}") from None
-    on_gpu = runs[0].workspace.device_kind == "cuda"
-    task = ray.remote(make_there).options(
+    try:
+        yield ray
+    finally:
+        if started_here:
+            ray.shutdown()
+
+
+def as_task(ray: Any, function: Callable[..., Any], threads: int, on_gpu: bool) -> Any:
+    """A function as a task of Ray, which a machine that has what it needs carries out.
+
+    Args:
+        ray: the package.
+        function: what the task does.
+        threads: CPU threads that it needs.
+        on_gpu: whether it needs a GPU.
+    """
+    return ray.remote(function).options(
         num_cpus=threads, num_gpus=int(on_gpu), max_retries=RETRIES, retry_exceptions=False
     )
-    try:
+
+
+def make_on_ray(
+    runs: Sequence[Run], threads: int, plugins: Sequence[Path], say: Callable[[Run, str], None]
+) -> int:
+    """Let a cluster make runs. Each machine that becomes free gets the next run in this order.
+
+    Args:
+        runs: to be made; none of them has a record.
+        threads: CPU threads of each run.
+        plugins: files that register what the runs need.
+        say: called with a run and "" when its record has come, or with the reason if it failed.
+
+    Returns:
+        1 if a run failed, else 0.
+
+    Raises:
+        UsageError: Ray is not installed or finds no cluster.
+    """
+    with ray_cluster() as ray:
+        task = as_task(ray, make_there, threads, runs[0].workspace.device_kind == "cuda")
         waiting = {task.remote(order_of(run, threads, plugins)): run for run in runs}
         status = 0
         while waiting:
@@ -192,9 +240,6 @@ def make_on_ray(
                 status = 1
             say(run, failure)
         return status
-    finally:
-        if started_here:
-            ray.shutdown()
 
 
 def failure_in_words(error: BaseException) -> str:

@@ -6,11 +6,12 @@ processes can share it.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,27 @@ NUMBER, SETTINGS, UPDATES, WHY, OPENED = "number", "settings", "updates", "why",
 WHOLE, STOPPED, FAILED = "whole", "stopped", "failed"  # how a trial ended
 
 
+class TrialStoppedError(Exception):
+    """A trial validates worse than the others did, and is not trained further."""
+
+
+@dataclass(frozen=True)
+class TrialEnd:
+    """How a trial ended.
+
+    Args:
+        value: its best validation, see `score`; None if it was stopped early or failed.
+        updates: how many it made, if it was trained to its end.
+        why: the reason if it failed, else "".
+        opened: how often it tried to open the test split.
+    """
+
+    value: float | None = None
+    updates: int | None = None
+    why: str = ""
+    opened: int = 0
+
+
 class TrialRun(Run):
     """A run that is trained and validated for a trial, but never tested."""
 
@@ -49,7 +71,8 @@ class TrialRun(Run):
             request: the run with the settings of the trial.
             workspace: where to read, write and compute.
             stores: by split.
-            trial: Optuna's; None for a run that is only planned.
+            trial: Optuna's, or one like it (`report`, `set_user_attr`, `should_prune`) that asks
+                another machine; None for a run that is only planned.
 
         Raises:
             UsageError: it cannot be run with these settings.
@@ -64,7 +87,7 @@ class TrialRun(Run):
         """Train the run, or go on with it; returns its best validation, see `score`.
 
         Raises:
-            TrialPruned: it validates worse than the others did.
+            TrialStoppedError: it validates worse than the others did.
             DivergedError: its loss is not finite.
         """
         with self.at_work() as folder:
@@ -98,16 +121,42 @@ class ReportToTrial(pl.Callback):
         """Report what was validated since the last update.
 
         Raises:
-            TrialPruned: it is not worth going on.
+            TrialStoppedError: it is not worth going on.
         """
         for update, _ in self.keeper.curve[self.reported :]:
             self.reported += 1
             self.trial.report(score(self.keeper, update), update)
             self.trial.set_user_attr(UPDATES, update)
             if self.trial.should_prune():
-                import optuna
+                raise TrialStoppedError
 
-                raise optuna.TrialPruned
+
+def train_trial(make_run: Callable[[], TrialRun], progress: bool = False) -> TrialEnd:
+    """Train a trial, and say how it ended.
+
+    Args:
+        make_run: returns its run; a UsageError of it makes the trial fail.
+        progress: whether to show the progress of the training.
+
+    Raises:
+        InUseError: another process trains the same run.
+    """
+    run: TrialRun | None = None
+    end = TrialEnd()
+    try:
+        run = make_run()
+        value = run.validated(progress)
+        if math.isfinite(value):
+            end = TrialEnd(value=value, updates=run["updates"])
+        else:
+            end = TrialEnd(why=f"its validation is {value}")
+    except TrialStoppedError:
+        pass
+    except InUseError:
+        raise
+    except (DivergedError, UsageError) as error:
+        end = TrialEnd(why=str(error))
+    return replace(end, opened=run.closed.opened) if run else end
 
 
 def score(keeper: CheckpointKeeper, update: int) -> float:
@@ -219,10 +268,12 @@ class Search:
             say: prints a line.
             progress: whether to show the progress of each training.
         """
-        while (trial := self._next(count)) is not None:
-            self._make(trial, count, say, progress)
+        while (trial := self.next_trial(count)) is not None:
+            say(self.label(trial, count) + self.settings_in_words(trial))
+            run_of_trial = functools.partial(self.run_of, trial)
+            self.tell(trial, train_trial(run_of_trial, progress), count, say)
 
-    def _next(self, count: int) -> "optuna.Trial | None":
+    def next_trial(self, count: int) -> "optuna.Trial | None":
         """A new trial; None if there are as many as were asked for."""
         with locked(self.folder / "next", lambda holder: None):
             states = self.optuna.trial.TrialState
@@ -263,41 +314,37 @@ class Search:
         trial = self.study.ask()
         return trial, {name: values.suggest(name, trial) for name, values in self.space.items()}
 
-    def _make(
-        self, trial: "optuna.Trial", count: int, say: Callable[[str], None], progress: bool
+    def tell(
+        self, trial: "optuna.Trial", end: TrialEnd, count: int, say: Callable[[str], None]
     ) -> None:
-        """Train a trial and tell the study its result."""
+        """Write how a trial ended into the file, and say it."""
         states = self.optuna.trial.TrialState
-        settings = trial.user_attrs[SETTINGS]
-        number = f"[{trial.user_attrs[NUMBER]}/{count}]"
-        say(f"{number} {' '.join(f'{name}={value}' for name, value in settings.items())}")
-        run: TrialRun | None = None
-        value, why = None, ""
-        try:
-            run = self.run_of(trial)
-            value = run.validated(progress)
-            trial.set_user_attr(UPDATES, run["updates"])
-            if not math.isfinite(value):
-                value, why = None, f"its validation is {value}"
-        except self.optuna.TrialPruned:
-            pass
-        except InUseError:
-            raise
-        except (DivergedError, UsageError) as error:
-            why = str(error)
-        if run:
-            trial.set_user_attr(OPENED, run.closed.opened)
-        if why:
-            trial.set_user_attr(WHY, why)
+        label = self.label(trial, count)
+        trial.set_user_attr(OPENED, end.opened)
+        if end.why:
+            trial.set_user_attr(WHY, end.why)
             self.study.tell(trial, state=states.FAIL)
-            say(f"{number} failed: {why}")
-        elif value is None:
+            say(f"{label}failed: {end.why}")
+        elif end.value is None:
             self.study.tell(trial, state=states.PRUNED)
             last = self.in_words(last_validation(self.study.trials[trial.number]))
-            say(f"{number} stopped after update {trial.user_attrs[UPDATES]}: {last}")
+            say(f"{label}stopped after update {trial.user_attrs[UPDATES]}: {last}")
         else:
-            self.study.tell(trial, value)
-            say(f"{number} {self.in_words(value)}")
+            trial.set_user_attr(UPDATES, end.updates)
+            self.study.tell(trial, end.value)
+            say(f"{label}{self.in_words(end.value)}")
+
+    def give_up(self, trial: "optuna.Trial") -> None:
+        """Forget a trial that was interrupted; it does not count as finished."""
+        self.study.tell(trial, state=self.optuna.trial.TrialState.FAIL)
+
+    def label(self, trial: "optuna.Trial", count: int) -> str:
+        """``[3/30] ``, what the lines of a trial begin with."""
+        return f"[{trial.user_attrs[NUMBER]}/{count}] "
+
+    def settings_in_words(self, trial: "optuna.Trial") -> str:
+        """``outer_lr=0.01 inner_steps=3``."""
+        return " ".join(f"{name}={value}" for name, value in trial.user_attrs[SETTINGS].items())
 
     def in_words(self, value: float) -> str:
         """A validation in words: ``93.10 %``, or in regression ``0.412``."""
