@@ -139,3 +139,13 @@ def test_records_name_a_commit_or_a_hash(monkeypatch):
     made_with = environment("cpu")
     assert code_of(made_with) == made_with["code"] == code_hash()
     assert (made_with["commit"], made_with["dirty"]) == (None, None)
+
+
+def test_results_are_no_uncommitted_code(checkout, monkeypatch):
+    """`zoo tune` leaves a file of settings among the results; code beside them counts."""
+    committed(checkout)
+    (checkout / "results").mkdir()
+    (checkout / "results" / "tune-protonet.yaml").write_text("halvings: 3")
+    assert commit_of(checkout, monkeypatch)[1] is False
+    (checkout / "plugin.py").write_text("")
+    assert commit_of(checkout, monkeypatch)[1] is True

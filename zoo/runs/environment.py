@@ -16,6 +16,9 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from zoo.origin import checkout_root, code_hash, zoo_version
 
+# What git compares with the commit: all code, and the settings, but no results beside them.
+SOURCES = (":/*.py", ":/*.yaml", ":(top,exclude)results", ":(top,exclude)runs")
+
 
 def environment(kind: str) -> dict[str, Any]:
     """Commit, device and versions, as the record has them.
@@ -61,7 +64,7 @@ def commit() -> tuple[str | None, bool | None]:
             for words in (
                 ["ls-files", "--full-name", "--error-unmatch", "--", this_file],
                 ["rev-parse", "HEAD"],
-                ["status", "--porcelain", "--", ":/*.py", ":/*.yaml"],
+                ["status", "--porcelain", "--", *SOURCES],
             )
         )
     except (OSError, subprocess.CalledProcessError):
