@@ -17,6 +17,7 @@ from zoo.errors import UsageError
 from zoo.learner_outputs import check_evaluation, check_predictions
 from zoo.losses import compare_gradients, task_cross_entropy, task_loss
 from zoo.micro_batches import loss_in_parts
+from zoo.networks.precision import FLOAT32, check_precision, set_precision
 from zoo.pixels import normalised_pixels
 from zoo.processes import together
 from zoo.registry import backbone_of
@@ -180,15 +181,21 @@ class Learner(pl.LightningModule):
             raise UsageError(f"{checkpoint_path} does not fit its learner: {text}") from None
         if weights := [*checkpoint["state_dict"].values()]:
             learner.to(weights[0].device)
-        learner.outer_decay = kept.get("outer_decay", "paper")
-        if "micro_batch" in kept:
-            learner.micro_batch = kept["micro_batch"]
-        if "gradient_clip_val" in kept:
-            learner.clip_by(kept["gradient_clip_val"], kept["gradient_clip_algorithm"])
-        if "image_mean" in kept:
-            learner.normalise_by(kept["image_mean"], kept["image_std"])
+        learner._take_over(kept)
         learner.stages_trained = True  # its weights are those after the stages
         return learner
+
+    def _take_over(self, kept: Mapping[str, Any]) -> None:
+        """Set what `hparams` keep besides the arguments of the constructor."""
+        self.outer_decay = kept.get("outer_decay", "paper")
+        if "micro_batch" in kept:
+            self.micro_batch = kept["micro_batch"]
+        if "gradient_clip_val" in kept:
+            self.clip_by(kept["gradient_clip_val"], kept["gradient_clip_algorithm"])
+        if "precision" in kept:
+            self.multiply_in(kept["precision"])
+        if "image_mean" in kept:
+            self.normalise_by(kept["image_mean"], kept["image_std"])
 
     @classmethod
     def check_learner(cls, kept: Mapping[str, Any], where: str) -> None:
@@ -231,6 +238,16 @@ class Learner(pl.LightningModule):
     @micro_batch.setter
     def micro_batch(self, tasks: int | None) -> None:
         self.hparams["micro_batch"] = tasks
+
+    def multiply_in(self, precision: str) -> None:
+        """Let the convolutions multiply in ``float32`` or ``bf16``; `hparams` keep it.
+
+        Raises:
+            UsageError: there is no such precision, or the networks cannot compute in it.
+        """
+        copies = (module for copy in self.copies for module in copy.modules())
+        set_precision([*self.modules(), *copies], precision)
+        self.hparams["precision"] = precision
 
     def clip_by(self, limit: float, algorithm: str = "norm") -> None:
         """Clip the outer gradient so, in place of the learner's own way; `hparams` keep it.
@@ -414,8 +431,8 @@ class Learner(pl.LightningModule):
         """Check that the Trainer suits this learner, and train its stages before a fit.
 
         Raises:
-            UsageError: the learner cannot be trained at the Trainer's precision or on several
-                devices; or it has stages to be trained first, and no `train_stages`.
+            UsageError: the learner cannot be trained at the Trainer's precision, on its device or
+                on several devices; or it has stages to be trained first, and no `train_stages`.
         """
         # In the constructor, Lightning would also collect the arguments of whoever called it.
         self.save_hyperparameters(dict(self.hparams))
@@ -425,6 +442,7 @@ class Learner(pl.LightningModule):
                 f'precision "{precision}": {self.title or type(self).__name__} computes in '
                 f"{' or '.join(PRECISIONS)}"
             )
+        check_precision(self.hparams.get("precision", FLOAT32), self.trainer.strategy.root_device)
         if self._compiler_ctx is not None:
             raise UsageError(
                 f"{self.title}: torch.compile compiles the steps of a Trainer with it; compile its "

@@ -6,7 +6,7 @@ into channels (convolutions with groups = T), so that no task sees another's wei
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,17 @@ from zoo.batch_norm import BatchNorm
 from zoo.errors import UsageError
 from zoo.networks import second_derivatives
 from zoo.networks.patch_statistics import PatchMoments, batch_moments
+from zoo.networks.second_derivatives import rounded_to
 
 SMALL = 0.01  # standard deviation of initial weights that should have nearly no effect
 
 
 class Conv(nn.Module):
     """A convolution with an odd kernel, padded by half of it, without bias, as a norm follows."""
+
+    # The type that maps and weights are rounded to before they are multiplied; None for no
+    # rounding. Weights, gradients and what comes out keep their type.
+    product_type: torch.dtype | None = None
 
     def __init__(self, inputs: int, outputs: int, *, size: int = 3, stride: int = 1) -> None:
         super().__init__()
@@ -37,7 +42,9 @@ class Conv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, H, W) -> (n, O, H', W'); per-task: (n, T*C, H, W) -> (n, T*O, H', W')."""
         weight, tasks = self.folded()
-        return F.conv2d(x, weight, None, self.stride, weight.shape[-1] // 2, groups=tasks)
+        pad, rounded = weight.shape[-1] // 2, partial(rounded_to, dtype=self.product_type)
+        z = F.conv2d(rounded(x), rounded(weight), None, self.stride, pad, groups=tasks)
+        return z.to(x.dtype)
 
 
 class FixedImages:
@@ -144,7 +151,7 @@ def _without_film(
     elif fixed is not None and norm.mode != "running":
         mean, var = fixed.patches(conv, rows).after(weight)
     else:
-        z = second_derivatives.conv2d(x, weight, conv.stride, tasks)
+        z = second_derivatives.conv2d(x, weight, conv.stride, tasks, conv.product_type)
         if rows is None:
             with norm.moving() as running:
                 return second_derivatives.batch_norm(
@@ -162,7 +169,8 @@ def _without_film(
         return _pool_shift_relu(z * scale.view(-1, 1, 1), beta - mean * scale, relu, pool)
     # The statistics are known before the convolution, so its weights can include the scale.
     scale = gamma * (var + norm.eps).rsqrt()
-    z = second_derivatives.conv2d(x, weight * scale.view(-1, 1, 1, 1), conv.stride, tasks)
+    scaled = weight * scale.view(-1, 1, 1, 1)
+    z = second_derivatives.conv2d(x, scaled, conv.stride, tasks, conv.product_type)
     return _pool_shift_relu(z, beta - mean * scale, relu, pool)
 
 

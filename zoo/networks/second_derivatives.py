@@ -55,12 +55,28 @@ def channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def conv2d(x: Tensor, weight: Tensor, stride: int = 1, groups: int = 1) -> Tensor:
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    stride: int = 1,
+    groups: int = 1,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
     """Convolution with an odd kernel, padded by half of it.
 
-    x (n, groups*C, H, W), weight (groups*O, C, k, k) -> (n, groups*O, H', W')
+    Args:
+        x: (n, groups*C, H, W).
+        weight: (groups*O, C, k, k).
+        stride: of the convolution.
+        groups: how many parts of the channels are convolved each by itself.
+        dtype: the type that maps and kernels are rounded to before they are multiplied, here and in
+            both derivatives, such as torch.bfloat16; None for no rounding. What goes in and what
+            comes out keeps its type.
+
+    Returns:
+        (n, groups*O, H', W').
     """
-    return _Conv.apply(channels_last(x), weight, stride, groups)
+    return _Conv.apply(channels_last(x), weight, stride, groups, dtype)
 
 
 def max_pool(z: Tensor) -> Tensor:
@@ -99,65 +115,101 @@ def batch_norm(
     return _BatchNorm.apply(z, weight, bias, relu, pool, running or (None, None), eps, momentum)
 
 
-def _convolve(x: Tensor, w: Tensor, stride: int, groups: int) -> Tensor:
-    return channels_last(F.conv2d(x, w, None, stride, w.shape[-1] // 2, 1, groups))
+def rounded_to(t: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """The tensor in another type; as it is if `dtype` is None."""
+    return t if dtype is None else t.to(dtype)
+
+
+def _convolve(x: Tensor, w: Tensor, stride: int, groups: int, dtype: torch.dtype | None) -> Tensor:
+    pad = w.shape[-1] // 2
+    z = F.conv2d(rounded_to(x, dtype), rounded_to(w, dtype), None, stride, pad, 1, groups)
+    return channels_last(z.to(x.dtype))
 
 
 def _convolve_back(
-    g: Tensor, x: Tensor, w: Tensor, stride: int, groups: int, to_x: bool, to_w: bool
-) -> tuple[Tensor, Tensor]:
+    g: Tensor,
+    x: Tensor,
+    w: Tensor,
+    stride: int,
+    groups: int,
+    dtype: torch.dtype | None,
+    to_x: bool,
+    to_w: bool,
+) -> tuple[Tensor | None, Tensor | None]:
     """The gradients in x (if `to_x`) and in w (if `to_w`), from g, the gradient in the output."""
     pad = w.shape[-1] // 2
-    return torch.ops.aten.convolution_backward(
-        g, x, w, None, [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], groups, [to_x, to_w, False]
-    )[:2]
+    gx, gw, _ = torch.ops.aten.convolution_backward(
+        rounded_to(g, dtype),
+        rounded_to(x, dtype),
+        rounded_to(w, dtype),
+        None,
+        [stride] * 2,
+        [pad] * 2,
+        [1, 1],
+        False,
+        [0, 0],
+        groups,
+        [to_x, to_w, False],
+    )
+    return gx.to(g.dtype) if to_x else None, gw.to(g.dtype) if to_w else None
 
 
 class _Conv(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, stride: int, groups: int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, w: Tensor, stride: int, groups: int, dtype: torch.dtype | None
+    ) -> Tensor:
         ctx.save_for_backward(x, w)
-        ctx.stride, ctx.groups = stride, groups
-        return _convolve(x, w, stride, groups)
+        ctx.options = stride, groups, dtype
+        return _convolve(x, w, *ctx.options)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, w = ctx.saved_tensors
         to_x, to_w, *_ = ctx.needs_input_grad
-        gx, gw = _ConvBackward.apply(channels_last(g), x, w, ctx.stride, ctx.groups, to_x, to_w)
-        return gx, gw, None, None
+        gx, gw = _ConvBackward.apply(channels_last(g), x, w, *ctx.options, to_x, to_w)
+        return gx, gw, None, None, None
 
 
 class _ConvBackward(Function):
     @staticmethod
     def forward(
-        ctx: Any, g: Tensor, x: Tensor, w: Tensor, stride: int, groups: int, to_x: bool, to_w: bool
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any,
+        g: Tensor,
+        x: Tensor,
+        w: Tensor,
+        stride: int,
+        groups: int,
+        dtype: torch.dtype | None,
+        to_x: bool,
+        to_w: bool,
+    ) -> tuple[Tensor | None, Tensor | None]:
         ctx.set_materialize_grads(False)
         # If x is fixed data, the second derivative does not need g, the largest map of all.
         ctx.save_for_backward(g if to_x else None, x, w)
-        ctx.stride, ctx.groups = stride, groups
-        return _convolve_back(g, x, w, stride, groups, to_x, to_w)
+        ctx.options = stride, groups, dtype
+        return _convolve_back(g, x, w, stride, groups, dtype, to_x, to_w)
 
     @staticmethod
     @last_derivative
     def backward(ctx: Any, hx: Tensor | None, hw: Tensor | None) -> tuple[Tensor | None, ...]:
         """The gradient of <hx, gx> + <hw, gw> = <g, conv(hx, w) + conv(x, hw)>."""
         g, x, w = ctx.saved_tensors
+        stride, groups, dtype = ctx.options
         needs_g, needs_x, needs_w = ctx.needs_input_grad[:3]
         to_g = to_x = to_w = None
         if hw is not None and needs_x:
-            to_x, _ = _convolve_back(g, x, hw, ctx.stride, ctx.groups, True, False)
+            to_x, _ = _convolve_back(g, x, hw, stride, groups, dtype, to_x=True, to_w=False)
         if hx is not None and needs_w:
             hx = channels_last(hx)
-            _, to_w = _convolve_back(g, hx, w, ctx.stride, ctx.groups, False, True)
+            _, to_w = _convolve_back(g, hx, w, stride, groups, dtype, to_x=False, to_w=True)
         pairs = [(m, k) for m, k in ((x, hw), (hx, w)) if m is not None and k is not None]
         if needs_g and pairs:
             # The sum of two convolutions, as one: their channels side by side.
             maps, kernels = zip(*pairs, strict=True)
-            joined = _join_channels(maps, ctx.groups)
-            to_g = _convolve(joined, torch.cat(kernels, 1), ctx.stride, ctx.groups)
-        return to_g, to_x, to_w, None, None, None, None
+            joined = _join_channels(maps, groups)
+            to_g = _convolve(joined, torch.cat(kernels, 1), stride, groups, dtype)
+        return to_g, to_x, to_w, None, None, None, None, None
 
 
 def _join_channels(maps: tuple[Tensor, ...], groups: int) -> Tensor:

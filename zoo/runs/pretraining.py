@@ -22,6 +22,7 @@ from zoo.errors import UsageError
 from zoo.methods.embedding import prototypes, squared_distances
 from zoo.networks.backbone import Backbone
 from zoo.networks.layers import build_head, pointwise
+from zoo.networks.precision import FLOAT32, set_precision
 from zoo.stage import Stage
 from zoo.values import parse_number
 
@@ -55,10 +56,12 @@ class Pretrain(Stage):
             net: the encoder.
             targets: modules that get its weights when the stage is finished.
             classes: how many base classes there are.
-            settings: those of `zoo.runs.settings.Pretraining`, without the prefix of their names.
+            settings: those of `zoo.runs.settings.Pretraining`, without the prefix of their names;
+                and `precision` if it is not float32.
         """
         super().__init__(net, *targets, settings=settings)
         set_batch_norm(net, "running")
+        set_precision(net.modules(), settings.get("precision", FLOAT32))
         self.drops = parse_shares(settings["drops"])
         self.head = build_head(settings["head"], net.features, classes, "pretrain_head")
 

@@ -114,6 +114,8 @@ class ResolvedRequest:
             raise UsageError(f"--outer_decay {decay}: choose from {', '.join(OUTER_DECAYS)}")
         learner.outer_decay = decay
         self._clip(learner)
+        if (precision := self.every_setting["precision"].value) != Protocol.precision:
+            learner.multiply_in(precision)
         if not self.benchmark.regression:
             learner.normalise_by(self.benchmark.mean, self.benchmark.std)
         return backbone, learner

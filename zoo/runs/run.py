@@ -20,6 +20,7 @@ import torch
 from zoo.errors import UsageError
 from zoo.files import DamagedError, alone_in, reserve, write_text
 from zoo.learner import Learner
+from zoo.networks.precision import check_precision
 from zoo.plugin_files import plugin_of_file
 from zoo.reports.confusions import accuracy_of_classes, most_confused, pooled_predictions
 from zoo.reports.records import parse_record, row_of
@@ -315,6 +316,7 @@ class Run(Plan):
     def train(self, folder: Path, keeper: CheckpointKeeper, progress: bool) -> None:
         """Train from the last checkpoint if there is one; the learner gets the best weights."""
         updates = self["updates"]
+        check_precision(self["precision"], torch.device(self.workspace.device_kind))
         if self.learner.train_stages is not None:
             self.staged = self.learner.train_stages(self.learner, progress)
             self.learner.stages_trained = True

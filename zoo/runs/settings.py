@@ -61,6 +61,9 @@ class Protocol:
             own paper, which mostly keeps it; cosine by half a cosine to zero instead.
         gradient_clip_val: the outer gradient is clipped to this, in place of the learner's own
             clipping; 0 for no clipping, null for the learner's own.
+        precision: what convolutions multiply in, pre-training included: float32; or bf16, which
+            rounds maps and weights for the product alone and is faster where the device has units
+            for it (AMX, tensor cores). The run is another one than in float32.
         gradient_clip_algorithm: what gradient_clip_val limits: the norm of the whole gradient, or
             the value of each element.
         validations: how often validation episodes are run during training, at equal distances; it
@@ -83,6 +86,7 @@ class Protocol:
     outer_decay: str = "paper"
     gradient_clip_val: float | None = None
     gradient_clip_algorithm: str = "norm"
+    precision: str = "float32"
     validations: int = 10
     val_episodes: int = 200
     test_episodes: int = 1000
@@ -131,6 +135,7 @@ SETTINGS_ADDED_LATER: dict[str, Any] = {
     "outer_decay": "paper",
     "gradient_clip_val": None,
     "gradient_clip_algorithm": "norm",
+    "precision": "float32",
 }
 _SHARED_FIELDS = [field for group in SHARED_SETTINGS for field in fields(group)]
 SHARED_SETTING_NAMES = {field.name for field in _SHARED_FIELDS}

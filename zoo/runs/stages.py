@@ -20,6 +20,7 @@ from zoo.errors import UsageError
 from zoo.files import DamagedError, locked, read_json, write_json
 from zoo.learner import Learner
 from zoo.networks.backbone import Backbone, build_backbone
+from zoo.networks.precision import FLOAT32
 from zoo.processes import alone, rank
 from zoo.reports.records import BROKEN, checksum, checksum_state
 from zoo.runs.checkpoints import CheckpointKeeper, DivergedError
@@ -356,6 +357,7 @@ def stages_of_run(
         stagings.append(Staging(first, runs, benchmark, stores, {}, name))
     else:
         start = {"backbone": settings["backbone"].value, "seed": str(seed)}
+        start |= other_precision(settings)
     for stage in learner.stages():
         if "query" not in stage.settings:
             shot = stage.settings.get("shot", 1)
@@ -370,6 +372,12 @@ def stages_of_run(
 def stage_queries(benchmark: Any, stores: Mapping[str, Store], shot: int) -> int:
     """Queries a class in the episodes of a stage: the benchmark's, or fewer if images are few."""
     return query_that_fits(stores, shot, benchmark.query) if benchmark.own else benchmark.query
+
+
+def other_precision(settings: Mapping[str, Setting]) -> dict[str, str]:
+    """The setting `precision` if it is not float32, as it was before there was a choice."""
+    precision = settings["precision"].value
+    return {} if precision == FLOAT32 else {"precision": precision}
 
 
 def pretraining_stage(
@@ -401,6 +409,7 @@ def pretraining_stage(
             if name.startswith(prefix)
         }
         values["query"] = stage_queries(benchmark, stores, VALIDATED[1])
+        values |= other_precision(settings)
     else:
         values = dict(named_stage(runs, source)["identity"]["settings"])
     values["backbone"] = text
