@@ -22,7 +22,7 @@ class LinearRegression(EmbeddingLearner):
     title = "Linear"
     family = "reference"
     regression = True
-    only_of_tables = True
+    only_for_tabular_data = True
 
     def __init__(self, backbone: nn.Module, way: int, *, penalty: float = 1.0) -> None:
         """The penalty is for inputs of variance 1, as `tabular` has them.

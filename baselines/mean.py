@@ -18,7 +18,7 @@ class MeanPredictor(Learner):
     title = "Mean"
     family = "reference"
     regression = True
-    only_of_tables = True
+    only_for_tabular_data = True
     uses_inputs = False
 
     def __init__(self, backbone: nn.Module, way: int) -> None:

@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from zoo import Episode, Examples, InnerOptimizer, Learner, Params, adapt, call, register
 from zoo.baselines.npbml_losses import LearnedLoss, base_loss, components_of
 from zoo.baselines.npbml_network import AdaptedTail, SharedRow, Trunk, run_own_weights
-from zoo.baselines.npbml_relation import Relate, Relations
+from zoo.baselines.npbml_relation import Relations, RelationStage
 from zoo.errors import UsageError
 from zoo.methods.inner_loop import differentiable_copies
 from zoo.methods.preconditioners import Chain, build_preconditioner
@@ -98,8 +98,9 @@ class NPBML(Learner):
                 none.
             relation_shot: K of its training episodes.
             hard_labels: L^Q takes the class with the largest score as label [authors' code].
-            scale_free: whether the learned losses can only turn the steps, not lengthen or shorten
-                them along the base loss's gradient, as another inner rate would [not in the paper].
+            scale_free: whether only that part of the learned losses' gradient is added, for each
+                parameter tensor, which is at right angles to the base loss's gradient, so that they
+                cannot act as another inner rate [not in the paper].
             inner_lr: alpha [authors' code].
             inner_steps: gradient steps, in training and test [section 4].
             momentum: of the inner steps, Nesterov's [section 4; 0.9 in authors' code].
@@ -153,7 +154,14 @@ class NPBML(Learner):
         return differentiable_copies(scores)[0]
 
     def adapt(self, maps: Tensor, relations: Tensor | None, episode: Episode) -> Params:
-        """theta <- theta - alpha omega omega^T grad M, with momentum and decay (eq. 10)."""
+        """Adapt the last block and the head to each task.
+
+        With `preconditioner=warp` a step is theta - alpha omega omega^T grad M (eq. 10), with
+        Nesterov momentum and weight decay.
+
+        Returns:
+            All parameters of the two, each with a leading T.
+        """
         y = episode.support.y
         inputs = Examples(maps[:, : y.shape[1]] if self.inductive else maps, y)
         losses = partial(self.losses, relations=relations)
@@ -170,7 +178,7 @@ class NPBML(Learner):
         """The training of the network that gives relation scores, if a loss needs them."""
         if self.relations is None or not self.relation_updates:
             return []
-        return [Relate(self.relations, self.way, self.relation_shot, self.relation_updates)]
+        return [RelationStage(self.relations, self.way, self.relation_shot, self.relation_updates)]
 
     def anneal(self, progress: float) -> float:
         """Fall from 1 to a tenth by a cosine, if asked for."""

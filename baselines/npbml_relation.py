@@ -130,7 +130,7 @@ class Relations(nn.Module):
         return net(z[:, rows:], prototypes(z[:, :rows], y, way))
 
 
-class Relate(Stage):
+class RelationStage(Stage):
     """Learn scores of 1 for a query's class and 0 for the others: Adam on squared errors."""
 
     name = "relation"

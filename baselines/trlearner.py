@@ -59,7 +59,7 @@ class Related(PlugIn):
 
     title = "TRLearner"
     remark = "TRLearner: a reconstruction, its paper's equations could not be had"
-    without = ("multi_step",)
+    without = ("multi_step",)  # a setting of hosts that is refused here
     version = 2
     net: Any
 
@@ -87,11 +87,12 @@ class Related(PlugIn):
             others: R, how many of the most related tasks predict each task's queries; null for all.
                 If there is only one, as with two tasks per update, it has all the weight, and no
                 relation is learned [not known].
-            say: how their models classify our queries: aligned, by their classes, paired with
-                ours; encoders, by their encoder with our head; null for encoders if the host
-                adapts one, else aligned [not known].
-            drawn: what represents a task: all of its support, or the hardest half of each class
-                [not known].
+            say: how a related task's model predicts this task's queries: aligned uses the whole
+                model, with its classes matched to this task's; encoders uses its adapted encoder
+                with this task's head; null for encoders if the host adapts its encoder, else
+                aligned [not known].
+            drawn: which support examples are averaged to represent a task: all, or the hardest half
+                of each class [not known].
             **settings: of the host.
         """
         if not say:
@@ -109,7 +110,7 @@ class Related(PlugIn):
         self.relations = TaskRelations(features_of(backbone), heads)
         self.joint_tasks = True
         self.why_one_device = "it relates all tasks of a meta-batch"
-        self.why_it_waits = "SciPy pairs classes" if say == "aligned" else ""
+        self.why_it_syncs = "SciPy pairs classes" if say == "aligned" else ""
 
     def loss_terms(self, episode: Episode) -> dict[str, Tensor]:
         """The host's loss and lambda L_TR, each averaged over the tasks (eq. 6)."""
@@ -127,25 +128,27 @@ class Related(PlugIn):
         The prediction is the mean of their logits, weighted by how related they are.
         """
         y, way = episode.support.y, episode.way
-        z = self.features(encoded, episode)
-        others, weights = strongest(self.relations(self.represent(z, y, way)), self.others)
+        features = self.features(encoded, episode)
+        relations = self.relations(self.represent(features, y, way))
+        others, weights = strongest(relations, self.others)
         of_classes = not y.is_floating_point()
-        means = prototypes(z, y, way) if of_classes and self.say == "aligned" else None
+        means = prototypes(features, y, way) if of_classes and self.say == "aligned" else None
         average = torch.zeros(())
-        for j, m in zip(others.T, weights.T, strict=True):
-            theirs = models_of(j, models)
+        # For each task (T,) the r-th most related one, and how related it is.
+        for other, weight in zip(others.T, weights.T, strict=True):
+            their_models = models_of(other, models)
             if of_classes and self.say == "encoders":
-                theirs |= head_parameters(models)
-            logits = self.predict(theirs, encoded)
-            if means is not None:  # put their ways in the order of ours
-                ways = aligned(means, means[j]).unsqueeze(1)
+                their_models |= head_parameters(models)
+            logits = self.predict(their_models, encoded)
+            if means is not None:  # put their ways in the order of this task's
+                ways = aligned(means, means[other]).unsqueeze(1)
                 logits = logits.take_along_dim(ways, 2)
-            average = average + m.view(-1, 1, 1) * logits
+            average = average + weight.view(-1, 1, 1) * logits
         return task_loss(average, episode.query.y)
 
     def features(self, encoded: Episode, episode: Episode) -> Tensor:
         """The support's features before adaptation, as constants: (T, N*K, D)."""
-        if encoded is not episode:
+        if encoded is not episode:  # the host has replaced the images by features
             return encoded.support.x.detach()
         net, x = self.net.backbone, episode.support.x
         with torch.no_grad(), batch_norm_context(net, support_rows=x.shape[1], track=False):

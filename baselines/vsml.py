@@ -32,7 +32,6 @@ from zoo.errors import UsageError
 from zoo.methods.learned_rule import Draw, LearnedRule, Network, Rule
 from zoo.networks.backbone import Backbone
 
-ERROR, LABEL = 0, 1  # channels of the messages into the last layer
 PIXEL, ANSWER = 0, 1  # channels of the messages into the first layer and out of the last
 
 
@@ -42,6 +41,7 @@ class VSML(LearnedRule):
 
     title = "VSML"
     sequential = True
+    signed_settings = ("gate_bias",)
     only_by_name = True  # a test of it takes as long as a whole row of another learner
 
     def __init__(
@@ -123,7 +123,8 @@ class VSML(LearnedRule):
     def start(self, tasks: int, features: int, way: int, random: Draw) -> Network:
         """h, c and the incoming messages, forward and backward, of each layer.
 
-        All are zero but the first numbers of c, which are normal with deviation 1 / sqrt(A).
+        All are zero but the first `self.random` numbers of each c, which are normal with deviation
+        1 / sqrt(A), where A is the number of the layer's inputs.
         """
         found: list[Tensor] = []
         neurons = [features, *self.layers, way]
@@ -149,21 +150,25 @@ class VSML(LearnedRule):
             before.append(logits)
         queries = query.shape[1]
         copies = [part.repeat_interleave(queries, 0) for part in network]
-        if len(next(iter(rule.values()))) > 1:
+        rules_per_task = len(next(iter(rule.values()))) > 1  # in evolution
+        if rules_per_task:
             rule = {name: numbers.repeat_interleave(queries, 0) for name, numbers in rule.items()}
         _, logits = self.forward_tick(rule, copies, query.flatten(0, 1))
         shown = torch.stack(before, 1) if self.every_step else None
         return logits.unflatten(0, (-1, queries)), shown
 
     def forward_tick(self, rule: Rule, network: Network, x: Tensor) -> tuple[Network, Tensor]:
-        """Send an example (S, D) through the layers: their new states, and logits (S, N)."""
+        """Send an example x (S, D) through the layers: their new states, and logits (S, N).
+
+        S is the number of networks: T, or T*N*Q when each query has a copy.
+        """
         layers = states_of(network)
         layers[0][2] = F.pad(x.unsqueeze(-1), (PIXEL, self.message_size - 1 - PIXEL))
-        for place in range(len(layers)):
-            self.layer_tick(rule, layers, place)
-            out = message(rule, layers[place][0], "forward")
-            if place + 1 < len(layers):
-                layers[place + 1][2] = out
+        for number in range(len(layers)):
+            self.layer_tick(rule, layers, number)
+            out = message(rule, layers[number][0], "forward")
+            if number + 1 < len(layers):
+                layers[number + 1][2] = out
         logits = self.bound * (out[..., ANSWER] / self.bound).tanh()
         return flat(layers), logits
 
@@ -171,26 +176,27 @@ class VSML(LearnedRule):
         """Send the error of an answer, softmax - label, and the label back through the layers."""
         layers = states_of(network)
         error = logits.softmax(-1) - label
+        # Channel 0 of the messages into the last layer is the error, channel 1 the label.
         sent = torch.stack([error, label if self.feed_label else torch.zeros_like(label)], -1)
         layers[-1][3] = F.pad(sent, (0, self.message_size - 2))
-        for place in reversed(range(len(layers))):
-            self.layer_tick(rule, layers, place)
+        for number in reversed(range(len(layers))):
+            self.layer_tick(rule, layers, number)
         layers[-1][3] = torch.zeros_like(layers[-1][3])
         return flat(layers)
 
-    def layer_tick(self, rule: Rule, layers: list[list[Tensor]], place: int) -> None:
-        """One tick of a layer, whose message goes back to the layer before it, if there is one."""
-        h, c, forward, backward = layers[place]
+    def layer_tick(self, rule: Rule, layers: list[list[Tensor]], number: int) -> None:
+        """One tick of layer `number`; its message goes back to the layer before it, if any."""
+        h, c, forward, backward = layers[number]
         ticks, bias = self.micro_ticks, self.gate_bias
         h, c = tick(rule, h, c, forward, backward, micro_ticks=ticks, gate_bias=bias)
-        layers[place][:2] = [h, c]
-        if place:
-            layers[place - 1][3] = message(rule, h, "backward")
+        layers[number][:2] = [h, c]
+        if number:
+            layers[number - 1][3] = message(rule, h, "backward")
 
 
 def states_of(network: Network) -> list[list[Tensor]]:
     """h, c and incoming messages, forward and backward, of each layer."""
-    return [list(network[place : place + 4]) for place in range(0, len(network), 4)]
+    return [list(network[start : start + 4]) for start in range(0, len(network), 4)]
 
 
 def flat(layers: list[list[Tensor]]) -> Network:

@@ -126,7 +126,10 @@ def estimate_from_record(mean: float, ci95: float, metric: str, episodes: int) -
 
 
 def compare(a: np.ndarray, b: np.ndarray, metric: str) -> Comparison:
-    """How much two learners differ, on the seeds and test episodes that both have.
+    """How much two learners differ, from paired values.
+
+    Row s and column e of `a` and `b` must be the same seed and the same test episode
+    (`shared_episodes`).
 
     For accuracy, the mean difference. For squared error, the ratio of the geometric means, first
     over second: the exponential of the mean difference of logarithms, which have no long tail.
@@ -164,7 +167,7 @@ def compare(a: np.ndarray, b: np.ndarray, metric: str) -> Comparison:
     )
 
 
-def equality(metric: str) -> float:
+def value_if_equal(metric: str) -> float:
     """What `compare` gives for two equal learners: a difference of 0, or a ratio of 1."""
     return 1.0 if is_error(metric) else 0.0
 

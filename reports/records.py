@@ -246,7 +246,7 @@ def values(folder: str | Path, measured: pd.DataFrame) -> tuple[dict[str, pd.Dat
 
     Args:
         folder: where the records lie.
-        measured: as `load` returns it.
+        measured: the frame from `load`.
 
     Returns:
         Frames and problems, one line each. For each run's name there is a frame with a column for

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, stdtr
 
-from zoo.reports.estimates import compare, equality, estimate
+from zoo.reports.estimates import compare, estimate, value_if_equal
 from zoo.reports.statistics import crossed, holm
 
 LEARNERS, QUERIES = 6, 75
@@ -165,7 +165,7 @@ def _one_table(case: Case, rng: np.random.Generator) -> dict[str, np.ndarray]:
     covered = [found.low <= t <= found.high for found, t in zip(means, truths, strict=True)]
     pairs = list(itertools.combinations(range(LEARNERS), 2))
     compared = [compare(values[0, i], values[0, j], metric) for i, j in pairs]
-    same = [truths[i] / truths[j] if metric == "mse" else equality(metric) for i, j in pairs]
+    same = [truths[i] / truths[j] if metric == "mse" else value_if_equal(metric) for i, j in pairs]
     held = [
         one.estimate.low <= t <= one.estimate.high for one, t in zip(compared, same, strict=True)
     ]

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
 from zoo.errors import UsageError
-from zoo.processes import together
+from zoo.processes import process_count
 
 # For our own networks; a layer converted from PyTorch keeps its own values.
 EPS = 1e-5
@@ -89,7 +89,7 @@ class BatchNorm(nn.Module):
     @property
     def spans_processes(self) -> bool:
         """Whether its statistics are over the batches of all processes that train together."""
-        return self.mode == "running" and self.training and self.track and together() > 1
+        return self.mode == "running" and self.training and self.track and process_count() > 1
 
     @contextmanager
     def moving(self) -> Iterator[tuple[Tensor, Tensor] | None]:

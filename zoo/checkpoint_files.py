@@ -27,13 +27,14 @@ def read_checkpoint(
         weights_only: as in `torch.load`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        DamagedError: it cannot be read, or its content does not fit its checksum.
+        OSError: the file cannot be read, for example because there is none.
+        DamagedError: `torch.load` refuses it, also because of `weights_only`, or its content does
+            not fit its checksum.
     """
-    content = path.read() if hasattr(path, "read") else Path(path).read_bytes()
-    checksum = checksum_of(content, path)
+    file_bytes = path.read() if hasattr(path, "read") else Path(path).read_bytes()
+    checksum = checksum_of(file_bytes, path)
     try:
-        loaded = torch.load(io.BytesIO(content), map_location, weights_only=weights_only)
+        loaded = torch.load(io.BytesIO(file_bytes), map_location, weights_only=weights_only)
     except Exception as error:  # a damaged pickle can raise any exception
         text = " ".join(str(error).split()) or type(error).__name__
         raise DamagedError(f"{path} cannot be read as a checkpoint: {text}") from None
@@ -48,7 +49,7 @@ def write_checkpoint(path: Path, content: Any) -> str:
 
 
 def checkpoint_in_memory(content: Any) -> tuple[io.BytesIO, str]:
-    """The file that `write_checkpoint` writes, in memory, and its checksum."""
+    """As `write_checkpoint`, but into memory; returns the file and its checksum."""
     file = io.BytesIO()
     torch.save(content, file)
     return file, add_checksum(file)

@@ -17,9 +17,9 @@ from zoo.errors import UsageError
 from zoo.learner_outputs import check_evaluation, check_predictions
 from zoo.losses import compare_gradients, task_cross_entropy, task_loss
 from zoo.micro_batches import loss_in_parts
-from zoo.networks.precision import FLOAT32, check_precision, set_precision
 from zoo.pixels import normalised_pixels
-from zoo.processes import together
+from zoo.precision import FLOAT32, check_precision, set_precision
+from zoo.processes import process_count
 from zoo.registry import backbone_of
 from zoo.stage import Stage
 
@@ -50,8 +50,9 @@ class Learner(pl.LightningModule):
     It trains and is tested by any Lightning Trainer, on batches that are Episodes: a batch is a
     meta-batch, an optimiser step an update.
 
-    The attributes below are *traits*: what holds of a learner with its settings. The conformance
-    checks test that they are true, and tables show them. `TRAITS` says what each means.
+    The class attributes below describe a learner. Those that are named in `TRAITS` are its
+    *traits*, which an instance may set as its settings have it. The conformance checks test that
+    the traits are true, and `zoo list` shows them.
     """
 
     registered_as: str  # its key, set by the decorator `register`
@@ -68,17 +69,18 @@ class Learner(pl.LightningModule):
     regression: bool = False
     wrappable: bool = False
     uses_inputs: bool = True  # else it is a reference that predicts from the outputs alone
-    # Whether tables list it without being asked only for the benchmark `tabular`.
-    only_of_tables: bool = False
+    # Whether a table that names no learners has it only if the inputs are rows of tables.
+    only_for_tabular_data: bool = False
     embeds_alone: bool = False
     uneven_support: bool = False  # classes of a support set may differ in how many images they have
-    # Further copies of the backbone, as NPBML keeps; the pre-trained weights go into them too.
+    # Modules besides `net` that get the pre-trained weights too, as NPBML's second encoder does.
     copies: tuple[nn.Module, ...] = ()
     remark = ""  # a footnote that tables must put on its numbers
     only_by_name: bool = False  # a table or sweep that names no learners leaves it out
-    why_it_waits = ""  # why an update or a test reads numbers back from the device, if it must
+    why_it_syncs = ""  # why an update or a test must copy numbers from a GPU to the CPU, if so
     host_key = ""  # key of its host (TRLearner); the host's rows of settings apply to it too
-    version: int = 1  # raised when the same settings give other numbers than before
+    version: int = 1  # increase it when a change of the code changes the numbers
+    signed_settings: Sequence[str] = ()  # numbers that may be negative; all others may not
     length_matters: bool = False  # whether an update depends on the planned number of updates
     why_one_device: str = ""  # why processes cannot share a meta-batch, if they cannot
     clip_norm: float | None = None  # the outer gradient is clipped to this norm
@@ -293,15 +295,15 @@ class Learner(pl.LightningModule):
             float (..., C, H, W), on the learner's device.
 
         Raises:
-            UsageError: the normalisation is not known, as of a learner that was made by hand (call
-                `normalise_by` first); or the images have another shape or range.
+            UsageError: the normalisation is not known, as of a learner that `zoo.experiment` did
+                not make (call `normalise_by` first); or the images have another shape or range.
         """
         mean, std = self.image_mean, self.image_std
         if mean is None or std is None:
             raise UsageError(
                 f"{self.title or type(self).__name__}: how its images are normalised is not known, "
-                "because it was made by hand: call learner.normalise_by(mean, std) first, with a "
-                "number for each channel"
+                "because zoo.experiment did not make it: call learner.normalise_by(mean, std) "
+                "first, with a number for each channel"
             )
         x = torch.as_tensor(images).to(self.device)
         if x.dim() < 3 or x.shape[-3] != len(mean):
@@ -319,7 +321,7 @@ class Learner(pl.LightningModule):
         return normalised_pixels(x, mean, std)
 
     @classmethod
-    def as_asked(cls, overrides: Mapping[str, Any]) -> type["Learner"]:
+    def class_for(cls, overrides: Mapping[str, Any]) -> type["Learner"]:
         """The class that a variant stands for: this one, unless an option chooses another."""
         return cls
 
@@ -337,8 +339,9 @@ class Learner(pl.LightningModule):
     def loss_terms(self, episode: Episode) -> dict[str, Tensor]:
         """The terms of the outer-loop objective by name: scalars, weighted and averaged.
 
-        The first, its own loss, is called ``host``. A learner that adds further losses overrides
-        this method instead of `meta_loss`; the log then compares their gradients (`log_pull`).
+        The first is the learner's own loss. Its name is ``host``, because a plug-in adds its terms
+        to those of its host. A learner that adds further losses overrides this method instead of
+        `meta_loss`; the log then compares their gradients (`log_gradient_comparison`).
         """
         predicted = check_predictions(self, self(episode), episode)
         return {"host": task_loss(predicted, episode.query.y).mean()}
@@ -411,7 +414,7 @@ class Learner(pl.LightningModule):
             return (1 + math.cos(math.pi * progress)) / 2
         return self.anneal(progress)
 
-    def size(self, learned: bool = False) -> int:
+    def parameter_count(self, learned: bool = False) -> int:
         """The number of parameters, `copies` not counted.
 
         Args:
@@ -434,7 +437,7 @@ class Learner(pl.LightningModule):
             UsageError: the learner cannot be trained at the Trainer's precision, on its device or
                 on several devices; or it has stages to be trained first, and no `train_stages`.
         """
-        # In the constructor, Lightning would also collect the arguments of whoever called it.
+        # Not in the constructor: there Lightning would also store arguments of the calling code.
         self.save_hyperparameters(dict(self.hparams))
         precision, devices = self.trainer.precision, self.trainer.world_size
         if precision not in PRECISIONS:
@@ -519,19 +522,20 @@ class Learner(pl.LightningModule):
         return batch if batch.support.x.dtype == dtype else batch.to(dtype)
 
     def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
-        """The loss of one update, computed `micro_batch` tasks at a time.
+        """The mean loss of a meta-batch, a scalar.
 
-        Its gradient is that of the whole meta-batch.
+        It is computed `micro_batch` tasks at a time, if that is set and the learner does not need
+        all tasks at once (`joint_tasks`). Its gradient is that of the whole meta-batch either way.
         """
         batch = self.checked_batch(batch)
-        shared = together() > 1
+        shared = process_count() > 1
         size = batch.tasks if self.joint_tasks else self.micro_batch or batch.tasks
         means: dict[str, Tensor] = {}  # of each term, over the meta-batch
 
         def part_loss(part: Episode) -> Tensor:
             terms = self.loss_terms(part) if self.adds_losses else {"host": self.meta_loss(part)}
             if len(terms) > 1 and not means:  # of the first part only
-                self.log_pull(terms)
+                self.log_gradient_comparison(terms)
             for name, term in terms.items():
                 share = term.detach() / (batch.tasks / part.tasks)
                 means[name] = means[name] + share if name in means else share
@@ -542,7 +546,7 @@ class Learner(pl.LightningModule):
         else:
             learned = [p for p in self.parameters() if p.requires_grad]
             # Processes average their gradients, so each must have a gradient for every parameter.
-            loss = loss_in_parts(part_loss, batch, size, learned, unused=shared)
+            loss = loss_in_parts(part_loss, batch, size, learned, zero_unused=shared)
         self._log_losses(loss.detach(), means, batch.tasks)
         return loss
 
@@ -553,9 +557,9 @@ class Learner(pl.LightningModule):
             values["host_loss"] = terms["host"]
             values["added_loss"] = loss - terms["host"]
         logged = torch.stack([*values.values()])
-        if together() > 1:
+        if process_count() > 1:
             torch.distributed.all_reduce(logged)  # all have equally many tasks
-            logged = logged / together()
+            logged = logged / process_count()
         named = dict(zip((f"train/{name}" for name in values), logged, strict=True))
         self.log("train/loss", named.pop("train/loss"), prog_bar=True, batch_size=tasks)
         self.log_dict(named, batch_size=tasks)
@@ -565,7 +569,7 @@ class Learner(pl.LightningModule):
         """Whether its class has `loss_terms` of its own."""
         return type(self).loss_terms is not Learner.loss_terms
 
-    def log_pull(self, terms: Mapping[str, Tensor]) -> None:
+    def log_gradient_comparison(self, terms: Mapping[str, Tensor]) -> None:
         """Log how the gradient of the added losses compares with that of the host's loss.
 
         ``train/gradient_ratio`` is the norm of the added losses' gradient over the norm of the
@@ -599,7 +603,7 @@ class Learner(pl.LightningModule):
 
     def _log_means(self, split: str, metrics: Mapping[str, Tensor], tasks: int) -> None:
         means = torch.stack([value.mean() for value in metrics.values()])
-        if together() > 1:
+        if process_count() > 1:
             # Lightning's sync_dist would round the mean number of tasks per process to an integer.
             sums = torch.cat([means * tasks, means.new_tensor([tasks])])
             torch.distributed.all_reduce(sums)

@@ -24,7 +24,7 @@ def loss_in_parts(
     size: int,
     parameters: Sequence[Tensor],
     *,
-    unused: bool,
+    zero_unused: bool,
 ) -> Tensor:
     """The mean loss of a meta-batch, with its gradient already computed.
 
@@ -37,20 +37,20 @@ def loss_in_parts(
         episode: the meta-batch.
         size: how many tasks at a time.
         parameters: the learned ones.
-        unused: whether parameters that the loss does not depend on get a gradient of zeros instead
-            of none.
+        zero_unused: whether parameters that the loss does not depend on get a gradient of zeros;
+            otherwise they get none.
     """
     total: Any = 0.0
     gradients: list[Tensor | None] = [None] * len(parameters)
     for part in micro_batches(episode, size):
-        value = loss(part) / (episode.tasks / part.tasks)
+        value = loss(part) / (episode.tasks / part.tasks)  # weighted by its share of the tasks
         total = total + value.detach()
         added = torch.autograd.grad(value, parameters, allow_unused=True)
         for i, gradient in enumerate(added):
             if gradient is not None:
                 before = gradients[i]
                 gradients[i] = gradient if before is None else before + gradient
-    if unused:
+    if zero_unused:
         pairs = zip(gradients, parameters, strict=True)
         gradients = [torch.zeros_like(p) if g is None else g for g, p in pairs]
     used = [i for i, gradient in enumerate(gradients) if gradient is not None]

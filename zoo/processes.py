@@ -8,7 +8,7 @@ from torch import distributed
 _alone = False
 
 
-def together() -> int:
+def process_count() -> int:
     """The number of processes that train together; 1 inside `alone`."""
     if _alone or not (distributed.is_available() and distributed.is_initialized()):
         return 1

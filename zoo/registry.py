@@ -163,20 +163,20 @@ benchmarks = Registry(
 def learner_of(text: str) -> tuple[str, Any, dict[str, Any]]:
     """Key, class and overrides of the learner that a variant names."""
     key, overrides = parse_variant(text)
-    return key, learners.get(key).as_asked(overrides), overrides
+    return key, learners.get(key).class_for(overrides), overrides
 
 
 def usual_learners(of_tables: bool = False) -> list[str]:
     """The keys of the learners that a table has if it names none.
 
     Those that are `only_by_name` are left out, and unless the tasks are `of_tables`, those that are
-    `only_of_tables`.
+    `only_for_tabular_data`.
     """
     classes = {key: learners.get(key) for key in learners.names()}
     return [
         key
         for key, cls in classes.items()
-        if not cls.only_by_name and (of_tables or not cls.only_of_tables)
+        if not cls.only_by_name and (of_tables or not cls.only_for_tabular_data)
     ]
 
 

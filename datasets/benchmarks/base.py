@@ -143,7 +143,7 @@ class Benchmark:
             return reader
         raise NotFoundError(not_found(self, data))
 
-    def take_shape(self, stores: Mapping[str, Any]) -> None:
+    def learn_input_shape(self, stores: Mapping[str, Any]) -> None:
         """Learn from opened data what shape inputs have, where the benchmark does not fix it."""
 
     def open(self, data: Path | None) -> dict[str, "Store"]:

@@ -235,7 +235,7 @@ class Tabular(Regression):
             for split, tables in splits.items()
         }
 
-    def take_shape(self, stores: Any) -> None:
+    def learn_input_shape(self, stores: Any) -> None:
         """Learn from opened tables how many inputs there are."""
         train = stores["train"]
         x = train.tables.x if self.regression else train.images

@@ -238,7 +238,7 @@ def duplicates(benchmark: str, pairs: tuple[int, ...], examples: list[str]) -> F
 
 def left_out_lines(reader: Reader, stores: Mapping[str, "Store"]) -> list[str]:
     """Lines on files left out: those not listed, and the unreadable ones of each split."""
-    return [line for line in (reader.left_out, *(s.left_out for s in stores.values())) if line]
+    return [line for line in (reader.left_out, *(s.unreadable for s in stores.values())) if line]
 
 
 class Look(NamedTuple):

@@ -43,7 +43,7 @@ class AdaptiveBatches(MetaBatches):
         super().__init__(
             plain.store,
             plain.episode_sampler,
-            plain.episodes,
+            plain.stop,
             plain.tasks,
             training=True,
             augmented=plain.augmented,
@@ -56,7 +56,7 @@ class AdaptiveBatches(MetaBatches):
 
     def __iter__(self) -> Iterator[PixelBatch | Episode]:
         """Choose a meta-batch, then serve it."""
-        for update, _ in self.numbers():
+        for update, _ in self.batch_numbers():
             numbers, chosen = self.choose(update)
             part = slice(*self.share.part(0, self.tasks))
             yield self.batch_of(numbers[part], Indices(*(field[part] for field in chosen)))

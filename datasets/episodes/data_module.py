@@ -22,7 +22,7 @@ from zoo.datasets.episodes.sampler import EVALUATION_SEED, Indices, fingerprint
 from zoo.errors import UsageError
 from zoo.memory import check_memory, memory_bytes
 from zoo.pixels import normalised_pixels
-from zoo.processes import together
+from zoo.processes import process_count
 
 FEATURE_TASKS = 32  # episodes in a batch of features
 AHEAD = 256  # episodes drawn at once: drawing few takes as long as drawing many
@@ -44,7 +44,7 @@ class PixelBatch(NamedTuple):
 
 
 class Share(NamedTuple):
-    """The number of this process, and how many train together; each takes a part of every batch."""
+    """Rank and number of the processes among which every batch is divided."""
 
     rank: int = 0
     processes: int = 1
@@ -61,7 +61,10 @@ class Share(NamedTuple):
 
 
 class Served:
-    """How many training batches were served in all passes; training goes on with the next one."""
+    """A counter of training batches handed out in all epochs, for the data module and its loaders.
+
+    Training goes on with the next batch.
+    """
 
     def __init__(self) -> None:
         self.batches = 0
@@ -69,6 +72,9 @@ class Served:
 
 class MetaBatches:
     """Iterates over the batches of a split, `tasks` episodes each.
+
+    In evaluation the last batch may have fewer. With several processes all batches of an evaluation
+    are about equally large, because every process needs an episode of each batch.
 
     In evaluation every pass has the same episodes. In training a pass goes on where the last one
     ended, so epochs differ. A checkpoint holds the number of batches served in two places: in the
@@ -80,7 +86,7 @@ class MetaBatches:
         self,
         store: Any,
         sampler: Any,
-        episodes: int,
+        stop: int,
         tasks: int,
         first: int = 0,
         *,
@@ -90,23 +96,25 @@ class MetaBatches:
         served: Served | None = None,
         repeats: bool = False,
     ) -> None:
-        """Serve the episodes `first` to `episodes` of a sampler.
+        """Serve the episodes from `first` to before `stop` of a sampler.
 
         Args:
             store: of images or of functions.
             sampler: draws episodes by their numbers.
-            episodes: the number after that of the last episode; in training how many a pass has.
-            tasks: episodes in a batch, all processes together.
+            stop: one past the last episode's number. In training `first` is 0, so that it is the
+                number of episodes in an epoch.
+            tasks: episodes in a batch, summed over the processes.
             first: number of the first episode.
             training: whether a pass goes on where the last one ended.
             augmented: whether images are augmented.
             share: of this process; None where it is the only one.
             served: the training batches so far; None for none.
-            repeats: whether every pass of a training has the same episodes.
+            repeats: whether each training epoch starts again with batch 0, as Lightning's
+                `overfit_batches` needs.
         """
         self.store = store
         self.episode_sampler = sampler  # Lightning takes an attribute `sampler` for a DataLoader's
-        self.episodes, self.tasks, self.first = episodes, tasks, first
+        self.stop, self.tasks, self.first = stop, tasks, first
         self.training, self.augmented = training, augmented
         self.share = share or Share()
         self.served = served or Served()
@@ -114,17 +122,18 @@ class MetaBatches:
 
     def __len__(self) -> int:
         """The number of batches in a pass."""
-        count = self.episodes - self.first
+        count = self.stop - self.first
+        batches = math.ceil(count / self.tasks)
         if self.share.processes > 1 and not self.training:
-            # Every process needs an episode of every batch, so there is no small last batch.
-            return max(1, count // self.tasks)
-        return math.ceil(count / self.tasks)
+            # Every process needs an episode of every batch.
+            return min(batches, max(1, count // self.share.processes))
+        return batches
 
     def __iter__(self) -> Iterator[PixelBatch | Episode]:
         # Episodes of several batches are drawn at once: those from drawn_from to before drawn_to.
         ahead = max(1, AHEAD // self.tasks) * self.tasks
         drawn_from = drawn_to = 0
-        for number, last in self.numbers():
+        for number, last in self.batch_numbers():
             start, end = self.bounds(number)
             if end > drawn_to:
                 drawn_from = start
@@ -135,7 +144,7 @@ class MetaBatches:
             indices = type(drawn)(*(field[part] for field in drawn))
             yield self.batch_of(np.arange(begin, stop), indices)
 
-    def numbers(self) -> Iterator[tuple[int, int]]:
+    def batch_numbers(self) -> Iterator[tuple[int, int]]:
         """Pairs of a batch's number and the number of the pass's last batch.
 
         In training each batch is counted as served when it is handed out.
@@ -143,7 +152,7 @@ class MetaBatches:
         Raises:
             UsageError: several processes would be given the same batches.
         """
-        if self.training and together() > self.share.processes:
+        if self.training and process_count() > self.share.processes:
             raise UsageError(
                 "several processes would train on the same episodes: give the Trainer the data "
                 "module itself, trainer.fit(learner, data)"
@@ -158,13 +167,13 @@ class MetaBatches:
     def bounds(self, number: int) -> tuple[int, int]:
         """The first episode of a batch, and the one after its last."""
         if self.share.processes > 1 and not self.training:
-            count, batches = self.episodes - self.first, len(self)
+            count, batches = self.stop - self.first, len(self)
             start, end = count * number // batches, count * (number + 1) // batches
             return self.first + start, self.first + end
         start = self.first + number * self.tasks
         end = start + self.tasks
         if not self.training:  # the last batch of a test may be smaller
-            end = min(end, self.episodes)
+            end = min(end, self.stop)
         return start, end
 
     def batch_of(self, numbers: Integers, indices: Any) -> PixelBatch | Episode:
@@ -272,8 +281,8 @@ class EpisodicDataModule(pl.LightningDataModule):
     def _check_memory(self) -> None:
         """Refuse a meta-batch or a test that this machine cannot hold.
 
-        A meta-batch has its pixels, or 8 bytes per number of a function, in memory. For a test all
-        episodes are drawn, and all predictions kept, at 8 bytes per number.
+        Training needs the images of a meta-batch, or 8 bytes for each point of a function. A test
+        needs 16 bytes for each example: 8 for its index and 8 for its prediction.
 
         Raises:
             UsageError: the memory does not suffice; says how much is needed.
@@ -287,11 +296,13 @@ class EpisodicDataModule(pl.LightningDataModule):
             sampler = self.samplers[split]
             examples = sampler.way * (sampler.shot + sampler.query)
             store = self.stores[split]
-            pixels = store.images[0].nbytes if isinstance(store, Store) else 8
-            size = examples * (pixels if split == "train" else 8 * 2)
-            most = memory_bytes() // size
+            bytes_per_example = 16
+            if split == "train":
+                bytes_per_example = store.images[0].nbytes if isinstance(store, Store) else 8
+            bytes_per_task = examples * bytes_per_example
+            most = memory_bytes() // bytes_per_task
             advice = f"take {flag} {most} at most" if most else "take a smaller --shot and --query"
-            check_memory(tasks * size, f"{flag} {tasks}", advice)
+            check_memory(tasks * bytes_per_task, f"{flag} {tasks}", advice)
 
     def state_dict(self) -> dict[str, Any]:
         """How many training batches were served; Lightning saves it in every checkpoint."""
@@ -335,7 +346,7 @@ class EpisodicDataModule(pl.LightningDataModule):
         split: str = "test",
         episodes: int | None = None,
     ) -> "EpisodicDataModule":
-        """The same test with features in place of images; each image is embedded once.
+        """The episodes of a split with features in place of images; each image is embedded once.
 
         Args:
             network: normalised (n, *image) -> (n, D), each image by itself.
@@ -345,7 +356,8 @@ class EpisodicDataModule(pl.LightningDataModule):
             episodes: how many of them; None for all.
 
         Returns:
-            A data module with this split only, whose episodes' x is (T, n, D).
+            A data module whose only store is this split's features, x (T, n, D). Use this split
+            alone, and with `episodes` that many episodes at most.
         """
         store = self.stores[split]
         data = copy.copy(self)  # with the same samplers and episodes
@@ -443,7 +455,11 @@ class EpisodicDataModule(pl.LightningDataModule):
         return self.normalise_pixels(x)
 
     def normalise_pixels(self, pixels: Tensor) -> Tensor:
-        """The same, of pixels alone: augmented ones are floating-point numbers from 0 to 255."""
+        """Resize and normalise pixels from 0 to 255: (..., C, h, w) -> (..., C, H, W).
+
+        They are uint8, or floating-point numbers if they are augmented. Unlike `normalise`, it
+        never returns floating-point numbers unchanged.
+        """
         return normalised_pixels(self.sized(pixels), self.mean, self.std)
 
     def sized(self, x: Tensor) -> Tensor:

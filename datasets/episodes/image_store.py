@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 MAGIC = "zoo-store 1"
 PAGE = 4096
-LONGEST = 1000  # most characters of the line that says which images could not be read
+LONGEST_LINE = 1000  # most characters of the line that says which images could not be read
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Store:
     offsets: np.ndarray  # (classes + 1,) int64; class c holds rows offsets[c]:offsets[c + 1]
     names: list[str]  # of the classes
     fingerprint: str  # of names, counts and pixels: the same for every form of the same images
-    left_out: str = field(default="", kw_only=True)  # images that could not be read, in a line
+    unreadable: str = field(default="", kw_only=True)  # images that could not be read, in a line
 
     @classmethod
     def from_arrays(cls, names: Sequence[str], arrays: Iterable[np.ndarray]) -> "Store":
@@ -167,8 +167,8 @@ def _load(path: Path, source: str) -> Store:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable")  # nobody writes into it
         images = torch.from_numpy(pixels)
-    left_out = header.get("left_out", "")
-    return Store(images, offsets, header["names"], header["content"], left_out=left_out)
+    unreadable = header.get("left_out", "")
+    return Store(images, offsets, header["names"], header["content"], unreadable=unreadable)
 
 
 def _read_header(file: BinaryIO) -> tuple[int, dict[str, Any]]:
@@ -203,9 +203,9 @@ def _build(path: Path, reader: "Reader", split: str, source: str) -> None:
 
     listed = reader.classes(split)
     # The header is written last, when the counts are known; this is room for the longest one.
-    longest = len(json.dumps(listed)) + 20 * len(listed) + 1000
-    longest += 12 * LONGEST  # JSON writes a character as up to 12 bytes
-    size = math.ceil(longest / PAGE) * PAGE
+    longest_header = len(json.dumps(listed)) + 20 * len(listed) + 1000
+    longest_header += 12 * LONGEST_LINE  # JSON writes a character as up to 12 bytes
+    size = math.ceil(longest_header / PAGE) * PAGE
     # The time of modification is set to whole even seconds, which every file system keeps exactly.
     built_ns = int(time.time() // 2 * 2) * 10**9
     facts: dict[str, Any] = {"source": source, "built_ns": built_ns}
@@ -229,7 +229,7 @@ def _build(path: Path, reader: "Reader", split: str, source: str) -> None:
             facts |= {"image": image, "names": [*counts], "counts": [*counts.values()]}
             facts |= {"content": content.fingerprint()}
             if reader.unreadable:
-                facts["left_out"] = reader.unreadable[:LONGEST]
+                facts["left_out"] = reader.unreadable[:LONGEST_LINE]
             file.seek(0)
             file.write(_header(facts, size))
             file.flush()

@@ -1,8 +1,8 @@
 """Which classes and images make up an episode: a pure function of a key and the episode's number.
 
-Episode i has the same classes and queries whatever the shot, and its 1-shot support is contained
-in its 5-shot support. Random numbers are from our own hash (`hash_random`), so that episodes are
-the same under every version of numpy and torch.
+With N and Q fixed, episode i has the same classes and queries for every K, and its 1-shot support
+is part of its 5-shot support. Random numbers are from our own hash (`hash_random`), so that
+episodes are the same under every version of numpy and torch.
 """
 
 import hashlib
@@ -16,6 +16,8 @@ from zoo.datasets.episodes.hash_random import Integers, derive, draw
 from zoo.errors import UsageError
 
 EVALUATION_SEED = 0  # of val and test episodes, which are the same for every run and learner
+# What the random numbers of an episode are for; each has a key of its own.
+CLASS_KEY, IMAGE_KEY, ORDER_KEY, AUGMENTATION_KEY = range(4)
 EPISODES_AT_ONCE = 1024  # drawn at once, to bound memory
 
 
@@ -24,7 +26,7 @@ class Indices(NamedTuple):
 
     classes: Integers  # (T, N)
     images: Integers  # (T, N, Q+K), numbers within their class; the queries come first
-    order: Integers  # (T, N*K), the order in which the support is presented
+    order: Integers  # (T, N*K); [t, p] is the support example shown at place p, as class * K + shot
 
 
 class EpisodeSampler:
@@ -91,14 +93,15 @@ class EpisodeSampler:
 
     def augmentation_keys(self, numbers: Integers) -> NDArray[np.uint64]:
         """Keys to augment the episodes with these numbers: (T,) -> (T,)."""
-        return derive(derive(self.key, numbers.astype(np.uint64)), np.full(1, 3, np.uint64))
+        episode_keys = derive(self.key, numbers.astype(np.uint64))
+        return derive(episode_keys, np.full(1, AUGMENTATION_KEY, np.uint64))
 
     def _chunk(self, numbers: NDArray[np.uint64]) -> Indices:
         """The episodes with these numbers, (T,)."""
         tasks, way, shot = len(numbers), self.way, self.shot
         keys = derive(self.key, numbers)
         class_keys, image_keys, order_keys = (
-            derive(keys, np.full(1, stream, np.uint64)) for stream in range(3)
+            derive(keys, np.full(1, use, np.uint64)) for use in (CLASS_KEY, IMAGE_KEY, ORDER_KEY)
         )
         classes = self.classes(numbers, class_keys)
         keys_by_class = derive(image_keys[:, None], np.arange(way, dtype=np.uint64)).ravel()
@@ -108,7 +111,10 @@ class EpisodeSampler:
 
 
 def fingerprint(indices: Iterable[np.ndarray]) -> str:
-    """A short hash of episodes: runs with the same one were tested on the same examples."""
+    """A short hash of the arrays that define episodes.
+
+    It covers indices, not images; `EpisodicDataModule.test_fingerprint` adds the images.
+    """
     digest = hashlib.blake2b(digest_size=8)
     for part in indices:
         dtype = "<i4" if part.dtype.kind == "i" else "<f8"

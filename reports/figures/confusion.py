@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from zoo.reports.figures.style import DPI, TEXT_SIZE, shortened
 
 CELL = 0.26  # inches
-LONGEST = 24  # characters of a class's name
+LONGEST_NAME = 24  # characters of a class's name
 
 
 def confusion_figure(shares: pd.DataFrame, texts: pd.DataFrame) -> Figure:
@@ -20,8 +20,8 @@ def confusion_figure(shares: pd.DataFrame, texts: pd.DataFrame) -> Figure:
         texts: what stands in the cells, of the same shape.
     """
     rows, columns = shares.shape
-    row_names = [shortened(str(name), LONGEST) for name in shares.index]
-    column_names = [shortened(str(name), LONGEST) for name in shares.columns]
+    row_names = [shortened(str(name), LONGEST_NAME) for name in shares.index]
+    column_names = [shortened(str(name), LONGEST_NAME) for name in shares.columns]
     label = 0.062 * max(map(len, (*column_names, *row_names)))  # inches
     width, height = CELL * columns + label + 0.3, CELL * rows + label + 0.3
     figure = Figure((width, height), dpi=DPI, facecolor="white")

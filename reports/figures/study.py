@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
-from zoo.reports.estimates import equality
+from zoo.reports.estimates import value_if_equal
 from zoo.reports.figures.style import interval_arms
 from zoo.reports.metrics import is_error, metric_of
 from zoo.reports.tables.cells import RecordRow, runs_of
@@ -31,7 +31,7 @@ def study_figure(numbers: pd.DataFrame, title: str) -> Figure:
         of_metric = shown[shown["metric"] == metric]
         tasks = list(dict.fromkeys(of_metric["tasks"]))
         unit = metric_of(metric).unit
-        axes.axhline(equality(metric), color="0.6", linewidth=0.8)
+        axes.axhline(value_if_equal(metric), color="0.6", linewidth=0.8)
         for number, pair in enumerate(pairs):
             of_pair = of_metric[of_metric["pair"] == pair]
             shift = 0.12 * (number - (len(pairs) - 1) / 2)

@@ -71,7 +71,7 @@ def ablation_numbers(
         planned: one line for each run. Columns: `row`, its label; `learner`, as the row names it;
             `overrides` in that name; `seed`; `run`, its name; `note`, the reason if there is no
             run.
-        measured: as `records.load` returns it.
+        measured: the frame from `records.load`.
         accuracies: by run, the accuracy in each test episode.
         published: as `published.published` returns it.
 

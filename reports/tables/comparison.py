@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-import zoo.reports.published as paper
+import zoo.reports.published as published_numbers
 from zoo.reports.costs import cpu_cost, shared_stages
 from zoo.reports.estimates import (
     Estimate,
@@ -84,31 +84,32 @@ def comparison_table(
 
     Accuracies are in per cent; for regression the number is the median squared error.
 
-    Runs that differ only in their seed share a cell, others get rows of their own. The caption
-    tells the protocol that most cells share, footnotes what departs from it. A published accuracy
-    is marked ↓ where ours is significantly worse and ↑ where it is significantly better. Rows that
-    are transductive, or tested on other episodes, are in blocks of their own.
+    A row is a learner variant; columns are grouped by way and shot. Runs that differ only in their
+    seed share a cell, runs that differ otherwise have separate rows. The caption states the
+    protocol of most cells, footnotes state what departs from it. A published accuracy is marked ↓
+    where ours is significantly worse and ↑ where it is significantly better. Rows that are
+    transductive, or tested on other episodes, are in blocks of their own.
 
     Args:
-        measured: as `records.load` returns it.
+        measured: the frame from `records.load`.
         published: as `published.published` returns it.
         benchmark: a key, for all its options in one table, or one variant of it.
         title: what the caption calls the benchmark.
         order: learner keys, first to last; all others follow, by title.
         gains: by run and metric how much training changed it, from `compare`: a difference of
             accuracies, or a ratio of squared errors. None leaves the column out.
-        values: as `records.values` returns them; without them, several seeds have no interval.
+        values: the frames from `records.values`; without them, several seeds have no interval.
         bold: the cells to print bold, each as heading of the column and label of the row (see
             `compared_rows`).
     """
     table = named_lines(measured, benchmark, order)
     shapes = sorted({shape for line in table.values() for shape in line})
-    firsts = _first_runs(table)
-    common = usual(firsts)
-    main_metric = judged_by(firsts)
-    blocks = blocks_of(table)
-    headings = {label: block_of_row([*of_cells.values()]) for label, of_cells in blocks.items()}
-    in_blocks = len({block for of_cells in blocks.values() for block in of_cells.values()}) > 1
+    first_runs = _first_runs(table)
+    common = usual(first_runs)
+    main_metric = main_metric_of(first_runs)
+    blocks = blocks_of(table)  # by label and shape
+    headings = {label: block_of_row([*by_shape.values()]) for label, by_shape in blocks.items()}
+    several_blocks = len({block for by_shape in blocks.values() for block in by_shape.values()}) > 1
     rows: list[list[Cell]] = []
     for label in blocks:
         line = table[label]
@@ -116,19 +117,19 @@ def comparison_table(
             shape: departures(cell, common) + lost_episodes(cell, values)
             for shape, cell in line.items()
         }
-        if in_blocks:
+        if several_blocks:
             footnotes = {
                 shape: without_heading(texts, blocks[label][shape], headings[label])
                 for shape, texts in footnotes.items()
             }
         first, *others = footnotes.values()
-        of_row = [text for text in first if all(text in other for other in others)]
-        row = [Cell(label, of_row)]
+        row_footnotes = [text for text in first if all(text in other for other in others)]
+        row = [Cell(label, row_footnotes)]
         for shape in shapes:
-            of_cell = [text for text in footnotes.get(shape, []) if text not in of_row]
+            cell_footnotes = [t for t in footnotes.get(shape, []) if t not in row_footnotes]
             is_bold = (heading_of(shape), label) in bold
             metric, cell = metric_in(shape, main_metric), line.get(shape)
-            row += _cells(cell, of_cell, metric, published, values, is_bold)
+            row += _cells(cell, cell_footnotes, metric, published, values, is_bold)
             if gains is not None:
                 row.append(_gain([] if cell is None else cell.runs, gains, metric))
         firsts_of_row = [line[shape].runs[0] if shape in line else None for shape in shapes]
@@ -139,12 +140,14 @@ def comparison_table(
         columns += _columns(heading_of(shape), is_error(main_metric), gains is not None)
     arrows = {cell.sign for row in rows for cell in row}
     return Table(
-        title=title or paper.benchmark_key(benchmark),
+        title=title or published_numbers.benchmark_key(benchmark),
         caption=_caption(table, common, main_metric, rows) if rows else "no runs.",
         columns=[*columns, Column(SHARE), Column(CPU)],
         rows=rows,
-        legend={arrow: text for arrow, text in paper.AGREEMENT.items() if arrow in arrows},
-        blocks=list(headings.values()) if in_blocks else (),
+        legend={
+            arrow: text for arrow, text in published_numbers.AGREEMENT.items() if arrow in arrows
+        },
+        blocks=list(headings.values()) if several_blocks else (),
     )
 
 
@@ -174,7 +177,7 @@ def lost_episodes(cell: CellRuns, values: EpisodeValues | None) -> list[str]:
     done = [run["run"] for run in cell.runs if run["status"] == "done"]
     if values is None or all(run in values for run in done):
         return []
-    return ["what each episode gave is missing or damaged: compared with no other row"]
+    return ["per-episode results are missing or damaged: not compared with other rows"]
 
 
 def _caption(
@@ -236,8 +239,8 @@ def named_lines(
     measured: pd.DataFrame, benchmark: str, order: Sequence[str] = ()
 ) -> dict[str, Line]:
     """The lines of a comparison by their labels; a label that occurs again gets a number."""
-    key = paper.benchmark_key(benchmark)
-    names = measured["benchmark"].map(paper.benchmark_key if key == benchmark else str)
+    key = published_numbers.benchmark_key(benchmark)
+    names = measured["benchmark"].map(published_numbers.benchmark_key if key == benchmark else str)
     lines: dict[str, Line] = {}
     occurrences: Counter[str] = Counter()
     for line in table_lines(runs_of(measured[names == benchmark]), order):
@@ -260,7 +263,7 @@ def compared_rows(
     """
     table = named_lines(measured, benchmark, order)
     blocks = blocks_of(table)
-    main_metric = judged_by(_first_runs(table))
+    main_metric = main_metric_of(_first_runs(table))
     lines = []
     for label, of_cells in blocks.items():
         for shape, block in of_cells.items():
@@ -287,7 +290,7 @@ def comparison_numbers(
         `value_high`; `published`, `published_ci95`; `runs`, the finished ones by seed.
     """
     table = named_lines(measured, benchmark, order)
-    main_metric = judged_by(_first_runs(table))
+    main_metric = main_metric_of(_first_runs(table))
     lines = []
     for label, blocks in blocks_of(table).items():
         for shape, cell in table[label].items():
@@ -295,7 +298,7 @@ def comparison_numbers(
             ours = measured_cell(cell.runs, metric, values)
             if math.isnan(ours.estimate.value):
                 continue
-            theirs = paper.match(cell.runs[0], published, metric)
+            theirs = published_numbers.match(cell.runs[0], published, metric)
             if is_error(metric):  # a published error is a mean, and ours here is a median
                 theirs = None
             printed = [math.nan] * 2 if theirs is None else [theirs["value"], theirs["ci95"]]
@@ -306,8 +309,8 @@ def comparison_numbers(
     return pd.DataFrame(lines, columns=[*names, "published", "published_ci95", "runs"])
 
 
-def judged_by(runs: list[RecordRow]) -> str:
-    """The first of `METRICS` that any of these runs has: the metric to compare them by."""
+def main_metric_of(runs: list[RecordRow]) -> str:
+    """The first of `METRICS` that any of these runs has, to compare them by; else accuracy."""
     for metric in METRICS:
         if any(pd.notna(run.get(metric)) for run in runs):
             return metric
@@ -339,7 +342,7 @@ def measured_cell(runs: list[RecordRow], metric: str, values: EpisodeValues | No
         return Measured(NONE, [f"measured without {metric}", *remarks])
     result = estimated(done, metric, values)
     if math.isnan(result.low) and (len(done) > 1 or is_error(metric)):
-        remarks = ["no interval: what each episode gave is missing", *remarks]
+        remarks = ["no interval: per-episode results are missing", *remarks]
     if len(done) > 1:
         remarks = [f"seeds {', '.join(str(run['seed']) for run in done)}", *remarks]
     shown = metric_of(metric)
@@ -376,14 +379,14 @@ def _cells(
     run = cell.runs[0]
     measured = measured_cell(cell.runs, metric, values)
     ours = Cell(measured.text, footnotes + measured.remarks, bold=bold)
-    row = paper.match(run, published, metric)
+    row = published_numbers.match(run, published, metric)
     theirs = Cell()
     if row is not None:
         sign = ""
         if not is_error(metric):
             in_unit = measured.estimate.times(metric_of(metric).unit)
-            sign = paper.agreement(in_unit, row["value"], row["ci95"])
-        theirs = Cell(row["printed"], paper.remarks(row, run), sign=sign)
+            sign = published_numbers.agreement(in_unit, row["value"], row["ci95"])
+        theirs = Cell(row["printed"], published_numbers.remarks(row, run), sign=sign)
     if not is_error(metric):
         return [ours, theirs]
     return [ours, *error_cells(measured.runs, metric, values), theirs]
@@ -409,9 +412,9 @@ def error_numbers(
     if values is not None and all(run["run"] in values for run in runs):
         errors = np.concatenate([values[run["run"]][metric].to_numpy(float) for run in runs])
         trimmed = trimmed_mean(errors)
-    shares = [run["diverged_test"] for run in runs]
-    if not any(pd.isna(share) for share in shares):
-        diverged = sum(shares) / len(shares)
+    diverged_shares = [run["diverged_test"] for run in runs]
+    if not any(pd.isna(share) for share in diverged_shares):
+        diverged = sum(diverged_shares) / len(diverged_shares)
     return trimmed, diverged
 
 
@@ -428,17 +431,20 @@ def _gain(runs: list[RecordRow], gains: Gains, metric: str) -> Cell:
         return Cell()
     run = runs[0]
     gain = gains[run["run"], metric]
-    if is_error(metric):
-        learned = gain.high < 1
-        gained = "no"
-        text = ratio_text(gain)
-    else:
-        learned = gain.value >= LEARNED / 100 and gain.low > 0
-        gained = f"less than {LEARNED} points"
-        text = with_interval(gain.times(100), sign="+")
     remarks = []
-    if not learned:
-        remarks.append(f"not learned: {gained} better than its own untrained network")
+    if is_error(metric):
+        text = ratio_text(gain)
+        if not gain.high < 1:
+            remarks.append(
+                "not learned: error not significantly below that of its own untrained network"
+            )
+    else:
+        text = with_interval(gain.times(100), sign="+")
+        if not gain.value >= LEARNED / 100:
+            better = f"less than {LEARNED} points better"
+            remarks.append(f"not learned: {better} than its own untrained network")
+        elif not gain.low > 0:
+            remarks.append("not learned: not significantly better than its own untrained network")
     if len(runs) > 1:
         remarks.append(f"over untrained: of seed {run['seed']} alone")
     return Cell(text, remarks)
@@ -512,5 +518,5 @@ def label_of(run: RecordRow) -> str:
     """The label of a row: the learner's title and its overrides."""
     # The override `host` is left out, because the title of a plug-in names its host.
     shown = {name: value for name, value in run["variant"].items() if name != "host"}
-    overrides = paper.format_overrides(shown)
+    overrides = published_numbers.format_overrides(shown)
     return f"{run['title']} [{overrides}]" if overrides else run["title"]

@@ -40,9 +40,9 @@ def comparison_csv_frame(
     docs/tables.md explains each column and its unit.
 
     Args:
-        measured: as `records.load` returns it.
+        measured: the frame from `records.load`.
         published: as `published.published` returns it.
-        values: as `records.values` returns them.
+        values: the frames from `records.values`.
     """
     columns = [str(name) for name in measured.columns]
     metrics = [name.removesuffix("_ci95") for name in columns if name.endswith("_ci95")]
@@ -111,7 +111,7 @@ def cells_csv_frame(
 
     Args:
         shown: as `comparison_numbers` returns it.
-        values: as `records.values` returns them.
+        values: the frames from `records.values`.
         bold: column and label of the cells that are bold.
     """
     rows = []

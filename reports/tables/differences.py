@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from zoo.reports.estimates import columns_of, compare, equality, estimate_in
+from zoo.reports.estimates import columns_of, compare, estimate_in, value_if_equal
 from zoo.reports.formats.numbers import ratio_text, with_interval
 from zoo.reports.formats.table import NONE, Cell, Column, Table
 from zoo.reports.metrics import is_error, metric_of
@@ -43,7 +43,7 @@ DIFFERENCE_COLUMNS = [
     "needed",
     "why",
 ]
-SEEDS = {TRAINED: "one seed", NEW: "several seeds"}
+SEEDS_OF_CLAIM = {TRAINED: "one seed", NEW: "several seeds"}
 HEADS = [
     "column",
     "first",
@@ -74,7 +74,7 @@ def row_differences(
     Args:
         contenders: one line for each run, as `compared_rows` returns it. Columns: `column` of the
             table, `block` of the row, `metric` of the column, `label` of the row, `seed`, `run`.
-        runs: as `records.load` returns it.
+        runs: the frame from `records.load`.
         values: by finished run, a column per metric and a row per test episode.
 
     Returns:
@@ -185,7 +185,7 @@ def pairs_with_best(pairs: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
 
 def _in_favour_of(label: str, pairs: pd.DataFrame) -> pd.Series:
     """For each pair of this row and another one, whether this row is the better one."""
-    equal = pairs["metric"].map(equality)
+    equal = pairs["metric"].map(value_if_equal)
     first_better = (pairs["difference"] > equal) != pairs["metric"].map(is_error)
     return first_better == (pairs["first"] == label)
 
@@ -302,7 +302,7 @@ def _caption(pairs: pd.DataFrame) -> str:
     if claims.empty:
         return "No pair can be compared."
     nulls = "; ".join(
-        f"of {counted(claims[claim], 'pair', 'pairs')} ({SEEDS[claim]}) that {null}"
+        f"of {counted(claims[claim], 'pair', 'pairs')} ({SEEDS_OF_CLAIM[claim]}) that {null}"
         for claim, null in NULLS.items()
         if claim in claims
     )

@@ -43,7 +43,7 @@ def longest_runs(measured: pd.DataFrame) -> pd.DataFrame:
     """Of runs that differ in their length only, those that saw the most tasks.
 
     Args:
-        measured: as `records.load` returns it.
+        measured: the frame from `records.load`.
     """
     options = [format_overrides(options_of(run)) for run in runs_of(measured)]
     frame = measured.assign(options=options, seen=measured["tasks_seen"].astype(float).fillna(0))
@@ -84,11 +84,11 @@ def level_numbers(
     """What each learner reached, its published number, and what is missing.
 
     Args:
-        measured: as `records.load` returns it, of one budget, with a row of status `MISSING` for
+        measured: the frame from `records.load`, of one budget, with a row of status `MISSING` for
             each learner that has no run.
         published: as `published.published` returns it.
         benchmark: a key or a variant.
-        values: as `records.values` returns them.
+        values: the frames from `records.values`.
 
     Returns:
         One line for each learner and shape, with accuracies as fractions of 1: `label`; `column`,

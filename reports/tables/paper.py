@@ -101,7 +101,7 @@ def fitting_runs(planned: pd.DataFrame, measured: pd.DataFrame) -> list[list[Rec
         planned: one line for each cell. Columns: `row`, `column`, `learner` (None: published
             only), `benchmark`, `way`, `shot`, `metric`, `settings` by budget, and `published`, the
             position of the cell in published.csv, or None.
-        measured: as `records.load` returns it.
+        measured: the frame from `records.load`.
     """
     candidates: dict[tuple[Any, ...], list[RecordRow]] = {}
     for run in runs_of(measured):
@@ -407,7 +407,7 @@ def _ours(
     if len(done) > 1:
         marks.append(f"seeds {', '.join(str(run['seed']) for run in done)}")
         if any(run["run"] not in values for run in done):
-            marks.append("no interval: what each episode gave is missing")
+            marks.append("no interval: per-episode results are missing")
     if is_error(metric):
         ours = Estimate(sum(run[metric] for run in done) / len(done))
     else:

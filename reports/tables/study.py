@@ -39,7 +39,7 @@ def study_numbers(
     Args:
         planned: one line for each run. Columns: `tasks`; `pair`; `side`, first or second; `seed`;
             `run`, its name; `note`, the reason if there is no run.
-        measured: as `records.load` returns it.
+        measured: the frame from `records.load`.
         values: by run, for each test episode the accuracy, or in regression the squared error.
 
     Returns:

@@ -42,7 +42,7 @@ def sweep_numbers(
         planned: one line for each test. Columns: `learner`, its label; `way`, `shot`, `seed`;
             `run`, the name of the test's record; `trained`, the name of the run whose weights are
             tested; `note`, why there is no record.
-        measured: as `records.load` returns it, with the runs whose weights are tested.
+        measured: the frame from `records.load`, with the runs whose weights are tested.
         accuracies: by record, the accuracy in each test episode.
 
     Returns:

@@ -10,7 +10,7 @@ from zoo.reports.tables.comparison import (
     NAME,
     EpisodeValues,
     heading_of,
-    judged_by,
+    main_metric_of,
     measured_cell,
     metric_in,
     named_lines,
@@ -34,11 +34,11 @@ def ranks(
         benchmark: a key or variant.
         title: what the caption calls the benchmark.
         order: learner keys, first to last.
-        values: as `records.values` returns them.
+        values: the frames from `records.values`.
     """
     tables = {name: named_lines(part, benchmark, order) for name, part in parts.items()}
     lines = [line for table in tables.values() for line in table.values()]
-    main_metric = judged_by([cell.runs[0] for line in lines for cell in line.values()])
+    main_metric = main_metric_of([cell.runs[0] for line in lines for cell in line.values()])
     shapes = sorted({shape for line in lines for shape in line})
     labels = list(dict.fromkeys(label for table in tables.values() for label in table))
     columns = [Column(NAME)]

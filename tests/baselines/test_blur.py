@@ -93,7 +93,7 @@ def test_how_many_numbers_a_genome_has():
     """4 k^2 + 4."""
     for states, count in ((2, 20), (3, 40)):
         assert sum(p.numel() for p in Genome(states, 1e-3).parameters()) == count
-        assert blur(states=states, species=3).size() == 3 * count
+        assert blur(states=states, species=3).parameter_count() == 3 * count
     first = Genome(2, -1e-3)
     others = ("neuron_keep", "neuron_update", "synapse_keep", "synapse_update")
     assert [getattr(first, name).item() for name in others] == pytest.approx([1, 1, 1, -1e-3])

@@ -12,7 +12,7 @@ from tests.runs.test_run import plan
 from tests.runs.test_stages import PRE, TEST, same
 from zoo import Episode, Examples
 from zoo.baselines.npbml import NPBML
-from zoo.baselines.npbml_relation import Relate, RelationHead, RelationNetwork, Relations
+from zoo.baselines.npbml_relation import RelationHead, RelationNetwork, Relations, RelationStage
 from zoo.commands.table import untrained_settings
 from zoo.errors import UsageError
 from zoo.networks.backbone import BlockNet, build_backbone
@@ -136,7 +136,7 @@ def test_it_learns_to_tell_a_querys_class(monkeypatch):
     relations = Relations("head", build_backbone("conv4_strided[channels=8]", IMAGE))
     relations.encoder = Itself()
     relations.encoder.widths = (8,)
-    stage = Relate(relations, 5, 5, 200)
+    stage = RelationStage(relations, 5, 5, 200)
     monkeypatch.setattr(stage, "log", lambda *args, **options: None)
     optimizer = stage.configure_optimizers()
 

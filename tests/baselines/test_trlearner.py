@@ -99,7 +99,7 @@ def test_the_term_of_two_tasks_and_a_linear_model_by_hand():
     """Points (x, y), one step of ANIL's head w x + b, all by hand."""
     learner = (
         learners.get("trlearner")
-        .as_asked({"host": "anil"})(
+        .class_for({"host": "anil"})(
             Line(), 1, host="anil", inner_lr=0.1, inner_steps=1, heads=2, weight=0.5
         )
         .double()

@@ -52,13 +52,13 @@ def test_the_papers_own_sizes():
     """2,384 numbers; 32 more with layer norm; whatever the image and the way."""
     for way, image in ((5, IMAGE), (20, (3, 84, 84))):
         backbone = build_backbone("pixels14", image)
-        assert VSML(backbone, way, layer_norm=False).size() == 2384
-        assert VSML(backbone, way).size() == 2416
-        assert VSML(backbone, way, evolution=True).size() == 2384
+        assert VSML(backbone, way, layer_norm=False).parameter_count() == 2384
+        assert VSML(backbone, way).parameter_count() == 2416
+        assert VSML(backbone, way, evolution=True).parameter_count() == 2384
     # A single layer learns nothing of what it sends back: (n + 1) m numbers.
-    assert VSML(backbone, 5, layer_norm=False).size(learned=True) == 2384 - 136
-    assert VSML(backbone, 5, layer_norm=False, hidden=3).size(learned=True) == 2384
-    assert VSML(backbone, 5, size=8, message=4, layer_norm=False).size() == 616
+    assert VSML(backbone, 5, layer_norm=False).parameter_count(learned=True) == 2384 - 136
+    assert VSML(backbone, 5, layer_norm=False, hidden=3).parameter_count(learned=True) == 2384
+    assert VSML(backbone, 5, size=8, message=4, layer_norm=False).parameter_count() == 616
     cell = dict(Cell(16, 8, layer_norm=False).named_parameters())
     assert {name: tuple(p.shape) for name, p in cell.items()} == {
         "from_forward": (8, 64),

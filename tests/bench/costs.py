@@ -59,7 +59,7 @@ def measure(variant: str) -> list[float]:
 
     torch.set_num_threads(1)
     _, cls, options = learner_of(variant)
-    cls = cls.as_asked(options)
+    cls = cls.class_for(options)
     known = signature(cls.__init__).parameters
     same = {"inner_steps": STEPS, "test_steps": STEPS}
     options = {**{name: value for name, value in same.items() if name in known}, **options}

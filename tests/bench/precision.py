@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
+from zoo import precision
 from zoo.commands import main as command_line
-from zoo.networks import precision
-from zoo.networks.precision import BF16, FLOAT32, is_fast_in_bf16
+from zoo.precision import BF16, FLOAT32, is_fast_in_bf16
 from zoo.runs.environment import quiet
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run

@@ -146,6 +146,34 @@ def maml_test(episodes: int = 40) -> str:
     return f"{(seconds(episodes + 4) - seconds(4)) / episodes * 1000:.0f} s"
 
 
+def maml_test_on_two_processes(episodes: int = 20) -> str:
+    """A MAML test of 1,000 episodes by two processes of one thread each, as `--devices 2` has it.
+
+    Each process tests `episodes` at the same time as the other; the slower one counts.
+    """
+    from tests.bench.two_runs import wait_until
+
+    words = [sys.executable, "-m", "tests.bench.runs", "--share-of-a-test", str(episodes)]
+    children = [
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    wait_until(children, "ready")
+    seconds = max(float(child.communicate("go\n")[0]) for child in children)
+    return f"{seconds / episodes * 500:.0f} s"
+
+
+def share_of_a_test(episodes: int) -> None:
+    """Test episodes with MAML on one thread when a line comes on stdin; prints the seconds."""
+    import torch
+
+    torch.set_num_threads(1)
+    test_seconds("maml", 2, lambda run: None)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(test_seconds("maml", episodes, lambda run: None))
+
+
 def embedding(episodes: int = 10_000, each: int = 60) -> str:
     """A ProtoNet test with every image embedded once, beside embedding every episode."""
 
@@ -169,6 +197,7 @@ MEASUREMENTS = {
     "a run beside its imports and updates": set_up,
     "Lightning and callbacks, an update of 50 ms": lightning,
     "MAML test of 1,000 episodes, Conv4-32, 84x84, 5-way 5-shot, 10 steps": maml_test,
+    "the same MAML test on two processes of one thread": maml_test_on_two_processes,
     "ProtoNet test of 10,000 5-shot episodes, Conv4-64, 84x84: images embedded once, not in each "
     "episode": embedding,
 }
@@ -178,4 +207,7 @@ if __name__ == "__main__":
     from zoo.runs.tune_cpu import tune_cpu
 
     tune_cpu()
-    print(MEASUREMENTS[sys.argv[1]]())
+    if sys.argv[1] == "--share-of-a-test":
+        share_of_a_test(int(sys.argv[2]))
+    else:
+        print(MEASUREMENTS[sys.argv[1]]())

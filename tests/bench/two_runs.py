@@ -85,20 +85,20 @@ def seconds(case: Case, threads: int, at_once: int) -> float:
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             for _ in range(at_once)
         ]
-        _wait(children, "ready")
+        wait_until(children, "ready")
         start = time.perf_counter()
         for child in children:
             assert child.stdin
             child.stdin.write("\n")
             child.stdin.flush()
-        _wait(children, "done")
+        wait_until(children, "done")
         total += time.perf_counter() - start
         for child in children:
             child.communicate()
     return total
 
 
-def _wait(children: Sequence["subprocess.Popen[str]"], word: str) -> None:
+def wait_until(children: Sequence["subprocess.Popen[str]"], word: str) -> None:
     """Wait until each has said this.
 
     Raises:

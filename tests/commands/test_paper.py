@@ -409,7 +409,7 @@ def test_seeds_whose_episodes_are_missing_have_no_interval(measure):
     found, table = measure(*runs)
     ours = estimate_in(cell_of(found), "ours")
     assert ours.value == pytest.approx(0.55) and np.isnan(ours[1:]).all()
-    assert "no interval: what each episode gave is missing" in to_markdown(table)
+    assert "no interval: per-episode results are missing" in to_markdown(table)
 
 
 # --- the command

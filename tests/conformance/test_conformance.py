@@ -68,7 +68,7 @@ def test_who_asks_for_numbers_says_why():
     """Pairing classes by SciPy; and that it is not said in vain."""
     (check,) = [check for check in BATTERY if check.run.__name__ == "stays_on_device"]
     make = Maker("trlearner", {"say": "aligned", "inner_steps": 1, "test_steps": 1})
-    assert check.verdict(make) == ("n/a", "`why_it_waits` says why it must: SciPy pairs classes")
+    assert check.verdict(make) == ("n/a", "`why_it_syncs` says why it must: SciPy pairs classes")
     learner, episode = make().to("meta"), on_meta(make.episode(tasks=2))
     with pytest.raises(NotImplementedError, match="meta"):
         learner.meta_loss(episode)
@@ -106,7 +106,7 @@ def test_an_error_is_one_line_with_its_place(register):
         ("SaysTransductive", "transductive_as_it_says", ["set `transductive = False`"]),
         ("Biased", "relabelled_ways", ["(difference up to 3)", "set `way_equivariant = False`"]),
         ("Squaring", "features_for_images", ["embedded alone", "set `embeds_alone = False`"]),
-        ("AskingForNumbers", "stays_on_device", ["`.item()`", "says why: `why_it_waits = "]),
+        ("AskingForNumbers", "stays_on_device", ["`.item()`", "says why: `why_it_syncs = "]),
         ("AlwaysFive", "shapes", ["has shape (4, 9, 5); expected (4, 9, 3)", "`episode.way`"]),
     ],
 )

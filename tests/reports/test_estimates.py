@@ -13,11 +13,11 @@ from zoo.reports.estimates import (
     Estimate,
     columns_of,
     compare,
-    equality,
     estimate,
     estimate_from_record,
     estimate_in,
     trimmed_mean,
+    value_if_equal,
 )
 from zoo.reports.statistics import crossed
 
@@ -198,7 +198,7 @@ def test_accuracies_are_compared_by_their_difference():
     assert found.estimate == pytest.approx((0.25, 0.25 - half, 0.25 + half))
     assert found.p == pytest.approx(stats.ttest_rel(A[0], B[0]).pvalue)
     assert found.wilcoxon == stats.wilcoxon(A[0], B[0]).pvalue
-    assert equality("accuracy") == 0 and equality("mse") == 1
+    assert value_if_equal("accuracy") == 0 and value_if_equal("mse") == 1
 
 
 def test_errors_are_compared_by_the_ratio_of_their_geometric_means():
@@ -240,7 +240,7 @@ def test_swapping_the_learners_inverts_the_ratio(pair):
 def test_the_interval_leaves_equality_out_exactly_where_p_is_below_5_per_cent(
     metric, elements, data
 ):
-    found, equal = compare(*data.draw(pairs_of(elements)), metric), equality(metric)
+    found, equal = compare(*data.draw(pairs_of(elements)), metric), value_if_equal(metric)
     value, low, high = found.estimate
     assert low <= value <= high or math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12)
     if min(abs(low - equal), abs(high - equal)) > 1e-9:

@@ -15,7 +15,7 @@ import torch
 from tests.conftest import in_full
 from zoo.batch_norm import BatchNorm
 from zoo.commands import main
-from zoo.processes import rank, together
+from zoo.processes import process_count, rank
 from zoo.runs.devices import all_agree, gather_objects
 from zoo.runs.workers import started_to_help
 
@@ -164,7 +164,7 @@ def test_alone_nothing_is_asked():
     trainer = SimpleNamespace(world_size=1)
     assert gather_objects(trainer, "mine") == ["mine"]
     assert all_agree(trainer, True) and not all_agree(trainer, False)
-    assert (together(), rank(), started_to_help()) == (1, 0, False)
+    assert (process_count(), rank(), started_to_help()) == (1, 0, False)
 
 
 def test_a_shell_of_a_job_with_ranks_changes_nothing(tmp_path):

@@ -5,8 +5,8 @@ import pytorch_lightning as pl
 import torch
 
 from tests.conftest import blobs
+from zoo import precision
 from zoo.errors import UsageError
-from zoo.networks import precision
 from zoo.networks.layers import Conv
 from zoo.runs.request import RunRequest
 from zoo.runs.run import Run

@@ -299,3 +299,12 @@ def test_settings_of_other_types(flag, value):
 def test_bad_settings_of_other_types(flag, says):
     with pytest.raises(UsageError, match=re.escape(says)):
         parse_flags(WithOtherTypes, flag)
+
+
+def test_a_setting_may_be_negative_where_the_learner_says_so():
+    vsml = learners.get("vsml")
+    request = replace(JOB, learner="vsml", benchmark="glyphs")
+    settings, _ = resolve(replace(request, flags={"gate_bias": -1.0}), vsml, ROWS, query=5)
+    assert settings["gate_bias"].value == -1.0
+    with pytest.raises(UsageError, match=r"--bound -1\.0: expected a number of at least 0"):
+        resolve(replace(request, flags={"bound": -1.0}), vsml, ROWS, query=5)

@@ -40,7 +40,7 @@ def test_what_is_logged_changes_nothing(tmp_path, monkeypatch):
         run = short_run(Maker("trlearner", regression=True), tmp_path / name, None)
         run.execute(progress=False)
         ends.append(run.watch.weights)
-        monkeypatch.setattr("zoo.learner.Learner.log_pull", lambda *_: None)
+        monkeypatch.setattr("zoo.learner.Learner.log_gradient_comparison", lambda *_: None)
     assert all(torch.equal(p, ends[1][n]) for n, p in ends[0].items())
 
 
@@ -55,7 +55,7 @@ def test_the_gradients_of_added_losses_are_compared_once_an_update(monkeypatch):
 
     monkeypatch.setattr(own, "loss_terms", two_terms)
     compared = []
-    monkeypatch.setattr(own, "log_pull", lambda self, terms: compared.append(terms))
+    monkeypatch.setattr(own, "log_gradient_comparison", lambda self, terms: compared.append(terms))
     monkeypatch.setattr(own, "log", lambda *_, **__: None)
     monkeypatch.setattr(own, "log_dict", lambda *_, **__: None)
     learner.micro_batch = 1

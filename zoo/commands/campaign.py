@@ -261,7 +261,7 @@ def print_status(title: str, stages: Sequence[CampaignStage], run_set: RunSet, j
         jobs: how many runs are made at the same time.
     """
     print(title, flush=True)
-    estimator = Estimator.beside(run_set.workspace.results)
+    estimator = Estimator.from_records_in(run_set.workspace.results)
     total = 0.0
     seen: set[str] = set()
     for stage in stages:

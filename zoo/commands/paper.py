@@ -115,7 +115,7 @@ def missing_cells_text(
     """
     reasons: Counter[str] = Counter()
     seconds: dict[str, float] = {}  # by command
-    estimator = Estimator.beside(workspace.results)
+    estimator = Estimator.from_records_in(workspace.results)
     pretraining_note = ""
 
     @cache  # a folder of many files takes long to look through

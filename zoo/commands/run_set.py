@@ -221,8 +221,8 @@ def read_records(
         names: of the runs.
 
     Returns:
-        A frame as `records.load` returns it; and for each run's name a frame with a column for each
-        metric and a row for each test episode.
+        The frame from `records.load`; and for each run's name a frame with a column for each metric
+        and a row for each test episode.
     """
     measured = load_records(folder)
     measured = measured[measured["run"].isin(names)]

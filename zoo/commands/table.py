@@ -101,8 +101,8 @@ class TableRequest:
         """The learners' keys, in the order of the rows."""
         return [parse_variant(name)[0] for name in self.learners]
 
-    def runs(self) -> Iterator[RunRequest]:
-        """Every run that the table asks for, even if it cannot be made."""
+    def run_requests(self) -> Iterator[RunRequest]:
+        """A request for every run of the table, including those that cannot be made."""
         names = self.learners
         if not names:
             benchmark = find_benchmark(self.benchmark)
@@ -179,21 +179,25 @@ def table_request(options: argparse.Namespace) -> TableRequest:
 
 
 def make_table(request: TableRequest, run_set: RunSet, output: Output) -> int:
-    """Make the runs that are missing, print and write the table; returns the exit status."""
+    """Make the runs that are missing, print and write the table.
+
+    Returns:
+        The exit status: 0; 1 if a run failed or cannot be made; 2 if none can be made.
+    """
     benchmark = find_benchmark(request.benchmark)
     runs: dict[RunRequest, Run] = {}
     untrained: dict[str, Run] = {}  # the run without updates, by the name of the trained run
-    gaps: dict[RunRequest, str] = {}
+    reasons: dict[RunRequest, str] = {}  # why a run cannot be made, or is missing
     try:
         run_set.stores(request.benchmark)
     except UsageError as error:
         run_set.complain(f"  {error}")
         reason = f"no data: {benchmark.title} is not in {run_set.workspace.data}"
-        gaps = dict.fromkeys(request.runs(), reason)
-        # A table that has only the published numbers is not written to files.
+        reasons = dict.fromkeys(request.run_requests(), reason)
+        # The table has only the published numbers: print it, but write no files.
         output = replace(output, dry_run=True)
     else:
-        runs, untrained, gaps = plan_runs(request, run_set)
+        runs, untrained, reasons = plan_runs(request, run_set)
     if not runs and not output.dry_run:
         raise UsageError("nothing of this table can be run")
     run_set.say(f"{benchmark.title}, terms {request.terms}, budget {request.budget}")
@@ -201,19 +205,19 @@ def make_table(request: TableRequest, run_set: RunSet, output: Output) -> int:
         run_set.add(run)
     status = 2
     if runs:
-        status = run_set.make() | int(bool(gaps))
+        status = 1 if run_set.make() or reasons else 0
     if run_set.makes_no_table:
         return status
     measured, values = run_set.read()
     measured = measured[measured["run"].isin([run.name for run in runs.values()])]
     measured_names = set(measured["run"])
-    estimator = Estimator.beside(output.folder)
+    estimator = Estimator.from_records_in(output.folder)
     for run_request, run in runs.items():
         if run.name not in measured_names:
-            gaps[run_request] = reason_missing(run, estimator)
-    write_comparison(request, output, with_missing_rows(measured, gaps), values, untrained)
-    if gaps:
-        print("\n".join(["", *commands_for_missing(gaps, runs, estimator)]))
+            reasons[run_request] = reason_missing(run, estimator)
+    write_comparison(request, output, with_missing_rows(measured, reasons), values, untrained)
+    if reasons:
+        print("\n".join(["", *commands_for_missing(reasons, runs, estimator)]))
     return status
 
 
@@ -228,8 +232,8 @@ def plan_runs(
     """
     runs: dict[RunRequest, Run] = {}
     untrained: dict[str, Run] = {}
-    gaps: dict[RunRequest, str] = {}
-    for run_request in request.runs():
+    reasons: dict[RunRequest, str] = {}
+    for run_request in request.run_requests():
         try:
             run = run_set.plan(run_request)
             if request.untrained and (run["updates"] or run.stages):
@@ -237,9 +241,9 @@ def plan_runs(
                 untrained[run.name] = run_set.plan(without_training)
             runs[run_request] = run
         except UsageError as error:
-            gaps[run_request] = f"cannot be run: {error}"
-            run_set.complain(f"  {run_request.words} {gaps[run_request]}")
-    return runs, untrained, gaps
+            reasons[run_request] = f"cannot be run: {error}"
+            run_set.complain(f"  {run_request.words} {reasons[run_request]}")
+    return runs, untrained, reasons
 
 
 def make_cross_table(request: TableRequest, run_set: RunSet, output: Output) -> int:
@@ -264,11 +268,11 @@ def make_cross_table(request: TableRequest, run_set: RunSet, output: Output) -> 
             f"{request.budget}` leaves weights there"
         )
     training = replace(request, benchmark=other.variant, learners=names)
-    tests, gaps = plan_tests(training.runs(), rows, target, run_set)
+    tests, gaps = plan_tests(training.run_requests(), rows, target, run_set)
     run_set.say(f"{request.title}, terms {request.terms}, budget {request.budget}")
     status = 1 if gaps else 0
-    if run_set.runs:
-        status |= run_set.make()
+    if run_set.runs and run_set.make():
+        status = 1
     if run_set.makes_no_table:
         return status
     folder = run_set.workspace.results / TESTED_FOLDER
@@ -395,7 +399,7 @@ def table_figures(
     """The figures of a comparison, by the ends of their files' names.
 
     Args:
-        measured: as `records.load` returns it.
+        measured: the frame from `records.load`.
         contenders: as `compared_rows` returns it.
         numbers: as `comparison_numbers` returns it.
         differences: as `row_differences` returns it.
@@ -421,7 +425,9 @@ def table_figures(
             f"{title}, {column}: every row of a block compared with every other; "
             f"{different} of {len(pairs)} pairs are told apart",
         )
-    columns_of_runs: dict[tuple[str, ...], list[str]] = {}  # a figure of curves for each key
+    columns_of_runs: dict[
+        tuple[str, ...], list[str]
+    ] = {}  # columns of the same runs share a figure
     for column in dict.fromkeys(map(str, contenders["column"])):
         contenders_of_column = contenders[contenders["column"] == column]
         runs = labelled(measured, contenders_of_column)
@@ -470,13 +476,13 @@ def training_gains(
     """How much better each run is than its untrained network, paired over the test episodes.
 
     Args:
-        values: as `records.values` returns them, with the untrained runs among them.
+        values: the frames from `records.values`, with the untrained runs among them.
         untrained: the runs without updates, by the name of the trained run.
 
     Returns:
         By a run's name and a metric, the difference of accuracies or the ratio of squared errors,
-        over the episodes that both runs have. Runs that failed, or whose untrained run failed, are
-        left out, and so are infinite errors.
+        over the episodes that both runs have. A run is left out if it or its untrained run failed,
+        and a metric of a run if one of its values is not finite.
     """
     gains = {}
     for name, run in untrained.items():

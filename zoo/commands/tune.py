@@ -68,7 +68,7 @@ def make_trials(search: Search, options: argparse.Namespace, workspace: Workspac
     if search.combinations is not None:
         trials = min(trials, len(search.combinations))
     left = max(0, trials - done)
-    seconds = left * Estimator.beside(workspace.results).run(search.first).seconds
+    seconds = left * Estimator.from_records_in(workspace.results).run(search.first).seconds
     minutes = f"at most {seconds / 60:.0f} CPU minutes"
     say(f"{trials} trials: {done} done, {left} left, {minutes}")
     if not left:

@@ -408,15 +408,15 @@ def without_autograd(make: Maker) -> None:
 def stays_on_device(make: Maker) -> None:
     """Torch's device `meta` has no numbers, and like a GPU refuses tensors of the CPU."""
     learner = make()
-    if learner.why_it_waits:
-        raise DoesNotApplyError(f"`why_it_waits` says why it must: {learner.why_it_waits}")
+    if learner.why_it_syncs:
+        raise DoesNotApplyError(f"`why_it_syncs` says why it must: {learner.why_it_syncs}")
     learner, batch = learner.to("meta"), on_meta(make.episode(tasks=2))
     with doing(
         'this was on torch\'s device "meta", whose tensors have shapes but no numbers',
         "in that line use neither `.item()`, `.tolist()`, `float(tensor)`, `if tensor:` "
         "nor a mask as an index; make new tensors where the others are, by `x.new_zeros(...)` or "
         "`torch.zeros(..., device=x.device)`, and keep constants by `self.register_buffer(...)`; a "
-        'learner that must have numbers says why: `why_it_waits = "SciPy ..."`',
+        'learner that must have numbers says why: `why_it_syncs = "SciPy ..."`',
     ):
         update(learner, batch)
         judge(learner.eval(), batch)

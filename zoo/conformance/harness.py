@@ -122,7 +122,7 @@ class Maker:
     @property
     def cls(self) -> type[Learner]:
         """The class that key and options name."""
-        cls: type[Learner] = learners.get(self.key).as_asked(self.options)
+        cls: type[Learner] = learners.get(self.key).class_for(self.options)
         return cls
 
     def usable(self) -> None:

@@ -17,7 +17,7 @@ class PlugIn(Host):
 
     The constructor of `Mine` has a setting `host`, a learner's key, and passes ``**settings`` on.
     What is registered is a class of `Mine` and its default host, ``class MineOnMAML(Mine, MAML)``.
-    `as_asked` makes such a class for any other host. Their constructors have the settings of both.
+    `class_for` makes such a class for any other host. Their constructors have the settings of both.
     """
 
     wrappable = False  # a plug-in cannot be a host
@@ -35,7 +35,7 @@ class PlugIn(Host):
             cls.__init__ = constructor  # type: ignore[method-assign]
 
     @classmethod
-    def as_asked(cls, overrides: Mapping[str, Any]) -> type[Learner]:
+    def class_for(cls, overrides: Mapping[str, Any]) -> type[Learner]:
         """The class for the host that `overrides` name; if they name none, this class."""
         key = overrides.get("host", cls.host_key)
         return cls if key == cls.host_key else _on_host(cls, key)  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ def _on_host(cls: type[PlugIn], key: str) -> type[Learner]:
 
 def _empty(cls: type[PlugIn], key: str) -> Learner:
     """A learner without weights and settings, which `pickle` fills afterwards."""
-    on_host = cls.as_asked({"host": key})
+    on_host = cls.class_for({"host": key})
     learner: Learner = on_host.__new__(on_host)
     return learner
 

@@ -36,7 +36,8 @@ class _NoMore(Function):
 def last_derivative(backward: Callable[..., tuple[Tensor | None, ...]]) -> Callable[..., Any]:
     """Decorator of a second derivative: to differentiate it again raises an error.
 
-    PyTorch's `once_differentiable` would silently leave that third derivative out.
+    PyTorch's `once_differentiable` raises one only if an incoming gradient requires grad. If saved
+    tensors alone do, it silently takes the result for a constant.
     """
 
     def refusing(ctx: Any, *h: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -100,7 +101,8 @@ def batch_norm(
     Mean and variance are those of the batch, as `channel_moments` computes them.
 
     Args:
-        z: (n, C, H, W), channels-last, such as the output of `conv2d`; it is **overwritten**.
+        z: (n, C, H, W), must be channels-last, as the output of `conv2d` is. It is **overwritten**,
+            so do not use it again.
         weight: gamma (C,).
         bias: beta (C,).
         relu: whether negative values become zero.
@@ -399,7 +401,8 @@ class _BatchNormBackward(Function):
         """The gradient of <h, gz> + <hg, ggamma> + <hb, gbeta>.
 
         A name that ends in t, such as `ggammat`, is the derivative of that value as z, gamma and
-        beta move along h, hg and hb.
+        beta move along h, hg and hb. `ps` is p, or zhat without a pool; `hs` is h at the positions
+        `where` of the maxima.
         """
         gu, zhat, gamma, istd, p, y, where, gbeta, ggamma = ctx.saved_tensors
         ps = zhat if p is None else p

@@ -234,7 +234,7 @@ def _load_checkpoint(
         if "image_mean" in settings:
             trained_with = {"mean": settings["image_mean"], "std": settings["image_std"]}
             check_normalisation(path, trained_with, target)
-    cls = learners[settings["learner"]].as_asked(settings)
+    cls = learners[settings["learner"]].class_for(settings)
     overrides = {} if backbone is None else {"backbone": backbone}
     learner: Learner = cls.load_from_checkpoint(path, "cpu", **overrides)
     return learner.eval()

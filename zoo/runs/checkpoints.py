@@ -33,7 +33,10 @@ from zoo.runs.source_files import SourceFiles, changed_files, other_plugins
 from zoo.runs.workers import started_to_help
 
 SECONDS_BETWEEN_SAVES = float(os.environ.get("ZOO_SECONDS_BETWEEN_SAVES", "30"))
-PULL = ("train/gradient_ratio", "train/gradient_cosine")  # logged by learners that add a loss
+GRADIENT_COMPARISON = (
+    "train/gradient_ratio",
+    "train/gradient_cosine",
+)  # logged by learners that add a loss
 OF_KEEPER = {"curve", "best", "seconds", "commits"}  # names in the keeper's part of a checkpoint
 OF_TRAINER = {"loops", "optimizer_states", "random"}  # names in the rest of a checkpoint
 GPU_LOSS_CHECK = 50  # updates between two checks of the loss; reading it stalls a GPU
@@ -104,7 +107,9 @@ class CheckpointKeeper(pl.Callback):
         self.machine = dict(machine or {})
         self.other_machines: list[dict[str, Any]] = []  # they computed earlier parts of training
         self.curve: list[tuple[int, float]] = []  # (updates, validation metric)
-        self.pulls: list[tuple[float, ...]] = []  # (updates, ratio, cosine) of an added loss
+        self.gradient_comparisons: list[
+            tuple[float, ...]
+        ] = []  # (updates, ratio, cosine) of an added loss
         self.best: tuple[int, float] | None = None  # the best point of the curve
         self.of_tasks: dict[int, Validated] = {}  # by updates, in regression
         self._errors = TaskErrors()
@@ -124,7 +129,7 @@ class CheckpointKeeper(pl.Callback):
         return {
             "curve": self.curve,
             "best": self.best,
-            "pulls": self.pulls,
+            "pulls": self.gradient_comparisons,
             "of_tasks": {update: tuple(result) for update, result in self.of_tasks.items()},
             "commits": self.commits,
             "stopped": self.stopped,
@@ -155,7 +160,7 @@ class CheckpointKeeper(pl.Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from the state of an earlier process."""
         self.stopped = state.get("stopped", False)
-        self.pulls = state.get("pulls", [])
+        self.gradient_comparisons = state.get("pulls", [])
         self.curve = state["curve"]
         self.best = state["best"]
         of_tasks = state.get("of_tasks", {})
@@ -377,8 +382,13 @@ class CheckpointKeeper(pl.Callback):
         check_values(pl_module, {self.metric.removeprefix("val/"): np.array(value)}, None)
         self.curve = [*self.curve, (update, value)]
         logged = trainer.callback_metrics
-        if all(name in logged for name in PULL):  # by a learner that adds a loss to its host's
-            self.pulls = [*self.pulls, (update, *(float(logged[name]) for name in PULL))]
+        if all(
+            name in logged for name in GRADIENT_COMPARISON
+        ):  # by a learner that adds a loss to its host's
+            self.gradient_comparisons = [
+                *self.gradient_comparisons,
+                (update, *(float(logged[name]) for name in GRADIENT_COMPARISON)),
+            ]
         better = self.best is None or self._score(update, value) > self._score(*self.best)
         if better:
             self.best = (update, value)

@@ -187,7 +187,7 @@ class Estimator:
         self._timed: dict[tuple[str, str], float] = {}
 
     @classmethod
-    def beside(cls, results: Path) -> "Estimator":
+    def from_records_in(cls, results: Path) -> "Estimator":
         """An estimator from the records in a folder of results and those of the checkout."""
         folders = [results]
         if (root := checkout_root()) is not None:

@@ -106,7 +106,7 @@ def _jobs(left: Sequence[Run], how: HowToRun) -> int:
         return min(how.jobs or 1, len(left))
     if left[0].workspace.device_kind != "cpu":
         return 1
-    estimator = Estimator.beside(left[0].workspace.results)
+    estimator = Estimator.from_records_in(left[0].workspace.results)
     seconds = sum(estimator.run(run).seconds for run in left) + estimator.pretrainings(left)
     return automatic_jobs(len(left), seconds, how.threads)
 
@@ -176,7 +176,7 @@ def longest_first(runs: Sequence[Run]) -> list[Run]:
     """Sort runs by their estimated seconds, the longest first."""
     if not runs:
         return []
-    estimator = Estimator.beside(runs[0].workspace.results)
+    estimator = Estimator.from_records_in(runs[0].workspace.results)
     return sorted(runs, key=lambda run: -estimator.run(run).seconds)
 
 
@@ -200,7 +200,7 @@ def _announce(runs: Sequence[Run], left: Sequence[Run]) -> None:
     """Print how many runs are done and left, how long they take, and whose files have changed."""
     text = f"{len(runs)} runs: {len(runs) - len(left)} done, {len(left)} left"
     if left:
-        time = Estimator.beside(left[0].workspace.results).in_words(left)
+        time = Estimator.from_records_in(left[0].workspace.results).in_words(left)
         text += f", {time} and {sum(map(run_megabytes, left)):.0f} MB"
     print(text, flush=True)
     for run in runs:

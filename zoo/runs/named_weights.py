@@ -75,7 +75,7 @@ class NamedWeights:
                 f"{self.path}: its learner {about['learner']!r} is not known here; name the file "
                 "that defines it with --plugin FILE"
             )
-        cls = learners.get(about["learner"]).as_asked(about["settings"])
+        cls = learners.get(about["learner"]).class_for(about["settings"])
         settings = {**later_settings(cls), **about["settings"]}
         names = {*constructor_defaults(cls)} - SHARED_SETTING_NAMES
         net = backbone or backbone_of(settings["backbone"], tuple(about["image"]))

@@ -59,7 +59,7 @@ class Plan:
         self.request = resolved.request
         self.cls = resolved.cls
         self.benchmark = resolved.benchmark
-        self.benchmark.take_shape(self.stores)
+        self.benchmark.learn_input_shape(self.stores)
         self.settings = resolved.settings
         self.changed = resolved.changed
         self.title = resolved.title

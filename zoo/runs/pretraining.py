@@ -22,7 +22,7 @@ from zoo.errors import UsageError
 from zoo.methods.embedding import prototypes, squared_distances
 from zoo.networks.backbone import Backbone
 from zoo.networks.layers import build_head, pointwise
-from zoo.networks.precision import FLOAT32, set_precision
+from zoo.precision import FLOAT32, set_precision
 from zoo.stage import Stage
 from zoo.values import parse_number
 

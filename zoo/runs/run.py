@@ -20,8 +20,8 @@ import torch
 from zoo.errors import UsageError
 from zoo.files import DamagedError, alone_in, reserve, write_text
 from zoo.learner import Learner
-from zoo.networks.precision import check_precision
 from zoo.plugin_files import plugin_of_file
+from zoo.precision import check_precision
 from zoo.reports.confusions import accuracy_of_classes, most_confused, pooled_predictions
 from zoo.reports.records import parse_record, row_of
 from zoo.runs.calibration import Calibration, calibrate
@@ -97,9 +97,11 @@ class Run(Plan):
 
     @cached_property
     def trajectory(self) -> str:
-        """A hash that is equal for runs that differ only in how long they train.
+        """A hash that is equal for runs whose trainings make the same updates, one longer.
 
-        Empty if the learner's training depends on its length from the first update on.
+        Such runs may differ in `updates`, `validations`, `test_episodes` and budget, but have
+        equally many updates between validations. Empty for 0 updates, or if an update depends on
+        the planned number of updates (`needs_length`).
         """
         if self.learner.needs_length or not self["updates"]:
             return ""
@@ -205,7 +207,11 @@ class Run(Plan):
         raise SystemExit(0)
 
     def trained(self, progress: bool = True) -> Learner:
-        """The learner as it was tested by `execute`; it is trained again if its weights are gone.
+        """The trained learner, on the CPU and in evaluation mode.
+
+        Its weights are those of the file beside the record; else of a finished training in the
+        run's folder; else it is trained again. If they are not the weights that were tested, a line
+        says so, and they are returned anyway.
 
         Raises:
             UsageError: another process works on the same run, or its weights are damaged.
@@ -222,8 +228,8 @@ class Run(Plan):
                 self._finish(folder, keeper)
         if recorded and not self._put_back(record):
             print(
-                f"  {self.name}: trained again; its weights are not bit for bit those that were "
-                f"tested, as on another machine, and stay in {self.folder}"
+                f"  {self.name}: the tested weights are missing; those in {self.folder} are not "
+                "identical to them, for example because another machine trained them"
             )
         return self.learner.cpu().eval()
 
@@ -265,7 +271,11 @@ class Run(Plan):
         return same
 
     def _finish(self, folder: Path, keeper: CheckpointKeeper, failed: bool = False) -> None:
-        """Note that the training came to its end; keep the last checkpoint for a longer run."""
+        """Delete the last checkpoint of a training that came to its end.
+
+        If it succeeded, its end is noted first, and the last checkpoint stays as ``end.ckpt`` if a
+        longer run can go on from it.
+        """
         last = folder / "last.ckpt"
         if keeper.best_checksum is not None and not failed:
             training = FinishedTraining(self.trajectory, self["updates"], keeper.best_checksum)
@@ -314,7 +324,14 @@ class Run(Plan):
         }
 
     def train(self, folder: Path, keeper: CheckpointKeeper, progress: bool) -> None:
-        """Train from the last checkpoint if there is one; the learner gets the best weights."""
+        """Train the stages, then the learner; it gets the weights of its best validation.
+
+        The training goes on from this run's last checkpoint, or from the end of a shorter run with
+        the same `trajectory`.
+
+        Raises:
+            UsageError: the device is too slow in the precision that was asked for.
+        """
         updates = self["updates"]
         check_precision(self["precision"], torch.device(self.workspace.device_kind))
         if self.learner.train_stages is not None:
@@ -487,8 +504,8 @@ class Run(Plan):
             "settings": {name: s._asdict() for name, s in self.settings.items()},
             "backbone_family": self.family,
             "traits": {**self.learner.traits(), "batch_norm": self.learner.batch_norm},
-            "parameters": self.learner.size(),
-            "learned_parameters": self.learner.size(learned=True),
+            "parameters": self.learner.parameter_count(),
+            "learned_parameters": self.learner.parameter_count(learned=True),
             "training_tasks": {"seen": updates * self["meta_batch"], "paper": self.paper_tasks},
             "updates": {"total": updates, "executed_by_this_process": keeper.executed},
             "validation": [(update, finite_or_none(value)) for update, value in keeper.curve],
@@ -608,12 +625,14 @@ def count_in(path: Path) -> int:
 
 
 def added_loss(keeper: CheckpointKeeper) -> list[dict[str, float | None]]:
-    """The gradient of an added loss compared with that of the host's loss, at each validation.
+    """At each validation the last logged comparison of an added loss's gradient with the host's.
+
+    See `Learner.log_gradient_comparison`.
 
     Returns:
         Updates, the ratio of the norms, and the cosine; empty if the learner adds no loss.
     """
     return [
         {"updates": update, "ratio": finite_or_none(ratio), "cosine": finite_or_none(cosine)}
-        for update, ratio, cosine in keeper.pulls
+        for update, ratio, cosine in keeper.gradient_comparisons
     ]

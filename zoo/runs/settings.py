@@ -1,7 +1,8 @@
 """Settings of a run: where each value comes from, and which one wins.
 
 From weak to strong: constructor < settings row < terms < budget < ``--config`` file < flag (a
-variant's overrides count as flags). The rows are in baselines/settings.yaml.
+variant's overrides count as flags). The rows are in baselines/settings.yaml. A benchmark's own
+backbone wins over all rows but those that set `backbone` for this benchmark by name.
 """
 
 import inspect
@@ -139,6 +140,7 @@ SETTINGS_ADDED_LATER: dict[str, Any] = {
 }
 _SHARED_FIELDS = [field for group in SHARED_SETTINGS for field in fields(group)]
 SHARED_SETTING_NAMES = {field.name for field in _SHARED_FIELDS}
+# Settings that count something: at least 1.
 POSITIVE_SETTINGS = {
     field.name for field in _SHARED_FIELDS if not isinstance(field.default, float | str)
 } - {"updates", "pretrain_seed", "gradient_clip_val"}
@@ -357,7 +359,7 @@ def resolve(
         for name, value in values.items():
             settings[name] = Setting(_keep_if_equal(before[name].value, value), origin)
     after = _fill(settings, request, query)
-    _check(after)
+    _check(after, learner.signed_settings)
     changed = {
         name: after[name].value
         for name in sorted({*request.config, *request.flags})
@@ -389,8 +391,12 @@ def _fill(settings: Mapping[str, Setting], request: RunRequest, query: int) -> d
     return filled
 
 
-def _check(settings: Mapping[str, Setting]) -> None:
-    """Refuse settings of a pre-training that is not asked for, and numbers that are too small."""
+def _check(settings: Mapping[str, Setting], signed: Sequence[str]) -> None:
+    """Refuse settings of a pre-training that is not asked for, and numbers out of bounds.
+
+    Numbers must be at least 0, also those of the learner's own settings, and at least 1 for
+    `POSITIVE_SETTINGS`. The settings that are named in `signed` may be negative.
+    """
     if settings["pretrained_from"].value != PRETRAIN:
         for name, setting in settings.items():
             if name.startswith(f"{PRETRAIN}_") and setting.origin in ("config", "flag"):
@@ -399,8 +405,10 @@ def _check(settings: Mapping[str, Setting]) -> None:
                     f"add --pretrained_from {PRETRAIN}"
                 )
     for name, setting in settings.items():
-        least = int(name in POSITIVE_SETTINGS)
-        if isinstance(setting.value, int | float) and not setting.value >= least:
+        if name in signed or not isinstance(setting.value, int | float):
+            continue
+        least = 1 if name in POSITIVE_SETTINGS else 0
+        if not setting.value >= least:
             raise UsageError(f"--{name} {setting.value}: expected a number of at least {least}")
     if (seed := settings["pretrain_seed"].value) > LARGEST_SEED:
         raise UsageError(f"--pretrain_seed {seed}: expected a number of at most {LARGEST_SEED}")
@@ -411,6 +419,7 @@ def without_unused_settings(settings: Mapping[str, Setting]) -> dict[str, Settin
     source = settings["pretrained_from"].value
     if source == PRETRAIN:
         return dict(settings)
+    # This leaves out `pretrained_from` too.
     used = {name: setting for name, setting in settings.items() if not name.startswith(PRETRAIN)}
     if source is not None:
         used["pretrained_from"] = settings["pretrained_from"]

@@ -20,7 +20,7 @@ from zoo.errors import UsageError
 from zoo.files import DamagedError, locked, read_json, write_json
 from zoo.learner import Learner
 from zoo.networks.backbone import Backbone, build_backbone
-from zoo.networks.precision import FLOAT32
+from zoo.precision import FLOAT32
 from zoo.processes import alone, rank
 from zoo.reports.records import BROKEN, checksum, checksum_state
 from zoo.runs.checkpoints import CheckpointKeeper, DivergedError

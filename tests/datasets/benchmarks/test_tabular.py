@@ -67,7 +67,7 @@ def test_columns_are_normalised_by_the_training_tables(tmp_path: Path) -> None:
     np.testing.assert_allclose(stores["test"].tables.x[:, order], [[0, 0, 0, 0, 0]])
     assert stores["test"].tables.y.tolist() == [[0]]  # the row without an output is left out
     benchmark = find_benchmark("tabular")
-    benchmark.take_shape(stores)
+    benchmark.learn_input_shape(stores)
     assert benchmark.image == (5,) and find_benchmark("tabular").image == (1,)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.conftest import blobs, sampler
-from zoo.datasets.episodes.data_module import EpisodicDataModule, MetaBatches
+from zoo.datasets.episodes.data_module import EpisodicDataModule, MetaBatches, Share
 from zoo.datasets.episodes.image_store import Store
 from zoo.errors import UsageError
 from zoo.runs.settings import Protocol
@@ -34,7 +34,7 @@ def module(stores=None, settings=SETTINGS, **options) -> EpisodicDataModule:
 
 
 def test_images_carry_their_labels():
-    batches = MetaBatches(coded(), sampler([20] * 12, 5, 2, 3), episodes=4, tasks=4)
+    batches = MetaBatches(coded(), sampler([20] * 12, 5, 2, 3), stop=4, tasks=4)
     batch = next(iter(batches))
     assert batch.x.shape == (4, 10 + 15, 1, 2, 2) and batch.support == 10 and batch.way == 5
     drawn = sampler([20] * 12, 5, 2, 3).indices(0, 4)
@@ -226,3 +226,26 @@ def test_augmentation_follows_from_the_seed_and_the_episode():
 def test_there_is_no_such_augmentation():
     with pytest.raises(UsageError, match="--augment 'flip turn': 'turn' is no augmentation"):
         pictures({**SETTINGS, "augment": "flip turn"})
+
+
+@pytest.mark.parametrize(
+    ("episodes", "tasks", "processes", "sizes"),
+    [
+        (200, 128, 2, [100, 100]),  # and not 200 at once
+        (9, 4, 2, [3, 3, 3]),
+        (5, 4, 4, [5]),  # two batches would leave a process without an episode
+        (3, 8, 2, [3]),
+    ],
+)
+def test_processes_never_compute_many_more_tasks_at_once(episodes, tasks, processes, sizes):
+    store, drawn = coded(), sampler([20] * 12, 5, 2, 3)
+    whole = MetaBatches(store, drawn, episodes, tasks)
+    shared = [
+        MetaBatches(store, drawn, episodes, tasks, share=Share(rank, processes))
+        for rank in range(processes)
+    ]
+    parts = list(zip(*shared, strict=True))
+    assert [sum(len(part.y) for part in batch) for batch in parts] == sizes
+    assert all(len(part.y) for batch in parts for part in batch)
+    labels = torch.cat([part.y for batch in parts for part in batch])
+    assert torch.equal(labels, torch.cat([batch.y for batch in whole]))

@@ -186,7 +186,7 @@ def test_what_could_not_be_read_is_kept_in_the_store(path: Path) -> None:
         store = opened(path, Damaged())
         assert store.names == [NAMES[0], NAMES[2]] and store.offsets.tolist() == [0, 4, 10]
         assert np.array_equal(store.images.numpy(), np.concatenate([ARRAYS[0], ARRAYS[2]]))
-        assert len(store.left_out) == 1000 and {*store.left_out} == {"\U0001f600"}
+        assert len(store.unreadable) == 1000 and {*store.unreadable} == {"\U0001f600"}
 
 
 def test_a_full_disk_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ GOLDEN = """\
 - ᵍ published: re-run by a later paper
 - ʰ published: run by Reptile's authors with MAML's code
 - ⁱ seeds 0, 1
-- ʲ no interval: what each episode gave is missing
+- ʲ no interval: per-episode results are missing
 - ᵏ published: interval over 3 seeds
 - ↓ worse than published: the interval of the difference does not hold 0; a number printed without interval is taken to have ours
 """  # noqa: E501
@@ -198,7 +198,7 @@ def test_a_failed_seed_is_said_and_left_out_of_the_mean(frame):
     table, notes = rows(frame(failed, *done))
     (cell,) = cells_under(table, "5-way 1-shot")
     assert cell.text == "60.00" and cell.footnotes == notes[:3]
-    assert notes[:2] == ["seeds 1, 2", "no interval: what each episode gave is missing"]
+    assert notes[:2] == ["seeds 1, 2", "no interval: per-episode results are missing"]
     assert notes[2] == "seed 0 failed at update 7: a | b c <d>"
     assert "7: a \\| b c \\<d>" in to_markdown(table)
 
@@ -390,9 +390,13 @@ def test_what_training_gave_stands_beside_the_number(frame):
     column = dict(zip(names, cells_under(table, "over untrained"), strict=True))
     assert column["MAML"] == Cell("+40.00 ± 2.00", []) and column["New"] == Cell("–")
     not_learned = [text for text in note_texts(table) if text.startswith("not learned")]
-    assert len(not_learned) == 1
-    assert column["ProtoNet"] == Cell("+9.00 ± 1.00", not_learned)
-    assert column["Reptile"] == Cell("+20.00 ± 21.00", not_learned)
+    assert sorted(not_learned) == [
+        "not learned: less than 10 points better than its own untrained network",
+        "not learned: not significantly better than its own untrained network",
+    ]
+    too_little, by_chance = sorted(not_learned)
+    assert column["ProtoNet"] == Cell("+9.00 ± 1.00", [too_little])
+    assert column["Reptile"] == Cell("+20.00 ± 21.00", [by_chance])
     assert "over untrained" in to_markdown(table) and unknown not in told
     without = comparison_table(frame(*runs), PUBLISHED, "omniglot")
     assert not any(column.name.endswith("untrained") for column in without.columns)
@@ -409,7 +413,10 @@ def test_a_smaller_error_is_what_training_gives_in_regression(frame):
     table = comparison_table(frame(*runs), PUBLISHED, "sinusoid", order=["maml"], gains=gains)
     learned, not_learned = cells_under(table, "over untrained")
     assert learned == Cell("×0.20 (0.15 to 0.30)", [])
-    assert "not learned: no better" in not_learned.footnotes[0]
+    (footnote,) = not_learned.footnotes
+    assert footnote == (
+        "not learned: error not significantly below that of its own untrained network"
+    )
 
 
 def test_accuracies_by_instance_stand_in_columns_of_their_own(frame):

@@ -159,7 +159,7 @@ def test_a_record_that_does_not_cover_its_episodes_is_marked_beside_one_that_doe
 def test_a_record_whose_episodes_are_lost_is_marked(tmp_path):
     rng = np.random.default_rng(0)
     measured, episodes = whole(tmp_path, *(seeded("new", rng, seed) for seed in range(2)))
-    mark = "what each episode gave is missing or damaged: compared with no other row"
+    mark = "per-episode results are missing or damaged: not compared with other rows"
     for known, marks in ((None, 0), (episodes, 0), ({}, 1), (dict([*episodes.items()][:1]), 1)):
         table = comparison_table(measured, PUBLISHED, "omniglot", values=known)
         assert note_texts(table).count(mark) == marks

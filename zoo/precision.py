@@ -9,12 +9,12 @@ import contextlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from zoo.errors import UsageError
-from zoo.networks.layers import Conv
 
 FLOAT32, BF16 = "float32", "bf16"
 PRODUCT_TYPES = {FLOAT32: None, BF16: torch.bfloat16}
@@ -25,6 +25,8 @@ OTHER_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def set_precision(modules: Iterable[nn.Module], precision: str) -> None:
     """Let the convolutions among some modules multiply in a precision, ``float32`` or ``bf16``.
 
+    These are the modules with an attribute `product_type`, as `zoo.networks.layers.Conv` has it.
+
     Raises:
         UsageError: there is no such precision; or for bf16 there are no convolutions, or a
             convolution that is not ours.
@@ -32,7 +34,7 @@ def set_precision(modules: Iterable[nn.Module], precision: str) -> None:
     if precision not in PRODUCT_TYPES:
         raise UsageError(f"--precision {precision}: choose from {', '.join(PRODUCT_TYPES)}")
     modules = list(modules)
-    convolutions = [module for module in modules if isinstance(module, Conv)]
+    convolutions: list[Any] = [module for module in modules if hasattr(module, "product_type")]
     if precision != FLOAT32:
         others = {type(m).__name__ for m in modules if isinstance(m, OTHER_CONVOLUTIONS)}
         if others:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from zoo import precision
 from zoo.errors import UsageError
-from zoo.networks import precision
 from zoo.networks.backbone import build_backbone
-from zoo.networks.precision import check_precision, is_fast_in_bf16, set_precision
 from zoo.networks.second_derivatives import conv2d
+from zoo.precision import check_precision, is_fast_in_bf16, set_precision
 
 BF16_STEP = 2**-8  # the relative step between neighbouring bfloat16 numbers, rounding is half of it
 
