@@ -23,10 +23,11 @@ from torch.distributions import Normal
 from torch.nn import functional as F
 
 from zoo import Episode, Examples, register
+from zoo.backbone_contract import features_of
 from zoo.errors import UsageError
 from zoo.losses import task_loss
 from zoo.methods.embedding import EmbeddingLearner, prototypes
-from zoo.networks.backbone import Backbone, Classifier, build_backbone, features_of
+from zoo.networks.backbone import Backbone, Classifier, build_backbone
 from zoo.networks.layers import pointwise
 from zoo.networks.mlp import MLP
 

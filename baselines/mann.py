@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo import Episode, register
+from zoo.backbone_contract import features_of
 from zoo.baselines.mann_labels import (
     LABELS,
     Numbers,
@@ -40,7 +41,7 @@ from zoo.baselines.mann_memory import LRUA, State
 from zoo.errors import UsageError
 from zoo.losses import task_loss
 from zoo.methods.embedding import EmbeddingLearner
-from zoo.networks.backbone import Backbone, features_of
+from zoo.networks.backbone import Backbone
 from zoo.networks.layers import pointwise
 from zoo.networks.mlp import MLP
 from zoo.variants import hint

@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo import Episode, register
+from zoo.backbone_contract import features_of
 from zoo.errors import UsageError
 from zoo.methods.embedding import EmbeddingLearner, by_class, squared_distances
-from zoo.networks.backbone import features_of
 
 MATCHING_DISTANCES = ("cosine", "l2")
 NORMALISED = {  # which sides a cosine divides by their lengths -> what tables must say about it

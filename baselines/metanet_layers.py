@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from zoo.backbone_contract import features_of
 from zoo.errors import UsageError
-from zoo.networks.backbone import features_of
 from zoo.networks.conv5 import PlainConvNet
 
 

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo import Episode, register
+from zoo.backbone_contract import features_of
 from zoo.episode import fewer_shots, shots_of
 from zoo.errors import UsageError
 from zoo.methods.embedding import EmbeddingLearner
-from zoo.networks.backbone import features_of
 from zoo.networks.layers import Linear
 from zoo.networks.mlp import MLP
 

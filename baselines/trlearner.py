@@ -39,6 +39,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from zoo import Episode, Params, call, register
+from zoo.backbone_contract import features_of
 from zoo.baselines.maml import MAML
 from zoo.errors import UsageError
 from zoo.losses import task_loss
@@ -46,7 +47,7 @@ from zoo.methods.embedding import prototypes
 from zoo.methods.host import models_of
 from zoo.methods.learner_plugin import PlugIn
 from zoo.methods.task_scores import hardest
-from zoo.networks.backbone import batch_norm_context, features_of
+from zoo.networks.backbone import batch_norm_context
 from zoo.networks.layers import cosines
 
 SAY = ("aligned", "encoders")

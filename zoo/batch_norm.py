@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.parameter import is_lazy
 
 from zoo.errors import UsageError
 from zoo.processes import process_count
@@ -171,8 +170,6 @@ def convert_batch_norm(net: nn.Module) -> None:
             if layer.running_mean is None:
                 continue  # it has no running statistics; an instance norm, for example
             refuse_norm(name, layer, "keeps running statistics in a way of its own", "leave it out")
-        if any(is_lazy(p) for p in (*layer.parameters(), *layer.buffers())):
-            refuse_norm(name, layer, "has no size yet", "run the network on an image before")
         if layer.momentum is None:
             refuse_norm(name, layer, "has momentum=None", "give it a number, such as 0.1")
         del layer.num_batches_tracked

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from zoo.backbone_contract import check_features, check_initialised
 from zoo.batch_norm import set_batch_norm
 from zoo.checkpoint_files import read_checkpoint
 from zoo.constructor_arguments import constructor_arguments, constructor_names
@@ -88,6 +89,8 @@ class Learner(pl.LightningModule):
     # Called with the learner: trains its stages, or loads them where they were trained before.
     train_stages: Callable[..., Any] | None = None
     stages_trained: bool = False  # whether it has the weights of its stages
+    # A backbone that `build_backbone` did not make, until it is checked on the first images.
+    _given_network: tuple[nn.Module, ...] = ()
     # For settings that older records lack: the value that their runs had.
     added_later: Mapping[str, Any] = {}
 
@@ -125,6 +128,10 @@ class Learner(pl.LightningModule):
         kept = {"way": way, "outer_decay": "paper", **others}
         if (variant := getattr(net, "variant", None)) is not None:
             kept |= {"backbone": variant, "image": list(net.built_for)}
+        elif isinstance(net, nn.Module):
+            check_initialised(net)
+            # Not as an attribute of its own, which would make it a part of this module.
+            self._given_network = (net,)
         if "registered_as" in vars(type(self)):
             kept["learner"] = type(self).registered_as
         self.hparams.update(kept)
@@ -518,6 +525,10 @@ class Learner(pl.LightningModule):
             if len(ways) > 1:
                 raise UsageError(f"a batch of episodes of ways {ways}: expected one way")
             batch = batch._replace(way=ways[0])
+        if batch.support.x.dim() == 5:  # images
+            for network in self._given_network:
+                check_features(network, tuple(batch.support.x.shape[2:]))
+            self._given_network = ()
         dtype = next((p.dtype for p in self.parameters()), batch.support.x.dtype)
         return batch if batch.support.x.dtype == dtype else batch.to(dtype)
 
@@ -547,6 +558,11 @@ class Learner(pl.LightningModule):
             learned = [p for p in self.parameters() if p.requires_grad]
             # Processes average their gradients, so each must have a gradient for every parameter.
             loss = loss_in_parts(part_loss, batch, size, learned, zero_unused=shared)
+        if not loss.requires_grad:
+            raise UsageError(
+                f"{self.title or type(self).__name__}: the loss depends on nothing that is "
+                "learned: does the network compute inside torch.no_grad(), or detach its features?"
+            )
         self._log_losses(loss.detach(), means, batch.tasks)
         return loss
 

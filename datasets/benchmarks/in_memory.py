@@ -1,6 +1,10 @@
 """A user's own images in memory: a benchmark made of datasets of (image, label)."""
 
+import contextlib
+import warnings
 from collections.abc import Mapping
+from hashlib import blake2b
+from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,14 +36,15 @@ class ImagesInMemory(Benchmark):
         Args:
             datasets: by split, ``train``, ``test`` and, to choose weights by validation, ``val``.
                 Each is anything with a length whose items are (image, label), such as a torch
-                Dataset; no class should be in two splits. An image is a PIL image (grey stays
+                Dataset; no class may be in two splits. An image is a PIL image (grey stays
                 grey, all else becomes RGB, transparent parts white), or an array or tensor
                 (C, H, W) or (H, W), uint8 or floating-point in [0, 1]. All have one shape. A label
                 is a number or a name.
 
         Raises:
-            UsageError: a split is missing or unknown, two splits are the same, or an image is not
-                of these kinds.
+            UsageError: a split is missing or unknown, an image or a class's name is in two splits,
+                or an image is not of these kinds. If two splits have a label in common that is a
+                number, there is a warning alone, as each may have been numbered from 0 on.
         """
         super().__init__()
         if not isinstance(datasets, Mapping):
@@ -55,14 +60,8 @@ class ImagesInMemory(Benchmark):
                 "there is one, val"
             )
         self.stores = {split: store_of(dataset, split) for split, dataset in datasets.items()}
-        seen: dict[str, str] = {}
-        for split, store in self.stores.items():
-            other = seen.setdefault(store.fingerprint, split)
-            if other != split:
-                raise UsageError(
-                    f"{other} and {split} have the same images of the same classes; expected other "
-                    "classes in each split"
-                )
+        for one, other in combinations(self.stores, 2):
+            check_apart(one, self.stores[one], other, self.stores[other])
         shapes = {split: tuple(store.images.shape[1:]) for split, store in self.stores.items()}
         if len({*shapes.values()}) > 1:
             raise UsageError(f"images differ in shape: {shapes}; resize them to one")
@@ -83,6 +82,51 @@ class ImagesInMemory(Benchmark):
     def open(self, data: Path | None) -> dict[str, Store]:
         """The images, whatever `data` is."""
         return dict(self.stores)
+
+
+def check_apart(one: str, its_store: Store, other: str, other_store: Store) -> None:
+    """Check that two splits have neither an image nor a class in common.
+
+    Args:
+        one: the name of a split.
+        its_store: its images.
+        other: the name of the other split.
+        other_store: that one's images.
+
+    Raises:
+        UsageError: they have an image in common, or the name of a class. If the name is a number,
+            a warning is given instead.
+    """
+    names = set(its_store.names) & set(other_store.names)
+    listed = ", ".join(sorted(names)[:3])
+    advice = (
+        "a few-shot test needs classes that were not trained on, so give each split classes of its "
+        "own, instead of a part of the images of each class"
+    )
+    same = len(image_hashes(its_store) & image_hashes(other_store))
+    if same:
+        images = "an image" if same == 1 else f"{same} images"
+        raise UsageError(f"{one} and {other} have {images} in common; {advice}")
+    if any(not is_number(name) for name in names):
+        raise UsageError(f"{one} and {other} have classes in common, such as {listed}; {advice}")
+    if names:
+        warnings.warn(
+            f"{one} and {other} both have labels {listed}. If these are the same classes, {advice}",
+            stacklevel=4,
+        )
+
+
+def image_hashes(store: Store) -> set[bytes]:
+    """A hash of each image."""
+    return {blake2b(image.numpy().tobytes(), digest_size=16).digest() for image in store.images}
+
+
+def is_number(name: str) -> bool:
+    """Whether a class's name is a number."""
+    with contextlib.suppress(ValueError):
+        float(name)
+        return True
+    return False
 
 
 def store_of(dataset: Any, split: str) -> Store:

@@ -13,13 +13,14 @@ from torch.nn import functional as F
 from tests.conftest import episode_of, pairs_in_full
 from tests.support.other_networks import OTHER_NETWORKS
 from zoo import Episode, Learner, learners
+from zoo.backbone_contract import features_of
 from zoo.batch_norm import BatchNorm, convert_batch_norm, set_batch_norm
 from zoo.conformance import DoesNotApplyError, Maker, checks
 from zoo.errors import UsageError
 from zoo.losses import task_loss
 from zoo.methods.inner_loop import task_gradients
 from zoo.methods.preconditioners import PRECONDITIONERS
-from zoo.networks.backbone import build_backbone, features_of
+from zoo.networks.backbone import build_backbone
 from zoo.registry import register_backbone
 
 IMAGE = (1, 12, 12)
@@ -307,7 +308,7 @@ class Clipped(nn.BatchNorm2d):
     ("layer", "words"),
     [
         (nn.BatchNorm2d(4, momentum=None), "layer layer, a BatchNorm2d, has momentum=None: give"),
-        (nn.LazyBatchNorm2d(), "has no size yet: run the network on an image before"),
+        (nn.LazyBatchNorm2d(), "it has lazy layers, whose weights have no shape yet"),
         (nn.InstanceNorm2d(4, track_running_stats=True), "keeps running statistics in a way of"),
         (Clipped(4), "a Clipped, keeps running statistics in a way of its own"),
     ],

@@ -1,5 +1,7 @@
 """The zoo as a library: the public names, and what they do."""
 
+import warnings
+
 import numpy as np
 import pytest
 import pytorch_lightning as pl
@@ -186,14 +188,45 @@ def test_what_is_no_dict_of_datasets():
         zoo.experiment("protonet", [[(PIXELS, 0)], [(PIXELS, 1)]])
 
 
-def test_the_same_images_in_two_splits():
-    """The object itself, or another one of the same images."""
-    data, again, other = ([(PIXELS + 1, label)] for label in (0, 0, 1))
-    for test in (data, again):
-        with pytest.raises(UsageError, match="train and test have the same images"):
-            ImagesInMemory({"train": data, "val": other, "test": test})
-    with pytest.raises(UsageError, match="val and test have the same images"):
-        ImagesInMemory({"train": data, "val": other, "test": other})
+def images_of(labels, first):
+    """Five images of each label, every one of another shade."""
+    shades = first + np.arange(5 * len(labels)).reshape(len(labels), 5)
+    return [
+        (np.full((1, 8, 8), shade, np.uint8), label)
+        for label, row in zip(labels, shades, strict=True)
+        for shade in row
+    ]
+
+
+def test_splits_share_neither_images_nor_classes():
+    """What `random_split` makes of one dataset gives accuracies on classes that were trained on."""
+    ants, bees, cows = images_of(["ant", "bee"], 0), images_of(["bee"], 50), images_of(["cow"], 90)
+    for test in (ants, ants[:5], [*cows, ants[0]]):
+        with pytest.raises(UsageError, match=r"train and test have .*images? in common; a few"):
+            ImagesInMemory({"train": ants, "val": bees[:0] + cows[1:], "test": test})
+    with pytest.raises(UsageError, match="val and test have an image in common"):
+        ImagesInMemory({"train": ants, "val": cows, "test": cows[:1]})
+    with pytest.raises(UsageError, match="train and test have classes in common, such as bee; a"):
+        ImagesInMemory({"train": ants, "test": bees})
+    ImagesInMemory({"train": ants, "test": cows})
+
+
+def test_labels_that_are_numbers_may_start_anew_in_each_split():
+    train, test = images_of([0, 1], 0), images_of([0], 50)
+    with pytest.warns(UserWarning, match=r"train and test both have labels 0\. If these ar"):
+        ImagesInMemory({"train": train, "test": test})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ImagesInMemory({"train": train, "test": images_of([2], 50)})
+
+
+def test_numbers_of_numpy_and_what_the_trainer_decides():
+    data = {"train": images_of([*"abcdef"], 0), "test": images_of([*"uvwxyz"], 100)}
+    learner, _ = zoo.experiment("protonet", data, way=np.int64(3), shot=np.int32(1), query=2,
+                                seed=np.uint8(1), backbone="mlp")  # fmt: skip
+    assert learner.way == 3
+    with pytest.raises(UsageError, match="device is no setting of the learner: the Trainer decid"):
+        zoo.experiment("protonet", data, device="cpu")
 
 
 def test_images_of_every_mode_of_pillow():

@@ -72,6 +72,7 @@ def test_a_stopped_run_resumes_as_stopped(stores, tmp_path, monkeypatch):
         ("Nothing", "no Nothing: expected the import path"),
         ("pathlib.Path", "pathlib.Path is no callback of Lightning's"),
         ("pytorch_lightning.callbacks.EarlyStopping", "missing 1 required .*'monitor'"),
+        ("pytorch_lightning.callbacks.ModelCheckpoint", "a run keeps its checkpoints itself"),
         ("pytorch_lightning.callbacks.EarlyStopping[monitor]", "not of the form name=value"),
     ],
 )
@@ -167,3 +168,16 @@ def test_a_callback_has_one_form(tmp_path):
     assert workspace_of(options).callbacks == (
         "pytorch_lightning.callbacks.EarlyStopping[monitor=val/accuracy,patience=1]",
     )
+
+
+def test_early_stopping_on_what_is_not_logged(stores, tmp_path):
+    stop = "pytorch_lightning.callbacks.EarlyStopping[monitor=val/acc]"
+    with pytest.raises(UsageError, match=r"--callback: .*`val/acc`.* it can watch .*val/accuracy"):
+        run_with(tmp_path, stores, stop).execute(progress=False)
+
+
+def test_a_callback_whose_file_is_broken(tmp_path, monkeypatch):
+    (tmp_path / "not_python.py").write_text("def (")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=r"not_python cannot be imported: SyntaxError: .*not_pyth"):
+        callback_of("not_python.X")

@@ -182,6 +182,25 @@ def any_shape_taken() -> contextlib.AbstractContextManager[None]:
     return doing("the same with 4 tasks, 5-way 2-shot, had worked", change)
 
 
+@check("in evaluation, the same episode always gets the same predictions")
+def same_predictions_again(make: Maker) -> None:
+    """Whatever the state of torch's and NumPy's random numbers is."""
+    learner, batch = make().eval(), make.episode()
+    first = ask(learner, batch)
+    with torch.random.fork_rng([]), doing("`forward` in evaluation mode, a second time"):
+        torch.manual_seed(2)
+        again = learner(batch)
+    agree(
+        again,
+        first,
+        "in evaluation mode the same episode was given twice, and got other predictions the second "
+        "time",
+        "draw no random numbers in `forward` in evaluation mode, and let it change nothing that it "
+        "reads the next time; what must be random should follow from the episode, as "
+        "`zoo.datasets.episodes.hash_random` draws from numbers",
+    )
+
+
 @check("the loss has a gradient in every parameter that is to be learned")
 def gradients_reach(make: Maker) -> None:
     """The gradient must be finite and not zero."""

@@ -18,6 +18,7 @@ from torch.autograd import Function
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from zoo.backbone_contract import check_unchanged
 from zoo.episode import Examples
 from zoo.errors import UsageError
 from zoo.methods.inner_optimizer import InnerOptimizer, Step
@@ -32,11 +33,19 @@ def call(net: nn.Module, theta: Params, x: Tensor) -> Tensor:
     """f_theta(x), each task with its own parameters: (T, n, *image) -> (T, n, N).
 
     A network with ``folds`` takes all tasks at once; any other is called task by task.
+
+    Raises:
+        UsageError: the network changed x in place.
     """
+    version = 0 if x.is_inference() else x._version
     if len(x) > 1 and getattr(net, "folds", False):
-        return functional_call(net, theta, (x,))
-    tasks = [{name: p[t] for name, p in theta.items()} for t in range(len(x))]
-    return torch.stack([functional_call(net, p, (xt,)) for p, xt in zip(tasks, x, strict=True)])
+        y = functional_call(net, theta, (x,))
+    else:
+        tasks = [{name: p[t] for name, p in theta.items()} for t in range(len(x))]
+        y = torch.stack([functional_call(net, p, (xt,)) for p, xt in zip(tasks, x, strict=True)])
+    if not x.is_inference():
+        check_unchanged(net, x, version)
+    return y
 
 
 def adapt(

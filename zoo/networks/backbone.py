@@ -16,20 +16,19 @@ A backbone is any nn.Module that keeps this contract; it need not be a `Backbone
 - A frozen parameter (requires_grad=False) stays as it is, in the inner loop too. A parameter that
   no output depends on has no gradient, and no step moves it.
 - Dropout draws a new mask in every inner step.
+- It leaves the images that it is given as they are: no operation on them is in place.
 
 `prepare_backbone` checks a registered backbone. A network that is given to a learner directly is
-not checked, because the size of its images is not known: the learner reads `features_of` it, and
-`set_batch_norm` converts it.
+checked when the learner sees its first images, whose size is not known before.
 """
 
-import copy
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
+from zoo.backbone_contract import check_features, check_initialised, features_of
 from zoo.batch_norm import BatchNorm, convert_batch_norm
 from zoo.errors import UsageError
 from zoo.networks.layers import Conv, FixedImages, Linear, fold, unfold
@@ -196,39 +195,19 @@ def build_backbone(text: str, image: tuple[int, ...]) -> Backbone:
     return net
 
 
-def features_of(backbone: nn.Module) -> int:
-    """D, the backbone's attribute `features`.
-
-    Raises:
-        UsageError: it has none, or no whole number of at least 1.
-    """
-    features = getattr(backbone, "features", None)
-    if isinstance(features, bool) or not isinstance(features, int) or features < 1:
-        raise UsageError(
-            f"backbone {type(backbone).__name__}: its attribute `features` must be how many "
-            f"features D it gives an image, a whole number of at least 1; it is {features!r}"
-        )
-    return features
-
-
 def prepare_backbone(net: nn.Module, image: tuple[int, ...]) -> None:
     """Convert a network's batch norms to ours, and check it against the contract above.
 
-    A copy of it is run on two blank images. The state of torch's random numbers stays as it is.
+    A copy of it is run on two images. The state of torch's random numbers stays as it is.
 
     Raises:
         UsageError: it breaks the contract; says what to do.
     """
-    name = f"backbone {type(net).__name__}"
     if not isinstance(net, nn.Module):
-        raise UsageError(f"{name}: expected an nn.Module from images to features")
-    features = features_of(net)
-    convert_batch_norm(net)
-    with torch.no_grad(), torch.random.fork_rng([]):
-        z = copy.deepcopy(net)(torch.zeros(2, *image))
-    if not isinstance(z, Tensor) or z.shape != (2, features) or not z.is_floating_point():
-        got = f"{z.dtype} {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
         raise UsageError(
-            f"{name}: of 2 images {image} it gives {got}; expected floats (2, {features}), a row "
-            "of `features` numbers for each image: flatten or average what is left of the pixels"
+            f"backbone {type(net).__name__}: expected an nn.Module from images to features"
         )
+    check_initialised(net)
+    features_of(net)
+    convert_batch_norm(net)
+    check_features(net, image)

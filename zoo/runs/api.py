@@ -71,7 +71,8 @@ def experiment(
         benchmark: a key or variant; or datasets of your own images by split, see `ImagesInMemory`;
             or torchmeta's loaders by split, see `TorchmetaLoaders`, which decide way, shot, queries
             and meta-batch.
-        way: N of the test episodes; None for 5. It must be None in regression.
+        way: N of the test episodes; None for 5, or for as many classes as the smallest split of
+            your own images has. It must be None in regression.
         shot: K of the test episodes.
         terms: ``paper``, the settings of the learner's paper, or ``equal``, the same for all.
         budget: ``none``, ``smoke``, ``quick``, ``hour`` or ``paper``: how long to train.
@@ -84,7 +85,13 @@ def experiment(
         UsageError: there is no such run; the message says what to change.
     """
     _, cls, _ = learner_of(learner)
+    if elsewhere := [name for name in ("device", "devices", "threads") if name in settings]:
+        raise UsageError(
+            f"experiment: {elsewhere[0]} is no setting of the learner: the Trainer decides where "
+            "and on what it computes, pl.Trainer(accelerator=..., devices=...)"
+        )
     flags = parse_values(cls, settings, "experiment")
+    way, shot, seed = (whole_from_numpy(number) for number in (way, shot, seed))
     images: Benchmark | None = None
     if isinstance(benchmark, str):
         key = benchmark
@@ -95,6 +102,11 @@ def experiment(
     with isolate_rng():  # the weights follow from the seed; the caller's random state stays
         plan = Plan(request, Workspace(data_folder(data), runs=Path(runs)), benchmark=images)
     return Experiment(plan.learner, plan.data)
+
+
+def whole_from_numpy(number: Any) -> Any:
+    """A whole number of NumPy's as one of Python's; anything else as it is."""
+    return int(number) if isinstance(number, np.integer) else number
 
 
 def own_benchmark(parts: Mapping[str, Any]) -> Benchmark:

@@ -108,8 +108,18 @@ def callback_of(text: str) -> pl.Callback:
             f"--callback {text}: no {path}: expected the import path of a class, such as "
             "pytorch_lightning.callbacks.EarlyStopping[monitor=val/accuracy,mode=max]"
         ) from None
+    except Exception as error:  # the module may raise anything
+        why = " ".join(str(error).split())
+        raise UsageError(
+            f"--callback {text}: {module} cannot be imported: {type(error).__name__}: {why}"
+        ) from None
     if not (isinstance(cls, type) and issubclass(cls, pl.Callback)):
         raise UsageError(f"--callback {text}: {path} is no callback of Lightning's")
+    if issubclass(cls, pl.callbacks.Checkpoint):
+        raise UsageError(
+            f"--callback {text}: a run keeps its checkpoints itself, and the weights of its best "
+            "validation beside the record; leave it out"
+        )
     try:
         return cls(**options)
     except Exception as error:

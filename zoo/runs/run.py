@@ -363,7 +363,14 @@ class Run(Plan):
         with interruptible():
             # The path is absolute, as Lightning takes a name that begins with "http" for a URL.
             start = None if checkpoint is None else (folder / "last.ckpt").absolute()
-            trainer.fit(self.learner, self.data, ckpt_path=start)
+            try:
+                trainer.fit(self.learner, self.data, ckpt_path=start)
+            except RuntimeError as error:
+                if not str(error).startswith("Early stopping conditioned on metric"):
+                    raise
+                why = str(error).partition(". Pass in")[0]
+                logged = ", ".join(sorted(trainer.callback_metrics))
+                raise UsageError(f"--callback: {why}; it can watch {logged}") from None
         keeper.updates = trainer.global_step
         if trainer.global_step != updates and not self.workspace.callbacks:
             raise RuntimeError(f"{trainer.global_step} updates were made instead of {updates}")
