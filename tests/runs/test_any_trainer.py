@@ -185,14 +185,14 @@ def test_the_loss_in_parts_is_the_loss():
     parameters = [*net.parameters(), unused]
     expected = torch.autograd.grad(loss(episode), [*net.parameters()])
     for size in (1, 2, 5):
-        value = loss_in_parts(loss, episode, size, parameters, unused=False)
+        value = loss_in_parts(loss, episode, size, parameters, zero_unused=False)
         (3 * value).backward()
         torch.testing.assert_close(value, loss(episode))
         for p, g in zip(net.parameters(), expected, strict=True):
             torch.testing.assert_close(p.grad, 3 * g)
         assert unused.grad is None
         net.zero_grad()
-    loss_in_parts(loss, episode, 2, parameters, unused=True).backward()
+    loss_in_parts(loss, episode, 2, parameters, zero_unused=True).backward()
     assert unused.grad.tolist() == [0, 0]
 
 
