@@ -98,8 +98,8 @@ class NPBML(Learner):
                 none.
             relation_shot: K of its training episodes.
             hard_labels: L^Q takes the class with the largest score as label [authors' code].
-            scale_free: whether only that part of the learned losses' gradient is added, for each
-                parameter tensor, which is at right angles to the base loss's gradient, so that they
+            scale_free: whether, for each parameter tensor, only the part of the learned losses'
+                gradient at right angles to the base loss's gradient is added, so that these losses
                 cannot act as another inner rate [not in the paper].
             inner_lr: alpha [authors' code].
             inner_steps: gradient steps, in training and test [section 4].
@@ -126,7 +126,7 @@ class NPBML(Learner):
             inner_lr, momentum=momentum, weight_decay=weight_decay
         )
         self.relations = relations if "query" in components else None
-        self.copies = relations.copies if self.relations else ()
+        self.backbone_copies = relations.backbone_copies if self.relations else ()
         self.relation_updates, self.relation_shot = relation_updates, relation_shot
         ordered = bool(components & {"support", "query"})  # their networks read N numbers in order
         self.fixed_way = ordered

@@ -97,7 +97,7 @@ class Relations(nn.Module):
         self.requires_grad_(False)
 
     @property
-    def copies(self) -> tuple[nn.Module, ...]:
+    def backbone_copies(self) -> tuple[nn.Module, ...]:
         """Copies of the backbone, which must start from its pre-trained weights too."""
         return () if self.encoder is None else (self.encoder,)
 

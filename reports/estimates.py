@@ -215,10 +215,11 @@ def _wilson(mean: float, half: float, episodes: int) -> tuple[float, float]:
     it does not (half is 0, or the mean 1), n is the number of episodes.
     """
     z2_over_n = Z95**2 / episodes if mean >= 1 or half == 0 else half**2 / (mean * (1 - mean))
-    plain = Z95**2 / episodes * mean * (1 - mean) if half == 0 else half**2
+    half_squared = Z95**2 / episodes * mean * (1 - mean) if half == 0 else half**2
     middle = (mean + z2_over_n / 2) / (1 + z2_over_n)
-    width = math.sqrt(plain + z2_over_n**2 / 4) / (1 + z2_over_n)
-    return max(middle - width, 0.0), min(max(middle + width, mean), 1.0)  # rounding may overshoot
+    wilson_half = math.sqrt(half_squared + z2_over_n**2 / 4) / (1 + z2_over_n)
+    low, high = middle - wilson_half, middle + wilson_half
+    return max(low, 0.0), min(max(high, mean), 1.0)  # rounding may overshoot
 
 
 def _hall(skewness: float, n: int) -> tuple[float, float]:

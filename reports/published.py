@@ -88,7 +88,7 @@ def match(run: RunLike, published: pd.DataFrame, metric: str = "accuracy") -> pd
     benchmark that they test on.
 
     Args:
-        run: a row of `records.load`.
+        run: a row of the frame from `records.load`.
         published: as `published()` returns it.
         metric: as the record names it.
     """

@@ -75,7 +75,7 @@ class Learner(pl.LightningModule):
     embeds_alone: bool = False
     uneven_support: bool = False  # classes of a support set may differ in how many images they have
     # Modules besides `net` that get the pre-trained weights too, as NPBML's second encoder does.
-    copies: tuple[nn.Module, ...] = ()
+    backbone_copies: tuple[nn.Module, ...] = ()
     remark = ""  # a footnote that tables must put on its numbers
     only_by_name: bool = False  # a table or sweep that names no learners leaves it out
     why_it_syncs = ""  # why an update or a test must copy numbers from a GPU to the CPU, if so
@@ -169,7 +169,8 @@ class Learner(pl.LightningModule):
         kept = checkpoint.get("hyper_parameters", {}) if isinstance(checkpoint, dict) else {}
         if "way" not in kept or "state_dict" not in checkpoint:
             raise UsageError(
-                f"{checkpoint_path}: not a checkpoint of a learner of ours: it keeps no settings"
+                f"{checkpoint_path}: not a checkpoint of a zoo learner: hyper_parameters has no "
+                "`way`, or state_dict is missing"
             )
         cls.check_learner(kept, str(checkpoint_path))
         if "backbone" not in changed:
@@ -254,8 +255,8 @@ class Learner(pl.LightningModule):
         Raises:
             UsageError: there is no such precision, or the networks cannot compute in it.
         """
-        copies = (module for copy in self.copies for module in copy.modules())
-        set_precision([*self.modules(), *copies], precision)
+        copied = (module for copy in self.backbone_copies for module in copy.modules())
+        set_precision([*self.modules(), *copied], precision)
         self.hparams["precision"] = precision
 
     def clip_by(self, limit: float, algorithm: str = "norm") -> None:
@@ -422,12 +423,12 @@ class Learner(pl.LightningModule):
         return self.anneal(progress)
 
     def parameter_count(self, learned: bool = False) -> int:
-        """The number of parameters, `copies` not counted.
+        """The number of parameters, `backbone_copies` not counted.
 
         Args:
             learned: whether to count only those that meta-training changes.
         """
-        copied = {id(p) for part in self.copies for p in part.parameters()}
+        copied = {id(p) for part in self.backbone_copies for p in part.parameters()}
         counted = [p for p in self.parameters() if id(p) not in copied]
         if learned:
             counted = [p for p in counted if p.requires_grad]

@@ -71,10 +71,11 @@ class Served:
 
 
 class MetaBatches:
-    """Iterates over the batches of a split, `tasks` episodes each.
+    """Iterates over the batches of a split: `tasks` episodes each in training.
 
-    In evaluation the last batch may have fewer. With several processes all batches of an evaluation
-    are about equally large, because every process needs an episode of each batch.
+    In evaluation on one process only the last batch may have fewer. On several processes the sizes
+    of the batches differ by 1 at most, because every process needs an episode of each batch. A
+    batch is larger than `tasks` only where smaller ones would leave a process without an episode.
 
     In evaluation every pass has the same episodes. In training a pass goes on where the last one
     ended, so epochs differ. A checkpoint holds the number of batches served in two places: in the
@@ -125,7 +126,7 @@ class MetaBatches:
         count = self.stop - self.first
         batches = math.ceil(count / self.tasks)
         if self.share.processes > 1 and not self.training:
-            # Every process needs an episode of every batch.
+            # Fewer if a batch would have fewer episodes than there are processes.
             return min(batches, max(1, count // self.share.processes))
         return batches
 

@@ -141,7 +141,8 @@ def curves_figure(
     axis says which. More than five learners have a panel each.
 
     Args:
-        runs: as `records.load` returns them, with `label`; runs of one label look alike.
+        runs: rows of the frame from `records.load`, with a column `label`; runs of one
+            label look alike.
         metric: of validation.
         against: the x axis: `updates`, or `tasks` for training tasks seen.
         title: stands above.
@@ -258,7 +259,8 @@ def cost_figure(
     machine's other work too), seconds of training by the clock. The axis says which.
 
     Args:
-        runs: as `records.load` returns them, with `label`; failed ones are left out.
+        runs: rows of the frame from `records.load`, with a column `label`; failed ones
+            are left out.
         metric: on the y axis.
         title: stands above.
         labels: see `row_styles`.

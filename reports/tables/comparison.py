@@ -132,8 +132,8 @@ def comparison_table(
             row += _cells(cell, cell_footnotes, metric, published, values, is_bold)
             if gains is not None:
                 row.append(_gain([] if cell is None else cell.runs, gains, metric))
-        firsts_of_row = [line[shape].runs[0] if shape in line else None for shape in shapes]
-        row += [Cell(shares(firsts_of_row)), cpu_hours(firsts_of_row)]
+        first_runs_of_row = [line[shape].runs[0] if shape in line else None for shape in shapes]
+        row += [Cell(shares(first_runs_of_row)), cpu_hours(first_runs_of_row)]
         rows.append(row)
     columns = [Column(NAME)]
     for shape in shapes:
@@ -187,16 +187,16 @@ def _caption(
     cells = [cell for line in table.values() for cell in line.values()]
     done = [[run for run in cell.runs if run["status"] == "done"] for cell in cells]
     seeds = max((len(runs) for runs in done), default=0)
-    firsts = [cell.runs[0] for cell in cells]
+    first_runs = [cell.runs[0] for cell in cells]
     words = [
-        f"{metric_of(main_metric).name}, {shared_protocol(common, firsts)}.",
+        f"{metric_of(main_metric).name}, {shared_protocol(common, first_runs)}.",
         interval_words(seeds),
     ]
     if is_error(main_metric):
         words.append(ERRORS_CLAIM)
-    if not all(map(tests_weights, firsts)):  # beside tests of weights nothing is published
+    if not all(map(tests_weights, first_runs)):  # beside tests of weights nothing is published
         words.append("Published numbers are as printed.")
-    words += cost_words(firsts)
+    words += cost_words(first_runs)
     return " ".join([*words, *ranking_words(rows, seeds)])
 
 
@@ -265,8 +265,8 @@ def compared_rows(
     blocks = blocks_of(table)
     main_metric = main_metric_of(_first_runs(table))
     lines = []
-    for label, of_cells in blocks.items():
-        for shape, block in of_cells.items():
+    for label, by_shape in blocks.items():
+        for shape, block in by_shape.items():
             about = (heading_of(shape), block, label)
             metric = metric_in(shape, main_metric)
             for run in table[label][shape].runs:
@@ -413,7 +413,7 @@ def error_numbers(
         errors = np.concatenate([values[run["run"]][metric].to_numpy(float) for run in runs])
         trimmed = trimmed_mean(errors)
     diverged_shares = [run["diverged_test"] for run in runs]
-    if not any(pd.isna(share) for share in diverged_shares):
+    if not any(map(pd.isna, diverged_shares)):
         diverged = sum(diverged_shares) / len(diverged_shares)
     return trimmed, diverged
 

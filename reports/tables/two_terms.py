@@ -30,7 +30,7 @@ def ranks(
     The ranks under the two are written ``2 → 5``. There are none unless every row has three seeds.
 
     Args:
-        parts: by terms, the runs made under them, as `records.load` returns them.
+        parts: by terms, the rows of the frame from `records.load` whose runs were made under them.
         benchmark: a key or variant.
         title: what the caption calls the benchmark.
         order: learner keys, first to last.

@@ -99,7 +99,7 @@ def test_a_relation_network_is_no_part_of_training():
     learner.train().meta_loss(episode_of(3, 2, 2, image=IMAGE)).backward()
     assert same(learner.relations.state_dict(), before), "running statistics stay"
     assert all(p.grad is None for p in learner.relations.parameters())
-    assert learner.copies == () and not learner.relations.net.training
+    assert learner.backbone_copies == () and not learner.relations.net.training
 
 
 # --- the stage

@@ -282,13 +282,13 @@ def test_what_is_no_weights(tmp_path):
     with pytest.raises(UsageError, match=r"nothing\.ckpt: there is no such file"):
         zoo.load(tmp_path / "nothing.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    with pytest.raises(UsageError, match=r"other\.ckpt: not a checkpoint of a learner of ours"):
+    with pytest.raises(UsageError, match=r"other\.ckpt: not a checkpoint of a zoo learner"):
         zoo.load(tmp_path / "other.ckpt")
     with pytest.raises(UsageError, match=r"bad\.ckpt cannot be read as a checkpoint"):
         (tmp_path / "bad.ckpt").write_bytes(b"nothing")
         zoo.load(tmp_path / "bad.ckpt")
     torch.save([1, 2], tmp_path / "list.ckpt")
-    with pytest.raises(UsageError, match=r"list\.ckpt: not a checkpoint of a learner"):
+    with pytest.raises(UsageError, match=r"list\.ckpt: not a checkpoint of a zoo learner"):
         zoo.load(tmp_path / "list.ckpt")
     for name in ("run.json", "run.npz"):
         (tmp_path / name).write_text("{}")
@@ -309,9 +309,9 @@ class Mine(ProtoNet):
         (None, "No such file"),
         (b"", "cannot be read as a checkpoint"),
         (b"nothing", "cannot be read as a checkpoint"),
-        ([1, 2], "not a checkpoint of a learner of ours"),
-        ({"state_dict": {}}, "not a checkpoint of a learner of ours"),
-        ({"hyper_parameters": {"way": 5}}, "not a checkpoint of a learner of ours"),
+        ([1, 2], "not a checkpoint of a zoo learner"),
+        ({"state_dict": {}}, "not a checkpoint of a zoo learner"),
+        ({"hyper_parameters": {"way": 5}}, "not a checkpoint of a zoo learner"),
     ],
 )
 def test_its_class_refuses_the_same_in_a_line(content, said, tmp_path):

@@ -55,7 +55,7 @@ def runs_on(other: Benchmark, budget: str, run_set: RunSet) -> list[dict[Any, An
         run_set: its results folder is searched.
 
     Returns:
-        Rows as `records.load` has them.
+        Rows of the frame from `records.load`.
     """
     measured = load_records(run_set.workspace.results)
     fits = (

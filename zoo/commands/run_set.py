@@ -165,7 +165,7 @@ def has_record(run: Run) -> bool:
 
 
 def load_records(folder: Path, announce: bool = True) -> pd.DataFrame:
-    """All records in a folder, as `records.load` returns them.
+    """All records in a folder: the frame from `records.load`.
 
     Settings that are newer than a record are added to it, with the value that it was made with.
 
@@ -234,7 +234,7 @@ def measured_values(folder: Path, measured: pd.DataFrame) -> dict[str, pd.DataFr
 
     Args:
         folder: of the results.
-        measured: the records, as `load_records` returns them.
+        measured: the frame from `load_records`.
 
     Returns:
         For each run's name a frame with a column for each metric and a row for each test episode.

@@ -182,7 +182,11 @@ def make_table(request: TableRequest, run_set: RunSet, output: Output) -> int:
     """Make the runs that are missing, print and write the table.
 
     Returns:
-        The exit status: 0; 1 if a run failed or cannot be made; 2 if none can be made.
+        The exit status: 0; 1 if a run failed or cannot be made; 2 if none can be made, because the
+        data are missing or in a dry run.
+
+    Raises:
+        UsageError: the data are there, but none of the runs can be made; not in a dry run.
     """
     benchmark = find_benchmark(request.benchmark)
     runs: dict[RunRequest, Run] = {}
@@ -293,12 +297,17 @@ def make_cross_table(request: TableRequest, run_set: RunSet, output: Output) -> 
     return status
 
 
-def with_missing_rows(measured: pd.DataFrame, gaps: Mapping[RunRequest, str]) -> pd.DataFrame:
-    """Add a row for each run without a record to the records."""
-    if not gaps:
+def with_missing_rows(measured: pd.DataFrame, reasons: Mapping[RunRequest, str]) -> pd.DataFrame:
+    """Add a row for each run without a record to the records.
+
+    Args:
+        measured: the frame from `records.load`.
+        reasons: why a run has no record, by its request.
+    """
+    if not reasons:
         return measured
     integers = {name: dtype for name, dtype in measured.dtypes.items() if dtype == "Int64"}
-    missing = pd.DataFrame([missing_row(request, why) for request, why in gaps.items()])
+    missing = pd.DataFrame([missing_row(request, why) for request, why in reasons.items()])
     missing = missing.astype(integers)
     return pd.concat([measured, missing], ignore_index=True) if len(measured) else missing
 
@@ -315,7 +324,8 @@ def write_comparison(
     Args:
         request: which cells the table has.
         output: where it goes.
-        measured: a row for each run, as `records.load` has them; also for runs without a record.
+        measured: a row for each run, as in the frame from `records.load`, also for runs without a
+            record.
         values: for each run's name a frame with a column for each metric and a row for each test
             episode.
         untrained: the runs without updates, by the name of the trained run.
@@ -425,9 +435,8 @@ def table_figures(
             f"{title}, {column}: every row of a block compared with every other; "
             f"{different} of {len(pairs)} pairs are told apart",
         )
-    columns_of_runs: dict[
-        tuple[str, ...], list[str]
-    ] = {}  # columns of the same runs share a figure
+    # Columns that show the same runs share one figure of curves.
+    columns_of_runs: dict[tuple[str, ...], list[str]] = {}
     for column in dict.fromkeys(map(str, contenders["column"])):
         contenders_of_column = contenders[contenders["column"] == column]
         runs = labelled(measured, contenders_of_column)

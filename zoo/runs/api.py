@@ -230,7 +230,9 @@ def _load_checkpoint(
     content, _ = read_checkpoint(path)
     settings = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
     if "way" not in settings:
-        raise UsageError(f"{path}: not a checkpoint of a learner of ours: it keeps no settings")
+        raise UsageError(
+            f"{path}: not a checkpoint of a zoo learner: hyper_parameters has no `way`"
+        )
     own_class = "load it by its own class: Mine.load_from_checkpoint(path)"
     if "learner" not in settings:
         raise UsageError(f"{path}: its learner is not registered; {own_class}")

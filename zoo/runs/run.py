@@ -256,13 +256,13 @@ class Run(Plan):
         return True
 
     def _put_back(self, record: Mapping[str, Any]) -> bool:
-        """Put weights that were trained again beside their record, if they have the same hash.
+        """Save the learner's weights beside their record, if they are the recorded ones.
 
         Args:
             record: of this run; it names weights.
 
         Returns:
-            Whether they have.
+            Whether they have the recorded hash.
         """
         saved = self._save_weights(record.get("calibration"))
         same = saved is None or saved["hash"] == record["weights"]["hash"]
@@ -271,9 +271,9 @@ class Run(Plan):
         return same
 
     def _finish(self, folder: Path, keeper: CheckpointKeeper, failed: bool = False) -> None:
-        """Delete the last checkpoint of a training that came to its end.
+        """After a training, delete last.ckpt.
 
-        If it succeeded, its end is noted first, and the last checkpoint stays as ``end.ckpt`` if a
+        If the training succeeded, its end is noted first, and last.ckpt is kept as end.ckpt if a
         longer run can go on from it.
         """
         last = folder / "last.ckpt"

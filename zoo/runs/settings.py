@@ -140,7 +140,7 @@ SETTINGS_ADDED_LATER: dict[str, Any] = {
 }
 _SHARED_FIELDS = [field for group in SHARED_SETTINGS for field in fields(group)]
 SHARED_SETTING_NAMES = {field.name for field in _SHARED_FIELDS}
-# Settings that count something: at least 1.
+# Settings that count something: at least 1. All other numbers are at least 0 (see `_check`).
 POSITIVE_SETTINGS = {
     field.name for field in _SHARED_FIELDS if not isinstance(field.default, float | str)
 } - {"updates", "pretrain_seed", "gradient_clip_val"}

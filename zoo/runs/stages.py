@@ -415,5 +415,5 @@ def pretraining_stage(
     values["backbone"] = text
     with seeded(values["seed"]):
         net = build_backbone(text, benchmark.image)
-        targets = (backbone, *learner.copies)
+        targets = (backbone, *learner.backbone_copies)
         return Pretrain(net, targets, len(stores["train"].names), values)

@@ -16,7 +16,7 @@ LONG = "Prototypical Networks for everything [updates=7500,validations=15,temper
 
 
 def runs(labels, **changes):
-    """Rows as `records.load` returns them."""
+    """A frame as the one from `records.load`."""
     each = {
         "status": "done", "validation": [[100, 0.5], [200, 0.75]], "updates": 200,
         "tasks_seen": 800, "update_seconds": 10.0, "train_seconds": 12.0, "device": "cpu",
