@@ -100,7 +100,9 @@ def test_how_many_processes_there_are(how, seconds, cores, gigabytes, jobs, runs
         run=lambda run: SimpleNamespace(seconds=seconds), pretrainings=lambda runs: 0.0
     )
     module = zoo.runs.make_runs
-    monkeypatch.setattr(module, "Estimator", SimpleNamespace(from_records_in=lambda folder: estimator))
+    monkeypatch.setattr(
+        module, "Estimator", SimpleNamespace(from_records_in=lambda folder: estimator)
+    )
     monkeypatch.setattr(module, "cores", lambda: cores)
     monkeypatch.setattr(module, "memory_bytes", lambda: gigabytes * 1e9)
     assert _jobs(runs, how) == jobs
