@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 PICTURES = "torchmeta[loaders=tests.with_torchmeta.loaders:pictures]"
 WAVES = "torchmeta[loaders=tests.with_torchmeta.loaders:waves]"
 FEW = {"updates": 2, "validations": 1, "val_episodes": 4, "test_episodes": 6}
-NOT_IN_EPISODES = ("pixelnn", "pretrained", "finetune")
+NOT_IN_EPISODES = [key for key in learners.names() if learners.get(key).family == "reference"]
 OF_REGRESSION = [key for key in learners.names() if learners.get(key).regression]
 pytestmark = needs_torchmeta
 
